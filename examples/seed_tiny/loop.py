@@ -1,0 +1,129 @@
+"""The training loop that the teacher stages share: seeded by step, resumable, on CPU or GPU.
+
+All randomness of a step comes from `seed` and the step's number, so a run that was killed and started again computes
+the same steps as one that was not.
+"""
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+logger = logging.getLogger(__name__)
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast():
+    """bf16 where the hardware multiplies it natively, else plain fp32."""
+    kind = device().type
+    fast = kind == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=fast)
+
+
+def one_cycle(step: int, steps: int, warmup: int) -> float:
+    """Share of the peak learning rate: linear warm-up, then a cosine to zero."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+class Average:
+    """Exponential moving average of a module's parameters; what is released is usually this, not the last step."""
+
+    def __init__(self, module: torch.nn.Module, decay: float):
+        self.decay = decay
+        self.shadow = {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: torch.nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for key, value in module.state_dict().items():
+            if value.is_floating_point():
+                self.shadow[key].lerp_(value, 1 - decay)
+            else:
+                self.shadow[key].copy_(value)
+
+
+def train(
+    module: torch.nn.Module,
+    loss_of: Callable[[int], dict[str, torch.Tensor]],
+    *,
+    out: Path,
+    steps: int,
+    learning_rate: float,
+    seed: int = 0,
+    weight_decay: float = 0.05,
+    warmup: int = 100,
+    clip: float = 1.0,
+    average: float | None = None,
+    save_seconds: float = 120,
+    log_every: int = 50,
+    evaluate: Callable[[], dict[str, float]] | None = None,
+    evaluate_every: int = 500,
+) -> torch.nn.Module:
+    """Train `module` for `steps` steps of AdamW on `loss_of(step)["loss"]` and return it (its average, if asked for).
+
+    Writes `out/state.pt` every `save_seconds` (whole: temporary name, then rename) and `out/log.jsonl`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    state_path = out / "state.pt"
+    decayed = [p for p in module.parameters() if p.requires_grad and p.ndim >= 2]
+    plain = [p for p in module.parameters() if p.requires_grad and p.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), fused=True)
+    shadow = Average(module, average) if average else None
+    start = 0
+    if state_path.exists():
+        state = torch.load(state_path, map_location=device(), weights_only=True)
+        module.load_state_dict(state["module"])
+        optimizer.load_state_dict(state["optimizer"])
+        if shadow:
+            shadow.shadow = state["shadow"]
+        start = state["step"]
+        logger.info("resuming %s at step %d", out.name, start)
+    module.train()
+    sums, counted, began, saved = {}, 0, time.monotonic(), time.monotonic()
+    for step in range(start, steps):
+        torch.manual_seed(seed * 1_000_003 + step)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * one_cycle(step, steps, warmup)
+        losses = loss_of(step)
+        optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), clip)
+        optimizer.step()
+        if shadow:
+            shadow.update(module, step)
+        for key, value in losses.items():
+            sums[key] = sums.get(key, 0.0) + value.detach()
+        counted += 1
+        if (step + 1) % log_every == 0 or step + 1 == steps:
+            row = {k: round(float(v) / counted, 5) for k, v in sums.items()}
+            row = {"step": step + 1, **row, "seconds_per_step": round((time.monotonic() - began) / counted, 3)}
+            with open(out / "log.jsonl", "a") as log:
+                log.write(json.dumps(row) + "\n")
+            sums, counted, began = {}, 0, time.monotonic()
+        if evaluate and ((step + 1) % evaluate_every == 0 or step + 1 == steps):
+            module.eval()
+            with open(out / "log.jsonl", "a") as log:
+                log.write(json.dumps({"step": step + 1, **evaluate()}) + "\n")
+            module.train()
+        if time.monotonic() - saved > save_seconds or step + 1 == steps:
+            state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+            if shadow:
+                state["shadow"] = shadow.shadow
+            torch.save(state, state_path.with_suffix(".partial"))
+            os.replace(state_path.with_suffix(".partial"), state_path)
+            saved = time.monotonic()
+    if shadow:
+        module.load_state_dict(shadow.shadow)
+    return module.eval()

@@ -1,0 +1,315 @@
+"""Configurations of the SEED models.
+
+`SeedTokenizerConfig` describes the visual tokenizer, `SeedTextConfig` an OPT whose vocabulary also holds the visual
+codes, `SeedConfig` the two together. Every choice of the paper or of the authors' code that one may disagree with is
+a named field whose default is the original.
+"""
+
+from huggingface_hub.dataclasses import strict
+from transformers import Blip2QFormerConfig, Blip2VisionConfig, OPTConfig
+from transformers.configuration_utils import PreTrainedConfig
+
+
+# Sizes of the published model (BLIP-2's EVA ViT-g and bert-base), where transformers' own defaults differ from them.
+_VISION_DEFAULTS = {"initializer_range": 0.02}
+_QFORMER_DEFAULTS = {"vocab_size": 30523, "cross_attention_frequency": 2, "encoder_hidden_size": 1408}
+
+
+class SeedTokenizerConfig(PreTrainedConfig):
+    r"""Configuration of [`SeedTokenizer`]. The defaults give SEED-1 at full size (arXiv 2307.08041).
+
+    Args:
+        vision_config (`Blip2VisionConfig` or `dict`, *optional*): The frozen image encoder; defaults to ViT-g/14.
+        qformer_config (`Blip2QFormerConfig` or `dict`, *optional*): The Causal Q-Former; defaults to bert-base with
+            cross-attention in every second layer.
+        reverse_qformer_config (`Blip2QFormerConfig` or `dict`, *optional*): The Reverse Q-Former; defaults to the
+            Q-Former's sizes with four layers, attending to the decoded codes.
+        num_query_tokens (`int`, *optional*, defaults to 32): Causal queries, and so visual codes, per image.
+        codebook_size (`int`, *optional*, defaults to 8192): Number of visual codes.
+        code_dim (`int`, *optional*, defaults to 32): Width of one codebook vector.
+        projection_dim (`int`, *optional*, defaults to 256): Width of the shared image-text space of stage I.
+        causal_queries (`bool`, *optional*, defaults to `True`): Whether query i sees only queries 0..i. `False` gives
+            the bilateral variant of the SEED-LLaMA paper's ablation.
+        text_tower (`bool`, *optional*, defaults to `False`): Whether the text path of the Q-Former and the projections
+            of stage I are part of the model. The authors' inference class leaves them out.
+        embedding_decoder (`bool`, *optional*, defaults to `True`): Whether the decoder that reconstructs the causal
+            embeddings is part of the model. It is what retrieval on codes needs.
+        decoder_config (`Blip2VisionConfig` or `dict`, *optional*): The blocks of each code decoder, which are those of
+            a ViT; defaults to four of the Q-Former's width, LayerNorm epsilon 1e-6. Image and patch size are not used.
+        vision_norm_eps (`float`, *optional*, defaults to 1e-5): Epsilon of the LayerNorm after the image encoder
+            (`ln_vision`), which differs from that of the encoder's own blocks.
+        generation_target (`str`, *optional*, defaults to `"text"`): `"text"`: `num_generation_tokens` embeddings in
+            the space of the diffusion model's text encoder (SEED-1). `"image"`: one image embedding (SEED-2, unCLIP).
+        generation_head (`str`, *optional*, defaults to `"qformer"`): `"qformer"`: Reverse Q-Former. `"mlp"`: the
+            per-token bottleneck of SEED-2's inference class; only with the image target.
+        num_generation_tokens (`int`, *optional*, defaults to 77 for text and 1 for image): Generation embeddings.
+        generation_dim (`int`, *optional*, defaults to 768 for text and 1024 for image): Their width.
+        mlp_head_dims (`tuple[int]`, *optional*, defaults to `(256, 128, 32)`): Widths of the `"mlp"` head.
+        vq_beta (`float`, *optional*, defaults to 0.25): Commitment weight of the VQ loss.
+        vq_legacy_beta (`bool`, *optional*, defaults to `True`): The authors' (taming-transformers') order: `vq_beta`
+            weighs the codebook side. `False` puts it on the encoder side, as the VQ-VAE paper does.
+        vq_loss_weight, reconstruction_loss_weight, generation_loss_weight (`float`, *optional*, defaults to 5, 2, 0.5):
+            Weights of the three losses of stage II (`SEED_Tokenizer/` of the authors' release).
+        label_smoothing (`float`, *optional*, defaults to 0.1): Label smoothing of the contrastive loss.
+        temperature_init (`float`, *optional*, defaults to 0.07): Start of the learnable temperature, which divides.
+        initializer_range (`float`, *optional*, defaults to 0.02): Standard deviation of new weights.
+    """
+
+    model_type = "seed_tokenizer"
+    base_config_key = "tokenizer_config"
+    sub_configs = {
+        "vision_config": Blip2VisionConfig,
+        "qformer_config": Blip2QFormerConfig,
+        "reverse_qformer_config": Blip2QFormerConfig,
+        "decoder_config": Blip2VisionConfig,
+    }
+
+    def __init__(
+        self,
+        vision_config=None,
+        qformer_config=None,
+        reverse_qformer_config=None,
+        decoder_config=None,
+        num_query_tokens: int = 32,
+        codebook_size: int = 8192,
+        code_dim: int = 32,
+        projection_dim: int = 256,
+        causal_queries: bool = True,
+        text_tower: bool = False,
+        embedding_decoder: bool = True,
+        vision_norm_eps: float = 1e-5,
+        generation_target: str = "text",
+        generation_head: str = "qformer",
+        num_generation_tokens: int | None = None,
+        generation_dim: int | None = None,
+        mlp_head_dims=(256, 128, 32),
+        vq_beta: float = 0.25,
+        vq_legacy_beta: bool = True,
+        vq_loss_weight: float = 5.0,
+        reconstruction_loss_weight: float = 2.0,
+        generation_loss_weight: float = 0.5,
+        label_smoothing: float = 0.1,
+        temperature_init: float = 0.07,
+        initializer_range: float = 0.02,
+        **kwargs,
+    ):
+        self.vision_config = _sub_config(Blip2VisionConfig, vision_config, _VISION_DEFAULTS)
+        width = self.vision_config.hidden_size
+        self.qformer_config = _sub_config(
+            Blip2QFormerConfig, qformer_config, {**_QFORMER_DEFAULTS, "encoder_hidden_size": width}
+        )
+        self.qformer_config.use_qformer_text_input = text_tower
+        hidden = self.qformer_config.hidden_size
+        self.reverse_qformer_config = _sub_config(
+            Blip2QFormerConfig,
+            reverse_qformer_config,
+            {
+                "hidden_size": hidden,
+                "encoder_hidden_size": hidden,
+                "num_attention_heads": self.qformer_config.num_attention_heads,
+                "intermediate_size": self.qformer_config.intermediate_size,
+                "num_hidden_layers": 4,
+                "use_qformer_text_input": False,
+            },
+        )
+        self.decoder_config = _sub_config(
+            Blip2VisionConfig,
+            decoder_config,
+            {
+                "hidden_size": hidden,
+                "intermediate_size": 4 * hidden,
+                "num_hidden_layers": 4,
+                "num_attention_heads": self.qformer_config.num_attention_heads,
+                "layer_norm_eps": 1e-6,
+                "initializer_range": initializer_range,
+            },
+        )
+        self.num_query_tokens = num_query_tokens
+        self.codebook_size = codebook_size
+        self.code_dim = code_dim
+        self.projection_dim = projection_dim
+        self.causal_queries = causal_queries
+        self.text_tower = text_tower
+        self.embedding_decoder = embedding_decoder
+        self.vision_norm_eps = vision_norm_eps
+        self.generation_target = generation_target
+        self.generation_head = generation_head
+        image_target = generation_target == "image"
+        self.num_generation_tokens = num_generation_tokens or (1 if image_target else 77)
+        self.generation_dim = generation_dim or (1024 if image_target else 768)
+        self.mlp_head_dims = tuple(mlp_head_dims)
+        self.vq_beta = vq_beta
+        self.vq_legacy_beta = vq_legacy_beta
+        self.vq_loss_weight = vq_loss_weight
+        self.reconstruction_loss_weight = reconstruction_loss_weight
+        self.generation_loss_weight = generation_loss_weight
+        self.label_smoothing = label_smoothing
+        self.temperature_init = temperature_init
+        self.initializer_range = initializer_range
+        self._check()
+        super().__init__(**kwargs)
+
+    def _check(self):
+        if self.generation_target not in ("text", "image"):
+            raise ValueError(f"generation_target must be 'text' or 'image', got {self.generation_target!r}.")
+        if self.generation_head not in ("qformer", "mlp"):
+            raise ValueError(f"generation_head must be 'qformer' or 'mlp', got {self.generation_head!r}.")
+        if self.generation_head == "mlp" and self.generation_target != "image":
+            raise ValueError("generation_head='mlp' makes one image embedding: it needs generation_target='image'.")
+        if self.generation_target == "image" and self.num_generation_tokens != 1:
+            raise ValueError(f"The image target is one embedding, got num_generation_tokens={self.num_generation_tokens}.")
+        for name in ("num_query_tokens", "codebook_size", "code_dim", "projection_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+
+
+def _sub_config(cls, value, defaults):
+    if isinstance(value, cls):
+        return value
+    return cls(**{**defaults, **(value or {})})
+
+
+@strict
+class SeedTextConfig(OPTConfig):
+    r"""Configuration of [`SeedForCausalLM`]: an OPT whose vocabulary also holds an image's codes.
+
+    The vocabulary, with V = `text_vocab_size` and K = `codebook_size`:
+
+    | ids | token |
+    | --- | --- |
+    | 0 .. V-1 | text, as the text tokenizer numbers it |
+    | V | `<img>`, begins an image span |
+    | V+1 | `</img>`, ends it |
+    | V+2 .. V+1+K | the visual codes 0 .. K-1, so `visual_token_offset` is V+2 |
+    | V+2+K | `<image>`, stands for a code that is yet to be filled in; in prompts only, never generated |
+    | .. `vocab_size`-1 | unused rows that pad the matrix to a multiple of 64 |
+
+    All of it follows from V and K by [`visual_vocabulary`]. The single ids are fields of the saved file so that other
+    programs can read them; ids that contradict V and K are refused.
+
+    Args:
+        text_vocab_size (`int`, *optional*, defaults to 50265): V, the number of entries of the text tokenizer. OPT's
+            matrix has a few unused rows more than that.
+        codebook_size (`int`, *optional*, defaults to 8192): K, the number of visual codes.
+        num_query_tokens (`int`, *optional*, defaults to 32): Codes in an image span.
+        code_dim (`int`, *optional*, defaults to 32): Width of a codebook vector; used by `"projected"` alone.
+        visual_embedding (`str`, *optional*, defaults to `"learned"`): How a visual token enters the model. `"learned"`:
+            as a row of the embedding matrix, like any token. `"projected"`: as its codebook vector through one linear
+            layer (SEED paper, 2.2; the authors confirm in issue 3 that the layer takes the code's vector).
+        vocab_size, visual_token_offset, boi_token_id, eoi_token_id, image_token_id (`int`, *optional*): Derived.
+        kwargs: As in [`OPTConfig`].
+
+    Raises:
+        ValueError: A derived field disagrees with V and K, or `vocab_size` has no room for the visual tokens.
+    """
+
+    model_type = "seed_text"
+    base_config_key = "text_config"
+
+    text_vocab_size: int = 50265
+    vocab_size: int | None = None
+    codebook_size: int = 8192
+    num_query_tokens: int = 32
+    code_dim: int = 32
+    visual_embedding: str = "learned"
+    visual_token_offset: int | None = None
+    boi_token_id: int | None = None
+    eoi_token_id: int | None = None
+    image_token_id: int | None = None
+
+    def __post_init__(self, **kwargs):
+        for name in ("text_vocab_size", "codebook_size", "num_query_tokens", "code_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.visual_embedding not in ("learned", "projected"):
+            raise ValueError(f"visual_embedding must be 'learned' or 'projected', got {self.visual_embedding!r}.")
+        derived = visual_vocabulary(self.text_vocab_size, self.codebook_size)
+        padded = derived.pop("vocab_size")
+        for name, value in derived.items():
+            given = getattr(self, name)
+            if given is not None and given != value:
+                raise ValueError(
+                    f"{name} must be {value} with text_vocab_size={self.text_vocab_size} and "
+                    f"codebook_size={self.codebook_size}, got {given}. Leave it out: it is derived from these two."
+                )
+            setattr(self, name, value)
+        needed = self.image_token_id + 1
+        if self.vocab_size is not None and self.vocab_size < needed:
+            raise ValueError(
+                f"vocab_size={self.vocab_size} is too small: {self.text_vocab_size} text tokens and "
+                f"{self.codebook_size} codes with their three marks need {needed}. Leave it out to have {padded}."
+            )
+        self.vocab_size = padded if self.vocab_size is None else self.vocab_size
+        super().__post_init__(**kwargs)
+
+
+class SeedConfig(PreTrainedConfig):
+    r"""Configuration of [`SeedForConditionalGeneration`]: the visual tokenizer and the language model in one.
+
+    Args:
+        tokenizer_config (`SeedTokenizerConfig` or `dict`, *optional*): The visual tokenizer.
+        text_config (`SeedTextConfig` or `dict`, *optional*): The language model; defaults to OPT's defaults with the
+            codebook of the tokenizer.
+        caption_prompt (`str`, *optional*, defaults to `"a photo of"`): Follows an image that is to be described
+            (paper 2.2).
+        image_prompt (`str`, *optional*, defaults to `"Generate an image"`): Precedes the description of an image that is
+            to be drawn (paper 2.2).
+        question_prompt (`str`, *optional*, defaults to `"Question: {} Short answer."`): Follows an image about which
+            a question is asked; `{}` stands for the question.
+
+    Raises:
+        ValueError: The two parts disagree on the codebook or on the number of codes per image.
+    """
+
+    model_type = "seed"
+    sub_configs = {"tokenizer_config": SeedTokenizerConfig, "text_config": SeedTextConfig}
+
+    def __init__(
+        self,
+        tokenizer_config=None,
+        text_config=None,
+        caption_prompt: str = "a photo of",
+        image_prompt: str = "Generate an image",
+        question_prompt: str = "Question: {} Short answer.",
+        **kwargs,
+    ):
+        self.tokenizer_config = _sub_config(SeedTokenizerConfig, tokenizer_config, {})
+        shared = {name: getattr(self.tokenizer_config, name) for name in _SHARED_SIZES}
+        self.text_config = _sub_config(SeedTextConfig, text_config, shared)
+        for name, value in shared.items():
+            matters = name != "code_dim" or self.text_config.visual_embedding == "projected"
+            if matters and getattr(self.text_config, name) != value:
+                raise ValueError(
+                    f"The visual tokenizer has {name}={value}, the language model {getattr(self.text_config, name)}. "
+                    "The language model must be extended for this very tokenizer."
+                )
+        if "{}" not in question_prompt:
+            raise ValueError(f"question_prompt needs {{}} where the question goes, got {question_prompt!r}.")
+        self.caption_prompt = caption_prompt
+        self.image_prompt = image_prompt
+        self.question_prompt = question_prompt
+        kwargs["tie_word_embeddings"] = self.text_config.tie_word_embeddings
+        super().__init__(**kwargs)
+
+
+_SHARED_SIZES = ("codebook_size", "num_query_tokens", "code_dim")
+
+
+def visual_vocabulary(text_vocab_size: int, codebook_size: int) -> dict[str, int]:
+    """The ids that V text tokens and K codes leave for the visual tokens; the one place where they are laid out.
+
+    Returns:
+        `boi_token_id` (V), `eoi_token_id` (V+1), `visual_token_offset` (V+2), `image_token_id` (V+2+K) and
+        `vocab_size`, the number of rows that holds them all, a multiple of 64.
+    """
+    image_token_id = text_vocab_size + 2 + codebook_size
+    return {
+        "boi_token_id": text_vocab_size,
+        "eoi_token_id": text_vocab_size + 1,
+        "visual_token_offset": text_vocab_size + 2,
+        "image_token_id": image_token_id,
+        "vocab_size": -(-(image_token_id + 1) // 64) * 64,
+    }
+
+
+__all__ = ["SeedConfig", "SeedTextConfig", "SeedTokenizerConfig", "visual_vocabulary"]

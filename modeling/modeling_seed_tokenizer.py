@@ -1,0 +1,419 @@
+"""The SEED visual tokenizer: pictures to 32 causal codes, codes to embeddings that a diffusion model draws from.
+
+    picture -> ViT -> Causal Q-Former -> causal embeddings -> codebook -> visual codes          (`encode`)
+    visual codes -> decoder -> reconstructed embeddings                                         (`embed_codes`)
+    visual codes -> decoder -> Reverse Q-Former -> generation embeddings                        (`decode`)
+
+Source: arXiv 2307.08041, sections 3.1 to 3.3. The ViT and both Q-Formers are transformers' own BLIP-2 modules.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import Blip2QFormerModel, Blip2VisionModel
+from transformers import initialization as init
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_utils import PreTrainedModel
+from transformers.models.blip_2.modeling_blip_2 import Blip2Encoder, Blip2TextEmbeddings
+from transformers.utils import ModelOutput
+
+from .configuration_seed import SeedTokenizerConfig
+from .modeling_seed_quantizer import SeedVectorQuantizer
+
+
+@dataclass
+class SeedTokenizerOutput(ModelOutput):
+    r"""What [`SeedTokenizer.forward`] computed; fields that the stage does not need are `None`.
+
+    Args:
+        loss (`torch.Tensor` of shape `()`): The weighted sum of the stage's losses.
+        contrastive_loss, vq_loss, reconstruction_loss, generation_loss (`torch.Tensor` of shape `()`): Each unweighted.
+        codes (`torch.LongTensor` of shape `(batch, num_query_tokens)`): Visual codes.
+        causal_embeddings (`torch.Tensor` of shape `(batch, num_query_tokens, hidden_size)`): Before the codebook.
+        reconstructed_embeddings (`torch.Tensor` of the same shape): What the decoder makes of the codes.
+        generation_embeddings (`torch.Tensor` of shape `(batch, num_generation_tokens, generation_dim)`, or
+            `(batch, generation_dim)` for the image target): What the diffusion model is conditioned on.
+        image_features, text_features (`torch.Tensor` of shape `(batch, projection_dim)`): L2-normalised.
+        logits_per_image (`torch.Tensor` of shape `(batch, batch)`): Cosines divided by the temperature.
+    """
+
+    loss: torch.Tensor | None = None
+    contrastive_loss: torch.Tensor | None = None
+    vq_loss: torch.Tensor | None = None
+    reconstruction_loss: torch.Tensor | None = None
+    generation_loss: torch.Tensor | None = None
+    codes: torch.Tensor | None = None
+    causal_embeddings: torch.Tensor | None = None
+    reconstructed_embeddings: torch.Tensor | None = None
+    generation_embeddings: torch.Tensor | None = None
+    image_features: torch.Tensor | None = None
+    text_features: torch.Tensor | None = None
+    logits_per_image: torch.Tensor | None = None
+
+
+class SeedCodeDecoder(nn.Module):
+    """Bidirectional ViT blocks over the decoded codes, with learned positions and no final norm (paper 3.2)."""
+
+    def __init__(self, config: SeedTokenizerConfig):
+        super().__init__()
+        width = config.decoder_config.hidden_size
+        self.position_embeddings = nn.Parameter(torch.zeros(1, config.num_query_tokens, width))
+        self.encoder = Blip2Encoder(config.decoder_config)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.encoder(inputs_embeds=hidden_states + self.position_embeddings).last_hidden_state
+
+
+class SeedGenerationDecoder(nn.Module):
+    """Decoded codes to generation embeddings, by a Reverse Q-Former or by SEED-2's bottleneck MLP."""
+
+    def __init__(self, config: SeedTokenizerConfig):
+        super().__init__()
+        self.decoder = SeedCodeDecoder(config)
+        hidden = config.qformer_config.hidden_size
+        if config.generation_head == "qformer":
+            reverse = config.reverse_qformer_config
+            self.query_tokens = nn.Parameter(torch.zeros(1, config.num_generation_tokens, reverse.hidden_size))
+            self.reverse_qformer = Blip2QFormerModel._from_config(reverse)
+            self.projection = nn.Linear(reverse.hidden_size, config.generation_dim)
+        else:
+            layers, width = [], hidden
+            for size in config.mlp_head_dims:
+                layers += [nn.Linear(width, size, bias=False), nn.ReLU()]
+                width = size
+            self.bottleneck = nn.Sequential(*layers[:-1])
+            self.projection = nn.Linear(width * config.num_query_tokens, config.generation_dim)
+        self.has_queries = config.generation_head == "qformer"
+        self.single = config.generation_target == "image"
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        hidden_states = self.decoder(hidden_states)
+        if not self.has_queries:
+            return self.projection(self.bottleneck(hidden_states).flatten(1))
+        queries = self.query_tokens.expand(hidden_states.shape[0], -1, -1)
+        hidden_states = self.reverse_qformer(queries, encoder_hidden_states=hidden_states).last_hidden_state
+        embeddings = self.projection(hidden_states)
+        return embeddings.squeeze(1) if self.single else embeddings
+
+
+class SeedTokenizer(PreTrainedModel):
+    r"""The SEED visual tokenizer.
+
+    Example:
+
+    ```python
+    tokenizer = SeedTokenizer.from_pretrained(bundled("seed-tiny", "tokenizer"))
+    codes = tokenizer.encode(pixel_values)  # LongTensor (batch, 32)
+    embeddings = tokenizer.decode(codes)  # what the diffusion model is conditioned on
+    ```
+    """
+
+    config: SeedTokenizerConfig
+    config_class = SeedTokenizerConfig
+    base_model_prefix = "visual_tokenizer"
+    main_input_name = "pixel_values"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["Blip2EncoderLayer", "Blip2QFormerLayer"]
+    _supports_sdpa = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: SeedTokenizerConfig):
+        super().__init__(config)
+        # The decoder blocks are plain modules: nothing else hands them the attention that the model runs with.
+        config.decoder_config._attn_implementation = config._attn_implementation
+        hidden = config.qformer_config.hidden_size
+        self.vision_model = Blip2VisionModel._from_config(config.vision_config)
+        self.vision_model.post_layernorm.eps = config.vision_norm_eps
+        self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, hidden))
+        self.qformer = Blip2QFormerModel._from_config(config.qformer_config)
+        if config.text_tower:
+            self.text_embeddings = Blip2TextEmbeddings(config.qformer_config)
+            self.vision_projection = nn.Linear(hidden, config.projection_dim)
+            self.text_projection = nn.Linear(hidden, config.projection_dim)
+            self.temperature = nn.Parameter(torch.tensor(config.temperature_init))
+        self.code_encoder = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, config.code_dim))
+        self.quantizer = SeedVectorQuantizer(
+            config.codebook_size, config.code_dim, config.vq_beta, config.vq_legacy_beta
+        )
+        self.code_decoder = nn.Sequential(
+            nn.Linear(config.code_dim, config.code_dim), nn.Tanh(), nn.Linear(config.code_dim, hidden)
+        )
+        if config.embedding_decoder:
+            self.embedding_decoder = SeedCodeDecoder(config)
+        self.generation_decoder = SeedGenerationDecoder(config)
+        self._frozen_modules: tuple[nn.Module, ...] = ()
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        std = self.config.initializer_range
+        if isinstance(module, SeedVectorQuantizer):
+            bound = 1.0 / self.config.codebook_size
+            init.uniform_(module.embedding.weight, -bound, bound)
+        elif isinstance(module, SeedGenerationDecoder) and module.has_queries:
+            init.normal_(module.query_tokens, std=std)
+        elif isinstance(module, SeedCodeDecoder):
+            init.zeros_(module.position_embeddings)
+        elif isinstance(module, SeedTokenizer):
+            init.normal_(module.query_tokens, std=std)
+            if self.config.text_tower:
+                init.constant_(module.temperature, self.config.temperature_init)
+
+    # Seeing
+
+    def get_causal_embeddings(
+        self, pixel_values: torch.Tensor | None = None, *, vision_embeddings: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Causal embeddings `(batch, num_query_tokens, hidden_size)`, before the codebook (paper 3.1).
+
+        Args:
+            pixel_values: `(batch, 3, image_size, image_size)`, normalised by [`SeedImageProcessor`].
+            vision_embeddings: `(batch, patches + 1, vision width)`: the ViT's output, computed beforehand.
+        """
+        if vision_embeddings is None:
+            vision_embeddings = self._vision(pixel_values)
+        queries = self.query_tokens.expand(vision_embeddings.shape[0], -1, -1)
+        mask = None
+        if self.config.causal_queries:
+            # An explicit mask in the form that the attention in use understands; without one, later queries leak.
+            mask = create_causal_mask(
+                config=self.qformer.config,
+                inputs_embeds=queries,
+                attention_mask=None,
+                past_key_values=None,
+                allow_is_causal_skip=False,
+            )
+        return self.qformer(queries, encoder_hidden_states=vision_embeddings, attention_mask=mask).last_hidden_state
+
+    def _vision(self, pixel_values: torch.Tensor | None) -> torch.Tensor:
+        size = self.config.vision_config.image_size
+        if pixel_values is None:
+            raise ValueError("Give pixel_values, or the vision embeddings computed from them.")
+        if pixel_values.ndim != 4 or pixel_values.shape[1:] != (3, size, size):
+            raise ValueError(
+                f"pixel_values must have shape (batch, 3, {size}, {size}), got {tuple(pixel_values.shape)}. "
+                "SeedImageProcessor makes them from pictures of any size."
+            )
+        if not pixel_values.is_floating_point():
+            raise TypeError(f"pixel_values must be floating point, got {pixel_values.dtype}: normalise them first.")
+        return self.vision_model(pixel_values).last_hidden_state
+
+    @torch.no_grad()
+    def encode(self, pixel_values: torch.Tensor) -> torch.LongTensor:
+        """Visual codes `(batch, num_query_tokens)`, int64, of pictures `(batch, 3, image_size, image_size)`.
+
+        The decoder half is not run. Distances are fp32 under any autocast.
+        """
+        return self.quantizer.encode(self.code_encoder(self.get_causal_embeddings(pixel_values)))
+
+    # Codes
+
+    def check_codes(self, codes: torch.Tensor) -> torch.Tensor:
+        """`codes` as int64, or `TypeError`/`ValueError` that names what is wrong, before any look-up."""
+        if not isinstance(codes, torch.Tensor) or codes.is_floating_point() or codes.dtype == torch.bool:
+            given = codes.dtype if isinstance(codes, torch.Tensor) else type(codes).__name__
+            raise TypeError(f"Visual codes must be an integer tensor, got {given}.")
+        if codes.ndim != 2 or codes.shape[1] != self.config.num_query_tokens:
+            raise ValueError(
+                f"Visual codes must have shape (batch, {self.config.num_query_tokens}), got {tuple(codes.shape)}."
+            )
+        codes = codes.long()
+        if not torch.compiler.is_compiling():
+            wrong = ((codes < 0) | (codes >= self.config.codebook_size)).nonzero()
+            if len(wrong):
+                row, column = wrong[0].tolist()
+                raise ValueError(
+                    f"Visual codes must be in [0, {self.config.codebook_size}): row {row}, position {column} holds "
+                    f"{codes[row, column].item()} ({len(wrong)} wrong in all). Language-model ids are codes plus "
+                    "visual_token_offset: subtract it first."
+                )
+        return codes
+
+    def embed_codes(self, codes: torch.Tensor) -> torch.Tensor:
+        """Reconstructed embeddings `(batch, num_query_tokens, hidden_size)` of codes, for retrieval (paper, Table 1)."""
+        if not self.config.embedding_decoder:
+            raise ValueError(
+                "This tokenizer has no decoder of the causal embeddings (config.embedding_decoder is False), as in the "
+                "authors' inference checkpoint; retrieval on codes needs one."
+            )
+        return self.embedding_decoder(self.code_decoder(self.quantizer.lookup(self.check_codes(codes))))
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Generation embeddings of codes `(batch, num_query_tokens)`: `(batch, num_generation_tokens, generation_dim)`
+        for the text target, `(batch, generation_dim)` for the image target."""
+        return self.generation_decoder(self.code_decoder(self.quantizer.lookup(self.check_codes(codes))))
+
+    # The shared space of stage I
+
+    def get_image_features(
+        self, pixel_values: torch.Tensor | None = None, *, codes: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """L2-normalised `(batch, projection_dim)` from pictures, or from codes alone (the paper's "causal code" row)."""
+        self._require_text_tower()
+        if (pixel_values is None) == (codes is None):
+            raise ValueError("Give either pixel_values or codes.")
+        embeddings = self.get_causal_embeddings(pixel_values) if codes is None else self.embed_codes(codes)
+        return self._project_image(embeddings)
+
+    def get_text_features(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """L2-normalised `(batch, projection_dim)` of texts `(batch, length)`, from the first token's state."""
+        self._require_text_tower()
+        limit = self.config.qformer_config.max_position_embeddings
+        if input_ids.ndim != 2 or not 0 < input_ids.shape[1] <= limit:
+            raise ValueError(
+                f"input_ids must have shape (batch, length) with length in 1..{limit}, got {tuple(input_ids.shape)}."
+            )
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        hidden_states = self.text_embeddings(input_ids)
+        hidden_states = self.qformer(hidden_states, query_length=0, attention_mask=attention_mask).last_hidden_state
+        return F.normalize(self.text_projection(hidden_states[:, 0]), dim=-1)
+
+    def _project_image(self, embeddings: torch.Tensor) -> torch.Tensor:
+        # The last query is the one that has seen all others; issue 23 of the authors' repository confirms it.
+        return F.normalize(self.vision_projection(embeddings[:, -1]), dim=-1)
+
+    def _require_text_tower(self):
+        if not self.config.text_tower:
+            raise ValueError("This tokenizer has no text tower and projections (config.text_tower is False).")
+
+    # Training
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        *,
+        vision_embeddings: torch.Tensor | None = None,
+        causal_embeddings: torch.Tensor | None = None,
+        target_embeddings: torch.Tensor | None = None,
+        stage: str | None = None,
+    ) -> SeedTokenizerOutput:
+        r"""Losses of one training stage, or, without `stage`, the whole way from pictures to generation embeddings.
+
+        Args:
+            pixel_values: `(batch, 3, image_size, image_size)`.
+            input_ids, attention_mask: `(batch, length)`; the captions, for stage I.
+            vision_embeddings: `(batch, patches + 1, vision width)`; given, the ViT is not run.
+            causal_embeddings: `(batch, num_query_tokens, hidden_size)`; given, ViT and Q-Former are not run.
+            target_embeddings: What the generation embeddings have to match in stage II, of their shape: features of
+                the diffusion model's text encoder, or one image embedding.
+            stage: `"contrastive"` (stage I), `"quantization"` (stage II) or `None`.
+        """
+        if stage not in (None, "contrastive", "quantization"):
+            raise ValueError(f"stage must be 'contrastive', 'quantization' or None, got {stage!r}.")
+        if causal_embeddings is None:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and stage == "contrastive"):
+                causal_embeddings = self.get_causal_embeddings(pixel_values, vision_embeddings=vision_embeddings)
+        if stage == "contrastive":
+            return self._contrastive(causal_embeddings, input_ids, attention_mask)
+        codes, quantized, vq_loss = self.quantizer(self.code_encoder(causal_embeddings))
+        decoded = self.code_decoder(quantized)
+        output = SeedTokenizerOutput(codes=codes, causal_embeddings=causal_embeddings)
+        output.generation_embeddings = self.generation_decoder(decoded)
+        if self.config.embedding_decoder:
+            output.reconstructed_embeddings = self.embedding_decoder(decoded)
+        return output if stage is None else self._quantization(output, vq_loss, target_embeddings)
+
+    def _contrastive(self, causal_embeddings, input_ids, attention_mask) -> SeedTokenizerOutput:
+        if input_ids is None or len(input_ids) != len(causal_embeddings):
+            given = "no input_ids" if input_ids is None else f"{len(input_ids)} texts"
+            raise ValueError(f"Stage I needs one caption for each of {len(causal_embeddings)} pictures, got {given}.")
+        image_features = self._project_image(causal_embeddings)
+        text_features = self.get_text_features(input_ids, attention_mask)
+        loss, logits = contrastive_loss(
+            image_features, text_features, self.temperature, label_smoothing=self.config.label_smoothing
+        )
+        return SeedTokenizerOutput(
+            loss=loss,
+            contrastive_loss=loss,
+            causal_embeddings=causal_embeddings,
+            image_features=image_features,
+            text_features=text_features,
+            logits_per_image=logits,
+        )
+
+    def _quantization(self, output, vq_loss, target_embeddings) -> SeedTokenizerOutput:
+        config = self.config
+        output.vq_loss = vq_loss
+        output.loss = config.vq_loss_weight * vq_loss
+        if config.embedding_decoder:
+            cosine = F.cosine_similarity(output.reconstructed_embeddings.float(), output.causal_embeddings.float(), -1)
+            output.reconstruction_loss = 1 - cosine.mean()
+            output.loss = output.loss + config.reconstruction_loss_weight * output.reconstruction_loss
+        if target_embeddings is not None:
+            if target_embeddings.shape != output.generation_embeddings.shape:
+                raise ValueError(
+                    f"target_embeddings must have the shape of the generation embeddings, "
+                    f"{tuple(output.generation_embeddings.shape)}, got {tuple(target_embeddings.shape)}."
+                )
+            output.generation_loss = F.mse_loss(output.generation_embeddings.float(), target_embeddings.float())
+            output.loss = output.loss + config.generation_loss_weight * output.generation_loss
+        return output
+
+    def freeze_for(self, stage: str) -> None:
+        """Freeze what the paper freezes in `"contrastive"` (stage I) or `"quantization"` (stage II).
+
+        Stage I trains the Q-Former, its queries, the norm after the ViT, both projections and the temperature;
+        stage II everything after the Q-Former. Frozen modules stay in eval mode also after `train()`: the authors leave
+        dropout on in theirs.
+        """
+        vision_norm = self.vision_model.post_layernorm
+        text = [self.text_embeddings, self.vision_projection, self.text_projection] if self.config.text_tower else []
+        seeing = [self.qformer, *text]
+        drawing = [self.code_encoder, self.quantizer, self.code_decoder, self.generation_decoder]
+        if self.config.embedding_decoder:
+            drawing.append(self.embedding_decoder)
+        if stage == "contrastive":
+            self._require_text_tower()
+            trained, frozen = [*seeing, vision_norm], [self.vision_model, *drawing]
+        elif stage == "quantization":
+            trained, frozen = drawing, [self.vision_model, *seeing]
+        else:
+            raise ValueError(f"stage must be 'contrastive' or 'quantization', got {stage!r}.")
+        self.requires_grad_(False)
+        for module in trained:
+            module.requires_grad_(True)
+        if stage == "contrastive":
+            self.query_tokens.requires_grad_(True)
+            self.temperature.requires_grad_(True)
+        self._frozen_modules = tuple(frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        for module in getattr(self, "_frozen_modules", ()):
+            module.eval()
+        return self
+
+
+def contrastive_loss(
+    image_features: torch.Tensor,
+    text_features: torch.Tensor,
+    temperature: torch.Tensor | float,
+    label_smoothing: float = 0.1,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Symmetric image-text contrast of stage I: the mean of both directions' cross-entropies.
+
+    Args:
+        image_features, text_features: `(batch, projection_dim)`, L2-normalised; row i of one belongs to row i of the other.
+        temperature: Divides the cosines.
+
+    Returns:
+        The loss, `()`, and the logits per image, `(batch, batch)`.
+    """
+    logits = image_features @ text_features.T / temperature
+    labels = torch.arange(len(logits), device=logits.device)
+    loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    loss = loss + F.cross_entropy(logits.T, labels, label_smoothing=label_smoothing)
+    return loss / 2, logits
+
+
+__all__ = ["SeedTokenizer", "SeedTokenizerOutput", "contrastive_loss"]

@@ -1,0 +1,521 @@
+"""The SEED image pipeline: prompt, picture or visual codes in, pictures out (arXiv 2307.08041, section 2.3).
+
+    prompt --language model--+
+    picture --tokenizer------+--> codes --tokenizer--> generation embeddings --UNet--> latents --VAE--> pictures
+    codes -------------------+
+
+The generation embeddings stand where the diffusion model's own text embeddings would, so the UNet, the VAE and the
+scheduler are those of an unchanged Stable Diffusion.
+"""
+
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderDC,
+    AutoencoderKL,
+    ConfigMixin,
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    ModelMixin,
+    SchedulerMixin,
+    UNet2DConditionModel,
+)
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.configuration_utils import register_to_config
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from huggingface_hub import snapshot_download
+from PIL import Image
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from seed_hf.modeling.image_processing_seed import SeedImageProcessor
+from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.modeling.processing_seed import SeedProcessor
+
+
+# Stable Diffusion's noise schedule with the fast solver, for pipelines that are built without a scheduler.
+_DEFAULT_SCHEDULER = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "algorithm_type": "dpmsolver++",
+    "steps_offset": 1,
+}
+_OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+# What the pipeline itself tells the language model; the rest of `generate`'s options are free.
+_RESERVED = (
+    "input_ids",
+    "attention_mask",
+    "pixel_values",
+    "codes",
+    "generation_mode",
+    "num_return_sequences",
+    "return_dict_in_generate",
+)
+
+
+@dataclass
+class SeedImagePipelineOutput(BaseOutput):
+    """Output of [`SeedImagePipeline`].
+
+    Args:
+        images: `list[PIL.Image.Image]`, or an array `(rows, height, width, 3)` for `"np"`, a tensor `(rows, 3, height,
+            width)` in [0, 1] for `"pt"`, the latents for `"latent"`.
+        codes: `torch.LongTensor` of shape `(rows, num_query_tokens)`: the codes that each picture was drawn from.
+    """
+
+    images: list[Image.Image] | np.ndarray | torch.Tensor
+    codes: torch.Tensor
+
+
+class EmptyPromptEmbedding(ModelMixin, ConfigMixin):
+    """What the diffusion model's text encoder makes of the empty prompt, kept so that guidance needs no text encoder.
+
+    Args:
+        num_tokens (`int`): Length of the embedding, the tokenizer's `num_generation_tokens`.
+        dim (`int`): Its width, the tokenizer's `generation_dim`.
+    """
+
+    @register_to_config
+    def __init__(self, num_tokens: int, dim: int):
+        super().__init__()
+        self.embeds = torch.nn.Parameter(torch.zeros(num_tokens, dim), requires_grad=False)
+
+    @classmethod
+    def from_embeds(cls, embeds: torch.Tensor) -> "EmptyPromptEmbedding":
+        """From a tensor of shape `(num_tokens, dim)` or `(1, num_tokens, dim)`."""
+        embeds = embeds.detach().squeeze(0)
+        if embeds.ndim != 2:
+            raise ValueError(f"One embedding of shape (num_tokens, dim) is expected, got {tuple(embeds.shape)}.")
+        module = cls(*embeds.shape)
+        module.embeds = torch.nn.Parameter(embeds.clone(), requires_grad=False)
+        return module
+
+    @classmethod
+    @torch.no_grad()
+    def from_text_encoder(cls, text_encoder, tokenizer, num_tokens: int) -> "EmptyPromptEmbedding":
+        """Encodes `""` padded to `num_tokens`, without an attention mask, as Stable Diffusion does."""
+        tokens = tokenizer("", padding="max_length", max_length=num_tokens, truncation=True, return_tensors="pt")
+        return cls.from_embeds(text_encoder(tokens.input_ids.to(text_encoder.device))[0])
+
+    def forward(self, batch_size: int) -> torch.Tensor:
+        return self.embeds.expand(batch_size, -1, -1)
+
+
+class SeedImagePipeline(DiffusionPipeline):
+    r"""Draws pictures from prompts, from other pictures, or from visual codes.
+
+    Args:
+        seed_model ([`SeedForConditionalGeneration`] or [`SeedTokenizer`]): Makes and reads the codes. A bare tokenizer
+            draws from pictures and codes, not from prompts.
+        unet (`UNet2DConditionModel`): Its `cross_attention_dim` is the tokenizer's `generation_dim`.
+        vae (`AutoencoderKL` or `AutoencoderDC`): Decodes the latents.
+        scheduler (`SchedulerMixin`, *optional*): Defaults to `DPMSolverMultistepScheduler` (DPM-Solver++) with
+            Stable Diffusion's noise schedule. Pass your own if the UNet was trained with another schedule.
+        processor ([`SeedProcessor`] or [`SeedImageProcessor`], *optional*): Prompts need a `SeedProcessor`. Without
+            one, pictures are prepared with the default [`SeedImageProcessor`] at the image encoder's size.
+        text_encoder, tokenizer (*optional*): The diffusion model's own, only used to make `empty_prompt`.
+        empty_prompt ([`EmptyPromptEmbedding`], *optional*): For guidance; made from `text_encoder` and `tokenizer`
+            when these are given and it is not.
+        guidance_scale (`float`, *optional*, defaults to 7.5): What a call uses unless told otherwise; saved along.
+
+    Raises:
+        TypeError: If `seed_model` is something else.
+        ValueError: If the sizes of the parts do not fit, or the tokenizer has the image-aligned target (SEED-2).
+    """
+
+    model_cpu_offload_seq = "text_encoder->seed_model->empty_prompt->unet->vae"
+    _optional_components = ["scheduler", "processor", "text_encoder", "tokenizer", "empty_prompt"]
+    _callback_tensor_inputs = ["latents", "prompt_embeds"]
+
+    def __init__(
+        self,
+        seed_model: SeedForConditionalGeneration | SeedTokenizer,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL | AutoencoderDC,
+        scheduler: SchedulerMixin | None = None,
+        processor: SeedProcessor | SeedImageProcessor | None = None,
+        text_encoder: PreTrainedModel | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        empty_prompt: EmptyPromptEmbedding | None = None,
+        guidance_scale: float = 7.5,
+    ):
+        super().__init__()
+        if not isinstance(seed_model, (SeedForConditionalGeneration, SeedTokenizer)):
+            raise TypeError(
+                "seed_model must be a SeedForConditionalGeneration or a SeedTokenizer, "
+                f"got {type(seed_model).__name__}."
+            )
+        visual_tokenizer = seed_model if isinstance(seed_model, SeedTokenizer) else seed_model.visual_tokenizer
+        _check_fit(visual_tokenizer.config, unet.config, vae.config)
+        if empty_prompt is None and text_encoder is not None and tokenizer is not None:
+            empty_prompt = EmptyPromptEmbedding.from_text_encoder(
+                text_encoder, tokenizer, visual_tokenizer.config.num_generation_tokens
+            )
+        self.register_modules(
+            seed_model=seed_model,
+            unet=unet,
+            vae=vae,
+            scheduler=scheduler or DPMSolverMultistepScheduler(**_DEFAULT_SCHEDULER),
+            processor=processor,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            empty_prompt=empty_prompt,
+        )
+        self.register_to_config(guidance_scale=guidance_scale)
+        if isinstance(vae, AutoencoderDC):
+            self.vae_scale_factor = vae.spatial_compression_ratio
+        else:
+            self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.vae_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "SeedImagePipeline":
+        """Loads a folder that `save_pretrained` wrote, or a Hub repository with the same content.
+
+        All arguments of `DiffusionPipeline.from_pretrained` work. A repository is downloaded whole first, because
+        diffusers itself finds classes from outside only for a local folder; importing this module has made them known.
+        """
+        folder = os.fspath(pretrained_model_name_or_path)
+        if not os.path.isdir(folder):
+            if os.path.exists(folder) or folder.startswith((".", "/", "~")) or folder.count("/") > 1:
+                raise ValueError(f"{folder}: no such folder. Give a pipeline's folder or a repository id 'user/name'.")
+            options = ("revision", "token", "cache_dir", "local_files_only", "force_download")
+            folder = snapshot_download(folder, **{name: kwargs.pop(name) for name in options if name in kwargs})
+        return super().from_pretrained(folder, **kwargs)
+
+    @property
+    def visual_tokenizer(self) -> SeedTokenizer:
+        return self.seed_model if isinstance(self.seed_model, SeedTokenizer) else self.seed_model.visual_tokenizer
+
+    @property
+    def guidance_scale(self) -> float:
+        return self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        return self._guidance_scale > 1
+
+    @property
+    def num_timesteps(self) -> int:
+        return self._num_timesteps
+
+    @property
+    def interrupt(self) -> bool:
+        return self._interrupt
+
+    def check_inputs(
+        self,
+        prompt,
+        image,
+        codes,
+        height,
+        width,
+        num_inference_steps,
+        guidance_scale,
+        num_images_per_prompt,
+        generator,
+        latents,
+        generation_kwargs,
+        output_type,
+        callback_on_step_end_tensor_inputs,
+    ):
+        """Raises `ValueError` or `TypeError` for anything that a call cannot work with, before any model runs."""
+        given = [name for name, value in (("prompt", prompt), ("image", image), ("codes", codes)) if value is not None]
+        if len(given) != 1:
+            raise ValueError(f"Give exactly one of prompt, image and codes; got {' and '.join(given) or 'none'}.")
+        if prompt is not None:
+            rows = self._check_prompt(prompt)
+        elif image is not None:
+            rows = _check_images(image)
+        else:
+            rows = self._check_codes(codes)
+        if prompt is None and generation_kwargs:
+            raise ValueError("generation_kwargs are for the language model, which only a prompt uses.")
+        taken = [name for name in _RESERVED if name in (generation_kwargs or {})]
+        if taken:
+            raise ValueError(f"generation_kwargs may not contain {', '.join(taken)}: the pipeline sets them.")
+        if num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}.")
+        if num_images_per_prompt < 1:
+            raise ValueError(f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}.")
+        if height % self.vae_scale_factor or width % self.vae_scale_factor or height < 1 or width < 1:
+            raise ValueError(
+                f"height and width must be positive multiples of {self.vae_scale_factor}, got {height} and {width}."
+            )
+        if guidance_scale > 1 and self.empty_prompt is None:
+            raise ValueError(
+                f"guidance_scale={guidance_scale} needs the embedding of the empty prompt. Build the pipeline with "
+                "empty_prompt=, or with the diffusion model's text_encoder= and tokenizer=; or pass guidance_scale=1."
+            )
+        rows *= num_images_per_prompt
+        if isinstance(generator, list) and len(generator) != rows:
+            raise ValueError(f"{len(generator)} generators for {rows} pictures. Give one for each, or a single one.")
+        shape = self._latents_shape(rows, height, width)
+        if latents is not None and tuple(latents.shape) != shape:
+            raise ValueError(f"latents must have shape {shape}, got {tuple(latents.shape)}.")
+        if output_type not in _OUTPUT_TYPES:
+            raise ValueError(f"output_type must be one of {', '.join(_OUTPUT_TYPES)}, got {output_type!r}.")
+        unknown = [name for name in callback_on_step_end_tensor_inputs if name not in self._callback_tensor_inputs]
+        if unknown:
+            known = ", ".join(self._callback_tensor_inputs)
+            raise ValueError(f"callback_on_step_end_tensor_inputs may name {known}, got {unknown}.")
+
+    def _check_prompt(self, prompt) -> int:
+        if isinstance(self.seed_model, SeedTokenizer):
+            raise ValueError(
+                "A prompt needs a language model, and this pipeline's seed_model is a bare SeedTokenizer. "
+                "Build it with a SeedForConditionalGeneration, or call it with image= or codes=."
+            )
+        if not isinstance(self.processor, SeedProcessor):
+            raise ValueError("A prompt needs a text tokenizer. Build the pipeline with processor=SeedProcessor(...).")
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        if not isinstance(prompts, (list, tuple)) or not all(isinstance(text, str) for text in prompts):
+            raise TypeError(f"prompt must be a string or a list of strings, got {type(prompt).__name__}.")
+        if not prompts or not all(text.strip() for text in prompts):
+            raise ValueError("A prompt is empty. Say what to draw.")
+        return len(prompts)
+
+    def _check_codes(self, codes) -> int:
+        if isinstance(codes, torch.Tensor) and codes.ndim == 1:
+            codes = codes.unsqueeze(0)
+        rows = len(self.visual_tokenizer.check_codes(codes))
+        if rows == 0:
+            raise ValueError("codes has no rows.")
+        return rows
+
+    def encode_prompt(
+        self,
+        prompt: str | list[str],
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        generation_kwargs: dict | None = None,
+    ) -> torch.Tensor:
+        """Lets the language model say the codes of a picture: `(rows, num_query_tokens)`.
+
+        Transformers samples from torch's global state. So that a generator also fixes sampled codes, a seed is drawn
+        from it (the first of a list) and used for this step alone; the global state is left as it was.
+        """
+        device = self._execution_device
+        inputs = self.processor.draw([prompt] if isinstance(prompt, str) else list(prompt)).to(device)
+        _wake(self.seed_model)
+        source = generator[0] if isinstance(generator, list) else generator
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=source is not None):
+            if source is not None:
+                torch.manual_seed(torch.randint(2**62, (1,), generator=source, device=source.device).item())
+            ids = self.seed_model.generate(**inputs, generation_mode="image", **(generation_kwargs or {}))
+        return self._read_codes(ids)
+
+    def encode_image(self, image: Image.Image | list[Image.Image]) -> torch.Tensor:
+        """The codes of pictures: `(rows, num_query_tokens)`."""
+        images = [image] if isinstance(image, Image.Image) else list(image)
+        pixel_values = self._image_processor()(images, return_tensors="pt").pixel_values
+        _wake(self.seed_model)
+        return self.visual_tokenizer.encode(pixel_values.to(self._execution_device, self.visual_tokenizer.dtype))
+
+    def encode_codes(self, codes: torch.Tensor, do_classifier_free_guidance: bool) -> torch.Tensor:
+        """What the UNet is conditioned on: `(rows, tokens, dim)`, with the empty prompt's rows first under guidance.
+
+        The one place that differs for an image-aligned tokenizer, whose embedding unCLIP takes as class labels.
+        """
+        _wake(self.seed_model)
+        embeds = self.visual_tokenizer.decode(codes).to(self.unet.dtype)
+        if not do_classifier_free_guidance:
+            return embeds
+        return torch.cat([self.empty_prompt(len(embeds)).to(embeds.device, embeds.dtype), embeds])
+
+    def prepare_latents(self, rows: int, height: int, width: int, generator, latents=None) -> torch.Tensor:
+        """The noise that drawing starts from, scaled for the scheduler: `(rows, channels, height / f, width / f)`."""
+        if latents is None:
+            latents = randn_tensor(
+                self._latents_shape(rows, height, width),
+                generator=generator,
+                device=self._execution_device,
+                dtype=self.unet.dtype,
+            )
+        latents = latents.to(self._execution_device, self.unet.dtype)
+        return latents * self.scheduler.init_noise_sigma
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str] | None = None,
+        image: Image.Image | list[Image.Image] | None = None,
+        codes: torch.Tensor | None = None,
+        *,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int = 25,
+        guidance_scale: float | None = None,
+        num_images_per_prompt: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        generation_kwargs: dict | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end_tensor_inputs: list[str] | None = None,
+    ) -> SeedImagePipelineOutput | tuple:
+        r"""Draws. Exactly one of `prompt`, `image` and `codes` is given.
+
+        Args:
+            prompt (`str` or `list[str]`): What to draw, in words; the language model turns it into codes.
+            image (`PIL.Image.Image` or a list of them): Pictures to draw again from nothing but their codes.
+            codes (`torch.LongTensor` of shape `(rows, num_query_tokens)` or `(num_query_tokens,)`): Visual codes.
+            height, width (`int`, *optional*): In pixels; default to the size that the UNet was trained at.
+            num_inference_steps (`int`, *optional*, defaults to 25): Denoising steps.
+            guidance_scale (`float`, *optional*): Classifier-free guidance; 1 switches it off. Defaults to the
+                pipeline's own `guidance_scale`.
+            num_images_per_prompt (`int`, *optional*, defaults to 1): Pictures from each row of codes.
+            generator (`torch.Generator` or a list with one for each picture, *optional*): Makes the call repeatable.
+            latents (`torch.Tensor`, *optional*): Starting noise, instead of a generator.
+            generation_kwargs (`dict`, *optional*): Options of the language model's `generate` such as `do_sample`,
+                `temperature`, `top_k`, `num_beams`.
+            output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"`, `"pt"` or `"latent"`.
+            return_dict (`bool`, *optional*, defaults to `True`): `False` gives the tuple `(images, codes)`.
+            callback_on_step_end (`Callable`, *optional*): Called as `(pipeline, step, timestep, tensors)` after each
+                step; may return changed tensors.
+            callback_on_step_end_tensor_inputs (`list[str]`, *optional*, defaults to `["latents"]`): The tensors it
+                gets: `"latents"`, `"prompt_embeds"`.
+
+        Returns:
+            [`SeedImagePipelineOutput`]: One picture and one row of codes for each row and `num_images_per_prompt`.
+
+        Raises:
+            ValueError, TypeError: For inputs that do not fit, before any model runs.
+        """
+        if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
+            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        elif callback_on_step_end_tensor_inputs is None:
+            callback_on_step_end_tensor_inputs = ["latents"]
+        default_height, default_width = self._default_size()
+        height, width = height or default_height, width or default_width
+        if guidance_scale is None:
+            guidance_scale = self.config.guidance_scale
+        self.check_inputs(
+            prompt,
+            image,
+            codes,
+            height,
+            width,
+            num_inference_steps,
+            guidance_scale,
+            num_images_per_prompt,
+            generator,
+            latents,
+            generation_kwargs,
+            output_type,
+            callback_on_step_end_tensor_inputs,
+        )
+        self._guidance_scale = guidance_scale
+        self._interrupt = False
+        device = self._execution_device
+
+        # 1. To codes, whatever was given
+        if prompt is not None:
+            codes = self.encode_prompt(prompt, generator, generation_kwargs)
+        elif image is not None:
+            codes = self.encode_image(image)
+        codes = codes.reshape(-1, codes.shape[-1]).to(device, torch.long)
+        codes = codes.repeat_interleave(num_images_per_prompt, dim=0)
+
+        # 2. From codes to the condition, and the noise to start from
+        prompt_embeds = self.encode_codes(codes, self.do_classifier_free_guidance)
+        latents = self.prepare_latents(len(codes), height, width, generator, latents)
+        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        timesteps = self.scheduler.timesteps
+        self._num_timesteps = len(timesteps)
+        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
+        step_kwargs = {"generator": generator} if takes_generator else {}
+
+        # 3. Denoise
+        with self.progress_bar(total=len(timesteps)) as progress_bar:
+            for step, timestep in enumerate(timesteps):
+                if self.interrupt:
+                    break
+                model_input = torch.cat([latents] * 2) if self.do_classifier_free_guidance else latents
+                model_input = self.scheduler.scale_model_input(model_input, timestep)
+                noise = self.unet(model_input, timestep, encoder_hidden_states=prompt_embeds, return_dict=False)[0]
+                if self.do_classifier_free_guidance:
+                    noise_empty, noise_codes = noise.chunk(2)
+                    noise = noise_empty + self.guidance_scale * (noise_codes - noise_empty)
+                latents = self.scheduler.step(noise, timestep, latents, **step_kwargs, return_dict=False)[0]
+                if callback_on_step_end is not None:
+                    tensors = {"latents": latents, "prompt_embeds": prompt_embeds}
+                    tensors = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
+                    changed = callback_on_step_end(self, step, timestep, tensors) or {}
+                    latents = changed.pop("latents", latents)
+                    prompt_embeds = changed.pop("prompt_embeds", prompt_embeds)
+                progress_bar.update()
+
+        # 4. To pictures
+        if output_type == "latent":
+            images = latents
+        else:
+            latents = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
+            images = self.vae.decode(latents, return_dict=False)[0]
+            images = self.vae_processor.postprocess(images, output_type=output_type)
+        self.maybe_free_model_hooks()
+        if not return_dict:
+            return images, codes
+        return SeedImagePipelineOutput(images=images, codes=codes)
+
+    def _default_size(self) -> tuple[int, int]:
+        size = self.unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return height * self.vae_scale_factor, width * self.vae_scale_factor
+
+    def _latents_shape(self, rows: int, height: int, width: int) -> tuple[int, int, int, int]:
+        factor = self.vae_scale_factor
+        return rows, self.unet.config.in_channels, height // factor, width // factor
+
+    def _image_processor(self) -> SeedImageProcessor:
+        if isinstance(self.processor, SeedProcessor):
+            return self.processor.image_processor
+        if self.processor is not None:
+            return self.processor
+        size = self.visual_tokenizer.config.vision_config.image_size
+        return SeedImageProcessor(size={"height": size, "width": size})
+
+
+def _check_images(image) -> int:
+    images = [image] if isinstance(image, Image.Image) else image
+    if not isinstance(images, (list, tuple)) or not all(isinstance(each, Image.Image) for each in images):
+        raise TypeError(f"image must be a PIL.Image.Image or a list of them, got {type(image).__name__}.")
+    if not images:
+        raise ValueError("The list of pictures is empty.")
+    return len(images)
+
+
+def _check_fit(tokenizer_config, unet_config, vae_config):
+    if tokenizer_config.generation_target != "text":
+        raise ValueError(
+            "This tokenizer has the image-aligned target (SEED-2), which is drawn with unCLIP. For now "
+            "SeedImagePipeline draws from text-aligned tokenizers (generation_target='text') only."
+        )
+    width = unet_config.cross_attention_dim
+    if isinstance(width, int) and width != tokenizer_config.generation_dim:
+        raise ValueError(
+            f"The tokenizer's embeddings are {tokenizer_config.generation_dim} wide (generation_dim) and the UNet "
+            f"reads {width} (cross_attention_dim). They must be equal."
+        )
+    if vae_config.latent_channels != unet_config.in_channels:
+        raise ValueError(
+            f"The VAE has {vae_config.latent_channels} latent channels and the UNet {unet_config.in_channels} input "
+            "channels. They must be equal."
+        )
+
+
+def _wake(module: torch.nn.Module):
+    """Moves an offloaded model to the accelerator: accelerate's hooks only watch `forward`, not other methods."""
+    if hasattr(module, "_hf_hook"):
+        module._hf_hook.pre_forward(module)
+
+
+__all__ = ["EmptyPromptEmbedding", "SeedImagePipeline", "SeedImagePipelineOutput"]

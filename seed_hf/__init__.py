@@ -1,0 +1,51 @@
+"""seed_hf: the SEED image tokenizer as Hugging Face models, and one language model that sees and draws.
+
+`import seed_hf` is light: it loads neither torch nor transformers. The first touch of a public class loads what that
+class needs and registers all SEED classes with transformers' Auto classes (`seed_hf.auto`).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+
+__version__ = "0.1.0"
+
+# Public name -> the module that defines it.
+_PUBLIC = {
+    "SeedTokenizer": "seed_hf.modeling.modeling_seed_tokenizer",
+    "SeedTokenizerConfig": "seed_hf.modeling.configuration_seed",
+    "SeedTextConfig": "seed_hf.modeling.configuration_seed",
+    "SeedConfig": "seed_hf.modeling.configuration_seed",
+    "SeedForCausalLM": "seed_hf.modeling.modeling_seed",
+    "SeedForConditionalGeneration": "seed_hf.modeling.modeling_seed",
+    "SeedImageProcessor": "seed_hf.modeling.image_processing_seed",
+    "SeedProcessor": "seed_hf.modeling.processing_seed",
+    "SeedImagePipeline": "seed_hf.pipelines.pipeline_seed_image",
+    "bundled": "seed_hf.bundle",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'seed_hf' has no attribute {name!r}. Public names: {', '.join(_PUBLIC)}.")
+    if name != "bundled":
+        import_module("seed_hf.auto")
+    value = getattr(import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})
+
+
+if TYPE_CHECKING:
+    from seed_hf.bundle import bundled
+    from seed_hf.modeling.configuration_seed import SeedConfig, SeedTextConfig, SeedTokenizerConfig
+    from seed_hf.modeling.image_processing_seed import SeedImageProcessor
+    from seed_hf.modeling.modeling_seed import SeedForCausalLM, SeedForConditionalGeneration
+    from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+    from seed_hf.modeling.processing_seed import SeedProcessor
+    from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline

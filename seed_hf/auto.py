@@ -1,0 +1,32 @@
+"""Makes transformers' Auto classes know the SEED classes. Importing this module is all there is to do.
+
+After it, `AutoModel.from_pretrained(folder)` and its relatives load a SEED folder without `trust_remote_code`.
+"""
+
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+)
+
+from seed_hf.modeling.configuration_seed import SeedConfig, SeedTextConfig, SeedTokenizerConfig
+from seed_hf.modeling.image_processing_seed import SeedImageProcessor
+from seed_hf.modeling.modeling_seed import SeedForCausalLM, SeedForConditionalGeneration
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.modeling.processing_seed import SeedProcessor
+
+
+for _config in (SeedTokenizerConfig, SeedTextConfig, SeedConfig):
+    AutoConfig.register(_config.model_type, _config, exist_ok=True)
+
+AutoModel.register(SeedTokenizerConfig, SeedTokenizer, exist_ok=True)
+AutoModel.register(SeedConfig, SeedForConditionalGeneration, exist_ok=True)
+AutoModelForCausalLM.register(SeedTextConfig, SeedForCausalLM, exist_ok=True)
+AutoModelForMultimodalLM.register(SeedConfig, SeedForConditionalGeneration, exist_ok=True)
+
+for _config in (SeedTokenizerConfig, SeedConfig):
+    AutoImageProcessor.register(_config, image_processor_classes={"pil": SeedImageProcessor}, exist_ok=True)
+AutoProcessor.register(SeedConfig, SeedProcessor, exist_ok=True)

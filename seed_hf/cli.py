@@ -1,0 +1,340 @@
+"""The command line `seed-hf`: see, ask, draw, reconstruct, train, data, demo.
+
+Thin on purpose: a command parses, calls the library and prints. Nothing heavy is imported before a command runs, so
+that `--help` answers at once. What a user got wrong ends in one line on stderr and exit status 2.
+"""
+
+import json
+import os
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+app = typer.Typer(
+    name="seed-hf",
+    help="One language model that sees and draws: pictures become 32 discrete codes, and codes become pictures.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Build training data.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+# Suffix of an output file -> Pillow's name of the format.
+_WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
+_DEBUG = "SEED_HF_DEBUG"
+
+
+class Stage(StrEnum):
+    contrastive = "contrastive"
+    quantization = "quantization"
+    language = "language"
+
+
+Model = Annotated[
+    Path | None,
+    typer.Option("--model", help="Folder of a saved pipeline or model. Default: seed-tiny, which is built in."),
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps ... Default: a GPU if there is one.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per picture.")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="Picture file to write: .png, .jpg, .webp or .bmp.")]
+Seed = Annotated[int, typer.Option(help="The same seed draws the same picture.", min=0)]
+Steps = Annotated[int, typer.Option(help="Denoising steps.", min=1, max=1000)]
+Guidance = Annotated[
+    float | None, typer.Option(help="Guidance scale, 1 for none. Default: the pipeline's own.", min=0)
+]
+
+
+def main():
+    """Entry point of the `seed-hf` command."""
+    app()
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+):
+    if debug:
+        os.environ[_DEBUG] = "1"
+
+
+@app.command()
+def see(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Picture files.")],
+    model: Model = None,
+    device: Device = None,
+    as_json: AsJson = False,
+):
+    """Print the visual codes and a caption of each picture."""
+    with _plain_errors():
+        pictures = _read_pictures(images)
+        seed_model, processor = _load_model(model, device)
+    for name, picture in zip(images, pictures):
+        inputs = processor.caption([picture]).to(seed_model.device)
+        codes = seed_model.visual_tokenizer.encode(inputs.pixel_values)[0].tolist()
+        caption = _say(seed_model, processor, inputs)
+        if as_json:
+            typer.echo(json.dumps({"image": name, "codes": codes, "caption": caption}))
+        else:
+            typer.echo(f"{name}\n  caption  {caption}\n  codes    {' '.join(map(str, codes))}")
+
+
+@app.command()
+def ask(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Picture file.")],
+    question: Annotated[str, typer.Argument(help="For instance: what is shown?")],
+    model: Model = None,
+    device: Device = None,
+    as_json: AsJson = False,
+):
+    """Answer a question about a picture."""
+    with _plain_errors():
+        if not question.strip():
+            raise ValueError("The question is empty.")
+        picture = _read_pictures([image])[0]
+        seed_model, processor = _load_model(model, device)
+        inputs = processor.ask([picture], [question]).to(seed_model.device)
+    answer = _say(seed_model, processor, inputs)
+    typer.echo(json.dumps({"image": image, "question": question, "answer": answer}) if as_json else answer)
+
+
+@app.command()
+def draw(
+    prompt: Annotated[str, typer.Argument(help="What to draw, for instance: a red apple")],
+    output: Output,
+    num_images: Annotated[
+        int, typer.Option("-n", "--num-images", help="How many; they become NAME-1.png, NAME-2.png ...", min=1, max=64)
+    ] = 1,
+    seed: Seed = 0,
+    steps: Steps = 25,
+    guidance: Guidance = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="Sample the codes at this temperature. Default: the likeliest codes.", min=0.01),
+    ] = None,
+    model: Model = None,
+    device: Device = None,
+):
+    """Draw a picture from words. Picture i of several is the one that seed + i draws alone."""
+    with _plain_errors():
+        paths = _numbered(output, num_images)
+        for path in paths:
+            _check_output(path)
+        if not prompt.strip():
+            raise ValueError("The prompt is empty. Say what to draw.")
+        pipe = _load_pipeline(model, device)
+        if not hasattr(pipe.seed_model, "language_model"):
+            raise ValueError(f"{model}: this pipeline has no language model, so it cannot draw from words.")
+    sampling = {} if temperature is None else {"do_sample": True, "temperature": temperature}
+    for index, path in enumerate(paths):
+        picture = pipe(
+            prompt,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=_generator(seed + index),
+            generation_kwargs=sampling,
+        ).images[0]
+        with _plain_errors():
+            _write(picture, path)
+        typer.echo(path)
+
+
+@app.command()
+def reconstruct(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Picture file.")],
+    output: Output,
+    seed: Seed = 0,
+    steps: Steps = 25,
+    guidance: Guidance = None,
+    model: Model = None,
+    device: Device = None,
+):
+    """Draw a picture again from nothing but its 32 codes."""
+    with _plain_errors():
+        _check_output(output)
+        picture = _read_pictures([image])[0]
+        pipe = _load_pipeline(model, device)
+    drawn = pipe(image=picture, num_inference_steps=steps, guidance_scale=guidance, generator=_generator(seed)).images[
+        0
+    ]
+    with _plain_errors():
+        _write(drawn, output)
+    typer.echo(output)
+
+
+@app.command()
+def train(
+    stage: Annotated[Stage, typer.Argument(help="What to train.")],
+    config: Annotated[Path, typer.Option("--config", help="YAML file with the stage's settings.")],
+):
+    """Train one stage: the causal Q-Former, the codebook, or the language model."""
+    with _plain_errors():
+        if not config.is_file():
+            raise ValueError(f"{config}: no such file. Give a YAML file with the settings of the {stage} stage.")
+        from seed_hf.training.run import run_stage
+
+        run_stage(str(stage), config)
+
+
+@data_app.command()
+def pictograms(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the Parquet files; made if missing.")],
+):
+    """Rebuild the pictogram data from the packages of its sources. An interrupted build goes on where it was."""
+    with _plain_errors():
+        from seed_hf.data.pictograms import build_pictograms
+
+        build_pictograms(out)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the contact sheet; made if missing.")] = Path(
+        "outputs"
+    ),
+):
+    """See eight real pictures and draw eight prompts with seed-tiny, on one contact sheet."""
+    with _plain_errors():
+        from seed_hf.demo import run_demo
+
+        run_demo(out)
+
+
+@contextmanager
+def _plain_errors():
+    """What a user can get wrong becomes one line and exit status 2. Code outside such a block keeps its traceback."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        if os.environ.get(_DEBUG):
+            raise
+        typer.echo(f"seed-hf: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _read_pictures(names: list[str]) -> list["Image.Image"]:
+    from seed_hf.images import load_image
+
+    return [load_image(name) for name in names]
+
+
+def _load_model(folder: Path | None, device: str | None):
+    """The model and its processor, from a model's folder, a pipeline's folder or a checkpoint with both."""
+    from seed_hf.bundle import bundled
+
+    folder = _existing(folder) or bundled("seed-tiny", "model")
+    if (folder / "model_index.json").is_file():
+        model_folder, processor_folder = folder / "seed_model", folder / "processor"
+    else:
+        model_folder = processor_folder = folder if (folder / "config.json").is_file() else folder / "model"
+    if not (model_folder / "config.json").is_file():
+        raise ValueError(f"{folder}: holds neither a model (config.json) nor a pipeline (model_index.json).")
+    kind = json.loads((model_folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if kind != "seed":
+        raise ValueError(f"{folder}: holds a {kind!r} model. Seeing and asking need a SeedForConditionalGeneration.")
+    device, dtype = _quiet_and_where(device)
+    from seed_hf import SeedForConditionalGeneration, SeedProcessor
+
+    with _loading(folder):
+        model = SeedForConditionalGeneration.from_pretrained(model_folder, dtype=dtype).to(device).eval()
+        return model, SeedProcessor.from_pretrained(processor_folder)
+
+
+def _load_pipeline(folder: Path | None, device: str | None):
+    from seed_hf.bundle import bundled
+
+    folder = _existing(folder) or bundled("seed-tiny", "pipeline")
+    if not (folder / "model_index.json").is_file():
+        folder = folder / "pipeline"
+    if not (folder / "model_index.json").is_file():
+        raise ValueError(f"{folder.parent}: holds no pipeline (model_index.json), which drawing needs.")
+    device, dtype = _quiet_and_where(device)
+    from seed_hf import SeedImagePipeline
+
+    with _loading(folder):
+        return SeedImagePipeline.from_pretrained(folder, dtype=dtype).to(device)
+
+
+def _existing(folder: Path | None) -> Path | None:
+    if folder is not None and not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder. --model takes the folder of a saved pipeline or model.")
+    return folder
+
+
+@contextmanager
+def _loading(folder: Path):
+    """A folder with damaged or foreign files is the user's to mend; say which folder it is."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (SafetensorError, RuntimeError, ValueError, OSError) as error:
+        raise ValueError(f"{folder}: cannot be loaded. {error}") from error
+
+
+def _quiet_and_where(device: str | None):
+    """The device and the number type that goes with it; turns off the libraries' loading bars."""
+    import diffusers
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()
+    try:
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=where)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"--device {device}: not usable here ({reason}). Try --device cpu.") from error
+    return where, torch.bfloat16 if where.type == "cuda" else torch.float32
+
+
+def _say(model, processor, inputs) -> str:
+    import torch
+
+    with torch.inference_mode():
+        ids = model.generate(**inputs, generation_mode="text", max_new_tokens=48, do_sample=False)
+    return processor.tokenizer.decode(ids[0, inputs.input_ids.shape[1] :], skip_special_tokens=True).strip()
+
+
+def _generator(seed: int):
+    """On the CPU whatever the device, so that a seed draws the same picture everywhere."""
+    import torch
+
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def _numbered(path: Path, count: int) -> list[Path]:
+    return [path] if count == 1 else [path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(1, count + 1)]
+
+
+def _check_output(path: Path):
+    if path.suffix.lower() not in _WRITABLE:
+        raise ValueError(f"{path}: not a picture's name. Use one that ends in {', '.join(_WRITABLE)}.")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: the folder {path.parent} does not exist. Make it first.")
+    if path.is_dir():
+        raise ValueError(f"{path}: this is a folder. Give the name of a file.")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{path}: no permission to write into {path.parent}.")
+
+
+def _write(picture: "Image.Image", path: Path):
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        picture.save(temporary, format=_WRITABLE[path.suffix.lower()])
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Data: the pictogram set (how it is built, read and asked about)."""

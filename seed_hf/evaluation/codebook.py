@@ -1,0 +1,65 @@
+"""How much of its codebook a tokenizer uses on a set of pictures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from .sets import batches, open_picture
+
+
+@dataclass(frozen=True)
+class CodebookUse:
+    """Use of a codebook: codes seen at least once, their share in percent, and the perplexity of the distribution.
+
+    The perplexity is exp(entropy): the number of codes that, used equally often, would be as unpredictable. It is 1
+    if one code does everything and `codebook_size` if all are used alike.
+    """
+
+    used_codes: int
+    codebook_size: int
+    usage: float
+    perplexity: float
+    num_images: int
+
+    def to_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def codebook_use(codes: torch.Tensor, codebook_size: int) -> CodebookUse:
+    """Use of the codebook by `codes`, an integer tensor `(images, codes per image)`.
+
+    Raises:
+        ValueError: No codes, or codes outside `[0, codebook_size)`.
+    """
+    if codes.ndim != 2 or codes.numel() == 0:
+        raise ValueError(f"codes must be (images, codes per image) and not empty, got shape {tuple(codes.shape)}.")
+    if codes.min() < 0 or codes.max() >= codebook_size:
+        raise ValueError(f"codes must lie in [0, {codebook_size}), got {int(codes.min())} to {int(codes.max())}.")
+    counts = torch.bincount(codes.flatten().cpu(), minlength=codebook_size).double()
+    shares = counts[counts > 0] / counts.sum()
+    used = len(shares)
+    return CodebookUse(
+        used_codes=used,
+        codebook_size=codebook_size,
+        usage=100.0 * used / codebook_size,
+        perplexity=float(torch.exp(-(shares * shares.log()).sum())),
+        num_images=len(codes),
+    )
+
+
+@torch.no_grad()
+def encode_rows(tokenizer, processor, rows: Sequence[Mapping[str, Any]], batch_size: int = 64) -> torch.Tensor:
+    """Visual codes of the rows' pictures, a LongTensor `(len(rows), 32)` on the CPU.
+
+    Args:
+        tokenizer: A [`SeedTokenizer`].
+        processor: A [`SeedProcessor`]; its image processor prepares the pictures.
+    """
+    codes = []
+    for batch in tqdm(list(batches(rows, batch_size)), desc="codes", leave=False):
+        pixels = processor.image_processor([open_picture(row) for row in batch], return_tensors="pt")["pixel_values"]
+        codes.append(tokenizer.encode(pixels.to(tokenizer.device, tokenizer.dtype)).cpu())
+    return torch.cat(codes)

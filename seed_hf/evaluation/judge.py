@@ -1,0 +1,222 @@
+"""An independent judge of pictures: does this picture show what its caption says?
+
+Frozen EfficientNet-Lite0 picture features and frozen MiniLM caption vectors, joined by two small heads that are trained
+on the training pictograms alone. It shares no weights with the models it judges, and its seed is used by nothing else.
+Its own retrieval figures and its verdict on real pictures say how far it can be trusted; report them beside every
+verdict on drawn ones.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm.auto import tqdm
+
+from .reference_features import ReferenceFeatures
+from .reference_models import EFFICIENTNET_DIM, MINILM_DIM
+from .retrieval import RetrievalResult, caption_ranks, retrieval_recalls
+from .sets import distinct_captions, read_rows
+
+
+logger = logging.getLogger(__name__)
+# The judge's own; no stage of training a model may use it, so that judge and model stay independent draws.
+JUDGE_SEED = 7919
+JUDGE_EPOCHS = 25
+
+
+class JudgeHeads(nn.Module):
+    """Two heads into a shared space, `(batch, dim)` L2-normalised, and a learned temperature."""
+
+    def __init__(
+        self,
+        image_dim: int = EFFICIENTNET_DIM,
+        text_dim: int = MINILM_DIM,
+        hidden_dim: int = 512,
+        dim: int = 256,
+        dropout: float = 0.1,
+    ):
+        super().__init__()
+        self.settings = {
+            "image_dim": image_dim, "text_dim": text_dim, "hidden_dim": hidden_dim, "dim": dim, "dropout": dropout,
+        }  # fmt: skip
+        self.image_head = _head(image_dim, hidden_dim, dim, dropout)
+        self.text_head = _head(text_dim, hidden_dim, dim, dropout)
+        self.temperature = nn.Parameter(torch.tensor(0.07))
+
+    def embed_images(self, features: torch.Tensor) -> torch.Tensor:
+        """Pooled picture features `(batch, image_dim)` to unit vectors `(batch, dim)`."""
+        return nn.functional.normalize(self.image_head(features.float()), dim=-1)
+
+    def embed_captions(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Sentence vectors `(batch, text_dim)` to unit vectors `(batch, dim)`."""
+        return nn.functional.normalize(self.text_head(vectors.float()), dim=-1)
+
+
+def _head(in_dim: int, hidden_dim: int, dim: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.LayerNorm(in_dim), nn.Linear(in_dim, hidden_dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden_dim, dim)
+    )
+
+
+def train_heads(
+    image_features: torch.Tensor,
+    caption_vectors: torch.Tensor,
+    caption_of_image: torch.Tensor,
+    *,
+    seed: int = JUDGE_SEED,
+    epochs: int = JUDGE_EPOCHS,
+    batch_size: int = 512,
+    learning_rate: float = 2e-3,
+    **head_settings,
+) -> JudgeHeads:
+    """Train the heads by a symmetric contrastive loss; pictures with the same caption are all right answers.
+
+    Args:
+        image_features: `(images, image_dim)`.
+        caption_vectors: `(captions, text_dim)`, one row for each distinct caption.
+        caption_of_image: LongTensor `(images,)` into `caption_vectors`.
+        seed: Of the weights, the order and the dropout. The global random state is left as it was.
+        head_settings: Further arguments of [`JudgeHeads`].
+
+    Returns:
+        The trained heads, frozen and in eval mode.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        heads = JudgeHeads(image_features.shape[1], caption_vectors.shape[1], **head_settings)
+        steps = epochs * -(-len(image_features) // batch_size)
+        optimizer = torch.optim.AdamW(heads.parameters(), lr=learning_rate, weight_decay=0.05)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
+        for _ in tqdm(range(epochs), desc="judge", leave=False):
+            for picked in torch.randperm(len(image_features)).split(batch_size):
+                captions = caption_of_image[picked]
+                images, texts = image_features[picked], caption_vectors[captions]
+                logits = heads.embed_images(images) @ heads.embed_captions(texts).T / heads.temperature
+                same = (captions[:, None] == captions[None]).float()
+                targets = same / same.sum(1, keepdim=True)
+                loss = nn.functional.cross_entropy(logits, targets) + nn.functional.cross_entropy(logits.T, targets)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                heads.temperature.data.clamp_(0.01, 1.0)
+    return heads.eval().requires_grad_(False)
+
+
+class Judge:
+    """Trained heads together with the frozen reference models below them."""
+
+    def __init__(
+        self,
+        heads: JudgeHeads,
+        references: ReferenceFeatures | None = None,
+        *,
+        seed: int = JUDGE_SEED,
+        epochs: int = JUDGE_EPOCHS,
+    ):
+        self.heads = heads
+        self.references = references or ReferenceFeatures()
+        self.seed = seed
+        self.epochs = epochs
+
+    def embed_pictures(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
+        """PIL pictures of any size as unit vectors of the judge's space, `(len(pictures), dim)`."""
+        return self.heads.embed_images(self.references.pictures(pictures))
+
+    def embed_captions(self, captions: Sequence[str]) -> torch.Tensor:
+        """Captions as unit vectors of the judge's space, `(len(captions), dim)`."""
+        return self.heads.embed_captions(self.references.captions(captions))
+
+    def save(self, path: str | Path) -> None:
+        """Write the heads as safetensors, whole or not at all."""
+        path = Path(path)
+        partial = path.with_name(path.name + ".partial")
+        metadata = {"seed": str(self.seed), "epochs": str(self.epochs)}
+        metadata |= {name: str(value) for name, value in self.heads.settings.items()}
+        save_file(self.heads.state_dict(), partial, metadata=metadata)
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: str | Path, references: ReferenceFeatures | None = None) -> "Judge":
+        """Read what [`Judge.save`] wrote."""
+        with safe_open(path, "pt") as file:
+            metadata = dict(file.metadata())
+        seed, epochs = int(metadata.pop("seed")), int(metadata.pop("epochs"))
+        heads = JudgeHeads(dropout=float(metadata.pop("dropout")), **{name: int(v) for name, v in metadata.items()})
+        heads.load_state_dict(load_file(path))
+        return cls(heads.eval().requires_grad_(False), references, seed=seed, epochs=epochs)
+
+
+def judge_pictures(
+    judge: Judge, pictures: Sequence[Image.Image], captions: Sequence[str], candidates: Sequence[str] | None = None
+) -> float:
+    """Share of the pictures, in percent, whose own caption ranks first.
+
+    Args:
+        pictures: PIL pictures of any size, drawn or real.
+        captions: What each of them should show.
+        candidates: The captions to choose from; by default the distinct ones of `captions`. Fewer make it easier.
+
+    Raises:
+        ValueError: Not one caption per picture, no pictures, or a caption that is no candidate.
+    """
+    distinct, caption_of_image = candidate_index(captions, candidates)
+    if len(pictures) != len(captions) or not captions:
+        raise ValueError(f"One caption for each picture is needed, got {len(pictures)} and {len(captions)}.")
+    return first_rank_share(judge.embed_pictures(pictures), judge.embed_captions(distinct), caption_of_image)
+
+
+def candidate_index(captions: Sequence[str], candidates: Sequence[str] | None) -> tuple[list[str], torch.Tensor]:
+    """Distinct candidates, by default the captions themselves, and the index of each caption among them."""
+    if candidates is None:
+        return distinct_captions(captions)
+    distinct, _ = distinct_captions(candidates)
+    unknown = set(captions) - set(distinct)
+    if unknown:
+        raise ValueError(f"{len(unknown)} captions are not among the candidates, such as {min(unknown)!r}.")
+    position = {caption: i for i, caption in enumerate(distinct)}
+    return distinct, torch.tensor([position[caption] for caption in captions])
+
+
+def first_rank_share(
+    image_features: torch.Tensor, text_features: torch.Tensor, caption_of_image: torch.Tensor
+) -> float:
+    """Share of images, in percent, that rank their own caption first; arguments as in [`caption_ranks`]."""
+    ranks = caption_ranks(image_features, text_features, caption_of_image)
+    return 100.0 * (ranks == 1).double().mean().item()
+
+
+def judge_retrieval(judge: Judge, data_dir: str | Path, split: str) -> RetrievalResult:
+    """The judge's own recalls on one split: what its verdicts are worth there."""
+    captions, caption_of_image = distinct_captions(list(read_rows(data_dir, split)["caption"]))
+    image_features = judge.heads.embed_images(judge.references.split(data_dir, split))
+    return retrieval_recalls(image_features, judge.embed_captions(captions), caption_of_image)
+
+
+def load_or_train_judge(
+    data_dir: str | Path, cache_dir: str | Path | None = None, *, seed: int = JUDGE_SEED, epochs: int = JUDGE_EPOCHS
+) -> Judge:
+    """The judge of a seed: from the cache folder if it was trained before, else trained on `train.parquet`.
+
+    Args:
+        data_dir: The pictograms.
+        cache_dir: Folder for the trained heads and for picture features, see [`ReferenceFeatures`].
+    """
+    references = ReferenceFeatures(cache_dir)
+    path = None if cache_dir is None else Path(cache_dir) / f"judge-seed{seed}-epochs{epochs}.safetensors"
+    if path is not None and path.is_file():
+        return Judge.load(path, references)
+    captions, caption_of_image = distinct_captions(list(read_rows(data_dir, "train")["caption"]))
+    features, vectors = references.split(data_dir, "train"), references.captions(captions)
+    logger.info("training the judge on %d pictures of %d captions", len(features), len(captions))
+    heads = train_heads(features, vectors, caption_of_image, seed=seed, epochs=epochs)
+    judge = Judge(heads, references, seed=seed, epochs=epochs)
+    if path is not None:
+        judge.save(path)
+    return judge

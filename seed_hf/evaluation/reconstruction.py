@@ -1,0 +1,111 @@
+"""What the 32 codes keep of a picture: reconstructions compared with the originals, and drawings from captions."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
+
+from .judge import Judge, candidate_index, first_rank_share
+from .sets import batches
+
+
+@dataclass(frozen=True)
+class ReconstructionResult:
+    """How near reconstructions are to their pictures.
+
+    Attributes:
+        similarity: Mean cosine of EfficientNet-Lite0 features between picture and reconstruction.
+        judge_similarity: The same in the judge's space, which leaves out what captions never mention.
+        chance_similarity, chance_judge_similarity: Both figures between a picture and the reconstruction of another
+            one of the set, the floor to read them against.
+        caption_first: Share of reconstructions, in percent, whose picture's caption ranks first under the judge.
+        real_caption_first: The same for the pictures themselves.
+    """
+
+    similarity: float
+    judge_similarity: float
+    chance_similarity: float
+    chance_judge_similarity: float
+    caption_first: float
+    real_caption_first: float
+    num_images: int
+
+    def to_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def compare_reconstructions(
+    judge: Judge,
+    pictures: Sequence[Image.Image],
+    reconstructions: Sequence[Image.Image],
+    captions: Sequence[str],
+    candidates: Sequence[str] | None = None,
+) -> ReconstructionResult:
+    """Compare pictures with their reconstructions; sizes may differ.
+
+    Args:
+        captions: The caption of each picture.
+        candidates: The captions to choose from; by default the distinct ones of `captions`.
+
+    Raises:
+        ValueError: The three lists differ in length or hold fewer than two pictures.
+    """
+    if not len(pictures) == len(reconstructions) == len(captions) or len(pictures) < 2:
+        raise ValueError(
+            "At least two pictures, with one reconstruction and one caption each, are needed; got "
+            f"{len(pictures)}, {len(reconstructions)} and {len(captions)}."
+        )
+    distinct, caption_of_image = candidate_index(captions, candidates)
+    texts = judge.embed_captions(distinct)
+    seen, remade = judge.references.pictures(pictures), judge.references.pictures(reconstructions)
+    seen_judged, remade_judged = judge.heads.embed_images(seen), judge.heads.embed_images(remade)
+    return ReconstructionResult(
+        similarity=_mean_cosine(seen, remade),
+        judge_similarity=_mean_cosine(seen_judged, remade_judged),
+        chance_similarity=_mean_cosine(seen, _others(remade)),
+        chance_judge_similarity=_mean_cosine(seen_judged, _others(remade_judged)),
+        caption_first=first_rank_share(remade_judged, texts, caption_of_image),
+        real_caption_first=first_rank_share(seen_judged, texts, caption_of_image),
+        num_images=len(pictures),
+    )
+
+
+def draw_codes(pipeline, codes: torch.Tensor, *, seed: int = 0, batch_size: int = 64, **settings) -> list[Image.Image]:
+    """One picture for each row of `codes`; arguments as in [`draw_captions`]."""
+    rows = list(codes)
+    return _draw(pipeline, len(rows), lambda part: {"codes": torch.stack(rows[part])}, seed, batch_size, settings)
+
+
+def draw_captions(
+    pipeline, captions: Sequence[str], *, seed: int = 0, batch_size: int = 64, **settings
+) -> list[Image.Image]:
+    """One picture for each caption.
+
+    Args:
+        pipeline: A [`SeedImagePipeline`] whose model can draw from text.
+        seed: Picture i starts from the noise of `seed + i`, so that the batch size does not change it.
+        settings: Further arguments of the pipeline, such as `num_inference_steps` and `guidance_scale`.
+    """
+    captions = list(captions)
+    return _draw(pipeline, len(captions), lambda part: {"prompt": captions[part]}, seed, batch_size, settings)
+
+
+def _draw(pipeline, total: int, inputs, seed: int, batch_size: int, settings: dict) -> list[Image.Image]:
+    pipeline.set_progress_bar_config(disable=True)
+    pictures = []
+    for indices in tqdm(list(batches(range(total), batch_size)), desc="drawing", leave=False):
+        generators = [torch.Generator().manual_seed(seed + i) for i in indices]
+        part = slice(indices[0], indices[-1] + 1)
+        pictures += pipeline(**inputs(part), generator=generators, output_type="pil", **settings).images
+    return pictures
+
+
+def _mean_cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    return torch.nn.functional.cosine_similarity(a.double(), b.double()).mean().item()
+
+
+def _others(features: torch.Tensor) -> torch.Tensor:
+    """Each row's partner: half the set away, because neighbours often share style or subject."""
+    return features.roll(len(features) // 2, dims=0)

@@ -1,0 +1,172 @@
+"""Image-text retrieval: which caption belongs to a picture, which picture to a caption.
+
+The protocol (SEED paper, table 1, without re-ranking; distinct captions as candidates): an image is right when its own
+caption is among its k best captions (TR@k); a caption is right when any of its pictures is among its k best pictures
+(IR@k); R@m is the mean of the six recalls at 1, 5 and 10. All figures are in percent.
+
+Ties never flatter: a wrong candidate that scores as high as the right one counts as ranked before it. A model that
+gives every picture the same features therefore scores 0, not 100.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from .sets import batches, distinct_captions, open_picture
+
+
+RECALLS_AT = (1, 5, 10)
+# Equal features give scores that differ in the last bits, depending on their place in the batch: such are ties too.
+TIE_TOLERANCE = 1e-6
+# Stage I cuts captions at this length (SEED paper); later positions of the text tower are untrained.
+_MAX_TEXT_TOKENS = 32
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class RetrievalResult:
+    """Recalls in percent at 1, 5 and 10.
+
+    Attributes:
+        text_recalls: TR@1/5/10, image to caption.
+        image_recalls: IR@1/5/10, caption to image.
+    """
+
+    text_recalls: tuple[float, ...]
+    image_recalls: tuple[float, ...]
+    num_images: int
+    num_captions: int
+
+    @property
+    def mean_recall(self) -> float:
+        """R@m."""
+        recalls = self.text_recalls + self.image_recalls
+        return sum(recalls) / len(recalls)
+
+    def to_dict(self) -> dict[str, float]:
+        named = {f"TR@{k}": value for k, value in zip(RECALLS_AT, self.text_recalls, strict=True)}
+        named |= {f"IR@{k}": value for k, value in zip(RECALLS_AT, self.image_recalls, strict=True)}
+        return {**named, "R@m": self.mean_recall, "num_images": self.num_images, "num_captions": self.num_captions}
+
+
+def caption_ranks(
+    image_features: torch.Tensor, text_features: torch.Tensor, caption_of_image: torch.Tensor
+) -> torch.Tensor:
+    """Rank of each image's own caption among all captions by cosine, 1 is best: LongTensor `(images,)`.
+
+    Args:
+        image_features: `(images, dim)`; need not be normalised.
+        text_features: `(captions, dim)`, one row for each distinct caption. More captions than pictures are allowed.
+        caption_of_image: Integers `(images,)`: the row of `text_features` that describes the image.
+
+    Raises:
+        ValueError: Shapes do not fit, an index is out of range, or a feature is NaN or infinite.
+    """
+    image_features, text_features = _checked(image_features, text_features, caption_of_image)
+    ranks = []
+    for start in range(0, len(image_features), _CHUNK):
+        own = caption_of_image[start : start + _CHUNK, None].to(image_features.device)
+        scores = image_features[start : start + _CHUNK] @ text_features.T
+        # The own caption ties with itself, which makes the count start at 1.
+        ranks.append((scores >= scores.gather(1, own) - TIE_TOLERANCE).sum(1))
+    return torch.cat(ranks)
+
+
+def image_ranks(
+    image_features: torch.Tensor, text_features: torch.Tensor, caption_of_image: torch.Tensor
+) -> torch.Tensor:
+    """Rank of each caption's best own picture among all pictures, 1 is best: LongTensor `(captions,)`.
+
+    Arguments and errors as in [`caption_ranks`]; here every caption must have a picture.
+    """
+    image_features, text_features = _checked(image_features, text_features, caption_of_image)
+    caption_of_image = caption_of_image.to(image_features.device)
+    pictures = torch.bincount(caption_of_image, minlength=len(text_features))
+    if (pictures == 0).any():
+        raise ValueError(f"Caption {int((pictures == 0).nonzero()[0])} has no picture: it cannot be looked for.")
+    ranks = []
+    for start in range(0, len(text_features), _CHUNK):
+        scores = text_features[start : start + _CHUNK] @ image_features.T
+        captions = torch.arange(start, start + len(scores), device=scores.device)
+        own = caption_of_image[None] == captions[:, None]
+        best = scores.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
+        ranks.append(1 + ((scores >= best - TIE_TOLERANCE) & ~own).sum(1))
+    return torch.cat(ranks)
+
+
+def recalls(ranks: torch.Tensor) -> tuple[float, ...]:
+    """Share of ranks of at most 1, 5 and 10, in percent."""
+    return tuple(100.0 * (ranks <= k).double().mean().item() for k in RECALLS_AT)
+
+
+def retrieval_recalls(
+    image_features: torch.Tensor, text_features: torch.Tensor, caption_of_image: torch.Tensor
+) -> RetrievalResult:
+    """The six recalls of a set; arguments and errors as in [`caption_ranks`], every caption with a picture."""
+    return RetrievalResult(
+        text_recalls=recalls(caption_ranks(image_features, text_features, caption_of_image)),
+        image_recalls=recalls(image_ranks(image_features, text_features, caption_of_image)),
+        num_images=len(image_features),
+        num_captions=len(text_features),
+    )
+
+
+@torch.no_grad()
+def evaluate_retrieval(
+    tokenizer,
+    processor,
+    rows: Sequence[Mapping[str, Any]],
+    use_codes: bool = True,
+    batch_size: int = 64,
+) -> RetrievalResult:
+    """Retrieval of a [`SeedTokenizer`] on rows with `image` and `caption`; the candidates come from the rows.
+
+    Args:
+        tokenizer: A [`SeedTokenizer`] with a text tower.
+        processor: A [`SeedProcessor`] whose text tokenizer is the one of stage I.
+        use_codes: `True` ranks with the embeddings reconstructed from the 32 codes ("causal code" in the paper),
+            `False` with the continuous causal embeddings.
+        batch_size: Pictures, or captions, at a time. The result does not depend on it.
+    """
+    captions, caption_of_image = distinct_captions([row["caption"] for row in rows])
+    image_features = []
+    for batch in tqdm(list(batches(rows, batch_size)), desc="pictures", leave=False):
+        pixels = processor.image_processor([open_picture(row) for row in batch], return_tensors="pt")["pixel_values"]
+        pixels = pixels.to(tokenizer.device, tokenizer.dtype)
+        given = {"codes": tokenizer.encode(pixels)} if use_codes else {"pixel_values": pixels}
+        image_features.append(tokenizer.get_image_features(**given).float())
+    text_features = []
+    max_length = min(_MAX_TEXT_TOKENS, tokenizer.config.qformer_config.max_position_embeddings)
+    for batch in batches(captions, batch_size):
+        # Right padding, whatever the processor's side for generation is: the text tower reads its first token.
+        inputs = processor.tokenizer(
+            batch, padding=True, padding_side="right", truncation=True, max_length=max_length, return_tensors="pt"
+        ).to(tokenizer.device)
+        text_features.append(tokenizer.get_text_features(inputs["input_ids"], inputs["attention_mask"]).float())
+    return retrieval_recalls(torch.cat(image_features), torch.cat(text_features), caption_of_image)
+
+
+def _checked(image_features, text_features, caption_of_image) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both features normalised in float64, after their shapes and values are found to be sound."""
+    shapes = f"{tuple(image_features.shape)} and {tuple(text_features.shape)}"
+    if image_features.ndim != 2 or text_features.ndim != 2 or image_features.shape[1] != text_features.shape[1]:
+        raise ValueError(f"Features must be (images, dim) and (captions, dim) with the same dim, got {shapes}.")
+    if len(image_features) == 0 or len(text_features) == 0:
+        raise ValueError(f"There must be at least one image and one caption, got features of {shapes}.")
+    if tuple(caption_of_image.shape) != (len(image_features),) or caption_of_image.is_floating_point():
+        raise ValueError(
+            f"caption_of_image must hold one integer for each of the {len(image_features)} images, got shape "
+            f"{tuple(caption_of_image.shape)} of {caption_of_image.dtype}."
+        )
+    low, high = int(caption_of_image.min()), int(caption_of_image.max())
+    if low < 0 or high >= len(text_features):
+        raise ValueError(f"caption_of_image must lie in [0, {len(text_features)}), got {low} to {high}.")
+    for name, features in (("image_features", image_features), ("text_features", text_features)):
+        # A comparison with NaN is false, so that such a row would be "better than all others".
+        if not torch.isfinite(features).all():
+            raise ValueError(f"{name} holds NaN or infinite values: ranks would be meaningless.")
+    normalize = torch.nn.functional.normalize
+    return normalize(image_features.double(), dim=-1), normalize(text_features.double(), dim=-1)

@@ -1,0 +1,56 @@
+"""Rows to evaluate on: anything indexable whose rows have an `image` and a `caption`, as the pictograms have them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+
+from ..data.dataset import load_pictograms
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def read_rows(folder: str | Path, split: str, limit: int | None = None) -> Dataset:
+    """Rows of one split of the pictograms.
+
+    Args:
+        folder, split: As in [`load_pictograms`], which also says what it raises.
+        limit: At most so many rows, taken at even distances, because neighbouring rows share a drawing style.
+
+    Raises:
+        ValueError: `limit` is not positive.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, or None for all rows; got {limit}.")
+    rows = load_pictograms(folder, split)
+    if limit is None or limit >= len(rows):
+        return rows
+    return rows.select([i * len(rows) // limit for i in range(limit)])
+
+
+def open_picture(row: Mapping[str, Any]) -> Image.Image:
+    """The RGB picture of a row, whether it holds a PIL picture or, as in a Parquet file, the bytes of one."""
+    image = row["image"]
+    if not isinstance(image, Image.Image):
+        image = Image.open(io.BytesIO(image["bytes"]))
+    return image.convert("RGB")
+
+
+def distinct_captions(captions: Sequence[str]) -> tuple[list[str], torch.Tensor]:
+    """The distinct captions in order of appearance, and for each entry its caption's index, a LongTensor `(n,)`."""
+    index: dict[str, int] = {}
+    caption_of_image = torch.tensor([index.setdefault(caption, len(index)) for caption in captions], dtype=torch.long)
+    return list(index), caption_of_image
+
+
+def batches(items: Sequence, size: int) -> Iterator[list]:
+    """Lists of at most `size` items; works on a `Dataset` too, whose slices are columns and not rows."""
+    for start in range(0, len(items), size):
+        yield [items[i] for i in range(start, min(start + size, len(items)))]

@@ -1,0 +1,131 @@
+"""Batches for stage I and stage II: pictures, captions, or features that were cached beforehand."""
+
+import random
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+
+CACHED_KEYS = ("vision_embeddings", "causal_embeddings", "target_embeddings")
+
+
+class SeededCollator:
+    """A collator whose random choices depend on the seed, the epoch and the row, and on nothing else.
+
+    So they are the same for any number of loader processes, any batch size, and after a resume; and they differ from
+    epoch to epoch. The epoch sits in shared memory: workers that outlive an epoch see the new number.
+    """
+
+    def __init__(self, seed: int):
+        self.seed = seed
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch.fill_(epoch)
+
+    def generator(self, *content: bytes) -> random.Random:
+        """A generator for the row (or batch) that these bytes tell apart from the others."""
+        key = 0
+        for part in content:
+            key = zlib.crc32(part, key)
+        return random.Random(f"{self.seed}/{self._epoch.item()}/{key}")
+
+
+class ImageTextCollator(SeededCollator):
+    """Rows with pictures and captions, or with cached features, to the inputs of `SeedTokenizer.forward`.
+
+    A row is a mapping with some of: `image` (whatever the image processor takes), or `pixels` (uint8 `(3, S, S)`, the
+    picture already at the model's size); `caption` (`str`) or `captions` (several, one is drawn); and the cached
+    `vision_embeddings`, `causal_embeddings`, `target_embeddings`. All rows of a batch have the same keys; other keys
+    are ignored.
+
+    Args:
+        image_processor (`SeedImageProcessor`, *optional*): Needed for rows with pictures.
+        tokenizer (*optional*): Needed for rows with captions; the text tokenizer of the Q-Former in stage I, of the
+            diffusion model's text encoder in stage II. Without one captions are ignored.
+        max_text_tokens (`int`, *optional*, defaults to 32): Longer captions are cut (paper.md 2.3).
+        padding (`str`, *optional*, defaults to `"longest"`): `"max_length"` pads every caption to `max_text_tokens`,
+            as the text encoders of diffusion models expect.
+        augment (*optional*): Changes float pictures `(B, 3, S, S)` in [0, 1] before they are normalised. It may draw
+            from torch's global generator, which is seeded for each batch and put back afterwards.
+        seed (`int`, *optional*, defaults to 42): Seed of the caption choice and of `augment`.
+
+    Returns of a call: `pixel_values` `(B, 3, S, S)`, `input_ids` and `attention_mask` `(B, L)`, and the cached
+    features stacked, whichever the rows allow.
+
+    Raises:
+        ValueError: the rows hold pictures but there is no image processor, or nothing that a model could use.
+    """
+
+    def __init__(
+        self,
+        image_processor=None,
+        tokenizer=None,
+        *,
+        max_text_tokens: int = 32,
+        padding: str = "longest",
+        augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        seed: int = 42,
+    ):
+        super().__init__(seed)
+        if padding not in ("longest", "max_length"):
+            raise ValueError(f"padding must be 'longest' or 'max_length', got {padding!r}.")
+        self.image_processor = image_processor
+        self.tokenizer = tokenizer
+        self.max_text_tokens = max_text_tokens
+        self.padding = padding
+        self.augment = augment
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = {key: _stack([row[key] for row in rows]) for key in CACHED_KEYS if key in rows[0]}
+        if ("image" in rows[0] or "pixels" in rows[0]) and not {"vision_embeddings", "causal_embeddings"} & set(batch):
+            batch["pixel_values"] = self._pixel_values(rows)
+        if self.tokenizer is not None and ("caption" in rows[0] or "captions" in rows[0]):
+            batch.update(self._captions(rows))
+        if not batch:
+            raise ValueError(
+                f"Rows with the keys {sorted(rows[0])} hold nothing to train on. Give image or pixels, caption or "
+                f"captions (with a tokenizer), or {', '.join(CACHED_KEYS)}."
+            )
+        return batch
+
+    def _captions(self, rows) -> dict[str, torch.Tensor]:
+        captions = [self._caption(row) for row in rows]
+        encoded = self.tokenizer(
+            captions, max_length=self.max_text_tokens, truncation=True, padding=self.padding, return_tensors="pt"
+        )
+        return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+
+    def _caption(self, row) -> str:
+        if "captions" not in row:
+            return row["caption"]
+        captions = row["captions"]
+        return captions[self.generator("\n".join(captions).encode()).randrange(len(captions))]
+
+    def _pixel_values(self, rows) -> torch.Tensor:
+        if self.image_processor is None:
+            raise ValueError("The rows hold pictures: ImageTextCollator needs an image_processor to prepare them.")
+        if "pixels" not in rows[0]:
+            images = [row["image"] for row in rows]
+            if self.augment is None:
+                return self.image_processor(images, return_tensors="pt")["pixel_values"]
+            plain = self.image_processor(images, do_rescale=False, do_normalize=False, return_tensors="pt")
+            pixels = plain["pixel_values"].to(torch.uint8)
+        else:
+            pixels = _stack([row["pixels"] for row in rows])
+            if pixels.dtype != torch.uint8:
+                raise ValueError(f"`pixels` must be uint8 in 0..255, got {pixels.dtype}.")
+        values = pixels.float().div_(255)
+        if self.augment is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.generator(pixels.numpy().tobytes()).getrandbits(63))
+                values = self.augment(values)
+        mean, std = (torch.tensor(v)[:, None, None] for v in (self.image_processor.image_mean, self.image_processor.image_std))
+        return values.sub_(mean).div_(std)
+
+
+def _stack(values) -> torch.Tensor:
+    return torch.stack([v if isinstance(v, torch.Tensor) else torch.from_numpy(np.asarray(v)) for v in values])

