@@ -157,7 +157,8 @@ class SeedTokenizerConfig(PreTrainedConfig):
         if self.generation_head == "mlp" and self.generation_target != "image":
             raise ValueError("generation_head='mlp' makes one image embedding: it needs generation_target='image'.")
         if self.generation_target == "image" and self.num_generation_tokens != 1:
-            raise ValueError(f"The image target is one embedding, got num_generation_tokens={self.num_generation_tokens}.")
+            raise ValueError("generation_target='image' is one embedding: num_generation_tokens must be 1, "
+                f"got {self.num_generation_tokens}.")
         for name in ("num_query_tokens", "codebook_size", "code_dim", "projection_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")

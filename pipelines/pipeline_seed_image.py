@@ -119,15 +119,15 @@ class SeedImagePipeline(DiffusionPipeline):
         vae (`AutoencoderKL` or `AutoencoderDC`): Decodes the latents.
         scheduler (`SchedulerMixin`, *optional*): Defaults to `DPMSolverMultistepScheduler` (DPM-Solver++) with
             Stable Diffusion's noise schedule. Pass your own if the UNet was trained with another schedule.
-        processor ([`SeedProcessor`] or [`SeedImageProcessor`], *optional*): Prompts need a `SeedProcessor`. Without
-            one, pictures are prepared with the default [`SeedImageProcessor`] at the image encoder's size.
+        processor ([`SeedProcessor`], *optional*): Prompts need it. Without one, pictures are prepared by the default
+            [`SeedImageProcessor`] at the image encoder's size.
         text_encoder, tokenizer (*optional*): The diffusion model's own, only used to make `empty_prompt`.
         empty_prompt ([`EmptyPromptEmbedding`], *optional*): For guidance; made from `text_encoder` and `tokenizer`
             when these are given and it is not.
         guidance_scale (`float`, *optional*, defaults to 7.5): What a call uses unless told otherwise; saved along.
 
     Raises:
-        TypeError: If `seed_model` is something else.
+        TypeError: If `seed_model` or `processor` is something else.
         ValueError: If the sizes of the parts do not fit, or the tokenizer has the image-aligned target (SEED-2).
     """
 
@@ -141,7 +141,7 @@ class SeedImagePipeline(DiffusionPipeline):
         unet: UNet2DConditionModel,
         vae: AutoencoderKL | AutoencoderDC,
         scheduler: SchedulerMixin | None = None,
-        processor: SeedProcessor | SeedImageProcessor | None = None,
+        processor: SeedProcessor | None = None,
         text_encoder: PreTrainedModel | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
         empty_prompt: EmptyPromptEmbedding | None = None,
@@ -153,6 +153,8 @@ class SeedImagePipeline(DiffusionPipeline):
                 "seed_model must be a SeedForConditionalGeneration or a SeedTokenizer, "
                 f"got {type(seed_model).__name__}."
             )
+        if processor is not None and not isinstance(processor, SeedProcessor):
+            raise TypeError(f"processor must be a SeedProcessor or None, got {type(processor).__name__}.")
         visual_tokenizer = seed_model if isinstance(seed_model, SeedTokenizer) else seed_model.visual_tokenizer
         _check_fit(visual_tokenizer.config, unet.config, vae.config)
         if empty_prompt is None and text_encoder is not None and tokenizer is not None:
@@ -274,7 +276,7 @@ class SeedImagePipeline(DiffusionPipeline):
                 "A prompt needs a language model, and this pipeline's seed_model is a bare SeedTokenizer. "
                 "Build it with a SeedForConditionalGeneration, or call it with image= or codes=."
             )
-        if not isinstance(self.processor, SeedProcessor):
+        if self.processor is None:
             raise ValueError("A prompt needs a text tokenizer. Build the pipeline with processor=SeedProcessor(...).")
         prompts = [prompt] if isinstance(prompt, str) else prompt
         if not isinstance(prompts, (list, tuple)) or not all(isinstance(text, str) for text in prompts):
@@ -300,7 +302,8 @@ class SeedImagePipeline(DiffusionPipeline):
         """Lets the language model say the codes of a picture: `(rows, num_query_tokens)`.
 
         Transformers samples from torch's global state. So that a generator also fixes sampled codes, a seed is drawn
-        from it (the first of a list) and used for this step alone; the global state is left as it was.
+        from a copy of it (of the first in a list) and used for this step alone. The generator and the global state are
+        left as they were: the same codes, given as `codes=`, are then drawn with the same noise.
         """
         device = self._execution_device
         inputs = self.processor.draw([prompt] if isinstance(prompt, str) else list(prompt)).to(device)
@@ -308,9 +311,13 @@ class SeedImagePipeline(DiffusionPipeline):
         source = generator[0] if isinstance(generator, list) else generator
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=source is not None):
             if source is not None:
-                torch.manual_seed(torch.randint(2**62, (1,), generator=source, device=source.device).item())
+                copied = torch.Generator(source.device)
+                copied.set_state(source.get_state())
+                torch.manual_seed(torch.randint(2**62, (1,), generator=copied, device=source.device).item())
             ids = self.seed_model.generate(**inputs, generation_mode="image", **(generation_kwargs or {}))
-        return self._read_codes(ids)
+        start = inputs.input_ids.shape[1] + 1  # after the prompt and <img>; image mode makes the span valid
+        config = self.seed_model.config.text_config
+        return ids[:, start : start + config.num_query_tokens] - config.visual_token_offset
 
     def encode_image(self, image: Image.Image | list[Image.Image]) -> torch.Tensor:
         """The codes of pictures: `(rows, num_query_tokens)`."""
@@ -476,10 +483,8 @@ class SeedImagePipeline(DiffusionPipeline):
         return rows, self.unet.config.in_channels, height // factor, width // factor
 
     def _image_processor(self) -> SeedImageProcessor:
-        if isinstance(self.processor, SeedProcessor):
-            return self.processor.image_processor
         if self.processor is not None:
-            return self.processor
+            return self.processor.image_processor
         size = self.visual_tokenizer.config.vision_config.image_size
         return SeedImageProcessor(size={"height": size, "width": size})
 

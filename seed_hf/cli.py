@@ -5,6 +5,7 @@ that `--help` answers at once. What a user got wrong ends in one line on stderr 
 """
 
 import json
+import logging
 import os
 from contextlib import contextmanager
 from enum import StrEnum
@@ -181,6 +182,7 @@ def train(
             raise ValueError(f"{config}: no such file. Give a YAML file with the settings of the {stage} stage.")
         from seed_hf.training.run import run_stage
 
+        _show_messages()
         run_stage(str(stage), config)
 
 
@@ -190,9 +192,16 @@ def pictograms(
 ):
     """Rebuild the pictogram data from the packages of its sources. An interrupted build goes on where it was."""
     with _plain_errors():
+        from seed_hf.data.packages import PackageError
         from seed_hf.data.pictograms import build_pictograms
 
-        build_pictograms(out)
+        _show_messages()
+        try:
+            rows = build_pictograms(out)
+        except PackageError as error:
+            raise ValueError(error) from error
+    for split, count in rows.items():
+        typer.echo(f"{out / split}.parquet  {count} rows")
 
 
 @app.command()
@@ -218,6 +227,14 @@ def _plain_errors():
             raise
         typer.echo(f"seed-hf: {' '.join(str(error).split())}", err=True)
         raise typer.Exit(2) from None
+
+
+def _show_messages():
+    """The library logs how far long work has come; a command shows it."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    # What the libraries below us fetch and open is not the user's concern.
+    for name in ("httpx", "httpx2", "urllib3", "filelock", "fsspec"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _read_pictures(names: list[str]) -> list["Image.Image"]:
@@ -302,7 +319,8 @@ def _say(model, processor, inputs) -> str:
 
     with torch.inference_mode():
         ids = model.generate(**inputs, generation_mode="text", max_new_tokens=48, do_sample=False)
-    return processor.tokenizer.decode(ids[0, inputs.input_ids.shape[1] :], skip_special_tokens=True).strip()
+    new_ids = ids[:, inputs.input_ids.shape[1] :]
+    return processor.post_process_multimodal_output(new_ids, generation_mode="text")[0].strip()
 
 
 def _generator(seed: int):

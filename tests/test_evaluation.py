@@ -1,15 +1,23 @@
 """Evaluation: the figures must be right, and nothing may flatter a bad model."""
 
+import io
+import json
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from seed_hf.evaluation.captioning import exact_match
-from seed_hf.evaluation.codebook import codebook_use, encode_rows
+from seed_hf.evaluation.captioning import evaluate_captions, exact_match
+from seed_hf.evaluation.codebook import codebook_use
 from seed_hf.evaluation.judge import Judge, candidate_index, first_rank_share, judge_pictures, train_heads
-from seed_hf.evaluation.reconstruction import compare_reconstructions
+from seed_hf.evaluation.reconstruction import codes_for_captions, compare_reconstructions, draw_codes
+from seed_hf.evaluation.report import EvaluationSettings, evaluate
+from seed_hf.evaluation.report_table import markdown
 from seed_hf.evaluation.retrieval import caption_ranks, evaluate_retrieval, image_ranks, retrieval_recalls
-from seed_hf.evaluation.sets import batches, distinct_captions, open_picture
+from seed_hf.evaluation.sets import batches, distinct_captions, open_picture, read_rows
+from seed_hf.evaluation.vqa import collect_questions, evaluate_vqa
+from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
 
 
 # --- retrieval
@@ -171,6 +179,9 @@ class TinyReferences:
     def captions(self, captions):
         return torch.tensor([[float(word in caption) for word in ("red", "green", "blue")] for caption in captions])
 
+    def split(self, data_dir, split):
+        return self.pictures([open_picture(row) for row in read_rows(data_dir, split)])
+
 
 def colour_judge() -> Judge:
     colours, owners = torch.eye(3), torch.arange(3).repeat(8)
@@ -253,3 +264,183 @@ def test_exact_match_ignores_case_spaces_and_a_full_stop():
     )
     with pytest.raises(ValueError, match="One prediction for each reference"):
         exact_match(["a"], [])
+
+
+# --- with models
+
+
+COLOURS = {"red": (220, 30, 30), "green": (40, 170, 60), "blue": (40, 80, 210)}
+
+
+def pictogram_rows(count: int, seed: int = 0) -> list[dict]:
+    """Rows as the pictograms have them: noisy pictures of one colour, three captions."""
+    noise = np.random.default_rng(seed)
+    rows = []
+    for number in range(count):
+        colour = list(COLOURS)[number % 3]
+        pixels = np.array(COLOURS[colour]) + noise.integers(-90, 90, (24, 24, 3))
+        file = io.BytesIO()
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "PNG")
+        rows.append(
+            {
+                "id": f"noto/{number}",
+                "image": {"bytes": file.getvalue(), "path": None},
+                "caption": f"a {colour} apple",
+                "style": "noto",
+                "style_phrase": "a Noto emoji",
+                "category": "food-drink",
+                "subcategory": "food-fruit",
+                "colours": [colour],
+            }
+        )
+    return rows
+
+
+@pytest.fixture(scope="module")
+def model_and_processor():
+    return tiny_model_and_processor()
+
+
+@pytest.mark.parametrize("use_codes", [True, False])
+def test_retrieval_of_a_model_is_that_of_its_features(model_and_processor, use_codes):
+    model, processor = model_and_processor
+    tokenizer, rows = model.visual_tokenizer, pictogram_rows(9)
+    captions = ["a red apple", "a green apple", "a blue apple"]
+    with torch.no_grad():
+        pictures = [open_picture(row) for row in rows]
+        given = {"pixel_values": processor.image_processor(pictures, return_tensors="pt")["pixel_values"]}
+        if use_codes:
+            given = {"codes": tokenizer.encode(given["pixel_values"])}
+        images = tokenizer.get_image_features(**given)
+        texts = [tokenizer.get_text_features(torch.tensor([processor.tokenizer(c)["input_ids"]])) for c in captions]
+    expected = retrieval_recalls(images, torch.cat(texts), torch.arange(3).repeat(3))
+    for batch_size in (2, 64):
+        assert evaluate_retrieval(tokenizer, processor, rows, use_codes, batch_size) == expected
+
+
+def test_captions_match_themselves_and_nothing_else(model_and_processor):
+    model, processor = model_and_processor
+    rows = pictogram_rows(5)
+    said = evaluate_captions(model, processor, rows, batch_size=2, max_new_tokens=6)
+    assert len(said.captions) == 5
+    assert said.exact_match == 0.0  # a random model
+    assert said == evaluate_captions(model, processor, rows, batch_size=5, max_new_tokens=6)
+    own = [{**row, "caption": caption} for row, caption in zip(rows, said.captions, strict=True)]
+    own[0]["caption"] = "something else"
+    again = evaluate_captions(model, processor, own, max_new_tokens=6)
+    assert again.exact_match == pytest.approx(80.0)
+
+
+def test_answers_do_not_depend_on_the_batch_and_are_counted_by_topic(model_and_processor):
+    model, processor = model_and_processor
+    rows = pictogram_rows(3)
+    asked = collect_questions(rows)
+    assert [q.answer for q in asked["main colour"]] == ["red", "green", "blue"]
+    one, many = (evaluate_vqa(model, processor, rows, batch_size=size, max_new_tokens=4) for size in (1, 16))
+    assert one == many
+    assert set(many.topics) == set(asked)
+    assert many.topics["main colour"].num_questions == 3
+    assert many.topics["main colour"].majority == pytest.approx(100 / 3)
+    assert many.topics["food"].majority == 100.0
+    assert many.mean_exact_match < 20  # a random model
+    assert {topic: len(found) for topic, found in collect_questions(rows, 2).items()} == {
+        topic: min(2, len(found)) for topic, found in asked.items()
+    }
+    with pytest.raises(ValueError, match="max_per_topic"):
+        collect_questions(rows, 0)
+
+
+def test_drawing_does_not_depend_on_the_batch(model_and_processor):
+    model, processor = model_and_processor
+    pipeline = tiny_pipeline(model, processor=processor)
+    captions = ["a red apple", "a blue fire engine", "the apple"]
+    codes = codes_for_captions(pipeline, captions, batch_size=2)
+    assert torch.equal(codes, codes_for_captions(pipeline, captions, batch_size=1))
+    assert codes.shape == (3, 32)
+    two, three = (draw_codes(pipeline, codes, seed=5, batch_size=size, num_inference_steps=2) for size in (2, 3))
+    for a, b in zip(two, three, strict=True):
+        assert np.abs(np.asarray(a, int) - np.asarray(b, int)).max() <= 1
+    other = draw_codes(pipeline, codes[:1], seed=6, num_inference_steps=2)[0]
+    assert np.abs(np.asarray(other, int) - np.asarray(two[0], int)).max() > 1
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, model_and_processor):
+    """Folders of a tiny model, pipeline and data set."""
+    pq, datasets = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("datasets")
+    folder = tmp_path_factory.mktemp("evaluation")
+    model, processor = model_and_processor
+    model.save_pretrained(folder / "model")
+    processor.save_pretrained(folder / "model")
+    tiny_pipeline(model, processor=processor).save_pretrained(folder / "pipeline")
+    (folder / "data").mkdir()
+    for number, split in enumerate(("train", "validation", "test_concept", "test_style")):
+        rows = datasets.Dataset.from_list(pictogram_rows(6 + number, seed=number))
+        rows.cast_column("image", datasets.Image()).to_parquet(folder / "data" / f"{split}.parquet")
+        assert pq.read_metadata(folder / "data" / f"{split}.parquet").num_rows == 6 + number
+    return folder
+
+
+def run(saved, out, **settings):
+    settings = EvaluationSettings(num_inference_steps=1, batch_size=4, **settings)
+    folders = saved / "model", saved / "pipeline", saved / "data"
+    return evaluate(*folders, out, settings, device="cpu", judge=colour_judge())
+
+
+def test_report_holds_every_figure_and_goes_on_where_it_stopped(saved, tmp_path):
+    out = tmp_path / "evaluation.json"
+    first = run(saved, out, sections=("codebook", "judge", "drawing"), sets=("validation",), max_questions_per_topic=1)
+    assert set(first["sets"]) == {"validation", "train"}
+    result = run(saved, out, max_questions_per_topic=1)
+    assert json.loads(out.read_text(encoding="utf-8")) == result
+    assert set(result["sets"]["train"]) == {"counts", "codebook"}
+    every = {"counts", "codebook", "retrieval", "captions", "questions", "judge", "drawing", "reconstruction"}
+    for number, split in enumerate(("validation", "test_concept", "test_style"), start=7):
+        found = result["sets"][split]
+        assert set(found) == every
+        assert found["counts"] == {"pictures": number, "captions": 3}
+        assert found["drawing"]["num_images"] == 3
+        assert found["reconstruction"]["num_images"] == number
+        assert found["judge"]["real_caption_first"] == 100.0
+        assert found["judge"]["retrieval_on_all_rows"]["TR@1"] == 100.0
+    assert result["settings"]["judge_seed"] == 7919
+    assert len(result["fingerprints"]["model"]) == 64
+    assert [line["figure"] for line in result["floor"]] == [
+        "validation: retrieval codes R@m",
+        "test_concept: retrieval codes R@m",
+        "train: codebook usage",
+        "validation: captions exact_match",
+        "validation: drawing caption_first",
+    ]
+    table = out.with_suffix(".md").read_text(encoding="utf-8")
+    assert table == markdown(result)
+    assert "| Pictures / distinct captions | 7 / 3 | 8 / 3 | 9 / 3 | 6 / 3 |" in table
+
+    # As if it had been stopped in the last section: that one alone is done again.
+    del result["sets"]["test_style"]["reconstruction"]
+    result["sets"]["validation"]["captions"]["exact_match"] = 12.5
+    out.write_text(json.dumps(result), encoding="utf-8")
+    again = run(saved, out, max_questions_per_topic=1)
+    assert set(again["sets"]["test_style"]) == every
+    assert again["sets"]["validation"]["captions"]["exact_match"] == 12.5
+    assert {path.name for path in tmp_path.iterdir()} == {"evaluation.json", "evaluation.md"}
+
+
+def test_a_limited_report_says_so_and_keeps_no_figures_of_other_settings(saved, tmp_path):
+    out = tmp_path / "quick.json"
+    options = {"sections": ("codebook", "captions"), "sets": ("validation",), "codebook_sets": ()}
+    full = run(saved, out, **options)
+    quick = run(saved, out, limit=2, **options)
+    assert full["sets"]["validation"]["counts"]["pictures"] == 7
+    assert quick["sets"]["validation"]["counts"]["pictures"] == 2
+    assert quick["sets"]["validation"]["captions"]["num_images"] == 2
+    assert quick["floor"] is None
+    assert "not comparable" in out.with_suffix(".md").read_text(encoding="utf-8")
+    assert "not comparable" not in markdown(full)
+
+
+def test_settings_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="sections must be some of"):
+        EvaluationSettings(sections=("captioning",))
+    with pytest.raises(ValueError, match="limit must be at least 1"):
+        EvaluationSettings(limit=0)

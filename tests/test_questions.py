@@ -47,7 +47,11 @@ def test_fire_engine_answers():
         ({"category": "food-drink", "subcategory": "food-fruit"}, "Is it food?", "yes"),
         ({"category": "food-drink", "subcategory": "food/beverages/alcohol"}, "Is it a drink?", "yes"),
         ({"category": "food-drink", "subcategory": "food/fruit"}, "What kind of food is it?", "fruit"),
-        ({"category": "animals-nature", "subcategory": "animals/birds/penguin"}, "What kind of animal is it?", "a bird"),
+        (
+            {"category": "animals-nature", "subcategory": "animals/birds/penguin"},
+            "What kind of animal is it?",
+            "a bird",
+        ),
         ({"category": "animals-nature", "subcategory": "animals/fantasy"}, "Is it an animal?", None),
         ({"caption": "an angry face", "subcategory": "face-negative"}, "How does the face feel?", "angry"),
         ({"caption": "a skull", "subcategory": "face-negative"}, "How does the face feel?", None),
@@ -142,4 +146,9 @@ def test_colours_are_not_put_before_a_noun_that_has_one():
 
 
 def test_join_words():
-    assert [join_words(words) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
+    assert [join_words(words) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
+        "",
+        "a",
+        "a and b",
+        "a, b and c",
+    ]

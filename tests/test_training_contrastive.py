@@ -5,9 +5,10 @@ import logging
 import pytest
 import torch
 
-from seed_hf.training.collators import ImageTextCollator
+from seed_hf.training.collators import ImageTextCollator, random_crop_flip
 from seed_hf.training.contrastive import ContrastiveConfig, ContrastiveTrainer, retrieval_hits
-from tests.tiny import tiny_text_tokenizer, tiny_tokenizer
+from seed_hf.training.trainer import last_complete_checkpoint
+from tiny import tiny_text_tokenizer, tiny_tokenizer
 
 
 CAPTIONS = ["a red apple", "the blue fire engine", "a question", "an image of a photo"]
@@ -103,17 +104,27 @@ def test_no_weight_decay_on_vectors_biases_and_norms(tmp_path):
 
 
 def test_resume_equals_the_unbroken_run(tmp_path):
-    settings = {"max_steps": 7, "save_strategy": "steps", "save_steps": 3, "hidden_dropout": 0.1}
-    dropout = settings.pop("hidden_dropout")
-    make = lambda: tiny_tokenizer()  # noqa: E731
-    unbroken = make()
-    unbroken.qformer.dropout.p = dropout
+    settings = {"max_steps": 7, "save_strategy": "steps", "save_steps": 3}
+    unbroken, resumed = tiny_tokenizer(), tiny_tokenizer(seed=5)  # other weights: all must come from the checkpoint
+    for model in (unbroken, resumed):
+        model.qformer.dropout.p = 0.1  # so that the random state matters too
     trainer_for(unbroken, config(tmp_path, **settings)).train()
-    resumed = tiny_tokenizer(seed=5)  # other weights: everything must come from the checkpoint
-    resumed.qformer.dropout.p = dropout
     trainer_for(resumed, config(tmp_path, **settings)).train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
     for name, value in unbroken.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_resume_leaves_an_unfinished_checkpoint_aside(tmp_path, caplog):
+    trainer_for(tiny_tokenizer(), config(tmp_path, max_steps=4, save_strategy="steps", save_steps=2)).train()
+    assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-4")
+    (tmp_path / "checkpoint-4" / "trainer_state.json").write_text('{"epoch":')
+    (tmp_path / "checkpoint-9").mkdir()
+    assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    trainer = trainer_for(tiny_tokenizer(), config(tmp_path, max_steps=4))
+    with caplog.at_level(logging.WARNING, logger="seed_hf.training.trainer"):
+        trainer.train(resume_from_checkpoint=True)
+    assert trainer._initial_global_step == 2 and "checkpoint-9 is not complete" in caplog.text
+    assert last_complete_checkpoint(tmp_path / "checkpoint-9") is None
 
 
 def test_gradient_accumulation_divides_the_loss(tmp_path):
@@ -135,7 +146,8 @@ def test_evaluation_reports_loss_and_accuracy_apart_from_training(tmp_path):
     metrics = trainer.evaluate()
     assert {"eval_loss", "eval_image_to_text_accuracy", "eval_text_to_image_accuracy"} <= set(metrics)
     batches = [stack(rows(12)[:8]), stack(rows(12)[8:])]
-    hits = [retrieval_hits(trainer.model(**b, stage="contrastive").logits_per_image, b["input_ids"])[0] for b in batches]
+    logits = [trainer.model(**batch, stage="contrastive").logits_per_image for batch in batches]
+    hits = [retrieval_hits(scores, batch["input_ids"])[0] for scores, batch in zip(logits, batches)]
     assert metrics["eval_image_to_text_accuracy"] == pytest.approx(torch.cat(hits).float().mean().item())
 
 
@@ -191,6 +203,16 @@ def test_collator_draws_depend_on_seed_epoch_and_row_alone():
     second = collator(drawn)
     assert not torch.equal(first["input_ids"], second["input_ids"])
     assert not torch.equal(first["pixel_values"], second["pixel_values"])
+
+
+def test_random_crop_flip_stays_inside_the_picture():
+    ramp = torch.linspace(0, 1, 16).expand(64, 3, 16, 16)  # brighter to the right
+    out = random_crop_flip(ramp)
+    assert out.shape == ramp.shape and 0 <= out.min() and out.max() <= 1
+    rising = out[:, 0, 8, -1] > out[:, 0, 8, 0]
+    assert 16 < rising.sum() < 48  # about half are flipped
+    share = (out[:, 0, 8, -1] - out[:, 0, 8, 0]).abs()
+    assert 0.55 < share.min() < 0.75 and share.max() <= 1.0  # sides from sqrt(1/2 * 3/4) to 1
 
 
 def test_collator_refuses_rows_with_nothing_to_train_on():

@@ -46,7 +46,12 @@ def tiny_tokenizer_config(**overrides) -> SeedTokenizerConfig:
         "code_dim": 8,
         "projection_dim": 16,
         "text_tower": True,
-        "decoder_config": {"intermediate_size": 48, "num_hidden_layers": 1, "hidden_size": 24, "num_attention_heads": 2},
+        "decoder_config": {
+            "intermediate_size": 48,
+            "num_hidden_layers": 1,
+            "hidden_size": 24,
+            "num_attention_heads": 2,
+        },
         "num_generation_tokens": 6,
         "generation_dim": 20,
         "initializer_range": 0.2,

@@ -22,11 +22,13 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def has_bf16() -> bool:
+    """Whether the hardware multiplies bf16 natively; training then uses it, else fp32."""
+    return torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
+
+
 def autocast():
-    """bf16 where the hardware multiplies it natively, else plain fp32."""
-    kind = device().type
-    fast = kind == "cuda" or torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(kind, dtype=torch.bfloat16, enabled=fast)
+    return torch.autocast(device().type, dtype=torch.bfloat16, enabled=has_bf16())
 
 
 def one_cycle(step: int, steps: int, warmup: int) -> float:

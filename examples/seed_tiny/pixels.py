@@ -35,14 +35,14 @@ def normalise(pixels: torch.Tensor) -> torch.Tensor:
     return ((pixels.float() / 255) - CLIP_MEAN.to(pixels.device)[:, None, None]) / CLIP_STD.to(pixels.device)[:, None, None]
 
 
-def random_affine(batch: int, scale=(0.75, 1.15), turn: float = 0.2, shift: float = 0.12) -> torch.Tensor:
-    """Random flips, scales, rotations (radians) and shifts as `(batch, 2, 3)` matrices for `affine_grid`."""
-    s = torch.empty(batch).uniform_(*scale)
-    stretch = torch.empty(batch).uniform_(0.88, 1.14)
-    angle = torch.empty(batch).uniform_(-turn, turn)
+def random_affine(batch: int, strength: float = 1.0) -> torch.Tensor:
+    """Random flips, scales, rotations and shifts as `(batch, 2, 3)` matrices for `affine_grid`."""
+    size = torch.empty(batch).uniform_(1 - 0.25 * strength, 1 + 0.15 * strength)
+    stretch = torch.empty(batch).uniform_(1 - 0.12 * strength, 1 + 0.14 * strength)
+    angle = torch.empty(batch).uniform_(-0.2 * strength, 0.2 * strength)
     flip = torch.where(torch.rand(batch) < 0.5, -1.0, 1.0)
-    cos, sin = torch.cos(angle) / s, torch.sin(angle) / s
-    move = torch.empty(batch, 2).uniform_(-shift, shift)
+    cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
+    move = torch.empty(batch, 2).uniform_(-0.12 * strength, 0.12 * strength)
     top = torch.stack([flip * cos * stretch, -sin, move[:, 0]], -1)
     bottom = torch.stack([flip * sin, cos / stretch, move[:, 1]], -1)
     return torch.stack([top, bottom], 1)
@@ -54,12 +54,13 @@ def warp(images: torch.Tensor, theta: torch.Tensor, fill: float) -> torch.Tensor
     return torch.nn.functional.grid_sample(images - fill, grid, align_corners=False) + fill
 
 
-def jitter_colours(images: torch.Tensor) -> torch.Tensor:
+def jitter_colours(images: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
     """Random brightness, contrast, channel gains and now and then grey, on pictures in [0, 1]."""
-    batch = images.shape[0]
-    gain = torch.empty(batch, 3, 1, 1).uniform_(0.8, 1.2) * torch.empty(batch, 1, 1, 1).uniform_(0.8, 1.2)
-    contrast = torch.empty(batch, 1, 1, 1).uniform_(0.75, 1.3)
+    batch, change = images.shape[0], 0.2 * strength
+    gain = torch.empty(batch, 3, 1, 1).uniform_(1 - change, 1 + change)
+    gain = gain * torch.empty(batch, 1, 1, 1).uniform_(1 - change, 1 + change)
+    contrast = torch.empty(batch, 1, 1, 1).uniform_(1 - 1.25 * change, 1 + 1.5 * change)
     mean = images.mean((1, 2, 3), keepdim=True)
     out = ((images - mean) * contrast + mean) * gain
-    grey = torch.rand(batch, 1, 1, 1) < 0.1
+    grey = torch.rand(batch, 1, 1, 1) < 0.1 * strength
     return torch.where(grey, out.mean(1, keepdim=True), out).clamp(0, 1)

@@ -108,10 +108,13 @@ def main(argv: list[str] | None = None) -> None:
 
     def loss_of(step: int) -> dict[str, torch.Tensor]:
         picked = torch.randint(len(pixels), (BATCH,))
-        theta = random_affine(BATCH)
-        images = jitter_colours(warp(pixels[picked].float() / 255, theta, 1.0))
+        # Strong changes at first; most of the run is gentle, or the pictures are not learned in so few epochs.
+        strong = step < 0.4 * arguments.steps
+        strength = 1.0 if strong else 0.4
+        theta = random_affine(BATCH, strength)
+        images = jitter_colours(warp(pixels[picked].float() / 255, theta, 1.0), strength)
         images = (images - CLIP_MEAN[:, None, None]) / CLIP_STD[:, None, None]
-        if step % 2:  # rub out a random square in half of the batches
+        if strong and step % 2:  # rub out a random square in half of the batches
             side = int(torch.randint(12, 40, ()))
             top, left = (int(torch.randint(0, SIZE - side, ())) for _ in range(2))
             images[:, :, top : top + side, left : left + side] = white
@@ -130,13 +133,13 @@ def main(argv: list[str] | None = None) -> None:
             patches = model(images.to(where), kept)
             maps_loss = F.smooth_l1_loss(model.map_head(patches).float(), target.to(where), reduction="none").mean(-1)
             pooled_guess = model.pooled_head(patches.mean(1)).float()
-            logits = model.caption_logits(patches, sentences)
+        logits = model.caption_logits(patches.float(), sentences)  # cosines over a small temperature: not in bf16
         maps_loss = (maps_loss * inside.to(where)).sum() / inside.sum()
         pooled_loss = F.smooth_l1_loss(pooled_guess, pooled[picked].to(where))
         caption_loss = F.cross_entropy(logits, label[picked].to(where), label_smoothing=0.1)
         right = (logits.argmax(1).cpu() == label[picked]).float().mean()
         return {
-            "loss": caption_loss + 4 * maps_loss + 2 * pooled_loss,
+            "loss": caption_loss + (4 if strong else 1) * maps_loss + (2 if strong else 1) * pooled_loss,
             "caption": caption_loss,
             "maps": maps_loss,
             "pooled": pooled_loss,

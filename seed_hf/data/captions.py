@@ -12,10 +12,10 @@ from .dataset import join_words
 MASS_NOUNS = frozenset(
     """rice bread bacon honey popcorn butter salt fog fire milk sake tea garlic ginger curry oden dango electricity
     lightning broccoli spaghetti sushi confetti cheese candy custard coffee yarn thread soap wood scissors glasses goggles
-    jeans shorts chopsticks fireworks luggage ice meat clover wind""".split()
+    jeans shorts chopsticks fireworks luggage ice meat clover wind water wine""".split()
 )
 SINGULAR_IN_S = frozenset(("compass", "canvas", "gas", "atlas", "flags"))
-HAS_DETERMINER = re.compile(r"(a|an|the|two|three|four|no|men|women|people) ")
+HAS_DETERMINER = re.compile(r"(a|an|the|two|three|four|no|men|women|people)\b(?!-)", re.IGNORECASE)
 PLURAL = re.compile(r"[^sui]s$")
 VOWEL_SOUND = re.compile(r"[aeio]|u(?!ni|se|r[iu]|k|s)|hour")
 CONSONANT_SOUND = re.compile(r"one|eu")
@@ -61,9 +61,9 @@ def emoji_caption(name: str, subcategory: str) -> str:
     for action, phrase in ACTIONS.items():
         name = name.replace(action, phrase)
     name = name.replace(": facing right", " facing right")
-    clock = name.replace("’", "'")
-    if subcategory == "time" and re.search(r"o'clock$|-thirty$", clock):
-        return f"a clock face showing {clock}"
+    plain = name.replace("’", "'")
+    if subcategory == "time" and re.search(r"o'clock$|-thirty$", plain):
+        return f"a clock face showing {plain}"
     if subcategory == "lock" and name in ("locked", "unlocked"):
         return with_article(f"{name} padlock")
     if subcategory == "zodiac":
@@ -71,7 +71,7 @@ def emoji_caption(name: str, subcategory: str) -> str:
     if subcategory == "alphanum":
         return f"the symbol {name}"
     if subcategory in ("math", "warning", "transport-sign") and "sign" not in name:
-        return f"a {name} sign" if subcategory == "math" else with_article(f"{name} sign")
+        return f"a {plain} sign" if subcategory == "math" else with_article(f"{plain} sign")
     return with_article(name)
 
 

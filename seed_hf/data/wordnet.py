@@ -22,8 +22,8 @@ CATEGORY_FILES: dict[str, set[str]] = {
     "food-drink": {"animal", "artifact", "food", "plant"},
     "travel-places": {"artifact", "event", "location", "object", "phenomenon", "time"},
     "activities": {"act", "artifact", "communication", "event", "object"},
-    "objects": {"artifact", "communication", "object", "possession", "substance"},
-    "symbols": {"artifact", "cognition", "communication", "object"},
+    "objects": {"artifact", "body", "communication", "object", "possession", "substance"},
+    "symbols": {"artifact", "cognition", "communication", "object", "shape"},
     "flags": set(),
 }
 

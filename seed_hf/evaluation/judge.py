@@ -1,9 +1,9 @@
 """An independent judge of pictures: does this picture show what its caption says?
 
-Frozen EfficientNet-Lite0 picture features and frozen MiniLM caption vectors, joined by two small heads that are trained
-on the training pictograms alone. It shares no weights with the models it judges, and its seed is used by nothing else.
-Its own retrieval figures and its verdict on real pictures say how far it can be trusted; report them beside every
-verdict on drawn ones.
+Frozen EfficientNet-Lite0 picture features and frozen MiniLM caption vectors, joined by two small heads that are
+trained on the training pictograms alone. It shares no weights with the models it judges, and its seed is used by
+nothing else. Its own retrieval figures and its verdict on real pictures say how far it can be trusted; report them
+beside every verdict on drawn ones.
 """
 
 import logging
@@ -166,9 +166,9 @@ def judge_pictures(
     Raises:
         ValueError: Not one caption per picture, no pictures, or a caption that is no candidate.
     """
-    distinct, caption_of_image = candidate_index(captions, candidates)
     if len(pictures) != len(captions) or not captions:
         raise ValueError(f"One caption for each picture is needed, got {len(pictures)} and {len(captions)}.")
+    distinct, caption_of_image = candidate_index(captions, candidates)
     return first_rank_share(judge.embed_pictures(pictures), judge.embed_captions(distinct), caption_of_image)
 
 

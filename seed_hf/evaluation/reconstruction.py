@@ -73,33 +73,30 @@ def compare_reconstructions(
 
 
 def draw_codes(pipeline, codes: torch.Tensor, *, seed: int = 0, batch_size: int = 64, **settings) -> list[Image.Image]:
-    """One picture for each row of `codes`; arguments as in [`draw_captions`]."""
-    rows = list(codes)
-    return _draw(pipeline, len(rows), lambda part: {"codes": torch.stack(rows[part])}, seed, batch_size, settings)
-
-
-def draw_captions(
-    pipeline, captions: Sequence[str], *, seed: int = 0, batch_size: int = 64, **settings
-) -> list[Image.Image]:
-    """One picture for each caption.
+    """One picture for each row of `codes`, a LongTensor `(pictures, 32)`.
 
     Args:
-        pipeline: A [`SeedImagePipeline`] whose model can draw from text.
-        seed: Picture i starts from the noise of `seed + i`, so that the batch size does not change it.
+        pipeline: A [`SeedImagePipeline`].
+        seed: Picture i starts from the noise of `seed + i`, whatever the batch size.
         settings: Further arguments of the pipeline, such as `num_inference_steps` and `guidance_scale`.
     """
-    captions = list(captions)
-    return _draw(pipeline, len(captions), lambda part: {"prompt": captions[part]}, seed, batch_size, settings)
-
-
-def _draw(pipeline, total: int, inputs, seed: int, batch_size: int, settings: dict) -> list[Image.Image]:
     pipeline.set_progress_bar_config(disable=True)
-    pictures = []
-    for indices in tqdm(list(batches(range(total), batch_size)), desc="drawing", leave=False):
-        generators = [torch.Generator().manual_seed(seed + i) for i in indices]
-        part = slice(indices[0], indices[-1] + 1)
-        pictures += pipeline(**inputs(part), generator=generators, output_type="pil", **settings).images
+    pictures: list[Image.Image] = []
+    for start in tqdm(range(0, len(codes), batch_size), desc="drawing", leave=False):
+        part = codes[start : start + batch_size]
+        generators = [torch.Generator().manual_seed(seed + start + i) for i in range(len(part))]
+        pictures += pipeline(codes=part, generator=generators, output_type="pil", **settings).images
     return pictures
+
+
+def codes_for_captions(pipeline, captions: Sequence[str], batch_size: int = 64) -> torch.Tensor:
+    """The codes that the pipeline's language model greedily says for each caption, a LongTensor `(captions, 32)`.
+
+    Greedy, so that they depend on the caption alone and not on a seed or on the other rows of the batch.
+    """
+    parts = tqdm(list(batches(captions, batch_size)), desc="codes of captions", leave=False)
+    greedy = {"do_sample": False, "num_beams": 1}
+    return torch.cat([pipeline.encode_prompt(part, generation_kwargs=greedy).cpu() for part in parts])
 
 
 def _mean_cosine(a: torch.Tensor, b: torch.Tensor) -> float:

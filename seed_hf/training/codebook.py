@@ -27,7 +27,7 @@ class CodebookUsage:
 
 
 def perplexity(counts: torch.Tensor) -> torch.Tensor:
-    """exp of the entropy of the code frequencies: 1 if one code is always chosen, K if K codes are chosen equally often.
+    """exp of the entropy of the code frequencies: 1 if one code does everything, K if K codes are used equally often.
 
     Args:
         counts (`torch.Tensor` of shape `(codebook_size,)`): How often each code was chosen.

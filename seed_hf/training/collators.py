@@ -1,5 +1,6 @@
 """Batches for stage I and stage II: pictures, captions, or features that were cached beforehand."""
 
+import math
 import random
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 
 CACHED_KEYS = ("vision_embeddings", "causal_embeddings", "target_embeddings")
@@ -123,8 +125,28 @@ class ImageTextCollator(SeededCollator):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.generator(pixels.numpy().tobytes()).getrandbits(63))
                 values = self.augment(values)
-        mean, std = (torch.tensor(v)[:, None, None] for v in (self.image_processor.image_mean, self.image_processor.image_std))
-        return values.sub_(mean).div_(std)
+        mean, std = torch.tensor(self.image_processor.image_mean), torch.tensor(self.image_processor.image_std)
+        return values.sub_(mean[:, None, None]).div_(std[:, None, None])
+
+
+def random_crop_flip(pictures: torch.Tensor, smallest: float = 0.5) -> torch.Tensor:
+    """The published augmentation (paper.md 2.3): a random crop, enlarged again bicubically, and a random flip.
+
+    Args:
+        pictures (`torch.Tensor` of shape `(B, 3, S, S)`): In [0, 1].
+        smallest (`float`): Area of the smallest crop; aspect ratios go from 3:4 to 4:3.
+    """
+    batch = len(pictures)
+    area = torch.empty(batch).uniform_(smallest, 1.0)
+    ratio = torch.empty(batch).uniform_(-1, 1).mul(math.log(4 / 3)).exp()
+    size = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp_(max=1.0)  # width, height
+    centre = (torch.rand(batch, 2) * 2 - 1) * (1 - size)  # the crop stays inside the picture, which spans -1 to 1
+    flip = torch.where(torch.rand(batch) < 0.5, -1.0, 1.0)
+    theta = torch.zeros(batch, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1] = size[:, 0] * flip, size[:, 1]
+    theta[:, :, 2] = centre
+    grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
+    return F.grid_sample(pictures, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp_(0, 1)
 
 
 def _stack(values) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Stage I: the Causal Q-Former learns to match its last causal embedding with the caption (paper 3.1, arXiv 2307.08041)."""
+"""Stage I: the Causal Q-Former learns to match its last output with the caption (arXiv 2307.08041, section 3.1)."""
 
 from dataclasses import dataclass, field
 
@@ -44,7 +44,7 @@ class ContrastiveTrainer(SeedTrainer):
 
     def __init__(self, model, args: ContrastiveConfig | None = None, **kwargs):
         if not model.config.text_tower:
-            raise ValueError("Stage I needs the text path of the Q-Former: build the SeedTokenizer with text_tower=True.")
+            raise ValueError("Stage I needs the Q-Former's text path: build the SeedTokenizer with text_tower=True.")
         model.freeze_for("contrastive")
         super().__init__(model=model, args=args, **kwargs)
 

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from seed_hf.modeling.processing_seed import plain_text_encoder
+
 from .collators import SeededCollator
 
 
@@ -67,7 +69,7 @@ class LanguageModelCollator(SeededCollator):
         if "{}" not in question_prompt:
             raise ValueError(f"question_prompt needs {{}} where the question goes, got {question_prompt!r}.")
         self.config = config
-        self.encode = text_encoder(tokenizer)
+        self.encode = plain_text_encoder(tokenizer)
         self.bos, self.eos = tokenizer.bos_token_id, tokenizer.eos_token_id
         self.pad = self.eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.caption_ids = self.encode(f" {caption_prompt}")
@@ -134,8 +136,8 @@ class LanguageModelCollator(SeededCollator):
             )
         if codes.min() < 0 or codes.max() >= config.codebook_size:
             raise ValueError(
-                f"codes must lie in 0..{config.codebook_size - 1}, got {codes.min()}..{codes.max()}. Were they made by "
-                "another tokenizer?"
+                f"codes must lie in 0..{config.codebook_size - 1}, got {codes.min()}..{codes.max()}. Were they made "
+                "by another tokenizer?"
             )
         visual = (codes.astype(np.int64) + config.visual_token_offset).tolist()
         return [config.boi_token_id, *visual, config.eoi_token_id]

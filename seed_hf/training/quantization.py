@@ -1,4 +1,4 @@
-"""Stage II: codebook, decoder and Reverse Q-Former on top of the frozen encoder (paper 3.2, arXiv 2307.08041)."""
+"""Stage II: codebook, decoder and Reverse Q-Former on top of the frozen encoder (arXiv 2307.08041, section 3.2)."""
 
 import itertools
 import logging
@@ -80,7 +80,9 @@ class QuantizationTrainer(SeedTrainer):
 
     metric_names = ("vq_loss", "reconstruction_loss", "generation_loss")
 
-    def __init__(self, model, args: QuantizationConfig | None = None, *, target_encoder: nn.Module | None = None, **kwargs):
+    def __init__(
+        self, model, args: QuantizationConfig | None = None, *, target_encoder: nn.Module | None = None, **kwargs
+    ):
         model.freeze_for("quantization")
         kwargs["data_collator"] = kwargs.get("data_collator") or ImageTextCollator()  # enough for cached features
         super().__init__(model=model, args=args, **kwargs)
@@ -128,9 +130,9 @@ class QuantizationTrainer(SeedTrainer):
         for rows in itertools.islice(self._random_rows(generator), self.args.kmeans_batches):
             batch = {k: v.to(self.args.device) for k, v in self.data_collator(rows).items()}
             batch = self._model_inputs(batch)
-            causal = batch.get("causal_embeddings")
+            causal, seen = batch.get("causal_embeddings"), batch.get("vision_embeddings")
             if causal is None:
-                causal = model.get_causal_embeddings(batch.get("pixel_values"), vision_embeddings=batch.get("vision_embeddings"))
+                causal = model.get_causal_embeddings(batch.get("pixel_values"), vision_embeddings=seen)
             vectors.append(code_space(model, causal))
         weight = model.quantizer.embedding.weight
         centres = kmeans(torch.cat(vectors), len(weight), self.args.kmeans_iterations, generator)
@@ -147,7 +149,7 @@ class QuantizationTrainer(SeedTrainer):
 
     @torch.no_grad()
     def revive_dead_codes(self) -> int:
-        """Move the codes unused since the last call to encoder outputs of the last batch; returns how many there were."""
+        """Move codes unused since the last call to encoder outputs of the last batch; returns how many there were."""
         model = self.accelerator.unwrap_model(self.model)
         dead = self._usage_since_revival.total(self.accelerator) == 0
         self._usage_since_revival.counts.zero_()

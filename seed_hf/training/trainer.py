@@ -1,7 +1,10 @@
-"""What the three stages share on top of `transformers.Trainer`: metrics over the logging window, weight decay, draws."""
+"""What the three stages share on top of `transformers.Trainer`: metrics, weight decay, resuming, seeded draws."""
 
+import json
 import logging
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -31,6 +34,10 @@ class MetricWindow:
         row = self._sums[self._rows[name]]
         row[0] += total.detach()
         row[1] += weight
+
+    def add_all(self, totals: torch.Tensor, weights: torch.Tensor) -> None:
+        """`add` for all metrics at once: two tensors with one entry per name."""
+        self._sums += torch.stack([totals.detach(), weights], 1)
 
     def read(self, accelerator) -> dict[str, float]:
         """Means over the window and over all processes, and start a new window. Metrics without items are left out."""
@@ -67,6 +74,12 @@ class SeedTrainer(Trainer):
         self._eval_window = MetricWindow(self.metric_names, self.args.device)
         if isinstance(self.data_collator, SeededCollator):
             self.add_callback(EpochCallback(self.data_collator))
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
+        """As [`Trainer.train`]; `True` goes on from the last complete checkpoint in `output_dir`, if there is one."""
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
+        return super().train(resume_from_checkpoint, **kwargs)
 
     def window(self, model: nn.Module) -> MetricWindow:
         """The window that a forward pass of `model`, in its present mode, belongs to."""
@@ -108,3 +121,19 @@ class SeedTrainer(Trainer):
         metrics = self.window_metrics(self._eval_window, training=False)
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
+
+
+def last_complete_checkpoint(folder: str | os.PathLike) -> str | None:
+    """The newest `checkpoint-N` in `folder` that was written to its end; `None` if there is none.
+
+    The trainer's state is the last file of a checkpoint: one that is missing or cut tells a save that was interrupted.
+    """
+    found = [path for path in Path(folder).glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    for path in sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            logger.warning("%s is not complete and is left aside.", path)
+        else:
+            return str(path)
+    return None

@@ -1,0 +1,132 @@
+"""Stage I: the Causal Q-Former, trained by `ContrastiveTrainer` on features of the frozen ViT.
+
+The ViT sees every picture a few times, each time changed at random, and its features are kept; so an epoch of stage I
+costs the Q-Former alone. The text path starts from the teacher stage, as it starts from BLIP-2 in the paper.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch.utils.data import Dataset
+from transformers import Blip2VisionModel, PreTrainedTokenizerFast
+
+from loop import autocast, device, has_bf16
+from model import tokenizer_config
+from pixels import CLIP_MEAN, CLIP_STD, jitter_colours, load_pixels, normalise, random_affine, warp
+from seed_hf.data.dataset import caption_variants
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.training import ContrastiveConfig, ContrastiveTrainer, ImageTextCollator
+from text import rows_of
+
+
+VIEWS = 4  # the first is the picture as it is
+EPOCHS, BATCH, RATE = 3, 256, 1e-3  # an epoch is all views of all pictures
+
+
+class Views(Dataset):
+    """Rows of one cached feature per view, with the columns that all views of a picture share."""
+
+    def __init__(self, features: np.ndarray, name: str, **columns):
+        self.features, self.name, self.columns = features, name, columns
+
+    def __len__(self) -> int:
+        return self.features.shape[0] * self.features.shape[1]
+
+    def __getitem__(self, index: int) -> dict:
+        view, row = divmod(index, self.features.shape[1])
+        return {
+            self.name: torch.from_numpy(np.asarray(self.features[view, row], np.float32)),
+            **{key: values[row] for key, values in self.columns.items()},
+        }
+
+
+@torch.no_grad()
+def vision_views(vision: Blip2VisionModel, pixels: torch.Tensor, path: Path, views: int = VIEWS) -> np.ndarray:
+    """ViT features `(views, rows, 65, 192)`, float16, kept at `path`."""
+    if path.exists():
+        return np.load(path, mmap_mode="r")
+    config = vision.config
+    shape = (views, len(pixels), (config.image_size // config.patch_size) ** 2 + 1, config.hidden_size)
+    partial = path.with_suffix(".partial.npy")
+    found = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
+    for view in range(views):
+        torch.manual_seed(view)
+        for start in range(0, len(pixels), 256):
+            part = pixels[start : start + 256]
+            if view == 0:
+                images = normalise(part)
+            else:
+                images = warp(part.float() / 255, random_affine(len(part), 0.4), 1.0)
+                images = (jitter_colours(images, 0.4) - CLIP_MEAN[:, None, None]) / CLIP_STD[:, None, None]
+            with autocast():
+                features = vision(images.to(device())).last_hidden_state
+            found[view, start : start + len(part)] = features.float().cpu().numpy()
+    found.flush()
+    partial.rename(path)
+    return np.load(path, mmap_mode="r")
+
+
+def starting_point(work: Path, vocabulary: int) -> SeedTokenizer:
+    """ViT and text path from the teacher stage, the rest new; query FFNs start as copies of the text FFNs."""
+    torch.manual_seed(0)
+    model = SeedTokenizer(tokenizer_config(vocabulary))
+    model.vision_model.load_state_dict(Blip2VisionModel.from_pretrained(work / "vision" / "model").state_dict())
+    tower = load_file(work / "text" / "text_tower" / "model.safetensors")
+    missing, unexpected = model.load_state_dict(tower, strict=False)
+    if unexpected:
+        raise ValueError(f"The text tower holds weights that the model does not have: {unexpected}.")
+    for layer in model.qformer.encoder.layer:
+        layer.intermediate_query.load_state_dict(layer.intermediate.state_dict())
+        layer.output_query.load_state_dict(layer.output.state_dict())
+    return model
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--epochs", type=float, default=EPOCHS)
+    arguments = parser.parse_args(argv)
+    out = arguments.work / "contrastive"
+    if (out / "model").exists():
+        return
+    text_tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.work / "text" / "tokenizer")
+    model = starting_point(arguments.work, len(text_tokenizer))
+    pixels = load_pixels(arguments.data, "train", model.config.vision_config.image_size, arguments.work / "features")
+    vision = model.vision_model.to(device()).eval()
+    views = vision_views(vision, pixels, arguments.work / "features" / "train.vision.npy")
+    # The plain caption twice as often as all other wordings together: retrieval asks for it.
+    wordings = [[row["caption"].lower()] * 8 + caption_variants(row)[1:] for row in rows_of(arguments.data)]
+    trainer = ContrastiveTrainer(
+        model,
+        ContrastiveConfig(
+            output_dir=str(out / "trainer"),
+            num_train_epochs=arguments.epochs,
+            per_device_train_batch_size=BATCH,
+            learning_rate=RATE,
+            warmup_steps=0.05,
+            logging_steps=20,
+            save_steps=100,
+            save_total_limit=1,
+            bf16=has_bf16(),
+            use_cpu=device().type == "cpu",
+            seed=0,
+            report_to="none",
+            disable_tqdm=True,
+        ),
+        train_dataset=Views(views, "vision_embeddings", captions=wordings),
+        data_collator=ImageTextCollator(tokenizer=text_tokenizer, seed=0),
+    )
+    checkpoints = list((out / "trainer").glob("checkpoint-*"))
+    trainer.train(resume_from_checkpoint=bool(checkpoints))
+    trainer.save_state()
+    model.cpu().save_pretrained(out / "model")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    main()

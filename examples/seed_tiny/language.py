@@ -1,0 +1,146 @@
+"""The language model: a small OPT learns the training texts, then to read and write visual codes like words.
+
+First every picture is turned into its 32 codes, several times over: as it is and a little changed. Then OPT is trained
+on the descriptions alone, extended by the visual vocabulary, and trained in both directions on captions and codes, with
+questions about the pictures among them.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
+
+from loop import autocast, device, has_bf16
+from model import CODEBOOK
+from seed_hf.data.dataset import caption_variants
+from seed_hf.data.questions import questions
+from seed_hf.modeling.modeling_seed import SeedForCausalLM
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.training import LanguageModelCollator, LanguageModelConfig, LanguageModelTrainer
+from text import rows_of
+
+
+TEXT_EPOCHS, EPOCHS, BATCH = 1, 2, 64
+TEXT_RATE, RATE = 2e-3, 1.5e-3
+
+
+def opt_config(tokenizer) -> OPTConfig:
+    return OPTConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=256,
+        word_embed_proj_dim=256,
+        ffn_dim=1024,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        max_position_embeddings=256,
+        dropout=0.1,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+class Rows(Dataset):
+    """Captions, questions and the codes of every view; an epoch shows each picture once per view."""
+
+    def __init__(self, codes: np.ndarray, captions: list[list[str]], pairs: list[list[tuple[str, str]]]):
+        self.codes, self.captions, self.pairs = codes, captions, pairs
+
+    def __len__(self) -> int:
+        return self.codes.shape[0] * self.codes.shape[1]
+
+    def __getitem__(self, index: int) -> dict:
+        view, row = divmod(index, self.codes.shape[1])
+        return {"codes": self.codes[view, row], "captions": self.captions[row], "questions": self.pairs[row]}
+
+
+@torch.no_grad()
+def codes_of_views(model: SeedTokenizer, causal: np.ndarray, path: Path) -> np.ndarray:
+    """Visual codes `(views, rows, 32)`, kept at `path`."""
+    if not path.exists():
+        found = np.zeros(causal.shape[:3], np.int64)
+        for view in range(causal.shape[0]):
+            for start in range(0, causal.shape[1], 512):
+                part = torch.from_numpy(np.asarray(causal[view, start : start + 512], np.float32))
+                found[view, start : start + 512] = model.quantizer.encode(model.code_encoder(part)).numpy()
+        np.save(path.with_suffix(".partial.npy"), found)
+        path.with_suffix(".partial.npy").rename(path)
+    return np.load(path)
+
+
+def arguments_for(out: Path, epochs: float, rate: float) -> LanguageModelConfig:
+    return LanguageModelConfig(
+        output_dir=str(out / "trainer"),
+        num_train_epochs=epochs,
+        per_device_train_batch_size=BATCH,
+        learning_rate=rate,
+        warmup_steps=0.05,
+        logging_steps=50,
+        save_steps=200,
+        save_total_limit=1,
+        bf16=has_bf16(),
+        use_cpu=device().type == "cpu",
+        seed=0,
+        report_to="none",
+        disable_tqdm=True,
+        lora_r=0,  # all weights train: a model of this size has no capacity to spare for an adapter
+    )
+
+
+def fit(model, arguments: LanguageModelConfig, rows, collator) -> None:
+    trainer = LanguageModelTrainer(model, arguments, train_dataset=rows, data_collator=collator)
+    trainer.train(resume_from_checkpoint=bool(list(Path(arguments.output_dir).glob("checkpoint-*"))))
+    trainer.save_state()
+
+
+def pretrain(data: Path, work: Path, tokenizer, epochs: float) -> None:
+    """OPT on the training texts alone: every description once, and the short wordings."""
+    out = work / "opt"
+    if (out / "model").exists():
+        return
+    texts = [{"text": text} for row in rows_of(data) for text in (row["rich_caption"], caption_variants(row)[-2])]
+    torch.manual_seed(0)
+    OPTForCausalLM(opt_config(tokenizer)).save_pretrained(out / "start")
+    tokenizer.save_pretrained(out / "start")
+    model = SeedForCausalLM.from_language_model(out / "start", codebook_size=CODEBOOK)
+    fit(model, arguments_for(out, epochs, TEXT_RATE), texts, LanguageModelCollator(tokenizer, model.config, seed=0))
+    model.cpu().save_pretrained(out / "model")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--text-epochs", type=float, default=TEXT_EPOCHS)
+    parser.add_argument("--epochs", type=float, default=EPOCHS)
+    parser.add_argument("--text-only", action="store_true", help="stop after the texts; needs no visual tokenizer")
+    arguments = parser.parse_args(argv)
+    work, out = arguments.work, arguments.work / "language"
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "text" / "tokenizer")
+    pretrain(arguments.data, work, tokenizer, arguments.text_epochs)
+    if arguments.text_only or (out / "model").exists():
+        return
+    visual = SeedTokenizer.from_pretrained(work / "quantization" / "model").eval()
+    causal = np.load(work / "features" / "train.causal.npy", mmap_mode="r")
+    codes = codes_of_views(visual, causal, work / "features" / "train.codes.npy")
+    rows = rows_of(arguments.data)
+    captions = [[row["caption"].lower()] * 12 + caption_variants(row)[1:] for row in rows]
+    model = SeedForCausalLM.from_pretrained(work / "opt" / "model")
+    collator = LanguageModelCollator(
+        tokenizer,
+        model.config,
+        directions={"image_to_text": 0.45, "text_to_image": 0.4, "question": 0.15},
+        seed=0,
+    )
+    pairs = [questions(row) for row in rows]
+    fit(model, arguments_for(out, arguments.epochs, RATE), Rows(codes, captions, pairs), collator)
+    model.cpu().save_pretrained(out / "model")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    main()

@@ -1,0 +1,89 @@
+"""Stage II: codebook, decoder and Reverse Q-Former, trained by `QuantizationTrainer` on cached features.
+
+The causal embeddings of all views come from stage I, the targets are what the diffusion model's text encoder makes of
+the full description of each picture ("a flat twemoji drawing of a fire engine, mainly red and grey").
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import CLIPTextModel, PreTrainedTokenizerFast
+
+from contrastive import Views, vision_views
+from diffusion import encode_captions
+from loop import autocast, device, has_bf16
+from seed_hf.data.dataset import full_description
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.training import QuantizationConfig, QuantizationTrainer
+from text import rows_of
+
+
+EPOCHS, BATCH, RATE = 3, 256, 1e-3
+
+
+@torch.no_grad()
+def causal_views(model: SeedTokenizer, vision: np.ndarray, path: Path) -> np.ndarray:
+    """Causal embeddings `(views, rows, 32, 192)`, float16, kept at `path`."""
+    if path.exists():
+        return np.load(path, mmap_mode="r")
+    shape = (*vision.shape[:2], model.config.num_query_tokens, model.config.qformer_config.hidden_size)
+    partial = path.with_suffix(".partial.npy")
+    found = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
+    for view in range(vision.shape[0]):
+        for start in range(0, vision.shape[1], 256):
+            features = torch.from_numpy(np.asarray(vision[view, start : start + 256], np.float32)).to(device())
+            with autocast():
+                embeddings = model.get_causal_embeddings(vision_embeddings=features)
+            found[view, start : start + 256] = embeddings.float().cpu().numpy()
+    found.flush()
+    partial.rename(path)
+    return np.load(path, mmap_mode="r")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--epochs", type=float, default=EPOCHS)
+    arguments = parser.parse_args(argv)
+    out = arguments.work / "quantization"
+    if (out / "model").exists():
+        return
+    model = SeedTokenizer.from_pretrained(arguments.work / "contrastive" / "model").to(device()).eval()
+    vision = vision_views(model.vision_model, None, arguments.work / "features" / "train.vision.npy")
+    causal = causal_views(model, vision, arguments.work / "features" / "train.causal.npy")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.work / "text" / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(arguments.work / "text" / "text_encoder").to(device()).eval()
+    targets = encode_captions(encoder, tokenizer, [full_description(row) for row in rows_of(arguments.data)])
+    trainer = QuantizationTrainer(
+        model,
+        QuantizationConfig(
+            output_dir=str(out / "trainer"),
+            num_train_epochs=arguments.epochs,
+            per_device_train_batch_size=BATCH,
+            learning_rate=RATE,
+            warmup_steps=0.05,
+            logging_steps=20,
+            save_steps=100,
+            save_total_limit=1,
+            bf16=has_bf16(),
+            use_cpu=device().type == "cpu",
+            seed=0,
+            report_to="none",
+            disable_tqdm=True,
+            codebook_init="kmeans",
+            revive_dead_codes_every=50,
+        ),
+        train_dataset=Views(causal, "causal_embeddings", target_embeddings=targets),
+    )
+    trainer.train(resume_from_checkpoint=bool(list((out / "trainer").glob("checkpoint-*"))))
+    trainer.save_state()
+    model.cpu().save_pretrained(out / "model")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    main()

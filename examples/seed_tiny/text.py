@@ -1,0 +1,166 @@
+"""Teacher stage: the vocabulary that all parts share, and two text encoders that learn MiniLM's sentence vectors.
+
+`tokenizer/`     a lower-casing byte-level BPE, learned from the training captions, descriptions and questions
+`text_encoder/`  a small CLIP text model: the space in which the diffusion model is conditioned and stage II aims
+`text_tower/`    the text path of the Q-Former, from which stage I starts, as BLIP-2's does in the paper
+"""
+
+import argparse
+import json
+import logging
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import nn
+from torch.nn import functional as F
+from transformers import Blip2QFormerModel, CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
+from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
+
+from loop import autocast, device, train
+from model import TEXT_LENGTH, WIDTH, tokenizer_config
+from seed_hf.data.dataset import caption_variants, load_pictograms
+from seed_hf.data.questions import questions
+from seed_hf.evaluation.reference_models import MINILM_DIM, load_minilm, minilm_features
+
+
+VOCABULARY = 4096
+STEPS, BATCH, RATE = 700, 128, 1e-3
+PROMPTS = ["Generate an image", "a photo of", "Question: Short answer.", "<image>"]
+
+
+def rows_of(data: Path) -> list[dict]:
+    return load_pictograms(data, "train").remove_columns("image").to_list()
+
+
+def learn_vocabulary(rows: list[dict]) -> PreTrainedTokenizerFast:
+    texts = [text for row in rows for text in (row["rich_caption"], " ".join(row["keywords"]), *caption_variants(row))]
+    texts += [part for row in rows for pair in questions(row) for part in pair] + PROMPTS * 100
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<s>", "<pad>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    # Every text with and without a leading space: words stand at the start of captions and inside sentences.
+    tokenizer.train_from_iterator([t for text in texts for t in (text, " " + text)], trainer)
+    begin, end = (("<s>", tokenizer.token_to_id("<s>")), ("</s>", tokenizer.token_to_id("</s>")))
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[begin, end])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", model_max_length=256
+    )
+
+
+def encode_texts(tokenizer, texts: list[str], length: int = TEXT_LENGTH) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, mask), both `(texts, length)`: `<s>`, the text, `</s>`, padding."""
+    ids = torch.full((len(texts), length), tokenizer.pad_token_id)
+    mask = torch.zeros(len(texts), length, dtype=torch.long)
+    for row, found in enumerate(tokenizer(texts, add_special_tokens=False).input_ids):
+        found = [tokenizer.bos_token_id, *found[: length - 2], tokenizer.eos_token_id]
+        ids[row, : len(found)] = torch.tensor(found)
+        mask[row, : len(found)] = 1
+    return ids, mask
+
+
+def text_encoder_config(tokenizer) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH,
+        num_hidden_layers=4,
+        num_attention_heads=6,
+        max_position_embeddings=TEXT_LENGTH,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        projection_dim=WIDTH,
+    )
+
+
+class TextTower(nn.Module):
+    """The text path of the Q-Former, under the names that it has in `SeedTokenizer`."""
+
+    def __init__(self, vocabulary: int):
+        super().__init__()
+        config = tokenizer_config(vocabulary).qformer_config
+        self.text_embeddings = Blip2TextEmbeddings(config)
+        nn.init.normal_(self.text_embeddings.word_embeddings.weight, std=0.02)
+        nn.init.normal_(self.text_embeddings.position_embeddings.weight, std=0.02)
+        self.qformer = Blip2QFormerModel._from_config(config)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self.qformer(self.text_embeddings(ids), query_length=0, attention_mask=mask).last_hidden_state
+
+
+class Pupil(nn.Module):
+    """Both encoders and the heads of their lessons: MiniLM's vector of the text, and the tokens themselves."""
+
+    def __init__(self, tokenizer):
+        super().__init__()
+        self.encoder = CLIPTextModel(text_encoder_config(tokenizer))
+        self.tower = TextTower(len(tokenizer))
+        self.encoder_head = nn.Linear(WIDTH, MINILM_DIM)
+        self.tower_head = nn.Linear(WIDTH, MINILM_DIM)
+        self.token_head = nn.Linear(WIDTH, len(tokenizer))
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    arguments = parser.parse_args(argv)
+    out = arguments.work / "text"
+    if (out / "done").exists():
+        return
+    rows = rows_of(arguments.data)
+    tokenizer = learn_vocabulary(rows)
+    tokenizer.save_pretrained(out / "tokenizer")
+    short = sorted({row["caption"].lower() for row in rows} | {word for row in rows for word in row["keywords"]})
+    long = sorted({variant for row in rows for variant in caption_variants(row)} - set(short))
+    texts = short + long
+    logging.info("%d short and %d long texts, vocabulary %d", len(short), len(long), len(tokenizer))
+    cache = arguments.work / "features" / "minilm.pt"
+    if not cache.exists():
+        torch.save(minilm_features(load_minilm(), texts), cache)
+    sentences = torch.load(cache, weights_only=True)
+    if len(sentences) != len(texts):
+        raise ValueError(f"{cache} belongs to other texts ({len(sentences)} rows, not {len(texts)}): remove it.")
+    ids, mask = encode_texts(tokenizer, texts)
+
+    torch.manual_seed(0)
+    where = device()
+    pupil = Pupil(tokenizer).to(where)
+
+    def loss_of(step: int) -> dict[str, torch.Tensor]:
+        picked = torch.cat([torch.randint(len(short), (BATCH // 2,)), torch.randint(len(texts), (BATCH // 2,))])
+        words, seen = ids[picked].to(where), mask[picked].to(where)
+        target = sentences[picked].to(where)
+        end = seen.sum(1) - 1
+        with autocast():
+            hidden = pupil.encoder(input_ids=words).last_hidden_state
+            pooled = pupil.encoder_head(hidden[torch.arange(len(end)), end]).float()
+            again = pupil.token_head(hidden[seen.bool()]).float()
+            first = pupil.tower_head(pupil.tower(words, seen)[:, 0]).float()
+        encoder = 1 - F.cosine_similarity(pooled, target).mean()
+        tower = 1 - F.cosine_similarity(first, target).mean()
+        tokens = F.cross_entropy(again, words[seen.bool()])
+        return {"loss": encoder + tower + 0.1 * tokens, "encoder": encoder, "tower": tower, "tokens": tokens}
+
+    train(pupil, loss_of, out=out, steps=arguments.steps, learning_rate=RATE, weight_decay=0.01)
+    pupil.encoder.save_pretrained(out / "text_encoder")
+    (out / "text_tower").mkdir(exist_ok=True)
+    save_file(pupil.tower.state_dict(), out / "text_tower" / "model.safetensors")
+    (out / "done.partial").write_text(json.dumps({"texts": len(texts)}))
+    os.replace(out / "done.partial", out / "done")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    main()

@@ -1,0 +1,229 @@
+"""Image spans in sequences of ids: made valid while generating, and read back from any sequence afterwards.
+
+An image span is `<img>`, exactly `num_query_tokens` visual tokens, `</img>`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from transformers.generation import LogitsProcessor
+
+
+GENERATION_MODES = ("text", "image", "interleaved")
+
+
+class VisualSpanLogitsProcessor(LogitsProcessor):
+    r"""Leaves a model no way to generate an image span that is not valid.
+
+    What is allowed next follows for each row from its ids alone: nothing is remembered between calls, so beams may be
+    reordered and rows may be dropped. All is done by tensor operations, without a loop over rows and without waiting
+    for the device. Neither the `<image>` placeholder nor a row beyond the vocabulary is ever allowed.
+
+    Args:
+        config (`SeedTextConfig`): Where the visual tokens lie.
+        mode (`str`): `"text"`: no visual token at all. `"image"`: the new tokens are one span, or the rest of the one
+            that the prompt has begun, and then the end of the sequence. `"interleaved"`: text, and spans anywhere.
+        prompt_length (`int`): Length of the prompt, padding included.
+        max_length (`int`, *optional*): Length at which generation stops. `<img>` is allowed only while a whole span
+            still fits.
+        eos_token_id (`int` or `list[int]`, *optional*): The end of the sequence, which mode `"image"` needs; defaults
+            to that of the config.
+    """
+
+    def __init__(
+        self,
+        config,
+        mode: str,
+        *,
+        prompt_length: int,
+        max_length: int | None = None,
+        eos_token_id: int | list[int] | torch.Tensor | None = None,
+    ):
+        if mode not in GENERATION_MODES:
+            raise ValueError(f"mode must be one of {GENERATION_MODES}, got {mode!r}.")
+        eos = config.eos_token_id if eos_token_id is None else eos_token_id
+        eos = eos.flatten().tolist() if isinstance(eos, torch.Tensor) else eos
+        self.eos_token_ids = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
+        if mode == "image" and not self.eos_token_ids:
+            raise ValueError("mode='image' ends after the span, but there is no eos_token_id to end with.")
+        self.config = config
+        self.mode = mode
+        self.prompt_length = prompt_length
+        self.max_length = max_length
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        config = self.config
+        ids = torch.arange(scores.shape[-1], device=scores.device)
+        text = ids < config.boi_token_id
+        if self.mode == "text":
+            return _keep(scores, text.expand_as(scores))
+        begin, end = ids == config.boi_token_id, ids == config.eoi_token_id
+        code = (ids >= config.visual_token_offset) & (ids < config.visual_token_offset + config.codebook_size)
+
+        missing = missing_span_tokens(input_ids, config).unsqueeze(-1)
+        within = torch.where(missing > 1, code, end)
+        length = input_ids.shape[1]
+        if self.mode == "image":
+            ended = (input_ids[:, self.prompt_length :] == config.eoi_token_id).any(-1, keepdim=True)
+            final = torch.zeros_like(text)
+            for eos in self.eos_token_ids:
+                final = final | (ids == eos)
+            between = torch.where(ended, final, begin)
+        elif self.max_length is not None and self.max_length - length < config.num_query_tokens + 2:
+            between = text
+        else:
+            between = text | begin
+        return _keep(scores, torch.where(missing > 0, within, between))
+
+
+def missing_span_tokens(input_ids: torch.LongTensor, config) -> torch.LongTensor:
+    """How many tokens each row `(batch, length)` still needs to finish its image span, `</img>` included: `(batch,)`.
+
+    Zero for rows that do not end inside a span, one for rows whose codes are complete (or too many).
+    """
+    offset = config.visual_token_offset
+    is_code = (input_ids >= offset) & (input_ids < offset + config.codebook_size)
+    # The codes at the end of the row: as many as the running product from the right stays one.
+    codes = is_code.flip(-1).long().cumprod(-1).sum(-1)
+    before = (input_ids.shape[1] - 1 - codes).clamp(min=0)
+    opened = input_ids.gather(-1, before.unsqueeze(-1)).squeeze(-1) == config.boi_token_id
+    return torch.where(opened, (config.num_query_tokens - codes).clamp(min=0) + 1, 0)
+
+
+def _keep(scores: torch.FloatTensor, allowed: torch.BoolTensor) -> torch.FloatTensor:
+    """Scores with all but the allowed ids ruled out.
+
+    Where another processor has already ruled out everything that is allowed, the span wins: a row without any choice
+    could not be sampled from.
+    """
+    kept = scores.masked_fill(~allowed, -torch.inf)
+    stuck = (kept == -torch.inf).all(-1, keepdim=True)
+    return kept.masked_fill(stuck & allowed, 0.0)
+
+
+@dataclass
+class TextSegment:
+    """Text: ids of the text vocabulary, special tokens such as eos included. `text` is set once they are decoded."""
+
+    position: int
+    ids: list[int] = field(repr=False)
+    text: str | None = None
+    type: ClassVar[str] = "text"
+
+
+@dataclass
+class CodeSegment:
+    """A valid image span. `ids` are all its ids, with `<img>` and `</img>`; `codes` are in [0, codebook_size)."""
+
+    position: int
+    ids: list[int] = field(repr=False)
+    codes: list[int]
+    type: ClassVar[str] = "image"
+
+
+@dataclass
+class Defect:
+    """A part of a sequence that is neither text nor a valid image span. Kinds:
+
+    - `"wrong_length"`: `<img>`, codes, `</img>`, but not `num_query_tokens` codes
+    - `"broken_span"`: `<img>` and codes, then something else instead of `</img>`
+    - `"unfinished_span"`: the sequence ends inside a span
+    - `"stray_codes"`: codes without `<img>` before them
+    - `"stray_end"`: `</img>` without a span
+    - `"unfilled_image"`: `<image>` placeholders, with `<img>` and `</img>` if they are around them
+    - `"unknown_ids"`: ids outside the vocabulary
+    """
+
+    position: int
+    ids: list[int] = field(repr=False)
+    kind: str
+    type: ClassVar[str] = "defect"
+
+
+@dataclass
+class ParsedSequence:
+    """What a sequence consists of. `parts` in order hold every id of it exactly once."""
+
+    parts: list[TextSegment | CodeSegment | Defect]
+
+    @property
+    def segments(self) -> list[TextSegment | CodeSegment]:
+        return [part for part in self.parts if not isinstance(part, Defect)]
+
+    @property
+    def defects(self) -> list[Defect]:
+        return [part for part in self.parts if isinstance(part, Defect)]
+
+
+def parse_segments(ids: Iterable[int] | torch.Tensor, config) -> ParsedSequence:
+    """Reads one sequence of ids as text, image spans and defects. Any sequence of integers is accepted.
+
+    Args:
+        ids: One sequence, a list or a tensor of one dimension.
+        config (`SeedTextConfig`): Where the visual tokens lie.
+    """
+    ids = ids.flatten().tolist() if isinstance(ids, torch.Tensor) else [int(i) for i in ids]
+    kinds = [_kind(i, config) for i in ids]
+    parts: list[TextSegment | CodeSegment | Defect] = []
+    start = 0
+    while start < len(ids):
+        stop = _run(kinds, start)
+        if kinds[start] == "text":
+            parts.append(TextSegment(start, ids[start:stop]))
+        elif kinds[start] != "begin":
+            defect = {"code": "stray_codes", "end": "stray_end", "image": "unfilled_image"}
+            parts.append(Defect(start, ids[start:stop], defect.get(kinds[start], "unknown_ids")))
+        else:
+            stop, part = _read_span(ids, kinds, start, config)
+            parts.append(part)
+        start = stop
+    return ParsedSequence(parts)
+
+
+def _read_span(ids: list[int], kinds: list[str], start: int, config) -> tuple[int, CodeSegment | Defect]:
+    """The part that begins with the `<img>` at `start`, and where it stops."""
+    inner = start + 1
+    stop = _run(kinds, inner) if kinds[inner : inner + 1] in (["code"], ["image"]) else inner
+    filled = kinds[inner : inner + 1] != ["image"]
+    closed = kinds[stop : stop + 1] == ["end"]
+    if closed:
+        stop += 1
+    span = ids[start:stop]
+    if not filled:
+        return stop, Defect(start, span, "unfilled_image")
+    if not closed:
+        return stop, Defect(start, span, "unfinished_span" if stop == len(ids) else "broken_span")
+    if len(span) != config.num_query_tokens + 2:
+        return stop, Defect(start, span, "wrong_length")
+    return stop, CodeSegment(start, span, [i - config.visual_token_offset for i in span[1:-1]])
+
+
+def _run(kinds: list[str], start: int) -> int:
+    """Where the run of equal kinds that begins at `start` stops; `<img>` and `</img>` are runs of their own."""
+    stop = start + 1
+    while stop < len(kinds) and kinds[stop] == kinds[start] and kinds[start] not in ("begin", "end"):
+        stop += 1
+    return stop
+
+
+def _kind(token: int, config) -> str:
+    if 0 <= token < config.boi_token_id:
+        return "text"
+    if 0 <= token - config.visual_token_offset < config.codebook_size:
+        return "code"
+    named = {config.boi_token_id: "begin", config.eoi_token_id: "end", config.image_token_id: "image"}
+    return named.get(token, "unknown")
+
+
+__all__ = [
+    "CodeSegment",
+    "Defect",
+    "GENERATION_MODES",
+    "ParsedSequence",
+    "TextSegment",
+    "VisualSpanLogitsProcessor",
+    "missing_span_tokens",
+    "parse_segments",
+]

@@ -1,0 +1,91 @@
+"""Finished pictures: encoded, with their colours, and kept on disk so that an interrupted build goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+from tqdm.auto import tqdm
+
+from .colours import named_colours
+from .emoji import on_white
+
+
+# Part of the names of the kept files: raise it when a change of the drawing code changes pixels.
+RENDERING = 1
+WEBP = {"quality": 90, "method": 6}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn picture. `pixels` is a digest of its RGB values: equal for pictures that cannot be told apart."""
+
+    key: str
+    webp: bytes
+    colours: list[str]
+    pixels: str
+
+
+_SCHEMA = pa.schema(
+    {"key": pa.string(), "webp": pa.binary(), "colours": pa.list_(pa.string()), "pixels": pa.string()}
+)
+
+
+def finish_picture(key: str, drawing: Image.Image) -> Picture | None:
+    """Put an RGBA drawing on white and encode it as WebP; None where nothing is drawn."""
+    if drawing.getchannel("A").getextrema()[1] == 0:
+        return None
+    picture = on_white(drawing)
+    encoded = io.BytesIO()
+    picture.save(encoded, "WEBP", **WEBP)
+    pixels = hashlib.sha256(picture.tobytes()).hexdigest()
+    return Picture(key, encoded.getvalue(), named_colours(drawing), pixels)
+
+
+def kept_pictures(
+    path: Path, keys: Iterable[str], draw: Callable[[str], Image.Image | None], label: str
+) -> dict[str, Picture]:
+    """The pictures of `keys`, from the file `path` if an earlier build wrote it, else drawn now and written to it.
+
+    Args:
+        path: a Parquet file whose name tells everything that the pictures depend on (see `fingerprint`).
+        keys: what to draw.
+        draw: gives the RGBA drawing of a key, or None where it cannot be drawn; such keys are left out.
+        label: for the progress bar.
+    """
+    if path.is_file():
+        return {record["key"]: Picture(**record) for record in pq.read_table(path).to_pylist()}
+    pictures = {}
+    for key in tqdm(list(keys), desc=label, unit="picture"):
+        drawing = draw(key)
+        if drawing is not None and (picture := finish_picture(key, drawing)):
+            pictures[key] = picture
+    write_whole(pa.Table.from_pylist([asdict(picture) for picture in pictures.values()], schema=_SCHEMA), path)
+    return pictures
+
+
+def fingerprint(*parts: object) -> str:
+    """A short digest of what a file depends on; bytes and anything with a stable repr."""
+    digest = hashlib.sha256(str(RENDERING).encode())
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else repr(part).encode())
+        digest.update(b"\0")
+    return digest.hexdigest()[:16]
+
+
+def write_whole(table: pa.Table, path: Path, **options) -> None:
+    """Write a Parquet file under a temporary name and rename it, so that a file that is there is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        pq.write_table(table, unfinished, **options)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

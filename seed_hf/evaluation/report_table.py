@@ -1,0 +1,74 @@
+"""The figures of an evaluation as Markdown tables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+# Line of the table -> section, and how its figures are shown. Lines whose section was not run are left out.
+_LINES = (
+    ("Retrieval on codes, R@m", "retrieval", "{codes[R@m]:.1f}"),
+    ("image to caption @1 / 5 / 10", "retrieval", "{codes[TR@1]:.1f} / {codes[TR@5]:.1f} / {codes[TR@10]:.1f}"),
+    ("caption to image @1 / 5 / 10", "retrieval", "{codes[IR@1]:.1f} / {codes[IR@5]:.1f} / {codes[IR@10]:.1f}"),
+    ("Retrieval on continuous embeddings, R@m", "retrieval", "{embeddings[R@m]:.1f}"),
+    ("Caption exactly right", "captions", "{exact_match:.1f}"),
+    ("Questions answered right (most frequent answer)", "questions", "{exact_match:.1f} ({majority:.1f})"),
+    ("Codes used", "codebook", "{used_codes} of {codebook_size} ({usage:.1f})"),
+    ("Codebook perplexity", "codebook", "{perplexity:.0f}"),
+    ("Drawn from its caption: caption ranks first", "drawing", "{caption_first:.1f}"),
+    ("among the first 5 / 10", "drawing", "{caption_in_5:.1f} / {caption_in_10:.1f}"),
+    ("Real picture: caption ranks first", "judge", "{real_caption_first:.1f}"),
+    ("the same, shrunk to the size of drawings", "judge", "{real_caption_first_at_drawn_size:.1f}"),
+    ("Reconstruction: caption ranks first", "reconstruction", "{caption_first:.1f}"),
+    ("Reconstruction: cosine to the picture (chance)", "reconstruction", "{similarity:.3f} ({chance_similarity:.3f})"),
+    ("The judge's own R@m", "judge", "{retrieval_on_all_rows[R@m]:.1f}"),
+)
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Tables of what [`evaluate`] returns: the figures, the kinds of questions, the floor, and the settings."""
+    sets, settings = result["sets"], result["settings"]
+    parts = ["# Evaluation", ""]
+    if settings["limit"]:
+        parts += [
+            f"**A quick look at no more than {settings['limit']} pictures of each set. With fewer candidates every "
+            "figure comes out better: not comparable with anything.**",
+            "",
+        ]
+    parts += ["Shares in percent. Every set's captions are its own candidates; ties count against the model.", ""]
+    rows = [[label, *_cells(sets, section, form)] for label, section, form in _LINES]
+    counts = [f"{found['counts']['pictures']} / {found['counts']['captions']}" for found in sets.values()]
+    rows = [["Pictures / distinct captions", *counts], *(row for row in rows if any(row[1:]))]
+    parts += _table(["", *sets], rows)
+    parts += _questions(sets)
+    if result.get("floor"):
+        lines = [
+            [line["figure"], f"{line['reached']:.1f}", f"{line['at_least']:.0f}", "yes" if line["holds"] else "**no**"]
+            for line in result["floor"]
+        ]
+        parts += ["", "## The floor", "", *_table(["figure", "reached", "at least", "holds"], lines)]
+    parts += ["", "## Settings", ""]
+    parts += [f"- {name}: {value}" for group in ("settings", "environment") for name, value in result[group].items()]
+    parts += [f"- SHA-256 of {name}: `{value[:16]}`" for name, value in result["fingerprints"].items()]
+    return "\n".join(parts) + "\n"
+
+
+def _cells(sets: Mapping[str, Any], section: str, form: str) -> list[str]:
+    return [form.format(**found[section]) if section in found else "" for found in sets.values()]
+
+
+def _questions(sets: Mapping[str, Any]) -> list[str]:
+    asked = {name: found["questions"]["topics"] for name, found in sets.items() if "questions" in found}
+    if not asked:
+        return []
+    topics = dict.fromkeys(topic for found in asked.values() for topic in found)
+    rows = [[topic, *(_topic(found.get(topic)) for found in asked.values())] for topic in topics]
+    title = "Right answers; in brackets what the most frequent answer alone would reach, and the number of questions."
+    return ["", "## Questions", "", title, "", *_table(["", *asked], rows)]
+
+
+def _topic(found: Mapping[str, Any] | None) -> str:
+    return "" if found is None else "{exact_match:.1f} ({majority:.1f}, {num_questions})".format(**found)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]

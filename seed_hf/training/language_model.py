@@ -1,0 +1,142 @@
+"""The language-model stage: next tokens of captions and codes, in both directions (arXiv 2307.08041, section 3.3)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import TrainingArguments
+
+from .language_model_collator import LOSS_KINDS, LanguageModelCollator
+from .trainer import SeedTrainer
+
+
+@dataclass
+class LanguageModelConfig(TrainingArguments):
+    """Arguments of the language-model stage.
+
+    None were published for SEED-OPT; these are those of SEED-LLaMA's pretraining (paper.md 2.4), LoRA targets are the
+    same layers under OPT's names.
+
+    Args:
+        lora_r (`int`, *optional*, defaults to 16): Rank of LoRA. Beside it only the new rows of the vocabulary train
+            (and the FC layer, with `visual_embedding="projected"`). 0 trains all weights of the language model.
+        lora_alpha, lora_dropout (*optional*, defaults to 32 and 0.05): As in [`peft.LoraConfig`].
+        lora_target_modules (`list[str]`, *optional*): Defaults to all linear layers of an OPT block.
+        code_loss_weight (`float`, *optional*, defaults to 1.0): Weight of a code's loss, where a text token has 1. A
+            picture has many more tokens than a caption; the paper does not weigh them.
+    """
+
+    learning_rate: float = 1.5e-4
+    lr_scheduler_type: str = "cosine_with_min_lr"
+    lr_scheduler_kwargs: dict | str | None = field(default_factory=lambda: {"min_lr_rate": 0.05})
+    warmup_steps: float = 0.03
+    weight_decay: float = 0.05
+    adam_beta2: float = 0.95
+    adam_epsilon: float = 1e-5
+    logging_steps: float = 50
+    remove_unused_columns: bool = False
+    logging_nan_inf_filter: bool = False  # reading the loss at every step makes a GPU wait
+    lora_r: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.05
+    lora_target_modules: list[str] = field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+    )
+    code_loss_weight: float = 1.0
+
+    def __post_init__(self):
+        if self.lora_r < 0:
+            raise ValueError(f"lora_r must be 0 (train all weights) or more, got {self.lora_r}.")
+        if not self.code_loss_weight > 0:
+            raise ValueError(f"code_loss_weight must be positive, got {self.code_loss_weight}.")
+        super().__post_init__()
+
+
+class LanguageModelTrainer(SeedTrainer):
+    """Trains a `SeedForCausalLM` on the batches of a [`LanguageModelCollator`].
+
+    The loss is the mean over all learned tokens of a batch. Logged beside it, each a mean over the tokens of its kind
+    in the logging window: `caption_loss`, `answer_loss`, `code_loss` (codes, their two marks and the end of the
+    sequence), `text_loss`; kinds that did not occur are left out. With LoRA checkpoints hold the adapter and the new
+    rows alone; [`LanguageModelTrainer.merge`] gives the finished model.
+    """
+
+    metric_names = tuple(f"{kind}_loss" for kind in LOSS_KINDS)
+
+    def __init__(
+        self, model, args: LanguageModelConfig | None = None, *, data_collator: LanguageModelCollator, **kwargs
+    ):
+        if args is None:
+            args = LanguageModelConfig(output_dir="language_model_output")
+        if args.lora_r:
+            model = add_lora(model, args)
+        super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
+        kind_weights = [args.code_loss_weight if kind == "code" else 1.0 for kind in LOSS_KINDS]
+        self._kind_weights = torch.tensor(kind_weights, device=self.args.device)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        positions, kinds = inputs["loss_positions"], inputs["loss_kinds"]
+        head = self.accelerator.unwrap_model(model).get_output_embeddings()
+        with _logits_only_at(head, positions):
+            # No attention mask: padding is on the right, where causal attention does not look, and without a mask the
+            # faster kernels run.
+            outputs = model(input_ids=inputs["input_ids"], use_cache=False)
+        labels = inputs["labels"].flatten()[positions + 1]
+        losses = F.cross_entropy(outputs.logits.float(), labels, reduction="none")
+        weights = self._kind_weights[kinds]
+        loss = (losses * weights).sum() / weights.sum()
+        totals = torch.zeros(len(LOSS_KINDS), device=losses.device)
+        self.window(model).add_all(
+            totals.index_add(0, kinds, losses.detach()), totals.index_add(0, kinds, torch.ones_like(losses))
+        )
+        return (loss, outputs) if return_outputs else loss
+
+    def merge(self):
+        """The trained `SeedForCausalLM` with LoRA merged into its weights. It ends the training of a LoRA model."""
+        model = self.accelerator.unwrap_model(self.model)
+        return model.merge_and_unload() if self.args.lora_r else model
+
+    def _save(self, output_dir: str | None = None, state_dict=None) -> None:
+        if not self.args.lora_r:
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            # Left to itself, peft adds the whole embedding matrix when the vocabulary is not that of the base on disk.
+            model = self.accelerator.unwrap_model(self.model)
+            output_dir = output_dir or self.args.output_dir
+            model.save_pretrained(output_dir, state_dict=state_dict, save_embedding_layers=False)
+
+
+def add_lora(model, args: LanguageModelConfig):
+    """A `peft.PeftModel` of `model` in which LoRA and the rows of `<img>`, `</img>` and the codes train."""
+    from peft import LoraConfig, get_peft_model  # takes seconds to import
+
+    config = model.config
+    rows = list(range(config.boi_token_id, config.visual_token_offset + config.codebook_size))
+    tied = config.tie_word_embeddings
+    lora = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=args.lora_r,
+        lora_alpha=args.lora_alpha,
+        lora_dropout=args.lora_dropout,
+        target_modules=list(args.lora_target_modules),
+        # an output layer of its own needs its own new rows
+        trainable_token_indices=rows if tied else {"embed_tokens": rows, "lm_head": rows},
+        modules_to_save=["visual_projection"] if config.visual_embedding == "projected" else None,
+    )
+    return get_peft_model(model, lora)
+
+
+@contextmanager
+def _logits_only_at(head: nn.Module, positions: torch.Tensor) -> Iterator[None]:
+    """Let the output layer see only these positions of the flattened batch: logits become `(N, vocab_size)`.
+
+    Most positions have no loss, and the vocabulary is the widest layer of all.
+    """
+    handle = head.register_forward_pre_hook(lambda _, args: (args[0].flatten(0, 1)[positions],))
+    try:
+        yield
+    finally:
+        handle.remove()

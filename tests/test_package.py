@@ -1,0 +1,93 @@
+"""What a user of the package meets first: light imports, the public names, the Auto classes, the bundle."""
+
+import subprocess
+import sys
+
+import pytest
+
+import seed_hf
+from seed_hf import bundle
+from tiny import tiny_tokenizer
+
+
+PUBLIC = (
+    "SeedTokenizer",
+    "SeedTokenizerConfig",
+    "SeedTextConfig",
+    "SeedForCausalLM",
+    "SeedConfig",
+    "SeedForConditionalGeneration",
+    "SeedImageProcessor",
+    "SeedProcessor",
+    "SeedImagePipeline",
+    "bundled",
+)
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_the_package_is_light():
+    heavy = "{'torch', 'transformers', 'diffusers', 'peft', 'numpy'}"
+    assert run_python(f"import sys, seed_hf; seed_hf.bundled; print({heavy} & set(sys.modules))") == "set()"
+
+
+def test_a_public_class_registers_all_of_them():
+    code = """
+from seed_hf import SeedTokenizerConfig
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoProcessor
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+import seed_hf
+tokenizer, text, both = (AutoConfig.for_model(name) for name in ("seed_tokenizer", "seed_text", "seed"))
+assert AutoModel._model_mapping[type(tokenizer)] is seed_hf.SeedTokenizer
+assert AutoModel._model_mapping[type(both)] is seed_hf.SeedForConditionalGeneration
+assert AutoModelForMultimodalLM._model_mapping[type(both)] is seed_hf.SeedForConditionalGeneration
+assert AutoModelForCausalLM._model_mapping[type(text)] is seed_hf.SeedForCausalLM
+assert IMAGE_PROCESSOR_MAPPING[type(tokenizer)]["pil"] is seed_hf.SeedImageProcessor
+assert PROCESSOR_MAPPING[type(both)] is seed_hf.SeedProcessor
+print("ok")
+"""
+    assert run_python(code) == "ok"
+
+
+def test_public_names():
+    assert set(PUBLIC) == set(seed_hf.__all__) - {"__version__"}
+    assert set(PUBLIC) < set(dir(seed_hf))
+    for name in PUBLIC:
+        assert getattr(seed_hf, name).__name__ == name
+    with pytest.raises(AttributeError, match="SeedTokenizer"):
+        seed_hf.SeedTokeniser  # noqa: B018
+
+
+def test_the_version_is_that_of_the_distribution():
+    from importlib.metadata import version
+
+    assert seed_hf.__version__ == version("seed_hf")
+
+
+def test_auto_model_loads_a_saved_tokenizer(tmp_path):
+    from transformers import AutoImageProcessor, AutoModel
+
+    tiny_tokenizer().save_pretrained(tmp_path)
+    seed_hf.SeedImageProcessor(size={"height": 28, "width": 28}).save_pretrained(tmp_path)
+    assert type(AutoModel.from_pretrained(tmp_path)) is seed_hf.SeedTokenizer
+    image_processor = AutoImageProcessor.from_pretrained(tmp_path)
+    assert type(image_processor) is seed_hf.SeedImageProcessor and image_processor.size["height"] == 28
+
+
+def test_bundled_finds_what_is_there(tmp_path, monkeypatch):
+    (tmp_path / "seed-tiny" / "model").mkdir(parents=True)
+    (tmp_path / "seed-tiny" / "tokenizer").mkdir()
+    monkeypatch.setattr(bundle, "CHECKPOINTS", tmp_path)
+    assert seed_hf.bundled("seed-tiny", "model") == tmp_path / "seed-tiny" / "model"
+    with pytest.raises(ValueError, match="'pipeline', only: model, tokenizer"):
+        seed_hf.bundled("seed-tiny", "pipeline")
+    with pytest.raises(ValueError, match="'seed-huge'.*seed-tiny"):
+        seed_hf.bundled("seed-huge", "model")
+    monkeypatch.setattr(bundle, "CHECKPOINTS", tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="none"):
+        seed_hf.bundled("seed-tiny", "model")

@@ -1,0 +1,214 @@
+"""`run_stage`: whole runs of every stage from YAML files, and errors that say what is wrong in the file."""
+
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, OPTForCausalLM
+
+from seed_hf.modeling.image_processing_seed import SeedImageProcessor
+from seed_hf.modeling.modeling_seed import SeedForCausalLM
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.training.run import run_stage
+from tiny import tiny_text_tokenizer, tiny_tokenizer, tiny_tokenizer_config
+
+
+TRAINER = {
+    "max_steps": 3,
+    "per_device_train_batch_size": 4,
+    "logging_steps": 1,
+    "warmup_steps": 0,
+    "learning_rate": "1e-3",  # as YAML reads it
+    "save_steps": 2,
+    "use_cpu": True,
+    "disable_tqdm": True,
+}
+CAPTIONS = ["a red apple", "the blue fire engine", "a question", "an answer"]
+OPT = {"hidden_size": 16, "word_embed_proj_dim": 16, "ffn_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+       "max_position_embeddings": 96, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with pictures, codes, texts, a visual tokenizer and a text tokenizer."""
+    monkeypatch.chdir(tmp_path)
+    pictures = []
+    for i in range(8):
+        buffer = io.BytesIO()
+        Image.fromarray(np.full((20, 30, 3), 30 * i, np.uint8)).save(buffer, "PNG")
+        pictures.append({"bytes": buffer.getvalue(), "path": None})
+    captions = [CAPTIONS[i % 4] for i in range(8)]
+    pq.write_table(pa.table({"image": pictures, "caption": captions, "words": [CAPTIONS] * 8}), "pictures.parquet")
+    questions = [[{"question": "what is shown?", "answer": caption}] for caption in captions]
+    codes = [[(i + j) % 64 for j in range(32)] for i in range(8)]
+    pq.write_table(pa.table({"codes": codes, "caption": captions, "questions": questions}), "codes.parquet")
+    pq.write_table(pa.table({"text": captions}), "texts.parquet")
+    tiny_tokenizer().save_pretrained("tokenizer")
+    tiny_text_tokenizer().save_pretrained("text_tokenizer")
+    return tmp_path
+
+
+def write(recipe, name="recipe.yaml"):
+    with open(name, "w") as file:
+        yaml.safe_dump(recipe, file)
+    return name
+
+
+def contrastive(**trainer):
+    return {
+        "model": {"tokenizer": "tokenizer", "text_tokenizer": "text_tokenizer"},
+        "data": {"train": "pictures.parquet"},
+        "trainer": {**TRAINER, "output_dir": "out", **trainer},
+    }
+
+
+def test_contrastive_and_going_on_after_an_interruption(folder):
+    recipe = contrastive(output_dir="whole")
+    recipe["data"].update(validation="pictures.parquet", augment=True, caption_column="words")
+    assert run_stage("contrastive", write(recipe)).name == "whole"
+    whole = SeedTokenizer.from_pretrained("whole").state_dict()
+    assert SeedImageProcessor.from_pretrained("whole").size == {"height": 28, "width": 28}
+    assert not (folder / "whole" / "saving").exists()
+    # a run that was killed after checkpoint-2, in the middle of writing a later one
+    (folder / "whole").rename(folder / "out")
+    for name in ("model.safetensors", "checkpoint-3/trainer_state.json"):
+        (folder / "out" / name).unlink()
+    recipe["trainer"]["output_dir"] = "out"
+    run_stage("contrastive", write(recipe))
+    for name, value in SeedTokenizer.from_pretrained("out").state_dict().items():
+        assert torch.equal(value, whole[name]), name
+    # a run that is complete is left as it is
+    weights = (folder / "out" / "model.safetensors").read_bytes()
+    run_stage("contrastive", write(recipe))
+    assert (folder / "out" / "model.safetensors").read_bytes() == weights
+
+
+def test_contrastive_from_random_weights(folder):
+    recipe = contrastive()
+    config = tiny_tokenizer_config().to_dict()
+    recipe["model"] = {"config": config, "text_tokenizer": "text_tokenizer"}
+    run_stage("contrastive", write(json.loads(json.dumps(recipe))))
+    assert SeedTokenizer.from_pretrained("out").config.codebook_size == 64
+
+
+def test_quantization_with_a_text_encoder(folder):
+    size = {"hidden_size": 20, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    special = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+    CLIPTextModel(CLIPTextConfig(vocab_size=400, **size, **special)).save_pretrained("text_encoder")
+    model = {"tokenizer": "tokenizer", "text_encoder": "text_encoder", "text_tokenizer": "text_tokenizer"}
+    trainer = {**TRAINER, "output_dir": "out", "codebook_init": "kmeans", "revive_dead_codes_every": 2}
+    run_stage("quantization", write({"model": model, "data": {"train": "pictures.parquet"}, "trainer": trainer}))
+    state = json.loads((folder / "out" / "trainer_state.json").read_text())
+    assert {"vq_loss", "generation_loss", "used_codes", "perplexity"} <= set(state["log_history"][0])
+    before, after = SeedTokenizer.from_pretrained("tokenizer"), SeedTokenizer.from_pretrained("out")
+    assert torch.equal(before.query_tokens, after.query_tokens)
+    assert not torch.equal(before.quantizer.embedding.weight, after.quantizer.embedding.weight)
+
+
+def test_quantization_on_cached_features(folder):
+    features = {"causal_embeddings": torch.randn(8, 32, 24).half(), "target_embeddings": torch.randn(8, 6, 20).half()}
+    save_file(features, "features.safetensors")
+    recipe = {
+        "model": {"tokenizer": "tokenizer"},
+        "data": {"features": "features.safetensors"},
+        "trainer": {**TRAINER, "output_dir": "out"},
+    }
+    run_stage("quantization", write(recipe))
+    assert SeedTokenizer.from_pretrained("out").config.codebook_size == 64
+    save_file({"causal": torch.zeros(8, 2)}, "features.safetensors")
+    with pytest.raises(ValueError, match="causal_embeddings"):
+        run_stage("quantization", write(recipe))
+
+
+def test_text_then_codes_in_a_language_model(folder):
+    text = {
+        "model": {"config": OPT, "text_tokenizer": "text_tokenizer"},
+        "data": {"train": "texts.parquet"},
+        "trainer": {**TRAINER, "output_dir": "opt", "lora_r": 0},
+    }
+    run_stage("lm", write(text))
+    opt = OPTForCausalLM.from_pretrained("opt")
+    assert len(AutoTokenizer.from_pretrained("opt")) == opt.config.vocab_size
+    lm = {
+        "model": {"language_model": "opt", "visual_tokenizer": "tokenizer"},
+        "data": {"train": "codes.parquet", "directions": {"image_to_text": 1, "text_to_image": 1, "question": 1}},
+        "trainer": {**TRAINER, "output_dir": "lm", "lora_r": 2},
+    }
+    run_stage("lm", write(lm))
+    model = SeedForCausalLM.from_pretrained("lm")
+    size = opt.config.vocab_size
+    assert model.config.codebook_size == 64 and model.config.text_vocab_size == size
+    assert torch.equal(model.get_input_embeddings().weight[:size], opt.get_input_embeddings().weight)
+    assert not (folder / "lm" / "adapter_model.safetensors").exists()
+    # on from the SEED model, with a folder as data and a list of captions
+    (folder / "data").mkdir()
+    table = pq.read_table("codes.parquet").append_column("words", [[CAPTIONS] * 8])
+    pq.write_table(table, "data/train-0.parquet")
+    pq.write_table(table.slice(0, 2), "data/validation.parquet")
+    more = {
+        "model": {"language_model": "lm"},
+        "data": {"train": "data", "validation": "data", "caption_column": "words"},
+        "trainer": {**TRAINER, "output_dir": "more", "lora_r": 0, "eval_strategy": "steps", "eval_steps": 3},
+    }
+    run_stage("lm", write(more))
+    logged = json.loads((folder / "more" / "trainer_state.json").read_text())["log_history"]
+    assert any("eval_code_loss" in line or "eval_caption_loss" in line for line in logged)
+    assert load_file("more/model.safetensors").keys() == load_file("lm/model.safetensors").keys()
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"trainer": {"learning_rat": 1}}, ValueError, r"trainer has unknown keys: learning_rat\. Allowed keys: .*learning_rate"),
+        ({"data": {"image_colum": "image"}}, ValueError, "data has unknown keys: image_colum.*image_column"),
+        ({"model": {"tokeniser": "x"}}, ValueError, "model has unknown keys: tokeniser.*tokenizer"),
+        ({"modle": {}}, ValueError, "unknown sections.*modle.*model, data, trainer"),
+        ({"trainer": {"output_dir": None}}, ValueError, "trainer lacks output_dir"),
+        ({"trainer": {"learning_rate": "fast"}}, ValueError, "trainer.learning_rate must be a number, got 'fast'"),
+        ({"trainer": {"per_device_train_batch_size": 2.5}}, ValueError, "per_device_train_batch_size must be int"),
+        ({"trainer": {"use_cpu": "maybe"}}, ValueError, "trainer.use_cpu must be bool"),
+        ({"model": {"config": {"hidden": 1}}}, ValueError, "either tokenizer or config"),
+        ({"model": {"text_tokenizer": None}}, ValueError, "model.text_tokenizer"),
+        ({"data": {"train": None}}, ValueError, "either train or features"),
+        ({"data": {"train": "nowhere.parquet"}}, FileNotFoundError, "nowhere.parquet"),
+        ({"data": {"caption_column": "text"}}, ValueError, "no column text; it has image, caption, words"),
+        ({"model": {"tokenizer": "nowhere"}}, FileNotFoundError, "model.tokenizer: the folder nowhere"),
+        ({"model": "tokenizer"}, ValueError, "model must be a mapping"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_key_and_what_is_allowed(folder, change, error, message):
+    recipe = contrastive()
+    for name, value in change.items():
+        recipe[name] = {**recipe.get(name, {}), **value} if isinstance(value, dict) else value
+    with pytest.raises(error, match=message):
+        run_stage("contrastive", write(recipe))
+
+
+def test_wrong_files_and_stages(folder):
+    with pytest.raises(ValueError, match="contrastive, quantization, lm, got 'pretrain'"):
+        run_stage("pretrain", write(contrastive()))
+    with pytest.raises(FileNotFoundError, match="nothing.yaml"):
+        run_stage("lm", "nothing.yaml")
+    (folder / "broken.yaml").write_text("model: [")
+    with pytest.raises(ValueError, match="not valid YAML"):
+        run_stage("lm", "broken.yaml")
+    lm = {"model": {"config": OPT, "text_tokenizer": "text_tokenizer"}, "data": {"train": "texts.parquet"}}
+    with pytest.raises(ValueError, match="lora_r: 0"):
+        run_stage("lm", write({**lm, "trainer": {**TRAINER, "output_dir": "out"}}))
+    lm["data"] = {"train": "codes.parquet"}
+    with pytest.raises(ValueError, match="visual_tokenizer"):
+        run_stage("lm", write({**lm, "trainer": {**TRAINER, "output_dir": "out", "lora_r": 0}}))
+
+
+def test_the_package_is_light_until_a_name_is_used():
+    code = "import sys, seed_hf.training; print(sorted({'torch', 'peft', 'transformers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
