@@ -194,9 +194,10 @@ class SeedTextConfig(OPTConfig):
         codebook_size (`int`, *optional*, defaults to 8192): K, the number of visual codes.
         num_query_tokens (`int`, *optional*, defaults to 32): Codes in an image span.
         code_dim (`int`, *optional*, defaults to 32): Width of a codebook vector; used by `"projected"` alone.
-        visual_embedding (`str`, *optional*, defaults to `"learned"`): How a visual token enters the model. `"learned"`:
-            as a row of the embedding matrix, like any token. `"projected"`: as its codebook vector through one linear
-            layer (SEED paper, 2.2; the authors confirm in issue 3 that the layer takes the code's vector).
+        visual_embedding (`str`, *optional*, defaults to `"learned"`): How a visual token enters the model.
+            `"learned"`: as a row of the embedding matrix, like any token. `"projected"`: as its codebook vector
+            through one linear layer (SEED paper, 2.2; the authors confirm in issue 3 that the layer takes the
+            code's vector).
         vocab_size, visual_token_offset, boi_token_id, eoi_token_id, image_token_id (`int`, *optional*): Derived.
         kwargs: As in [`OPTConfig`].
 
@@ -253,8 +254,8 @@ class SeedConfig(PreTrainedConfig):
             codebook of the tokenizer.
         caption_prompt (`str`, *optional*, defaults to `"a photo of"`): Follows an image that is to be described
             (paper 2.2).
-        image_prompt (`str`, *optional*, defaults to `"Generate an image"`): Precedes the description of an image that is
-            to be drawn (paper 2.2).
+        image_prompt (`str`, *optional*, defaults to `"Generate an image"`): Precedes the description of an image that
+            is to be drawn (paper 2.2).
         question_prompt (`str`, *optional*, defaults to `"Question: {} Short answer."`): Follows an image about which
             a question is asked; `{}` stands for the question.
 

@@ -25,6 +25,9 @@ from .modeling_seed_tokenizer import SeedTokenizer
 
 logger = logging.get_logger(__name__)
 
+# Embedding matrices are padded to multiples of at most this many rows.
+_MOST_SPARE_ROWS = 128
+
 # How much is generated when the caller does not say. Drawing takes one span and the end of the sequence.
 _DEFAULT_NEW_TOKENS = {"text": 64, "interleaved": 256}
 
@@ -72,8 +75,8 @@ class SeedForCausalLM(OPTForCausalLM):
 
         The text rows and all other weights are kept as they are. New rows are drawn, each on its own, from a normal
         distribution that has in every dimension the mean and standard deviation of the text rows: they begin as
-        likely, and as different from each other, as words are. (The default of `resize_token_embeddings` makes them all
-        nearly the same vector, and takes minutes for it.)
+        likely, and as different from each other, as words are. (The default of `resize_token_embeddings` makes them
+        all nearly the same vector, and takes minutes for it.)
 
         Args:
             opt_folder (`str` or `os.PathLike`): What [`OPTForCausalLM.from_pretrained`] takes.
@@ -99,7 +102,7 @@ class SeedForCausalLM(OPTForCausalLM):
         source = OPTForCausalLM.from_pretrained(opt_folder, **kwargs)
         rows = source.get_input_embeddings().weight.detach()
         if text_vocab_size is None:
-            text_vocab_size = _count_text_tokens(opt_folder)
+            text_vocab_size = _count_text_tokens(opt_folder, len(rows))
         if not 1 <= text_vocab_size <= len(rows):
             raise ValueError(
                 f"The text tokenizer has {text_vocab_size} entries, the language model {len(rows)} rows for them. "
@@ -129,10 +132,11 @@ class SeedForCausalLM(OPTForCausalLM):
             state["lm_head.weight"] = torch.cat([head, _rows_like(head, len(new_rows))])
         if visual_embedding == "projected":
             weight = torch.empty(config.word_embed_proj_dim, code_dim, dtype=rows.dtype)
-            # Unit-variance inputs would come out as large as text embeddings; codebook vectors are scaled to that.
-            scale = rows[:text_vocab_size].float().std() / codebook.detach().float().norm(dim=-1).mean().clamp(min=1e-6)
+            # Scaled so that a codebook vector of common length comes out as large as a text embedding.
+            text = rows[:text_vocab_size].float()
+            scale = text.std() / codebook.detach().float().norm(dim=-1).mean().clamp(min=1e-6)
             state["visual_projection.weight"] = weight.normal_(std=scale.item())
-            state["visual_projection.bias"] = rows[:text_vocab_size].float().mean(0).to(rows.dtype)
+            state["visual_projection.bias"] = text.mean(0).to(rows.dtype)
             state["visual_codebook"] = codebook.detach().to(rows.device, rows.dtype).clone()
         model.load_state_dict(state, assign=True)
         model.tie_weights()
@@ -179,7 +183,13 @@ class SeedForCausalLM(OPTForCausalLM):
         )
 
     def generate(
-        self, inputs=None, generation_config=None, logits_processor=None, *, generation_mode: str | None = None, **kwargs
+        self,
+        inputs: torch.LongTensor | None = None,
+        generation_config=None,
+        logits_processor=None,
+        *,
+        generation_mode: str | None = None,
+        **kwargs,
     ):
         r"""As [`GenerationMixin.generate`], and with a `generation_mode` every image span is valid by construction.
 
@@ -188,8 +198,8 @@ class SeedForCausalLM(OPTForCausalLM):
             generation_mode (`str`, *optional*): `"text"`: text alone. `"image"`: one image span, then the end.
                 `"interleaved"`: text and spans as the model likes. `None`: no constraint, as any OPT.
             kwargs: As in [`GenerationMixin.generate`]. Without `max_new_tokens` or `max_length`, here or in the
-                generation config, `"image"` generates a span and the end of the sequence, the others up to 64 (text) and
-                256 (interleaved) tokens. More tokens than the model has positions for are cut, with a warning.
+                generation config, `"image"` generates a span and the end of the sequence, the others up to 64 (text)
+                and 256 (interleaved) tokens. More tokens than the model has positions for are cut, with a warning.
 
         Returns:
             What [`GenerationMixin.generate`] returns: by default ids `(batch, length + new)`, the prompt included.
@@ -434,7 +444,7 @@ class SeedForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )
 
 
-def _count_text_tokens(folder) -> int:
+def _count_text_tokens(folder, rows: int) -> int:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
@@ -443,6 +453,12 @@ def _count_text_tokens(folder) -> int:
         ) from error
     if "<img>" in tokenizer.get_vocab():
         raise ValueError(f"The tokenizer in {folder} already has visual tokens. Load it with SeedForCausalLM instead.")
+    # Without any files an empty tokenizer is made up. A matrix has at most the rows to spare that padding adds.
+    if rows - len(tokenizer) >= _MOST_SPARE_ROWS:
+        raise ValueError(
+            f"The tokenizer found for {folder} has {len(tokenizer)} entries, the language model {rows} rows for them. "
+            "Put its own tokenizer there, or pass text_vocab_size=len(tokenizer)."
+        )
     return len(tokenizer)
 
 

@@ -22,7 +22,10 @@ IMAGE_TOKEN = "<image>"
 _CHAT_TEMPLATE = """\
 {%- set state = namespace(image=false, asked=true, start=true) -%}
 {%- for message in messages -%}
-{%- set parts = [{"type": "text", "text": message["content"]}] if message["content"] is string else message["content"] -%}
+{%- set parts = message["content"] -%}
+{%- if parts is string -%}
+{%- set parts = [{"type": "text", "text": parts}] -%}
+{%- endif -%}
 {%- for part in parts -%}
 {%- if part["type"] == "image" -%}
 <image>
@@ -48,16 +51,17 @@ _CHAT_TEMPLATE = """\
 class SeedProcessor(ProcessorMixin):
     r"""Prepares text and pictures for [`SeedForConditionalGeneration`], and reads what it generates.
 
-    `"<image>"` in a text stands for a picture: it becomes `<img>`, `num_query_tokens` placeholders and `</img>`, and the
-    model fills the placeholders with the picture's codes. All other text stays text, whatever it says: `"<img>"` or
-    `"<img_00012>"` or `"</s>"` typed by a user are encoded as plain characters and never as the tokens of these names.
+    `"<image>"` in a text stands for a picture: it becomes `<img>`, `num_query_tokens` placeholders and `</img>`, and
+    the model fills the placeholders with the picture's codes. All other text stays text, whatever it says: `"<img>"`,
+    `"<img_00012>"` or `"</s>"` typed by a user are encoded as plain characters, never as the tokens of these names.
 
     A chat is rendered as the formats that the model knows: a picture and text as a question with a short answer, a
     picture alone as the beginning of a caption, text alone as it is.
 
     Args:
         image_processor (`SeedImageProcessor`): Prepares the pictures.
-        tokenizer (`PreTrainedTokenizerBase`): The text tokenizer with the visual tokens, see [`extend_text_tokenizer`].
+        tokenizer (`PreTrainedTokenizerBase`): The text tokenizer with the visual tokens: see
+            [`extend_text_tokenizer`].
         chat_template (`str`, *optional*): A Jinja template in place of the one described above.
         num_query_tokens (`int`, *optional*, defaults to 32): Codes per picture.
         caption_prompt, image_prompt, question_prompt (`str`, *optional*): As in [`SeedConfig`].
@@ -176,7 +180,7 @@ class SeedProcessor(ProcessorMixin):
     def _about_images(self, images, prompts: list[str]) -> BatchFeature:
         pictures = make_flat_list_of_images(self.image_processor.fetch_images(images))
         if len(prompts) not in (1, len(pictures)):
-            raise ValueError(f"{len(prompts)} questions for {len(pictures)} pictures. Give one for all, or one for each.")
+            raise ValueError(f"{len(prompts)} questions for {len(pictures)} pictures. Give one for all, or one each.")
         prompts = prompts * len(pictures) if len(prompts) == 1 else prompts
         data = self._pad([self._row(["", f" {prompt}"]) for prompt in prompts])
         data.update(self.image_processor(pictures, return_tensors="pt"))

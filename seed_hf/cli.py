@@ -37,7 +37,7 @@ _DEBUG = "SEED_HF_DEBUG"
 class Stage(StrEnum):
     contrastive = "contrastive"
     quantization = "quantization"
-    language = "language"
+    lm = "lm"
 
 
 Model = Annotated[
@@ -173,17 +173,23 @@ def reconstruct(
 
 @app.command()
 def train(
-    stage: Annotated[Stage, typer.Argument(help="What to train.")],
+    stage: Annotated[
+        Stage,
+        typer.Argument(
+            help="contrastive and quantization train the tokenizer (stages I and II), lm the language model."
+        ),
+    ],
     config: Annotated[Path, typer.Option("--config", help="YAML file with the stage's settings.")],
 ):
-    """Train one stage: the causal Q-Former, the codebook, or the language model."""
+    """Train one stage, going on from the last checkpoint if there is one."""
     with _plain_errors():
         if not config.is_file():
-            raise ValueError(f"{config}: no such file. Give a YAML file with the settings of the {stage} stage.")
+            raise ValueError(f"{config}: no such file. Give a YAML file with the settings of stage {stage}.")
         from seed_hf.training.run import run_stage
 
         _show_messages()
-        run_stage(str(stage), config)
+        output_dir = run_stage(stage.value, config)
+    typer.echo(output_dir)
 
 
 @data_app.command()
@@ -206,15 +212,20 @@ def pictograms(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the contact sheet; made if missing.")] = Path(
-        "outputs"
-    ),
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results; made if missing.")] = Path("outputs"),
+    model: Model = None,
+    device: Device = None,
 ):
-    """See eight real pictures and draw eight prompts with seed-tiny, on one contact sheet."""
+    """See eight real pictures and draw eight prompts; writes see_and_draw.png and see_and_draw.json."""
     with _plain_errors():
-        from seed_hf.demo import run_demo
+        from seed_hf.bundle import bundled
 
-        run_demo(out)
+        folder = _existing(model) or bundled("seed-tiny", "pipeline")
+        out.mkdir(parents=True, exist_ok=True)
+        where, _ = _quiet_and_where(device)
+        from seed_hf.demo import run_demo
+    _show_messages()
+    run_demo(out, model=folder, device=str(where))
 
 
 @contextmanager

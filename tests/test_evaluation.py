@@ -165,9 +165,7 @@ def synthetic_pairs(noise: float, seed: int):
 
 def tiny_heads(seed: int = 3, epochs: int = 40):
     images, texts, owners = synthetic_pairs(0.2, seed=0)
-    return train_heads(
-        images, texts, owners, seed=seed, epochs=epochs, batch_size=24, hidden_dim=16, dim=8, learning_rate=1e-2
-    )
+    return train_heads(images, texts, owners, seed=seed, epochs=epochs, batch_size=24, dim=8, learning_rate=1e-2)
 
 
 class TinyReferences:
@@ -185,8 +183,7 @@ class TinyReferences:
 
 def colour_judge() -> Judge:
     colours, owners = torch.eye(3), torch.arange(3).repeat(8)
-    settings = {"batch_size": 6, "hidden_dim": 8, "dim": 4, "dropout": 0.0}
-    heads = train_heads(colours[owners], colours, owners, epochs=60, learning_rate=1e-2, **settings)
+    heads = train_heads(colours[owners], colours, owners, epochs=60, batch_size=6, dim=4, learning_rate=1e-2)
     return Judge(heads, TinyReferences())
 
 

@@ -1,20 +1,23 @@
 """SeedImagePipeline: every form of call, exact save and load, guidance, batches, callbacks, and errors that teach."""
 
 import inspect
+import json
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
 from PIL import Image
+from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from seed_hf import SeedImagePipeline, SeedImageProcessor
+from seed_hf import SeedForConditionalGeneration, SeedImagePipeline, SeedImageProcessor, SeedTokenizer
 from seed_hf.pipelines.pipeline_seed_image import EmptyPromptEmbedding
 from tiny import tiny_text_tokenizer, tiny_tokenizer
 from tiny_diffusion import DIM, TOKENS, tiny_dc, tiny_model_and_processor, tiny_pipeline, tiny_unet, tiny_vae
 
 
+EMBEDDING = "language_model.model.decoder.embed_tokens.weight"
 STEPS = {"num_inference_steps": 2, "output_type": "pt"}
 
 
@@ -275,19 +278,37 @@ def test_components_can_be_replaced_at_load(tmp_path, pipe):
     assert SeedImagePipeline.from_pretrained(tmp_path, empty_prompt=None).empty_prompt is None
 
 
-def test_a_seed_model_whose_weights_lie_in_another_folder(tmp_path, pipe):
-    """The bundle stores each weight once: the index of one part points into another part's folder."""
+def test_the_layout_of_the_bundle(tmp_path, drawing_pipe):
+    """Each weight lies on disk once, in half precision; indexes point across folders; all loads in fp32."""
+    pipe, model = drawing_pipe, drawing_pipe.seed_model
     pipe.save_pretrained(tmp_path / "pipeline")
-    (tmp_path / "tokenizer").mkdir()
-    weights = tmp_path / "pipeline" / "seed_model" / "model.safetensors"
-    weights.rename(tmp_path / "tokenizer" / "model-00001-of-00001.safetensors")
-    names = ",".join(
-        f'"{name}": "../../tokenizer/model-00001-of-00001.safetensors"' for name in pipe.seed_model.state_dict()
-    )
-    (weights.parent / "model.safetensors.index.json").write_text(f'{{"metadata": {{}}, "weight_map": {{{names}}}}}')
+    model.save_pretrained(tmp_path / "model")
+    model.visual_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    for path in (*tmp_path.glob("*/model.safetensors"), *tmp_path.glob("pipeline/seed_model/*.safetensors")):
+        path.unlink()
+    state = {name: weight.half() for name, weight in model.state_dict().items() if "lm_head" not in name}
+    eyes = {name: weight for name, weight in state.items() if name.startswith("visual_tokenizer.")}
+    save_file(eyes, tmp_path / "tokenizer" / "eyes.safetensors", metadata={"format": "pt"})
+    mouth = {name: weight for name, weight in state.items() if name not in eyes}
+    save_file(mouth, tmp_path / "model" / "mouth.safetensors", metadata={"format": "pt"})
+    for folder, names in (("tokenizer", eyes), ("model", state), ("pipeline/seed_model", state)):
+        to_root = "../" * (folder.count("/") + 1)
+        files = {n: f"{to_root}{'tokenizer/eyes' if n in eyes else 'model/mouth'}.safetensors" for n in names}
+        index = {"metadata": {"total_size": 1}, "weight_map": files}
+        (tmp_path / folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    tokenizer, loading = SeedTokenizer.from_pretrained(tmp_path / "tokenizer", output_loading_info=True)
+    assert not any(loading.values()), loading
+    both, loading = SeedForConditionalGeneration.from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert not any(loading.values()), loading
     loaded = SeedImagePipeline.from_pretrained(tmp_path / "pipeline")
-    loaded.set_progress_bar_config(disable=True)
-    assert same_pictures(pipe, loaded, codes=some_codes(1))
+    for part in (tokenizer, both.visual_tokenizer, loaded.visual_tokenizer):
+        assert part.dtype == torch.float32
+        for name, weight in part.state_dict().items():
+            assert torch.equal(weight, eyes[f"visual_tokenizer.{name}"].float()), name
+    for part in (both, loaded.seed_model):
+        assert torch.equal(part.language_model.lm_head.weight, mouth[EMBEDDING].float())
+        assert part.language_model.lm_head.weight is part.language_model.get_input_embeddings().weight
 
 
 def test_half_precision(tmp_path, pipe):

@@ -168,7 +168,7 @@ def test_text_then_codes_in_a_language_model(folder):
 @pytest.mark.parametrize(
     "change, error, message",
     [
-        ({"trainer": {"learning_rat": 1}}, ValueError, r"trainer has unknown keys: learning_rat\. Allowed keys: .*learning_rate"),
+        ({"trainer": {"learning_rat": 1}}, ValueError, "unknown keys: learning_rat. Allowed.*learning_rate"),
         ({"data": {"image_colum": "image"}}, ValueError, "data has unknown keys: image_colum.*image_column"),
         ({"model": {"tokeniser": "x"}}, ValueError, "model has unknown keys: tokeniser.*tokenizer"),
         ({"modle": {}}, ValueError, "unknown sections.*modle.*model, data, trainer"),

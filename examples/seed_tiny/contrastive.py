@@ -16,6 +16,7 @@ from transformers import Blip2VisionModel, PreTrainedTokenizerFast
 
 from loop import autocast, device, has_bf16
 from model import tokenizer_config
+from optimizer import MuonAdamW
 from pixels import CLIP_MEAN, CLIP_STD, jitter_colours, load_pixels, normalise, random_affine, warp
 from seed_hf.data.dataset import caption_variants
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
@@ -23,7 +24,7 @@ from seed_hf.training import ContrastiveConfig, ContrastiveTrainer, ImageTextCol
 from text import rows_of
 
 
-VIEWS = 4  # the first is the picture as it is
+VIEWS = 3  # the first is the picture as it is
 EPOCHS, BATCH, RATE = 3, 256, 1e-3  # an epoch is all views of all pictures
 
 
@@ -101,6 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     views = vision_views(vision, pixels, arguments.work / "features" / "train.vision.npy")
     # The plain caption twice as often as all other wordings together: retrieval asks for it.
     wordings = [[row["caption"].lower()] * 8 + caption_variants(row)[1:] for row in rows_of(arguments.data)]
+    model.freeze_for("contrastive")
     trainer = ContrastiveTrainer(
         model,
         ContrastiveConfig(
@@ -119,6 +121,7 @@ def main(argv: list[str] | None = None) -> None:
             disable_tqdm=True,
         ),
         train_dataset=Views(views, "vision_embeddings", captions=wordings),
+        optimizers=(MuonAdamW(model, RATE, 0.05), None),
         data_collator=ImageTextCollator(tokenizer=text_tokenizer, seed=0),
     )
     checkpoints = list((out / "trainer").glob("checkpoint-*"))

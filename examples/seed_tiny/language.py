@@ -16,6 +16,7 @@ from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
 from loop import autocast, device, has_bf16
 from model import CODEBOOK
+from optimizer import MuonAdamW
 from seed_hf.data.dataset import caption_variants
 from seed_hf.data.questions import questions
 from seed_hf.modeling.modeling_seed import SeedForCausalLM
@@ -92,7 +93,10 @@ def arguments_for(out: Path, epochs: float, rate: float) -> LanguageModelConfig:
 
 
 def fit(model, arguments: LanguageModelConfig, rows, collator) -> None:
-    trainer = LanguageModelTrainer(model, arguments, train_dataset=rows, data_collator=collator)
+    optimizer = MuonAdamW(model, arguments.learning_rate, 0.05)
+    trainer = LanguageModelTrainer(
+        model, arguments, train_dataset=rows, data_collator=collator, optimizers=(optimizer, None)
+    )
     trainer.train(resume_from_checkpoint=bool(list(Path(arguments.output_dir).glob("checkpoint-*"))))
     trainer.save_state()
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from optimizer import MuonAdamW
+
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,16 @@ class Average:
                 self.shadow[key].copy_(value)
 
 
+def adamw(module: torch.nn.Module, rate: float, decay: float) -> torch.optim.AdamW:
+    """AdamW with weight decay for matrices only."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
+
+
 def train(
     module: torch.nn.Module,
     loss_of: Callable[[int], dict[str, torch.Tensor]],
@@ -64,6 +76,7 @@ def train(
     learning_rate: float,
     seed: int = 0,
     weight_decay: float = 0.05,
+    muon: bool = False,
     warmup: int = 100,
     clip: float = 1.0,
     average: float | None = None,
@@ -72,16 +85,16 @@ def train(
     evaluate: Callable[[], dict[str, float]] | None = None,
     evaluate_every: int = 500,
 ) -> torch.nn.Module:
-    """Train `module` for `steps` steps of AdamW on `loss_of(step)["loss"]` and return it (its average, if asked for).
+    """Train `module` for `steps` steps on `loss_of(step)["loss"]` and return it (its average, if asked for).
+
+    With `muon` the weights of linear layers are trained by Muon, which needs far fewer steps than AdamW; everything
+    else is always trained by AdamW.
 
     Writes `out/state.pt` every `save_seconds` (whole: temporary name, then rename) and `out/log.jsonl`.
     """
     out.mkdir(parents=True, exist_ok=True)
     state_path = out / "state.pt"
-    decayed = [p for p in module.parameters() if p.requires_grad and p.ndim >= 2]
-    plain = [p for p in module.parameters() if p.requires_grad and p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), fused=True)
+    optimizer = MuonAdamW(module, learning_rate, weight_decay) if muon else adamw(module, learning_rate, weight_decay)
     shadow = Average(module, average) if average else None
     start = 0
     if state_path.exists():
@@ -98,8 +111,8 @@ def train(
         torch.manual_seed(seed * 1_000_003 + step)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * one_cycle(step, steps, warmup)
-        losses = loss_of(step)
         optimizer.zero_grad(set_to_none=True)
+        losses = loss_of(step)
         losses["loss"].backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), clip)
         optimizer.step()

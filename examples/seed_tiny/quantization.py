@@ -15,6 +15,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 from contrastive import Views, vision_views
 from diffusion import encode_captions
 from loop import autocast, device, has_bf16
+from optimizer import MuonAdamW
 from seed_hf.data.dataset import full_description
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.training import QuantizationConfig, QuantizationTrainer
@@ -58,6 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.work / "text" / "tokenizer")
     encoder = CLIPTextModel.from_pretrained(arguments.work / "text" / "text_encoder").to(device()).eval()
     targets = encode_captions(encoder, tokenizer, [full_description(row) for row in rows_of(arguments.data)])
+    model.freeze_for("quantization")
     trainer = QuantizationTrainer(
         model,
         QuantizationConfig(
@@ -78,6 +80,7 @@ def main(argv: list[str] | None = None) -> None:
             revive_dead_codes_every=50,
         ),
         train_dataset=Views(causal, "causal_embeddings", target_embeddings=targets),
+        optimizers=(MuonAdamW(model, RATE, 0.05), None),
     )
     trainer.train(resume_from_checkpoint=bool(list((out / "trainer").glob("checkpoint-*"))))
     trainer.save_state()

@@ -21,10 +21,10 @@ from pixels import CLIP_MEAN, CLIP_STD, jitter_colours, load_pixels, normalise, 
 from seed_hf.evaluation.reference_models import EFFICIENTNET_DIM, MINILM_DIM, load_minilm, minilm_features
 
 
-STEPS, BATCH, RATE = 2000, 128, 1.5e-3
+STEPS, BATCH, RATE = 2300, 128, 1.5e-3
 SIZE, PATCH, WIDTH, DEPTH, HEADS = 96, 12, 192, 6, 6
 GRID = SIZE // PATCH
-KEPT = 40  # of 64 patches, in the first four fifths of the run
+KEPT = 40  # of 64 patches; all of them in the last eighth of the run
 MAP_DIM = 256
 
 
@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
     def loss_of(step: int) -> dict[str, torch.Tensor]:
         picked = torch.randint(len(pixels), (BATCH,))
         # Strong changes at first; most of the run is gentle, or the pictures are not learned in so few epochs.
-        strong = step < 0.4 * arguments.steps
+        strong = step < 800
         strength = 1.0 if strong else 0.4
         theta = random_affine(BATCH, strength)
         images = jitter_colours(warp(pixels[picked].float() / 255, theta, 1.0), strength)
@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> None:
         target = F.grid_sample(target, grid, align_corners=False, padding_mode="border").flatten(2).transpose(1, 2)
         inside = (grid.abs() <= 1).all(-1).flatten(1).float()
         kept = None
-        if step < 0.8 * arguments.steps:
+        if step < 0.88 * arguments.steps:
             kept = torch.rand(BATCH, GRID * GRID).argsort(1)[:, :KEPT]
             target = target.gather(1, kept[..., None].expand(-1, -1, MAP_DIM))
             inside = inside.gather(1, kept)
@@ -159,6 +159,7 @@ def main(argv: list[str] | None = None) -> None:
         steps=arguments.steps,
         learning_rate=RATE,
         weight_decay=0.05,
+        muon=True,
         warmup=150,
         average=0.998,
         evaluate=evaluate,

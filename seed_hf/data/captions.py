@@ -11,8 +11,8 @@ from .dataset import join_words
 # Without an article. Emoji use these as a mass or as a pair.
 MASS_NOUNS = frozenset(
     """rice bread bacon honey popcorn butter salt fog fire milk sake tea garlic ginger curry oden dango electricity
-    lightning broccoli spaghetti sushi confetti cheese candy custard coffee yarn thread soap wood scissors glasses goggles
-    jeans shorts chopsticks fireworks luggage ice meat clover wind water wine""".split()
+    lightning broccoli spaghetti sushi confetti cheese candy custard coffee yarn thread soap wood scissors glasses
+    goggles jeans shorts chopsticks fireworks luggage ice meat clover wind water wine""".split()
 )
 SINGULAR_IN_S = frozenset(("compass", "canvas", "gas", "atlas", "flags"))
 HAS_DETERMINER = re.compile(r"(a|an|the|two|three|four|no|men|women|people)\b(?!-)", re.IGNORECASE)
@@ -75,7 +75,9 @@ def emoji_caption(name: str, subcategory: str) -> str:
     return with_article(name)
 
 
-def rich_caption(style_phrase: str, caption: str, colours: Sequence[str], definition: str, keywords: Sequence[str]) -> str:
+def rich_caption(
+    style_phrase: str, caption: str, colours: Sequence[str], definition: str, keywords: Sequence[str]
+) -> str:
     """Style, caption, colours, definition and the first six keywords as sentences; missing parts are left out."""
     text = f"{_sentence(style_phrase)} of {caption}"
     if colours:

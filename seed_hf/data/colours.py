@@ -52,8 +52,8 @@ _PALETTE_LAB = srgb_to_lab(np.array(list(PALETTE.values())))
 def named_colours(picture: Image.Image) -> list[str]:
     """Up to three colour names of an RGBA picture, most frequent first.
 
-    Each opaque pixel of the picture, reduced to 48 x 48, counts for the nearest of 18 colours in Lab; a colour is named
-    when at least 15 % of the opaque pixels count for it. A picture with hardly any opaque pixel has no colour.
+    Each opaque pixel of the picture, reduced to 48 x 48, counts for the nearest of 18 colours in Lab; a colour is
+    named when at least 15 % of the opaque pixels count for it. A picture with hardly any opaque pixel has no colour.
     """
     pixels = np.asarray(picture.resize((48, 48), Image.Resampling.BOX)).reshape(-1, 4)
     opaque = pixels[pixels[:, 3] > 200][:, :3]

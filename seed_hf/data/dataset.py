@@ -22,9 +22,9 @@ def load_pictograms(folder: str | Path, split: str) -> Dataset:
         split: "train", "validation", "test_concept" or "test_style". Only "train" is for training.
 
     Returns:
-        A `datasets.Dataset` with the columns as stored (id, image, caption, rich_caption, style, style_phrase, concept,
-        category, subcategory, keywords, colours, definition, licence, source). `image` becomes a 128 x 128 RGB PIL
-        picture when a row is read, not before.
+        A `datasets.Dataset` with the columns as stored (id, image, caption, rich_caption, style, style_phrase,
+        concept, category, subcategory, keywords, colours, definition, licence, source). `image` becomes a 128 x 128
+        RGB PIL picture when a row is read, not before.
 
     Raises:
         ValueError: the split has no such name.

@@ -22,8 +22,8 @@ PICTURE_SIZE = 128
 
 
 @dataclass(frozen=True)
-class EmojiStyle:
-    """One drawing style and the npm package that holds its pictures."""
+class Style:
+    """One drawing style and the package that holds its pictures."""
 
     name: str
     package: str
@@ -46,16 +46,16 @@ class Concept:
 
 # In the order of the rows. Of pictures that are equal to the last pixel the first one is kept.
 STYLES = (
-    EmojiStyle("noto", "@iconify-json/noto", "1.2.9", "Apache-2.0", "a Noto emoji"),
-    EmojiStyle("noto-blob", "@iconify-json/noto-v1", "1.2.5", "Apache-2.0", "a Noto blob emoji"),
-    EmojiStyle("twemoji", "@iconify-json/twemoji", "1.2.5", "CC-BY-4.0", "a flat Twemoji drawing"),
-    EmojiStyle("openmoji", "@iconify-json/openmoji", "1.2.29", "CC-BY-SA-4.0", "an outlined OpenMoji drawing"),
-    EmojiStyle("fluent-color", "@iconify-json/fluent-emoji", "1.2.7", "MIT", "a shaded Fluent emoji"),
-    EmojiStyle("fluent-flat", "@iconify-json/fluent-emoji-flat", "1.2.6", "MIT", "a flat Fluent emoji"),
-    EmojiStyle("emojione2", "@iconify-json/emojione", "1.2.3", "CC-BY-4.0", "an EmojiOne 2 emoji"),
-    EmojiStyle("fxemoji", "@iconify-json/fxemoji", "1.2.2", "Apache-2.0", "a Firefox OS emoji"),
-    EmojiStyle("streamline", "@iconify-json/streamline-emojis", "1.2.4", "CC-BY-4.0", "a Streamline emoji"),
-    EmojiStyle("fluent-3d", "@lobehub/fluent-emoji-3d", "1.1.0", "MIT", "a glossy 3D Fluent emoji"),
+    Style("noto", "@iconify-json/noto", "1.2.9", "Apache-2.0", "a Noto emoji"),
+    Style("noto-blob", "@iconify-json/noto-v1", "1.2.5", "Apache-2.0", "a Noto blob emoji"),
+    Style("twemoji", "@iconify-json/twemoji", "1.2.5", "CC-BY-4.0", "a flat Twemoji drawing"),
+    Style("openmoji", "@iconify-json/openmoji", "1.2.29", "CC-BY-SA-4.0", "an outlined OpenMoji drawing"),
+    Style("fluent-color", "@iconify-json/fluent-emoji", "1.2.7", "MIT", "a shaded Fluent emoji"),
+    Style("fluent-flat", "@iconify-json/fluent-emoji-flat", "1.2.6", "MIT", "a flat Fluent emoji"),
+    Style("emojione2", "@iconify-json/emojione", "1.2.3", "CC-BY-4.0", "an EmojiOne 2 emoji"),
+    Style("fxemoji", "@iconify-json/fxemoji", "1.2.2", "Apache-2.0", "a Firefox OS emoji"),
+    Style("streamline", "@iconify-json/streamline-emojis", "1.2.4", "CC-BY-4.0", "a Streamline emoji"),
+    Style("fluent-3d", "@lobehub/fluent-emoji-3d", "1.1.0", "MIT", "a glossy 3D Fluent emoji"),
 )
 TEXT_PACKAGES = {
     "emojibase-data": "17.0.0",
@@ -77,7 +77,7 @@ class EmojiConcepts:
     """All emoji without skin tones, with captions and keywords, and the names under which icon sets know them.
 
     Args:
-        packages: the unpacked folders of `TEXT_PACKAGES` and of the styles that list their code points, by package name.
+        packages: the unpacked folders of `TEXT_PACKAGES` and of the styles, by package name.
     """
 
     def __init__(self, packages: Mapping[str, Path]) -> None:
@@ -97,7 +97,7 @@ class EmojiConcepts:
         labels = [(concept.name, code) for code, concept in self.concepts.items()]
         unicode_names = [(unicodedata.name(chr(int(code, 16)), ""), code) for code in self.concepts if "-" not in code]
         shortcodes = list(_shortcodes(base / "en/shortcodes"))
-        listed = [pair for style in STYLES if style.package in packages for pair in _listed_names(packages[style.package])]
+        listed = [pair for style in STYLES for pair in _listed_names(packages[style.package])]
         # One concept after another, its label before its Unicode name: an older set means the older emoji by a name.
         position = {code: index for index, code in enumerate(self.concepts)}
         own = sorted(labels + unicode_names, key=lambda pair: position[pair[1]])
@@ -117,7 +117,7 @@ class IconSet:
         flat: the icons of "fluent-flat", which decide what belongs to Microsoft's Fluent set.
     """
 
-    def __init__(self, style: EmojiStyle, package: Path, concepts: EmojiConcepts, flat: IconSet | None = None) -> None:
+    def __init__(self, style: Style, package: Path, concepts: EmojiConcepts, flat: IconSet | None = None) -> None:
         self.style = style
         self._folder = package / "assets"
         self._icons: dict[str, Any] = {}

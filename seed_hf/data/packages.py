@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -15,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class PackageError(RuntimeError):
-    """A package, or the client that fetches it, cannot be had. The message is one line: what is missing, how to get it."""
+    """A package, or the client that fetches it, cannot be had. One line tells what is missing and how to get it."""
 
 
 def fetch_npm(name: str, version: str, folder: Path) -> Path:
@@ -42,7 +44,7 @@ def fetch_npm(name: str, version: str, folder: Path) -> Path:
         _run([npm, "pack", spec, "--silent", "--ignore-scripts"], workshop, f"npm package {spec}")
         archives = list(workshop.glob("*.tgz"))
         if len(archives) != 1:
-            raise PackageError(f"npm delivered {len(archives)} archives for {spec}, not one; run `npm pack {spec}` by hand")
+            raise PackageError(f"npm delivered {len(archives)} archives for {spec}; try `npm pack {spec}` by hand")
         with tarfile.open(archives[0]) as archive:
             archive.extractall(workshop / "unpacked", filter="data")
         (content,) = (workshop / "unpacked").iterdir()  # npm puts everything into one folder, "package" by custom
@@ -90,15 +92,12 @@ def _client(program: str, what: str, how: str) -> str:
     return path
 
 
-class _workshop(tempfile.TemporaryDirectory):
-    """A scratch folder inside `folder`: the same disk, so that the finished content can be renamed into place."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        super().__init__(prefix=".fetching-", dir=folder)
-
-    def __enter__(self) -> Path:
-        return Path(super().__enter__())
+@contextmanager
+def _workshop(folder: Path) -> Iterator[Path]:
+    """A scratch folder inside `folder`: on the same disk, so that the finished content can be renamed into place."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as scratch:
+        yield Path(scratch)
 
 
 def _run(command: list[str], cwd: Path, what: str, hint: str = "check the network and the name") -> str:

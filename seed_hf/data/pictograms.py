@@ -23,11 +23,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image as PILImage
 
-from .captions import rich_caption
+from .clipart import CLIP_ART_PACKAGE, clip_art_rows
 from .dataset import SPLITS
-from .emoji import STYLES, TEXT_PACKAGES, EmojiConcepts, EmojiStyle, IconSet
+from .emoji import STYLES, TEXT_PACKAGES, EmojiConcepts, IconSet
 from .packages import PackageError, fetch_debian, fetch_npm
-from .pictures import Picture, fingerprint, kept_pictures, write_whole
+from .pictures import Picture, fingerprint, kept_pictures, make_row, write_whole
 from .splits import split_of
 from .wordnet import WordNet
 
@@ -38,7 +38,7 @@ TEXT_COLUMNS = (
     *("caption", "rich_caption", "style", "style_phrase", "concept", "category", "subcategory"),
     *("keywords", "colours", "definition", "licence", "source"),
 )
-CLIP_ART_PACKAGE, WORDNET_PACKAGE = "openclipart-svg", "wordnet-base"
+WORDNET_PACKAGE = "wordnet-base"
 
 
 def build_pictograms(
@@ -77,8 +77,6 @@ def build_pictograms(
     seen: set[str] = set()
     all_rows = [_emoji_rows(packages, wordnet, work_dir / "rendered")]
     if clip_art:
-        from .clipart import clip_art_rows
-
         all_rows.append(clip_art_rows(clip_folder, wordnet, work_dir / "rendered"))
     for source in all_rows:
         for name, row, picture in source:
@@ -97,13 +95,12 @@ def compare_pictograms(built: str | Path, reference: str | Path) -> dict[str, di
 
     Returns:
         For each split: rows of both, `missing` (only in the reference), `extra` (only in the build), how many of the
-        common rows have an equal caption, rich caption, colours and definition, how many are equal in all texts, and the
+        common rows have an equal caption, rich caption, colours and so on, how many are equal in all texts, and the
         mean and the largest mean absolute difference of a picture (0 to 255 over its RGB values).
     """
     report = {}
     for split in SPLITS:
-        tables = [{row["id"]: row for row in _read_rows(Path(folder) / f"{split}.parquet")} for folder in (built, reference)]
-        ours, theirs = tables
+        ours, theirs = (_rows_by_id(Path(folder) / f"{split}.parquet") for folder in (built, reference))
         common = [row_id for row_id in theirs if row_id in ours]
         pairs = [(ours[row_id], theirs[row_id]) for row_id in common]
         differences = [float(np.abs(_pixels(mine) - _pixels(other)).mean()) for mine, other in pairs]
@@ -164,37 +161,6 @@ def _emoji_rows(
             )
 
 
-def make_row(
-    style: EmojiStyle,
-    concept: str,
-    picture: Picture,
-    *,
-    caption: str,
-    category: str,
-    subcategory: str,
-    keywords: list[str],
-    definition: str,
-    source: str,
-) -> dict[str, Any]:
-    """One row of the set, in the order of its columns."""
-    return {
-        "id": f"{style.name}/{concept}",
-        "image": {"bytes": picture.webp, "path": None},
-        "caption": caption,
-        "rich_caption": rich_caption(style.phrase, caption, picture.colours, definition, keywords),
-        "style": style.name,
-        "style_phrase": style.phrase,
-        "concept": concept,
-        "category": category,
-        "subcategory": subcategory,
-        "keywords": keywords,
-        "colours": picture.colours,
-        "definition": definition,
-        "licence": style.licence,
-        "source": source,
-    }
-
-
 def _write_split(rows: list[dict[str, Any]], path: Path) -> None:
     from datasets import Features, Image, List, Value
 
@@ -204,13 +170,13 @@ def _write_split(rows: list[dict[str, Any]], path: Path) -> None:
     compression = {name: "snappy" for name in schema.names if name not in ("image", "keywords", "colours")}
     compression |= {f"{name}.list.element": "snappy" for name in ("keywords", "colours")}
     compression |= {"image.bytes": "none", "image.path": "none"}  # pictures are compressed already
-    write_whole(pa.Table.from_pylist(rows, schema=schema), path, compression=compression, row_group_size=max(len(rows), 1))
+    write_whole(pa.Table.from_pylist(rows, schema=schema), path, compression=compression)
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
+def _rows_by_id(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; give the folder of a built pictogram set")
-    return pq.read_table(path).to_pylist()
+    return {row["id"]: row for row in pq.read_table(path).to_pylist()}
 
 
 def _pixels(row: Mapping[str, Any]) -> np.ndarray:

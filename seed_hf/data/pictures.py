@@ -1,4 +1,4 @@
-"""Finished pictures: encoded, with their colours, and kept on disk so that an interrupted build goes on where it stopped."""
+"""Finished pictures: encoded, with their colours, and kept on disk so that a stopped build goes on where it was."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 from tqdm.auto import tqdm
 
+from .captions import rich_caption
 from .colours import named_colours
-from .emoji import on_white
+from .emoji import Style, on_white
 
 
 # Part of the names of the kept files: raise it when a change of the drawing code changes pixels.
@@ -33,9 +35,7 @@ class Picture:
     pixels: str
 
 
-_SCHEMA = pa.schema(
-    {"key": pa.string(), "webp": pa.binary(), "colours": pa.list_(pa.string()), "pixels": pa.string()}
-)
+_SCHEMA = pa.schema({"key": pa.string(), "webp": pa.binary(), "colours": pa.list_(pa.string()), "pixels": pa.string()})
 
 
 def finish_picture(key: str, drawing: Image.Image) -> Picture | None:
@@ -69,6 +69,37 @@ def kept_pictures(
             pictures[key] = picture
     write_whole(pa.Table.from_pylist([asdict(picture) for picture in pictures.values()], schema=_SCHEMA), path)
     return pictures
+
+
+def make_row(
+    style: Style,
+    concept: str,
+    picture: Picture,
+    *,
+    caption: str,
+    category: str,
+    subcategory: str,
+    keywords: list[str],
+    definition: str,
+    source: str,
+) -> dict[str, Any]:
+    """One row of the set, in the order of its columns."""
+    return {
+        "id": f"{style.name}/{concept}",
+        "image": {"bytes": picture.webp, "path": None},
+        "caption": caption,
+        "rich_caption": rich_caption(style.phrase, caption, picture.colours, definition, keywords),
+        "style": style.name,
+        "style_phrase": style.phrase,
+        "concept": concept,
+        "category": category,
+        "subcategory": subcategory,
+        "keywords": keywords,
+        "colours": picture.colours,
+        "definition": definition,
+        "licence": style.licence,
+        "source": source,
+    }
 
 
 def fingerprint(*parts: object) -> str:

@@ -1,7 +1,7 @@
 """Questions and short answers that follow from one row's metadata, without looking at the picture.
 
-Every question comes from one template of `WORDINGS` and every answer from one table of this module, so that training and
-evaluation ask in the same words. Definitions are not used: they describe the wrong sense of the word too often.
+Every question comes from one template of `WORDINGS` and every answer from one table of this module, so that training
+and evaluation ask in the same words. Definitions are not used: they describe the wrong sense of the word too often.
 """
 
 from __future__ import annotations
@@ -163,15 +163,15 @@ def questions(row: Mapping[str, Any], *, all_wordings: bool = False) -> list[tup
         all_wordings: give every wording of each question (for training) and not the first only (for evaluation).
 
     Returns:
-        (question, answer) pairs, always the same for the same row. Answers are short and in lower case: "a fire engine",
-        "red", "food", "yes", "no". A row with a "yes" question mostly has a "no" question of the same topic, whose
-        subject is chosen by a hash of the row's id.
+        (question, answer) pairs, always the same for the same row. Answers are short and in lower case: "a fire
+        engine", "red", "food", "yes", "no". A row with a "yes" question mostly has a "no" question of the same topic,
+        whose subject is chosen by a hash of the row's id.
     """
     return [pair for pairs in questions_by_topic(row, all_wordings=all_wordings).values() for pair in pairs]
 
 
 def questions_by_topic(row: Mapping[str, Any], *, all_wordings: bool = False) -> dict[str, list[tuple[str, str]]]:
-    """As `questions`, as a dict from topic (a key of `WORDINGS`) to its pairs; topics without a question are left out."""
+    """As `questions`, as a dict from topic (a key of `WORDINGS`) to its pairs; topics without pairs are left out."""
     asked: dict[str, list[tuple[str, str]]] = {}
 
     def ask(topic: str, answer: str | None, subject: str | None = None) -> None:

@@ -67,7 +67,7 @@ class WordNet:
 
 
 def _lines(path: Path) -> list[tuple[list[str], str]]:
-    """The data lines of a WordNet file: the space-separated fields and the gloss. The licence at the top is skipped."""
+    """The data lines of a WordNet file: the fields and the gloss. The licence at the top is skipped."""
     lines = []
     for line in path.read_text(encoding="latin-1").splitlines():
         if not line.startswith(" "):

@@ -31,22 +31,17 @@ JUDGE_EPOCHS = 25
 
 
 class JudgeHeads(nn.Module):
-    """Two heads into a shared space, `(batch, dim)` L2-normalised, and a learned temperature."""
+    """Two linear heads into a shared space, `(batch, dim)` L2-normalised, and a learned temperature.
 
-    def __init__(
-        self,
-        image_dim: int = EFFICIENTNET_DIM,
-        text_dim: int = MINILM_DIM,
-        hidden_dim: int = 512,
-        dim: int = 256,
-        dropout: float = 0.1,
-    ):
+    Linear on purpose: heads with a hidden layer rank better (validation R@m near 90 instead of 80), but the figures
+    that are asked of a model's drawings were set with a judge of this strength.
+    """
+
+    def __init__(self, image_dim: int = EFFICIENTNET_DIM, text_dim: int = MINILM_DIM, dim: int = 256):
         super().__init__()
-        self.settings = {
-            "image_dim": image_dim, "text_dim": text_dim, "hidden_dim": hidden_dim, "dim": dim, "dropout": dropout,
-        }  # fmt: skip
-        self.image_head = _head(image_dim, hidden_dim, dim, dropout)
-        self.text_head = _head(text_dim, hidden_dim, dim, dropout)
+        self.settings = {"image_dim": image_dim, "text_dim": text_dim, "dim": dim}
+        self.image_head = nn.Sequential(nn.LayerNorm(image_dim), nn.Linear(image_dim, dim))
+        self.text_head = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, dim))
         self.temperature = nn.Parameter(torch.tensor(0.07))
 
     def embed_images(self, features: torch.Tensor) -> torch.Tensor:
@@ -58,12 +53,6 @@ class JudgeHeads(nn.Module):
         return nn.functional.normalize(self.text_head(vectors.float()), dim=-1)
 
 
-def _head(in_dim: int, hidden_dim: int, dim: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        nn.LayerNorm(in_dim), nn.Linear(in_dim, hidden_dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden_dim, dim)
-    )
-
-
 def train_heads(
     image_features: torch.Tensor,
     caption_vectors: torch.Tensor,
@@ -72,35 +61,35 @@ def train_heads(
     seed: int = JUDGE_SEED,
     epochs: int = JUDGE_EPOCHS,
     batch_size: int = 512,
-    learning_rate: float = 2e-3,
-    **head_settings,
+    learning_rate: float = 5e-4,
+    dim: int = 256,
 ) -> JudgeHeads:
-    """Train the heads by a symmetric contrastive loss; pictures with the same caption are all right answers.
+    """Train the heads by a symmetric contrastive loss.
 
     Args:
         image_features: `(images, image_dim)`.
         caption_vectors: `(captions, text_dim)`, one row for each distinct caption.
         caption_of_image: LongTensor `(images,)` into `caption_vectors`.
-        seed: Of the weights, the order and the dropout. The global random state is left as it was.
-        head_settings: Further arguments of [`JudgeHeads`].
+        seed: Of the weights and the order. The global random state is left as it was.
+        dim: Width of the shared space.
 
     Returns:
         The trained heads, frozen and in eval mode.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        heads = JudgeHeads(image_features.shape[1], caption_vectors.shape[1], **head_settings)
+        heads = JudgeHeads(image_features.shape[1], caption_vectors.shape[1], dim)
         steps = epochs * -(-len(image_features) // batch_size)
         optimizer = torch.optim.AdamW(heads.parameters(), lr=learning_rate, weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
         for _ in tqdm(range(epochs), desc="judge", leave=False):
             for picked in torch.randperm(len(image_features)).split(batch_size):
-                captions = caption_of_image[picked]
-                images, texts = image_features[picked], caption_vectors[captions]
-                logits = heads.embed_images(images) @ heads.embed_captions(texts).T / heads.temperature
-                same = (captions[:, None] == captions[None]).float()
-                targets = same / same.sum(1, keepdim=True)
-                loss = nn.functional.cross_entropy(logits, targets) + nn.functional.cross_entropy(logits.T, targets)
+                images = heads.embed_images(image_features[picked])
+                texts = heads.embed_captions(caption_vectors[caption_of_image[picked]])
+                logits = images @ texts.T / heads.temperature
+                # Pairs with the same caption have the same logits: naming all of them right would not change the loss.
+                labels = torch.arange(len(picked))
+                loss = nn.functional.cross_entropy(logits, labels) + nn.functional.cross_entropy(logits.T, labels)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -148,7 +137,7 @@ class Judge:
         with safe_open(path, "pt") as file:
             metadata = dict(file.metadata())
         seed, epochs = int(metadata.pop("seed")), int(metadata.pop("epochs"))
-        heads = JudgeHeads(dropout=float(metadata.pop("dropout")), **{name: int(v) for name, v in metadata.items()})
+        heads = JudgeHeads(**{name: int(value) for name, value in metadata.items()})
         heads.load_state_dict(load_file(path))
         return cls(heads.eval().requires_grad_(False), references, seed=seed, epochs=epochs)
 

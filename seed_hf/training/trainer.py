@@ -81,6 +81,11 @@ class SeedTrainer(Trainer):
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
         return super().train(resume_from_checkpoint, **kwargs)
 
+    def _run_epoch(self, *args, **kwargs):
+        # Trainer looks for the end only after a step: resumed at its end, a run would go on for one step more.
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)
+
     def window(self, model: nn.Module) -> MetricWindow:
         """The window that a forward pass of `model`, in its present mode, belongs to."""
         return self._train_window if model.training else self._eval_window

@@ -1,0 +1,57 @@
+"""The whole recipe of seed-tiny in one command: from the pictograms to a checkpoint folder.
+
+    python examples/seed_tiny/recipe.py --data data/pictograms --work runs/seed_tiny --out runs/seed_tiny/checkpoint
+
+Every stage is skipped when its result is there and goes on from its last checkpoint when it was interrupted, so the
+command can be killed and started again at any time. `--only` runs single stages, for two processes side by side.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+import assemble
+import autoencoder
+import contrastive
+import demo_pictures
+import diffusion
+import features
+import language
+import quantization
+import text
+import vision
+
+
+# In this order each stage finds what it needs. `diffusion` needs `autoencoder` and `text`; the stages after `vision`
+# do not wait for it, so seeing and drawing can be trained at the same time.
+STAGES = {
+    "features": lambda a: features.main(["--data", a.data, "--out", f"{a.work}/features"]),
+    "autoencoder": lambda a: autoencoder.main(["--data", a.data, "--work", a.work]),
+    "text": lambda a: text.main(["--data", a.data, "--work", a.work]),
+    "diffusion": lambda a: diffusion.main(["--data", a.data, "--work", a.work]),
+    "vision": lambda a: vision.main(["--data", a.data, "--work", a.work]),
+    "contrastive": lambda a: contrastive.main(["--data", a.data, "--work", a.work]),
+    "quantization": lambda a: quantization.main(["--data", a.data, "--work", a.work]),
+    "language": lambda a: language.main(["--data", a.data, "--work", a.work]),
+    "assemble": lambda a: assemble.main(["--work", a.work, "--out", a.out]),
+    "demo_pictures": lambda a: demo_pictures.main(["--data", a.data, "--out", f"{a.out}/demo"]),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder with the pictogram Parquet files")
+    parser.add_argument("--work", required=True, help="folder for everything in between")
+    parser.add_argument("--out", required=True, help="folder for the checkpoint")
+    parser.add_argument("--only", nargs="+", choices=list(STAGES), default=list(STAGES), metavar="STAGE")
+    arguments = parser.parse_args()
+    Path(arguments.work).mkdir(parents=True, exist_ok=True)
+    for name in STAGES:
+        if name in arguments.only:
+            logging.info("stage %s", name)
+            STAGES[name](arguments)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    main()

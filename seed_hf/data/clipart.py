@@ -1,0 +1,185 @@
+"""Public-domain clip art of the Debian package openclipart-svg: what is taken, what it is called, how it is drawn."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import logging
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from .captions import with_article
+from .emoji import PICTURE_SIZE, Style, fit_square
+from .pictures import Picture, fingerprint, kept_pictures, make_row
+from .svg_worker import draw_files
+from .wordnet import WordNet
+
+
+logger = logging.getLogger(__name__)
+
+CLIP_ART_FOLDER = "usr/share/openclipart/svg"
+CLIP_ART_PACKAGE = "openclipart-svg"
+CLIP_ART_STYLE = Style("openclipart", CLIP_ART_PACKAGE, "1:0.18+dfsg-19", "CC0/public domain", "a piece of clip art")
+CATEGORIES = {
+    "animals": "animals-nature",
+    "buildings": "travel-places",
+    "computer": "objects",
+    "containers": "objects",
+    "decorations": "objects",
+    "education": "objects",
+    "electronics": "objects",
+    "food": "food-drink",
+    "geography": "travel-places",
+    "office": "objects",
+    "people": "people-body",
+    "plants": "animals-nature",
+    "recreation": "activities",
+    "science": "objects",
+    "signs_and_symbols": "symbols",
+    "signs_and_symbols/flags": "flags",
+    "tools": "objects",
+    "transportation": "travel-places",
+    "unsorted": "objects",
+}
+# Abstract, repeated or unnamed drawings.
+LEFT_OUT = (
+    *("shapes", "special", "logos", "buttons", "unsorted/duplicates"),
+    *("computer/icons", "computer/buttons", "computer/folders", "signs_and_symbols/led", "signs_and_symbols/clocks"),
+)
+MAX_FILE_SIZE = 400_000
+MAX_SAME_TITLE = 8
+NO_TITLES = re.compile(r"theme|collection|gradient|pattern|converted|clip ?art|untitled", re.IGNORECASE)
+NO_KEYWORDS = frozenset(("", "hash", "sign", "unsorted"))
+FUNCTION_WORDS = frozenset("and for from of the to with".split())  # WordNet has none of these
+
+_TITLE = re.compile(r"<dc:title[^>]*>(.*?)</dc:title>", re.DOTALL)
+_KEYWORD = re.compile(r"<rdf:li[^>]*>(.*?)</rdf:li>", re.DOTALL)
+_PUBLIC_DOMAIN = re.compile(r"<[^>]*licen[sc]e[^>]*public-?domain[^>]*>", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ClipArt:
+    """One clip-art file that is taken. `key` is its file name, `title` its cleaned title, `folder` its subcategory."""
+
+    key: str
+    path: Path
+    title: str
+    folder: str
+    keywords: list[str]
+
+    @property
+    def category(self) -> str:
+        """The category of the longest folder that has one."""
+        parts = PurePosixPath(self.folder).parts
+        return next(c for n in range(len(parts), 0, -1) if (c := CATEGORIES.get("/".join(parts[:n]))))
+
+    @property
+    def caption(self) -> str:
+        """The noun phrase: "a fire engine", "the flag of Fiji"."""
+        # a first word in capitals is an abbreviation, and then the rest may be too
+        lower = self.title if re.match(r"[A-Z]+\b", self.title) else self.title.lower()
+        if self.category != "flags":
+            return with_article(lower)
+        return f"the {lower}" if "flag" in self.title.lower() else f"the flag of {self.title.title()}"
+
+
+def clean_title(title: str) -> str:
+    """ "Switch_HP_2524" -> "Switch HP": without numbers and brackets at the end, on one line."""
+    title = re.sub(r"\s+", " ", html.unescape(title).replace("_", " ")).strip()
+    title = re.sub(r"[\s\-.#]*\d*$", "", title)
+    return re.sub(r"\s*\(.*$", "", title).strip()
+
+
+def find_clip_art(package: Path, wordnet: WordNet) -> list[ClipArt]:
+    """The clip art that is taken from an unpacked openclipart-svg, in the order of the paths.
+
+    Left out are links, large files, files that do not declare themselves public domain, some folders, titles that say
+    nothing or are common to many files, and, except for flags, titles with a word that WordNet does not have (other
+    languages, names of projects).
+    """
+    base = package / CLIP_ART_FOLDER
+    found = []
+    for path in sorted(base.rglob("*.svg")):
+        folder = path.parent.relative_to(base).as_posix()
+        if path.is_symlink() or _within(folder, LEFT_OUT) or not _within(folder, CATEGORIES):
+            continue
+        if path.stat().st_size > MAX_FILE_SIZE:
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        match = _TITLE.search(text)
+        title = clean_title(match.group(1)) if match else ""
+        if not title or not _PUBLIC_DOMAIN.search(text):
+            continue
+        words = {html.unescape(word).replace("_", " ").strip().lower() for word in _KEYWORD.findall(text)}
+        found.append(ClipArt(path.stem, path, title, folder, sorted(words - NO_KEYWORDS)))
+    often = Counter(art.title.lower() for art in found)
+    kept: dict[str, ClipArt] = {}
+    for art in found:
+        if NO_TITLES.search(art.title) or often[art.title.lower()] > MAX_SAME_TITLE:
+            continue
+        if art.category == "flags" or _is_english(art.title, wordnet):
+            kept.setdefault(art.key, art)
+    return list(kept.values())
+
+
+def clip_art_rows(package: Path, wordnet: WordNet, rendered: Path) -> Iterator[tuple[str, dict, Picture]]:
+    """(title, row, picture) of every clip-art file that is taken and can be drawn."""
+    arts = {art.key: art for art in find_clip_art(package, wordnet)}
+    mark = fingerprint([(art.folder, key, art.path.stat().st_size) for key, art in arts.items()])
+    kept, drawings = rendered / f"openclipart-{mark}.parquet", rendered / f"openclipart-{mark}"
+    # numbered by a digest: a file name may be too long to be given an ending
+    files = {key: drawings / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.png" for key in arts}
+    if not kept.is_file():
+        drawings.mkdir(parents=True, exist_ok=True)
+        draw_files([(arts[key].path, png) for key, png in files.items()], "openclipart, drawing")
+    pictures = kept_pictures(kept, arts, lambda key: _crop(files[key]), "openclipart")
+    shutil.rmtree(drawings, ignore_errors=True)
+    version = _version(package)
+    for key, picture in pictures.items():
+        art = arts[key]
+        row = make_row(
+            CLIP_ART_STYLE,
+            f"oca:{key}",
+            picture,
+            caption=art.caption,
+            category=art.category,
+            subcategory=art.folder,
+            keywords=art.keywords,
+            definition=wordnet.define(art.title, art.category),
+            source=f"deb {CLIP_ART_PACKAGE} {version}",
+        )
+        yield art.title, row, picture
+
+
+def _crop(png: Path) -> Image.Image | None:
+    """A drawing without its empty margin, scaled up or down to fill the square; None where nothing was drawn."""
+    if not png.exists():
+        return None
+    with Image.open(png) as opened:
+        drawing = opened.convert("RGBA")
+    box = drawing.getchannel("A").getbbox()
+    if box is None:
+        return None
+    drawing = drawing.crop(box)
+    scale = PICTURE_SIZE / max(drawing.size)
+    size = (max(1, round(drawing.width * scale)), max(1, round(drawing.height * scale)))
+    return fit_square(drawing.resize(size, Image.Resampling.LANCZOS))
+
+
+def _within(folder: str, folders: Iterable[str]) -> bool:
+    return any(folder == other or folder.startswith(f"{other}/") for other in folders)
+
+
+def _is_english(title: str, wordnet: WordNet) -> bool:
+    return all(word in FUNCTION_WORDS or wordnet.knows(word) for word in re.findall("[a-z]+", title.lower()))
+
+
+def _version(package: Path) -> str:
+    file = package / "VERSION"
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else CLIP_ART_STYLE.version

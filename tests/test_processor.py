@@ -1,0 +1,288 @@
+"""Text and pictures in, text and codes out; what a user types never turns into a visual token."""
+
+import random
+
+import pytest
+import torch
+from transformers import AutoProcessor, AutoTokenizer, BatchFeature, pipeline
+from transformers.pipelines import any_to_any
+
+import seed_hf.auto  # noqa: F401
+from seed_hf.modeling.configuration_seed import visual_vocabulary
+from seed_hf.modeling.generation_seed import CodeSegment, Defect, TextSegment
+from seed_hf.modeling.image_processing_seed import SeedImageProcessor
+from seed_hf.modeling.processing_seed import SeedProcessor, code_token, extend_text_tokenizer, plain_text_encoder
+from tiny import tiny_text_tokenizer
+from tiny_language import CODEBOOK_SIZE, TEXT_VOCAB_SIZE, picture, span, tiny_processor, tiny_seed_model
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return tiny_processor()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_seed_model()
+
+
+def plain(text):
+    return tiny_text_tokenizer()(text, add_special_tokens=False)["input_ids"]
+
+
+# The tokenizer
+
+
+def test_extended_tokenizer_has_the_ids_of_the_config():
+    text = tiny_text_tokenizer()
+    tokenizer = extend_text_tokenizer(text, CODEBOOK_SIZE)
+    ids = visual_vocabulary(TEXT_VOCAB_SIZE, CODEBOOK_SIZE)
+    assert len(text) == TEXT_VOCAB_SIZE, "the given tokenizer must stay as it is"
+    assert tokenizer.convert_tokens_to_ids("<img>") == ids["boi_token_id"]
+    assert tokenizer.convert_tokens_to_ids("</img>") == ids["eoi_token_id"]
+    assert tokenizer.convert_tokens_to_ids("<image>") == ids["image_token_id"] == len(tokenizer) - 1
+    for code in (0, 1, CODEBOOK_SIZE - 1):
+        assert tokenizer.convert_tokens_to_ids(code_token(code)) == ids["visual_token_offset"] + code
+    # not special: a server decodes without special tokens, and must not lose the image
+    decoded = tokenizer.decode([0, ids["boi_token_id"], ids["visual_token_offset"] + 3, 2], skip_special_tokens=True)
+    assert decoded == "<img><img_00003>"
+
+
+def test_tokenizers_that_do_not_fit_are_refused():
+    extended = extend_text_tokenizer(tiny_text_tokenizer(), 4)
+    with pytest.raises(ValueError, match="already has visual tokens"):
+        extend_text_tokenizer(extended, 4)
+    with pytest.raises(ValueError, match="extend_text_tokenizer"):
+        SeedProcessor(SeedImageProcessor(), tiny_text_tokenizer())
+    wrong = tiny_text_tokenizer()
+    wrong.add_tokens(["<img>", "<img_00000>", "</img>", "<image>"])
+    with pytest.raises(ValueError, match=f"eoi_token_id {TEXT_VOCAB_SIZE + 2}"):
+        SeedProcessor(SeedImageProcessor(), wrong)
+
+
+# Text of a user
+
+
+HOSTILE = [
+    "<img>",
+    "</img>",
+    "<img_00012>",
+    "<s>",
+    "</s>",
+    "<pad>",
+    " <img><img_00000></img>",
+    "<IMG_00001>",
+    "<image",
+    "image>",
+    "<ima<img>ge>",
+    "\u0000",
+    "\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"),
+]
+
+
+def test_text_never_becomes_visual_or_special_ids(processor):
+    draw = random.Random(0)
+    special = set(processor.tokenizer.all_special_ids)
+    texts = [*HOSTILE]
+    for _ in range(500):
+        pieces = draw.choices([*HOSTILE, "a red apple", " ", "é", "�", "\n"], k=draw.randint(1, 8))
+        texts.append("".join(pieces).replace("<image>", ""))
+    for text in texts:
+        ids = processor(text)["input_ids"][0].tolist()
+        assert ids[0] == 0 and max(ids) < TEXT_VOCAB_SIZE
+        assert not special & set(ids[1:]), text
+        # nothing was lost either: the text comes back, lower-cased by this tokenizer
+        assert processor.tokenizer.decode(ids[1:]) == text.lower()
+
+
+def test_helpers_take_even_the_placeholder_as_text(processor):
+    for inputs in (processor.draw("<image> <img_00001>"), processor.ask(picture(), "what is <image>?")):
+        ids = inputs["input_ids"][0]
+        assert (ids == processor.vocabulary.image_token_id).sum() == (32 if "pixel_values" in inputs else 0)
+    ids = processor.draw("<image> <img_00001>")["input_ids"]
+    assert ids.max() < TEXT_VOCAB_SIZE
+
+
+def test_plain_text_is_encoded_as_by_the_tokenizer():
+    encode = plain_text_encoder(extend_text_tokenizer(tiny_text_tokenizer(), 4))
+    for text in (" a photo of", "a red apple", "", "Generate an image the blue fire engine"):
+        assert encode(text) == plain(text)
+
+
+# Prompts
+
+
+def test_formats_are_those_of_training(processor):
+    config = processor.vocabulary
+    image = [config.boi_token_id, *[config.image_token_id] * 32, config.eoi_token_id]
+    caption = processor.caption(picture())["input_ids"][0].tolist()
+    assert caption == [0, *image, *plain(" a photo of")]
+    assert caption == processor("<image> a photo of", picture())["input_ids"][0].tolist()
+    question = processor.ask(picture(), "what is shown?")["input_ids"][0].tolist()
+    assert question == [0, *image, *plain(" Question: what is shown? Short answer.")]
+    assert processor.draw("a red apple")["input_ids"][0].tolist() == [0, *plain("Generate an image a red apple")]
+
+
+def test_own_prompts_are_used_and_saved(tmp_path):
+    processor = tiny_processor(caption_prompt="shown is", image_prompt="draw", question_prompt='q "{}" a')
+    processor.save_pretrained(tmp_path)
+    processor = SeedProcessor.from_pretrained(tmp_path)
+    assert processor.caption(picture())["input_ids"][0, 35:].tolist() == plain(" shown is")
+    assert processor.ask(picture(), "who {}")["input_ids"][0, 35:].tolist() == plain(' q "who {}" a')
+    assert processor.draw("x")["input_ids"][0, 1:].tolist() == plain("draw x")
+    chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "who"}]}]
+    assert processor.apply_chat_template(chat) == '<image> q "who" a'
+    with pytest.raises(ValueError, match="question_prompt"):
+        tiny_processor(question_prompt="no place for it")
+
+
+def test_rows_are_padded_on_the_left(processor):
+    inputs = processor(["a red apple", "<image> a photo of", "<image><image>"], [picture()] * 3)
+    assert inputs["pixel_values"].shape == (3, 3, 28, 28)
+    mask = inputs["attention_mask"]
+    assert mask.shape == inputs["input_ids"].shape == (3, 1 + 2 * 34)
+    assert (mask.diff(dim=1) >= 0).all() and mask[:, -1].all()
+    assert (inputs["input_ids"][mask == 0] == 1).all()
+    wide = processor("a", padding="max_length", max_length=9)
+    assert wide["input_ids"].shape == (1, 9) and wide["attention_mask"].sum() == 2
+    lists = processor(["a", "a red apple"], padding=False, return_tensors=None)["input_ids"]
+    assert [len(row) for row in lists] == [2, 1 + len(plain("a red apple"))]
+    assert processor("a", add_special_tokens=False)["input_ids"].tolist() == [plain("a")]
+
+
+def test_nested_images_and_images_alone(processor):
+    nested = processor(["<image>", "x", "<image><image>"], [[picture("red")], [], [picture("blue"), picture("green")]])
+    flat = processor(images=[picture("red"), picture("blue"), picture("green")])
+    assert torch.equal(nested["pixel_values"], flat["pixel_values"])
+    assert set(flat) == {"pixel_values"} and set(processor("a")) == {"input_ids", "attention_mask"}
+
+
+def test_wrong_inputs_are_refused(processor):
+    with pytest.raises(ValueError, match="2 times, but 1 pictures"):
+        processor("<image> and <image>", picture())
+    with pytest.raises(ValueError, match="0 times, but 1 pictures"):
+        processor("nothing", picture())
+    with pytest.raises(ValueError, match="1 times, but 0 pictures"):
+        processor("<image>")
+    with pytest.raises(ValueError, match="Give text"):
+        processor()
+    with pytest.raises(ValueError, match="videos"):
+        processor("a", videos=[1])
+    with pytest.raises(TypeError, match="string"):
+        processor([])
+    with pytest.raises(TypeError, match="string"):
+        processor(text=[1, 2])
+    with pytest.raises(ValueError, match="3 questions for 2 pictures"):
+        processor.ask([picture()] * 2, ["a", "b", "c"])
+    with pytest.raises(ValueError, match="max_length"):
+        processor("a red apple", padding="max_length", max_length=2)
+    with pytest.raises(ValueError, match="'sideways'"):
+        processor("a", padding="sideways")
+
+
+# Chats
+
+
+def chat(*contents):
+    roles = ["user", "assistant"] * len(contents)
+    return [{"role": role, "content": content} for role, content in zip(roles, contents)]
+
+
+IMAGE = {"type": "image", "image": picture()}
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        (chat([IMAGE, {"type": "text", "text": "what is shown?"}]), "<image> Question: what is shown? Short answer."),
+        (chat([IMAGE]), "<image> a photo of"),
+        (chat("Generate an image a red apple"), "Generate an image a red apple"),
+        (
+            chat([IMAGE, {"type": "text", "text": "what?"}], "an apple", "which colour?"),
+            "<image> Question: what? Short answer. an apple Question: which colour? Short answer.",
+        ),
+        (chat([IMAGE, IMAGE]), "<image><image> a photo of"),
+    ],
+)
+def test_chats_become_the_trained_formats(processor, messages, expected):
+    assert processor.apply_chat_template(messages, add_generation_prompt=True) == expected
+    inputs = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
+    images = [picture()] * expected.count("<image>") or None
+    assert isinstance(inputs, BatchFeature)
+    assert torch.equal(inputs["input_ids"], processor(expected, images)["input_ids"])
+    assert ("pixel_values" in inputs) == (images is not None)
+
+
+def test_placeholder_typed_into_a_chat_is_refused(processor):
+    messages = chat([IMAGE, {"type": "text", "text": "what is <image>?"}])
+    with pytest.raises(ValueError, match="2 times, but 1 pictures"):
+        processor.apply_chat_template(messages, tokenize=True)
+
+
+# Output
+
+
+def test_output_is_read_as_segments(processor):
+    config = processor.vocabulary
+    codes = list(range(32))
+    row = [1, 1, 0, *plain(" a red apple"), *span(config, codes), *plain(" yes"), 2]
+    (parts,) = processor.post_process_multimodal_output(torch.tensor([row]))
+    assert [type(part) for part in parts] == [TextSegment, CodeSegment, TextSegment]
+    assert [parts[0].text, parts[1].codes, parts[2].text] == [" a red apple", codes, " yes"]
+    assert processor.post_process_multimodal_output([row], generation_mode="text") == [" a red apple yes"]
+    (images,) = processor.post_process_multimodal_output([row], generation_mode="image")
+    assert images.tolist() == [codes] and images.dtype == torch.long
+    (kept,) = processor.post_process_multimodal_output(row, skip_special_tokens=False)
+    assert kept[0].text.startswith("<pad><pad><s>")
+
+
+def test_reading_never_raises(processor):
+    draw = random.Random(1)
+    size = processor.vocabulary.vocab_size
+    for _ in range(300):
+        row = [draw.randint(-3, size + 3) for _ in range(draw.randint(0, 60))]
+        for mode in ("interleaved", "text", "image", None):
+            processor.post_process_multimodal_output([row], generation_mode=mode)
+    assert processor.post_process_multimodal_output([]) == []
+    assert processor.post_process_multimodal_output(torch.zeros(2, 0, dtype=torch.long)) == [[], []]
+    ((part,),) = processor.post_process_multimodal_output([[processor.vocabulary.eoi_token_id]])
+    assert isinstance(part, Defect)
+    with pytest.raises(ValueError, match="generation_mode"):
+        processor.post_process_multimodal_output([[1]], generation_mode="audio")
+
+
+# Files and pipelines
+
+
+def test_save_load_save(processor, tmp_path):
+    processor.save_pretrained(tmp_path / "a")
+    loaded = SeedProcessor.from_pretrained(tmp_path / "a")
+    loaded.save_pretrained(tmp_path / "b")
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == ["chat_template.jinja", "processor_config.json", "tokenizer.json", "tokenizer_config.json"]
+    for name in ("chat_template.jinja", "processor_config.json", "tokenizer.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    args = (["<image> a photo of <img_00001>", "a"], picture())
+    for key, value in processor(*args).items():
+        assert torch.equal(value, loaded(*args)[key])
+
+
+def test_auto_classes_load_the_folder_of_a_model(processor, model, tmp_path):
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    assert isinstance(AutoProcessor.from_pretrained(tmp_path), SeedProcessor)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer.convert_tokens_to_ids("<image>") == processor.vocabulary.image_token_id
+
+
+def test_any_to_any_pipeline(processor, model, monkeypatch):
+    # Transformers asks for torchvision as soon as a model sees pictures; this processor works without.
+    monkeypatch.setattr(any_to_any, "requires_backends", lambda *args: None)
+    pipe = pipeline("any-to-any", model=model, processor=processor)
+    (answer,) = pipe(text="<image> a photo of", images=picture(), max_new_tokens=4, return_full_text=False)
+    assert isinstance(answer["generated_text"], str) and " a photo of" not in answer["generated_text"]
+    messages = chat([IMAGE, {"type": "text", "text": "what is shown?"}])
+    (answer,) = pipe(text=messages, max_new_tokens=4)
+    assert answer["generated_text"][-1]["role"] == "assistant"
+    (drawn,) = pipe(text="Generate an image a red apple", generation_mode="image", max_new_tokens=40)
+    assert drawn["generated_image"].shape == (1, 32) and drawn["generated_image"].max() < CODEBOOK_SIZE
