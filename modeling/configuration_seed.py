@@ -48,8 +48,8 @@ class SeedTokenizerConfig(PreTrainedConfig):
         vq_beta (`float`, *optional*, defaults to 0.25): Commitment weight of the VQ loss.
         vq_legacy_beta (`bool`, *optional*, defaults to `True`): The authors' (taming-transformers') order: `vq_beta`
             weighs the codebook side. `False` puts it on the encoder side, as the VQ-VAE paper does.
-        vq_loss_weight, reconstruction_loss_weight, generation_loss_weight (`float`, *optional*, defaults to 5, 2, 0.5):
-            Weights of the three losses of stage II (`SEED_Tokenizer/` of the authors' release).
+        vq_loss_weight, reconstruction_loss_weight, generation_loss_weight (`float`, *optional*): 5, 2 and 0.5 by
+            default: weights of the three losses of stage II (`SEED_Tokenizer/` of the authors' release).
         label_smoothing (`float`, *optional*, defaults to 0.1): Label smoothing of the contrastive loss.
         temperature_init (`float`, *optional*, defaults to 0.07): Start of the learnable temperature, which divides.
         initializer_range (`float`, *optional*, defaults to 0.02): Standard deviation of new weights.
@@ -157,8 +157,10 @@ class SeedTokenizerConfig(PreTrainedConfig):
         if self.generation_head == "mlp" and self.generation_target != "image":
             raise ValueError("generation_head='mlp' makes one image embedding: it needs generation_target='image'.")
         if self.generation_target == "image" and self.num_generation_tokens != 1:
-            raise ValueError("generation_target='image' is one embedding: num_generation_tokens must be 1, "
-                f"got {self.num_generation_tokens}.")
+            raise ValueError(
+                "generation_target='image' is one embedding: num_generation_tokens must be 1, "
+                f"got {self.num_generation_tokens}."
+            )
         for name in ("num_query_tokens", "codebook_size", "code_dim", "projection_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")

@@ -29,7 +29,7 @@ class SeedTokenizerOutput(ModelOutput):
 
     Args:
         loss (`torch.Tensor` of shape `()`): The weighted sum of the stage's losses.
-        contrastive_loss, vq_loss, reconstruction_loss, generation_loss (`torch.Tensor` of shape `()`): Each unweighted.
+        contrastive_loss, vq_loss, reconstruction_loss, generation_loss (`torch.Tensor` of shape `()`): Unweighted.
         codes (`torch.LongTensor` of shape `(batch, num_query_tokens)`): Visual codes.
         causal_embeddings (`torch.Tensor` of shape `(batch, num_query_tokens, hidden_size)`): Before the codebook.
         reconstructed_embeddings (`torch.Tensor` of the same shape): What the decoder makes of the codes.
@@ -234,11 +234,11 @@ class SeedTokenizer(PreTrainedModel):
         return codes
 
     def embed_codes(self, codes: torch.Tensor) -> torch.Tensor:
-        """Reconstructed embeddings `(batch, num_query_tokens, hidden_size)` of codes, for retrieval (paper, Table 1)."""
+        """Reconstructed embeddings `(batch, num_query_tokens, hidden_size)`; retrieval on codes reads them."""
         if not self.config.embedding_decoder:
             raise ValueError(
-                "This tokenizer has no decoder of the causal embeddings (config.embedding_decoder is False), as in the "
-                "authors' inference checkpoint; retrieval on codes needs one."
+                "This tokenizer has no decoder of the causal embeddings (config.embedding_decoder is False), as the "
+                "authors' inference class has none; retrieval on codes needs one."
             )
         return self.embedding_decoder(self.code_decoder(self.quantizer.lookup(self.check_codes(codes))))
 
@@ -252,16 +252,14 @@ class SeedTokenizer(PreTrainedModel):
     def get_image_features(
         self, pixel_values: torch.Tensor | None = None, *, codes: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """L2-normalised `(batch, projection_dim)` from pictures, or from codes alone (the paper's "causal code" row)."""
+        """L2-normalised `(batch, projection_dim)` from pictures, or from codes (the paper's "causal code" row)."""
         self._require_text_tower()
         if (pixel_values is None) == (codes is None):
             raise ValueError("Give either pixel_values or codes.")
         embeddings = self.get_causal_embeddings(pixel_values) if codes is None else self.embed_codes(codes)
         return self._project_image(embeddings)
 
-    def get_text_features(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """L2-normalised `(batch, projection_dim)` of texts `(batch, length)`, from the first token's state."""
         self._require_text_tower()
         limit = self.config.qformer_config.max_position_embeddings
@@ -362,8 +360,8 @@ class SeedTokenizer(PreTrainedModel):
         """Freeze what the paper freezes in `"contrastive"` (stage I) or `"quantization"` (stage II).
 
         Stage I trains the Q-Former, its queries, the norm after the ViT, both projections and the temperature;
-        stage II everything after the Q-Former. Frozen modules stay in eval mode also after `train()`: the authors leave
-        dropout on in theirs.
+        stage II everything after the Q-Former. Frozen modules stay in eval mode also after `train()`: in the authors'
+        code their dropout stays on.
         """
         vision_norm = self.vision_model.post_layernorm
         text = [self.text_embeddings, self.vision_projection, self.text_projection] if self.config.text_tower else []
@@ -403,7 +401,7 @@ def contrastive_loss(
     """Symmetric image-text contrast of stage I: the mean of both directions' cross-entropies.
 
     Args:
-        image_features, text_features: `(batch, projection_dim)`, L2-normalised; row i of one belongs to row i of the other.
+        image_features, text_features: `(batch, projection_dim)`, L2-normalised; rows i of both belong together.
         temperature: Divides the cosines.
 
     Returns:

@@ -236,12 +236,14 @@ def test_judge_pictures_gives_the_share_of_right_ones():
 def test_reconstructions_are_read_against_those_of_other_pictures():
     pictures = [Image.new("RGB", (8, 8), colour) for colour in ("#ff0000", "#00ff00", "#0000ff", "#ff1000")]
     captions = ["a red thing", "a green thing", "a blue thing", "a red thing"]
-    same = compare_reconstructions(colour_judge(), pictures, [p.resize((4, 4)) for p in pictures], captions)
+    judge = colour_judge()
+    features = judge.references.pictures(pictures)
+    same = compare_reconstructions(judge, features, [p.resize((4, 4)) for p in pictures], captions)
     assert same.similarity == pytest.approx(1.0)
     assert same.judge_similarity == pytest.approx(1.0)
     assert (same.caption_first, same.real_caption_first) == (100.0, 100.0)
     assert same.chance_similarity < 0.2
-    wrong = compare_reconstructions(colour_judge(), pictures, pictures[1:] + pictures[:1], captions)
+    wrong = compare_reconstructions(judge, features, pictures[1:] + pictures[:1], captions)
     assert wrong.similarity < 0.3
     assert (wrong.caption_first, wrong.real_caption_first) == (25.0, 100.0)  # only the last became red again
 
@@ -399,7 +401,7 @@ def test_report_holds_every_figure_and_goes_on_where_it_stopped(saved, tmp_path)
         assert found["drawing"]["num_images"] == 3
         assert found["reconstruction"]["num_images"] == number
         assert found["judge"]["real_caption_first"] == 100.0
-        assert found["judge"]["retrieval_on_all_rows"]["TR@1"] == 100.0
+        assert found["judge"]["retrieval"]["TR@1"] == 100.0
     assert result["settings"]["judge_seed"] == 7919
     assert len(result["fingerprints"]["model"]) == 64
     assert [line["figure"] for line in result["floor"]] == [

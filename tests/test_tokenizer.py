@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from tiny import tiny_tokenizer, tiny_tokenizer_config
 from torch.nn import functional as F
 
 from seed_hf.modeling import modeling_seed_quantizer
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
 from seed_hf.modeling.modeling_seed_quantizer import SeedVectorQuantizer
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer, contrastive_loss
+from tiny import tiny_tokenizer, tiny_tokenizer_config
 
 
 @pytest.fixture
@@ -343,7 +343,8 @@ def test_stage_one_trains_what_the_paper_says(pixels):
     ids = torch.randint(3, 300, (5, 6))
     parts = trained_parts(model, model(pixels, ids, stage="contrastive").loss)
     assert parts == {
-        "vision_model", "query_tokens", "qformer", "text_embeddings", "vision_projection", "text_projection", "temperature",
+        "vision_model", "query_tokens", "qformer", "text_embeddings", "vision_projection", "text_projection",
+        "temperature",
     }  # fmt: skip
     moved = [n for n, p in model.vision_model.named_parameters() if p.grad is not None]
     assert all(name.startswith("post_layernorm") for name in moved)

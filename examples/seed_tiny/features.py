@@ -1,7 +1,7 @@
 """Step 1 of the recipe: what the frozen reference models see and read in the pictograms, computed once.
 
 Writes, for each split, pooled EfficientNet-Lite0 features (`<split>.effnet.npy`, float16, rows x 1280), and for the
-training split also its feature maps projected on their 256 principal directions (`train.maps.npy`, rows x 256 x 7 x 7).
+training split also its feature maps on their 256 principal directions (`train.maps.npy`, rows x 256 x 7 x 7).
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """The language model: a small OPT learns the training texts, then to read and write visual codes like words.
 
 First every picture is turned into its 32 codes, several times over: as it is and a little changed. Then OPT is trained
-on the descriptions alone, extended by the visual vocabulary, and trained in both directions on captions and codes, with
-questions about the pictures among them.
+on the descriptions alone, and then in both directions on captions and codes, with questions about the pictures among
+them.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
-from loop import autocast, device, has_bf16
+from loop import device, has_bf16
 from model import CODEBOOK
 from optimizer import MuonAdamW
 from seed_hf.data.dataset import caption_variants

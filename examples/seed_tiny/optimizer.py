@@ -1,6 +1,6 @@
 """Muon for the weights of linear layers, AdamW for everything else, behind the face of one optimizer.
 
-Muon (torch.optim.Muon) needs far fewer steps than AdamW on transformers of this size, which is what a CPU has least of.
+Muon (torch.optim.Muon) needs fewer steps than AdamW on transformers of this size; steps are what a CPU has least of.
 """
 
 import torch

@@ -32,7 +32,8 @@ def load_pixels(data: Path, split: str, size: int, cache: Path | None = None) ->
 
 def normalise(pixels: torch.Tensor) -> torch.Tensor:
     """uint8 -> float with CLIP's mean and standard deviation, as the image processor does."""
-    return ((pixels.float() / 255) - CLIP_MEAN.to(pixels.device)[:, None, None]) / CLIP_STD.to(pixels.device)[:, None, None]
+    mean, std = (values.to(pixels.device)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+    return (pixels.float() / 255 - mean) / std
 
 
 def random_affine(batch: int, strength: float = 1.0) -> torch.Tensor:

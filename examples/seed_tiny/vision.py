@@ -1,7 +1,7 @@
 """Teacher stage: the image encoder, a small ViT.
 
 It learns (a) the feature maps of a frozen EfficientNet-Lite0, position by position, and its pooled features, and
-(b) to name its picture among all captions of the training set, each caption a frozen MiniLM vector behind one linear map.
+(b) to name its picture among all captions of the training set, each a frozen MiniLM vector behind one linear map.
 Only the ViT is kept.
 """
 

@@ -181,11 +181,16 @@ def first_rank_share(
     return 100.0 * (ranks == 1).double().mean().item()
 
 
-def judge_retrieval(judge: Judge, data_dir: str | Path, split: str) -> RetrievalResult:
-    """The judge's own recalls on one split: what its verdicts are worth there."""
-    captions, caption_of_image = distinct_captions(list(read_rows(data_dir, split)["caption"]))
-    image_features = judge.heads.embed_images(judge.references.split(data_dir, split))
-    return retrieval_recalls(image_features, judge.embed_captions(captions), caption_of_image)
+def judge_retrieval(judge: Judge, picture_features: torch.Tensor, captions: Sequence[str]) -> RetrievalResult:
+    """The judge's own recalls on real pictures: what its verdicts are worth there.
+
+    Args:
+        picture_features: Reference features `(pictures, 1280)`, see [`ReferenceFeatures`].
+        captions: The caption of each picture; the distinct ones are the candidates.
+    """
+    distinct, caption_of_image = distinct_captions(captions)
+    image_features = judge.heads.embed_images(picture_features)
+    return retrieval_recalls(image_features, judge.embed_captions(distinct), caption_of_image)
 
 
 def load_or_train_judge(

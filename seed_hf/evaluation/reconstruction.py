@@ -38,28 +38,30 @@ class ReconstructionResult:
 
 def compare_reconstructions(
     judge: Judge,
-    pictures: Sequence[Image.Image],
+    picture_features: torch.Tensor,
     reconstructions: Sequence[Image.Image],
     captions: Sequence[str],
     candidates: Sequence[str] | None = None,
 ) -> ReconstructionResult:
-    """Compare pictures with their reconstructions; sizes may differ.
+    """Compare pictures with their reconstructions.
 
     Args:
+        picture_features: Reference features `(pictures, 1280)` of the originals, see [`ReferenceFeatures`].
+        reconstructions: PIL pictures of any size.
         captions: The caption of each picture.
         candidates: The captions to choose from; by default the distinct ones of `captions`.
 
     Raises:
         ValueError: The three lists differ in length or hold fewer than two pictures.
     """
-    if not len(pictures) == len(reconstructions) == len(captions) or len(pictures) < 2:
+    if not len(picture_features) == len(reconstructions) == len(captions) or len(captions) < 2:
         raise ValueError(
             "At least two pictures, with one reconstruction and one caption each, are needed; got "
-            f"{len(pictures)}, {len(reconstructions)} and {len(captions)}."
+            f"{len(picture_features)}, {len(reconstructions)} and {len(captions)}."
         )
     distinct, caption_of_image = candidate_index(captions, candidates)
     texts = judge.embed_captions(distinct)
-    seen, remade = judge.references.pictures(pictures), judge.references.pictures(reconstructions)
+    seen, remade = picture_features.float(), judge.references.pictures(reconstructions)
     seen_judged, remade_judged = judge.heads.embed_images(seen), judge.heads.embed_images(remade)
     return ReconstructionResult(
         similarity=_mean_cosine(seen, remade),
@@ -68,7 +70,7 @@ def compare_reconstructions(
         chance_judge_similarity=_mean_cosine(seen_judged, _others(remade_judged)),
         caption_first=first_rank_share(remade_judged, texts, caption_of_image),
         real_caption_first=first_rank_share(seen_judged, texts, caption_of_image),
-        num_images=len(pictures),
+        num_images=len(captions),
     )
 
 

@@ -168,25 +168,33 @@ class _Subject:
         return _judged(caption_ranks(drawn, texts, torch.arange(len(captions))))
 
     def judge_section(self, split: str, rows) -> dict[str, Any]:
-        """What the judge is worth here: its recalls on the whole set, and its verdict on the pictures evaluated."""
-        pictures, captions = [open_picture(row) for row in rows], [row["caption"] for row in rows]
-        small = [picture.resize(self._drawn_size(), Image.Resampling.BICUBIC) for picture in pictures]
+        """What the judge is worth on real pictures, at their own size and at that of drawings."""
+        captions = [row["caption"] for row in rows]
+        small = [open_picture(row).resize(self._drawn_size(), Image.Resampling.BICUBIC) for row in rows]
+        result = judge_retrieval(self.judge, self._picture_features(split, rows), captions)
         return {
-            "real_caption_first": judge_pictures(self.judge, pictures, captions),
+            "real_caption_first": result.text_recalls[0],
             "real_caption_first_at_drawn_size": judge_pictures(self.judge, small, captions),
-            "retrieval_on_all_rows": judge_retrieval(self.judge, self.data_dir, split).to_dict(),
+            "retrieval": result.to_dict(),
         }
 
     def reconstruction(self, split: str, rows) -> dict[str, Any]:
         codes = encode_rows(self.model.visual_tokenizer, self.processor, rows, self.settings.batch_size)
-        pictures = [open_picture(row) for row in rows]
+        features = self._picture_features(split, rows)
         captions = [row["caption"] for row in rows]
-        return compare_reconstructions(self.judge, pictures, self._draw(codes), captions).to_dict()
+        return compare_reconstructions(self.judge, features, self._draw(codes), captions).to_dict()
 
     def _draw(self, codes: torch.Tensor) -> list[Image.Image]:
         settings = self.settings
         drawing = {"num_inference_steps": settings.num_inference_steps, "guidance_scale": settings.guidance_scale}
         return draw_codes(self.pipeline, codes, seed=settings.seed, batch_size=settings.batch_size, **drawing)
+
+    def _picture_features(self, split: str, rows) -> torch.Tensor:
+        """Reference features of the real pictures; those of a whole set come from the cache folder."""
+        references = self.judge.references
+        if self.settings.limit is None:
+            return references.split(self.data_dir, split)
+        return references.pictures([open_picture(row) for row in rows])
 
     def _drawn_size(self) -> tuple[int, int]:
         size = self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor

@@ -20,7 +20,7 @@ _LINES = (
     ("the same, shrunk to the size of drawings", "judge", "{real_caption_first_at_drawn_size:.1f}"),
     ("Reconstruction: caption ranks first", "reconstruction", "{caption_first:.1f}"),
     ("Reconstruction: cosine to the picture (chance)", "reconstruction", "{similarity:.3f} ({chance_similarity:.3f})"),
-    ("The judge's own R@m", "judge", "{retrieval_on_all_rows[R@m]:.1f}"),
+    ("The judge's own R@m", "judge", "{retrieval[R@m]:.1f}"),
 )
 
 
