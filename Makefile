@@ -28,7 +28,7 @@ $(VENV)/.demo: setup.py $(VENV)/.torch
 	touch $@
 
 $(VENV)/.dev: setup.py $(VENV)/.demo
-	$(PIP) --editable ".[train,eval,dev]"
+	$(PIP) --editable ".[train,dev]"
 	touch $@
 
 clean:
