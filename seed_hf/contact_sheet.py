@@ -45,7 +45,8 @@ def contact_sheet(
         x = MARGIN + (column % 8) * (side + GAP)
         pen.picture(picture, x, y, side)
         _strip(pen, row["codes"], x, y + side + 4, side)
-        bottoms.append(pen.wrapped(x, y + side + 20, row["prompt"], 14, side))
+        bottom = pen.wrapped(x, y + side + 20, row["prompt"], 14, side)
+        bottoms.append(pen.wrapped(x, bottom, "(a new combination)", 13, side, FAINT) if row["new"] else bottom)
     y = max(bottoms) + 10
     return sheet.crop((0, 0, width, y + MARGIN))
 

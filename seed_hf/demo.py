@@ -14,18 +14,16 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 PICTURES = Path(__file__).parent / "checkpoints" / "seed-tiny" / "demo"
-# The last four are combinations that no training caption has.
-PROMPTS = [
-    "a red apple",
-    "a fire engine",
-    "a hamburger",
-    "a cat face",
+KNOWN_PROMPTS = ["a red apple", "a fire engine", "a hamburger", "a cat face"]
+# Combinations that no training caption has; `examples/seed_tiny/demo_pictures.py` checks it.
+NEW_PROMPTS = [
     "a blue hamburger",
-    "a green heart with a star",
     "a purple fire engine",
-    "a flat twemoji drawing of a golden robot",
+    "a green cat face",
+    "a glossy 3d fluent emoji of a golden apple",
 ]
-STEPS, GUIDANCE, SEED = 25, 4.0, 0
+PROMPTS = KNOWN_PROMPTS + NEW_PROMPTS
+STEPS, SEED = 25, 0
 
 
 def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | None = None) -> dict:
@@ -59,19 +57,28 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
     codes = seed_model.visual_tokenizer.encode(pixels)
     captions = _answers(seed_model, processor, processor.caption(images), device)
     answers = _answers(seed_model, processor, processor.ask(images, [row["question"] for row in rows]), device)
-    settings = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE}
+    settings = {"num_inference_steps": STEPS}
     again = pipe(codes=codes, generator=_generators(len(images)), **settings).images
 
     logger.info("Drawing %d prompts", len(PROMPTS))
     drawn = pipe(PROMPTS, generator=_generators(len(PROMPTS)), **settings)
     result = {
         "model": "seed-tiny" if model is None else str(model),
-        "settings": {**settings, "seed": SEED, "device": device, "torch": torch.__version__},
+        "settings": {
+            **settings,
+            "guidance_scale": pipe.config.guidance_scale,
+            "seed": SEED,
+            "device": device,
+            "torch": torch.__version__,
+        },
         "pictures": [
             {**row, "codes": c, "model_caption": caption, "model_answer": answer}
             for row, c, caption, answer in zip(rows, codes.tolist(), captions, answers)
         ],
-        "prompts": [{"prompt": p, "codes": c} for p, c in zip(PROMPTS, drawn.codes.tolist())],
+        "prompts": [
+            {"prompt": prompt, "new": prompt in NEW_PROMPTS, "codes": codes}
+            for prompt, codes in zip(PROMPTS, drawn.codes.tolist())
+        ],
         "seconds": round(time.monotonic() - began, 1),
     }
     from seed_hf.contact_sheet import contact_sheet

@@ -1,10 +1,14 @@
-"""Copies the eight pictures of the demo out of the held-out sets; they were chosen before the model was trained."""
+"""Copies the eight pictures of the demo out of the held-out sets; they were chosen before the model was trained.
+
+Also checks that the demo's new prompts are new: that no training picture has such a caption or description.
+"""
 
 import argparse
 import json
 from pathlib import Path
 
-from seed_hf.data.dataset import load_pictograms
+from seed_hf.data.dataset import caption_variants, load_pictograms
+from seed_hf.demo import NEW_PROMPTS
 
 
 CHOSEN = [
@@ -29,6 +33,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(argv)
+    trained = {
+        text
+        for row in load_pictograms(arguments.data, "train").remove_columns("image")
+        for text in caption_variants(row)
+    }
+    if known := trained & set(NEW_PROMPTS):
+        raise ValueError(f"The demo calls these prompts new, but they were trained on: {sorted(known)}.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     found = []
     for split, wanted, question in CHOSEN:
