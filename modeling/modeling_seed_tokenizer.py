@@ -158,6 +158,9 @@ class SeedTokenizer(PreTrainedModel):
             init.normal_(module.query_tokens, std=std)
         elif isinstance(module, SeedCodeDecoder):
             init.zeros_(module.position_embeddings)
+        elif isinstance(module, Blip2TextEmbeddings):
+            # Not part of a checkpoint: without this line a loaded model has whatever lay in memory there.
+            init.copy_(module.position_ids, torch.arange(module.position_ids.shape[-1]).expand((1, -1)))
         elif isinstance(module, SeedTokenizer):
             init.normal_(module.query_tokens, std=std)
             if self.config.text_tower:

@@ -376,6 +376,8 @@ def test_save_load_save_is_bit_equal(pixels, tmp_path):
         first, second = model(pixels), again(pixels)
     assert torch.equal(first.codes, second.codes)
     assert torch.equal(first.generation_embeddings, second.generation_embeddings)
+    ids = torch.randint(3, 300, (2, 6))
+    assert torch.equal(model.get_text_features(ids), again.get_text_features(ids))
 
 
 def test_half_precision_encodes_without_complaint(pixels):

@@ -124,8 +124,7 @@ def main(argv: list[str] | None = None) -> None:
         optimizers=(MuonAdamW(model, RATE, 0.05), None),
         data_collator=ImageTextCollator(tokenizer=text_tokenizer, seed=0),
     )
-    checkpoints = list((out / "trainer").glob("checkpoint-*"))
-    trainer.train(resume_from_checkpoint=bool(checkpoints))
+    trainer.train(resume_from_checkpoint=True)
     trainer.save_state()
     model.cpu().save_pretrained(out / "model")
 

@@ -122,6 +122,7 @@ def main(argv: list[str] | None = None) -> None:
         steps=arguments.steps,
         learning_rate=RATE,
         weight_decay=0.01,
+        muon=True,
         warmup=200,
         average=0.999,
         log_every=100,

@@ -97,7 +97,7 @@ def fit(model, arguments: LanguageModelConfig, rows, collator) -> None:
     trainer = LanguageModelTrainer(
         model, arguments, train_dataset=rows, data_collator=collator, optimizers=(optimizer, None)
     )
-    trainer.train(resume_from_checkpoint=bool(list(Path(arguments.output_dir).glob("checkpoint-*"))))
+    trainer.train(resume_from_checkpoint=True)
     trainer.save_state()
 
 

@@ -1,30 +1,33 @@
-"""Muon for the weights of linear layers, AdamW for everything else, behind the face of one optimizer.
+"""Muon for the weights of linear and convolutional layers, AdamW for everything else, behind the face of one optimizer.
 
-Muon (torch.optim.Muon) needs fewer steps than AdamW on transformers of this size; steps are what a CPU has least of.
+Muon (torch.optim.Muon) needs fewer steps than AdamW on models of this size; steps are what a CPU has least of.
 """
 
 import torch
+from torch import nn
 
 
 class MuonAdamW(torch.optim.Optimizer):
     """Both optimizers over the trainable parameters of `module`, with one learning rate.
 
-    `match_rms_adamw` scales Muon's updates to the size of AdamW's, so the same rate suits both.
+    `match_rms_adamw` scales Muon's updates to the size of AdamW's, so the same rate suits both. Muon takes matrices
+    alone: a convolution's weight is shown to it with all but its first dimension folded into one.
     """
 
-    def __init__(self, module: torch.nn.Module, rate: float, decay: float):
-        linear = {id(m.weight) for m in module.modules() if isinstance(m, torch.nn.Linear)}
-        linear -= {id(m.weight) for m in module.modules() if isinstance(m, torch.nn.Embedding)}  # tied heads
-        trained = [p for p in module.parameters() if p.requires_grad]
-        rest = [p for p in trained if id(p) not in linear]
+    def __init__(self, module: nn.Module, rate: float, decay: float):
+        tied = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+        layers = [m.weight for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+        weights = {id(w): w for w in layers if w.requires_grad and id(w) not in tied}
+        rest = [p for p in module.parameters() if p.requires_grad and id(p) not in weights]
         groups = [
             {"params": [p for p in rest if p.ndim >= 2], "weight_decay": decay},
             {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
         ]
-        matrices = [p for p in trained if id(p) in linear]
+        self.weights = list(weights.values())
+        self.matrices = [nn.Parameter(weight.data.flatten(1)) for weight in self.weights]  # share the weights' memory
         self.parts = [
             torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True),
-            torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.Muon(self.matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
         ]
         super().__init__([group for part in self.parts for group in part.param_groups], {"lr": rate})
         self._share_groups()
@@ -35,8 +38,15 @@ class MuonAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None):
+        for weight, matrix in zip(self.weights, self.matrices):
+            matrix.grad = None if weight.grad is None else weight.grad.flatten(1)
         for part in self.parts:
             part.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.parts[0].zero_grad(set_to_none)
+        for weight in self.weights:
+            weight.grad = None
 
     def state_dict(self) -> dict:
         return {"parts": [part.state_dict() for part in self.parts]}

@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
         train_dataset=Views(causal, "causal_embeddings", target_embeddings=targets),
         optimizers=(MuonAdamW(model, RATE, 0.05), None),
     )
-    trainer.train(resume_from_checkpoint=bool(list((out / "trainer").glob("checkpoint-*"))))
+    trainer.train(resume_from_checkpoint=True)
     trainer.save_state()
     model.cpu().save_pretrained(out / "model")
 
