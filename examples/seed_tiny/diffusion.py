@@ -19,7 +19,7 @@ from seed_hf.data.dataset import caption_variants, full_description
 from text import encode_texts, rows_of
 
 
-STEPS, BATCH, RATE = 4500, 64, 1e-3
+STEPS, BATCH, RATE = 3900, 64, 1e-3
 # How often a picture is called by its caption, its full description, another wording, or nothing at all.
 CAPTION, DESCRIPTION, OTHER = 0.35, 0.45, 0.1
 

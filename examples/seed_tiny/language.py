@@ -132,7 +132,8 @@ def main(argv: list[str] | None = None) -> None:
     causal = np.load(work / "features" / "train.causal.npy", mmap_mode="r")
     codes = codes_of_views(visual, causal, work / "features" / "train.codes.npy")
     rows = rows_of(arguments.data)
-    captions = [[row["caption"].lower()] * 12 + caption_variants(row)[1:] for row in rows]
+    # Mostly the plain caption, which is what a caption should be; the other wordings are for prompts.
+    captions = [[row["caption"].lower()] * 24 + caption_variants(row)[1:] for row in rows]
     model = SeedForCausalLM.from_pretrained(work / "opt" / "model")
     collator = LanguageModelCollator(
         tokenizer,

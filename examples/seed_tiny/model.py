@@ -45,4 +45,5 @@ def tokenizer_config(vocabulary: int) -> SeedTokenizerConfig:
         text_tower=True,
         num_generation_tokens=TEXT_LENGTH,
         generation_dim=WIDTH,
+        generation_loss_weight=2.0,  # the paper's 0.5 leaves drawing behind in a run as short as this one
     )

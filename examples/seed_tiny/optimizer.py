@@ -1,4 +1,4 @@
-"""Muon for the weights of linear and convolutional layers, AdamW for everything else, behind the face of one optimizer.
+"""Muon for the weights of linear and convolutional layers, AdamW for everything else, as one optimizer.
 
 Muon (torch.optim.Muon) needs fewer steps than AdamW on models of this size; steps are what a CPU has least of.
 """

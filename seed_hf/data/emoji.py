@@ -129,8 +129,10 @@ class IconSet:
             raise ValueError(f"the icons of {style.name} are found through those of fluent-flat; pass them as `flat`")
         if style.name == "fluent-3d":
             # This package has flags of unstated origin; what Microsoft's own set lacks is left out.
-            files = sorted(self._folder.glob("*.webp"))
-            codes = {code_of(file.stem): file for file in files if code_of(file.stem) in flat.codes}
+            files: dict[str, Path] = {}
+            for file in sorted(self._folder.glob("*.webp")):
+                files.setdefault(code_of(file.stem), file)
+            codes = {code: files[code] for code in concepts.concepts if code in files and code in flat.codes}
         elif style.name == "fluent-color":
             codes = {code: name for code, name in flat.codes.items() if name in self._icons["icons"]}
         elif (package / "chars.json").exists() and (characters := _load(package / "chars.json")):

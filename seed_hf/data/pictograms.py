@@ -55,7 +55,7 @@ def build_pictograms(
 
     Args:
         out: the folder for the four files.
-        work_dir: where unpacked packages and drawn styles are kept, 350 MB; `out`/.work by default. It may be deleted
+        work_dir: where unpacked packages and drawn styles are kept, 450 MB; `out`/.work by default. It may be deleted
             after the build.
         sources: folders of packages that are unpacked already, by package name; these are not fetched.
         clip_art: also draw the clip art of the Debian package openclipart-svg. Without it neither apt-get nor dpkg-deb

@@ -39,10 +39,10 @@ _SCHEMA = pa.schema({"key": pa.string(), "webp": pa.binary(), "colours": pa.list
 
 
 def finish_picture(key: str, drawing: Image.Image) -> Picture | None:
-    """Put an RGBA drawing on white and encode it as WebP; None where nothing is drawn."""
-    if drawing.getchannel("A").getextrema()[1] == 0:
-        return None
+    """Put an RGBA drawing on white and encode it as WebP; None where there is nothing to see."""
     picture = on_white(drawing)
+    if all(darkest == 255 for darkest, _ in picture.getextrema()):
+        return None
     encoded = io.BytesIO()
     picture.save(encoded, "WEBP", **WEBP)
     pixels = hashlib.sha256(picture.tobytes()).hexdigest()
