@@ -1,6 +1,5 @@
 """Pictures to the pixel values that the SEED tokenizer sees."""
 
-import numpy as np
 from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
@@ -32,11 +31,11 @@ class SeedImageProcessor(PilBackend):
     do_convert_rgb = True
     model_input_names = ["pixel_values"]
 
-    def convert_to_rgb(self, image, input_data_format=None) -> np.ndarray:
+    def convert_to_rgb(self, image, *args, **kwargs):
         if isinstance(image, Image.Image) and image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return super().convert_to_rgb(image, input_data_format=input_data_format)
+        return super().convert_to_rgb(image, *args, **kwargs)
 
 
 __all__ = ["SeedImageProcessor"]

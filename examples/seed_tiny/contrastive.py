@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch.utils.data import Dataset
 from transformers import Blip2VisionModel, PreTrainedTokenizerFast
 
-from loop import autocast, device, has_bf16
+from loop import autocast, device, trainer_arguments
 from model import tokenizer_config
 from optimizer import MuonAdamW
 from pixels import CLIP_MEAN, CLIP_STD, jitter_colours, load_pixels, normalise, random_affine, warp
@@ -106,19 +106,12 @@ def main(argv: list[str] | None = None) -> None:
     trainer = ContrastiveTrainer(
         model,
         ContrastiveConfig(
-            output_dir=str(out / "trainer"),
+            **trainer_arguments(out),
             num_train_epochs=arguments.epochs,
             per_device_train_batch_size=BATCH,
             learning_rate=RATE,
-            warmup_steps=0.05,
             logging_steps=20,
             save_steps=100,
-            save_total_limit=1,
-            bf16=has_bf16(),
-            use_cpu=device().type == "cpu",
-            seed=0,
-            report_to="none",
-            disable_tqdm=True,
         ),
         train_dataset=Views(views, "vision_embeddings", captions=wordings),
         optimizers=(MuonAdamW(model, RATE, 0.05), None),

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
-from loop import device, has_bf16
+from loop import trainer_arguments
 from model import CODEBOOK
 from optimizer import MuonAdamW
 from seed_hf.data.dataset import caption_variants
@@ -75,19 +75,12 @@ def codes_of_views(model: SeedTokenizer, causal: np.ndarray, path: Path) -> np.n
 
 def arguments_for(out: Path, epochs: float, rate: float) -> LanguageModelConfig:
     return LanguageModelConfig(
-        output_dir=str(out / "trainer"),
+        **trainer_arguments(out),
         num_train_epochs=epochs,
         per_device_train_batch_size=BATCH,
         learning_rate=rate,
-        warmup_steps=0.05,
         logging_steps=50,
         save_steps=200,
-        save_total_limit=1,
-        bf16=has_bf16(),
-        use_cpu=device().type == "cpu",
-        seed=0,
-        report_to="none",
-        disable_tqdm=True,
         lora_r=0,  # all weights train: a model of this size has no capacity to spare for an adapter
     )
 

@@ -40,6 +40,21 @@ def one_cycle(step: int, steps: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
+def trainer_arguments(out: Path, **own) -> dict:
+    """What the three trainers of the recipe have in common, with each one's own arguments."""
+    return {
+        "output_dir": str(out / "trainer"),
+        "warmup_steps": 0.05,
+        "save_total_limit": 1,
+        "bf16": has_bf16(),
+        "use_cpu": device().type == "cpu",
+        "seed": 0,
+        "report_to": "none",
+        "disable_tqdm": True,
+        **own,
+    }
+
+
 class Average:
     """Exponential moving average of a module's parameters; what is released is usually this, not the last step."""
 

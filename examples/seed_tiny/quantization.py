@@ -14,7 +14,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from contrastive import Views, vision_views
 from diffusion import encode_captions
-from loop import autocast, device, has_bf16
+from loop import autocast, device, trainer_arguments
 from optimizer import MuonAdamW
 from seed_hf.data.dataset import full_description
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
@@ -63,19 +63,12 @@ def main(argv: list[str] | None = None) -> None:
     trainer = QuantizationTrainer(
         model,
         QuantizationConfig(
-            output_dir=str(out / "trainer"),
+            **trainer_arguments(out),
             num_train_epochs=arguments.epochs,
             per_device_train_batch_size=BATCH,
             learning_rate=RATE,
-            warmup_steps=0.05,
             logging_steps=20,
             save_steps=100,
-            save_total_limit=1,
-            bf16=has_bf16(),
-            use_cpu=device().type == "cpu",
-            seed=0,
-            report_to="none",
-            disable_tqdm=True,
             codebook_init="kmeans",
             revive_dead_codes_every=50,
         ),
