@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from transformers import AutoModel, AutoModelForMultimodalLM, AutoProcessor, pipeline
+from transformers import AutoModel, AutoModelForMultimodalLM, AutoProcessor
 
 import seed_hf.auto  # noqa: F401
 from seed_hf import (
@@ -92,17 +92,12 @@ def test_the_calls_of_the_public_surface(model, processor, pictures):
             assert not [s for s in segments if type(s).__name__ == "Defect"]
 
 
-def test_auto_classes_load_it(pictures):
+def test_auto_classes_load_it():
     folder = bundled("seed-tiny", "model")
     assert isinstance(AutoModel.from_pretrained(folder), SeedForConditionalGeneration)
     assert isinstance(AutoModelForMultimodalLM.from_pretrained(folder), SeedForConditionalGeneration)
     assert isinstance(AutoProcessor.from_pretrained(folder), SeedProcessor)
     assert isinstance(AutoModel.from_pretrained(bundled("seed-tiny", "tokenizer")), SeedTokenizer)
-    chat = [
-        {"role": "user", "content": [{"type": "image", "image": pictures[0]}, {"type": "text", "text": "What is it?"}]}
-    ]
-    answer = pipeline("any-to-any", str(folder))(text=chat, max_new_tokens=8, return_full_text=False)
-    assert isinstance(answer[0]["generated_text"], str)
 
 
 def test_save_load_save_is_bit_equal(model, processor, pictures, tmp_path):

@@ -54,7 +54,8 @@ LEFT_OUT = (
 )
 MAX_FILE_SIZE = 400_000
 MAX_SAME_TITLE = 8
-NO_TITLES = re.compile(r"theme|collection|gradient|pattern|converted|clip ?art|untitled", re.IGNORECASE)
+NO_TITLES = re.compile(r"theme|collection|gradient|pattern|converted|clip ?art|untitled|icon", re.IGNORECASE)
+PLAIN_TITLE = re.compile(r"[A-Za-z0-9 ,.&'-]{3,}")
 NO_KEYWORDS = frozenset(("", "hash", "sign", "unsorted"))
 FUNCTION_WORDS = frozenset("and for from of the to with".split())  # WordNet has none of these
 
@@ -109,8 +110,6 @@ def find_clip_art(package: Path, wordnet: WordNet) -> list[ClipArt]:
         folder = path.parent.relative_to(base).as_posix()
         if path.is_symlink() or _within(folder, LEFT_OUT) or not _within(folder, CATEGORIES):
             continue
-        if path.stat().st_size > MAX_FILE_SIZE:
-            continue
         text = path.read_text(encoding="utf-8", errors="replace")
         match = _TITLE.search(text)
         title = clean_title(match.group(1)) if match else ""
@@ -121,7 +120,9 @@ def find_clip_art(package: Path, wordnet: WordNet) -> list[ClipArt]:
     often = Counter(art.title.lower() for art in found)
     kept: dict[str, ClipArt] = {}
     for art in found:
-        if NO_TITLES.search(art.title) or often[art.title.lower()] > MAX_SAME_TITLE:
+        if often[art.title.lower()] > MAX_SAME_TITLE or art.path.stat().st_size > MAX_FILE_SIZE:
+            continue
+        if NO_TITLES.search(art.title) or not PLAIN_TITLE.fullmatch(art.title):
             continue
         if art.category == "flags" or _is_english(art.title, wordnet):
             kept.setdefault(art.key, art)
@@ -177,7 +178,8 @@ def _within(folder: str, folders: Iterable[str]) -> bool:
 
 
 def _is_english(title: str, wordnet: WordNet) -> bool:
-    return all(word in FUNCTION_WORDS or wordnet.knows(word) for word in re.findall("[a-z]+", title.lower()))
+    words = (word for word in re.findall("[a-z0-9]+", title.lower()) if not word.isdigit())
+    return all(word in FUNCTION_WORDS or wordnet.knows(word) for word in words)
 
 
 def _version(package: Path) -> str:
