@@ -50,6 +50,9 @@ class SeedTokenizerConfig(PreTrainedConfig):
             weighs the codebook side. `False` puts it on the encoder side, as the VQ-VAE paper does.
         vq_loss_weight, reconstruction_loss_weight, generation_loss_weight (`float`, *optional*): 5, 2 and 0.5 by
             default: weights of the three losses of stage II (`SEED_Tokenizer/` of the authors' release).
+        feature_loss_weight (`float`, *optional*, defaults to 0): Weight of a loss that the paper does not have: 1 -
+            cosine between the image features of the reconstructed and of the causal embeddings, in stage I's space.
+            Where causal embeddings have much in common, their cosine alone hardly sees what tells pictures apart.
         label_smoothing (`float`, *optional*, defaults to 0.1): Label smoothing of the contrastive loss.
         temperature_init (`float`, *optional*, defaults to 0.07): Start of the learnable temperature, which divides.
         initializer_range (`float`, *optional*, defaults to 0.02): Standard deviation of new weights.
@@ -88,6 +91,7 @@ class SeedTokenizerConfig(PreTrainedConfig):
         vq_loss_weight: float = 5.0,
         reconstruction_loss_weight: float = 2.0,
         generation_loss_weight: float = 0.5,
+        feature_loss_weight: float = 0.0,
         label_smoothing: float = 0.1,
         temperature_init: float = 0.07,
         initializer_range: float = 0.02,
@@ -143,6 +147,7 @@ class SeedTokenizerConfig(PreTrainedConfig):
         self.vq_loss_weight = vq_loss_weight
         self.reconstruction_loss_weight = reconstruction_loss_weight
         self.generation_loss_weight = generation_loss_weight
+        self.feature_loss_weight = feature_loss_weight
         self.label_smoothing = label_smoothing
         self.temperature_init = temperature_init
         self.initializer_range = initializer_range
@@ -161,6 +166,8 @@ class SeedTokenizerConfig(PreTrainedConfig):
                 "generation_target='image' is one embedding: num_generation_tokens must be 1, "
                 f"got {self.num_generation_tokens}."
             )
+        if self.feature_loss_weight and not (self.text_tower and self.embedding_decoder):
+            raise ValueError("feature_loss_weight needs text_tower=True and embedding_decoder=True.")
         for name in ("num_query_tokens", "codebook_size", "code_dim", "projection_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")

@@ -29,7 +29,8 @@ class SeedTokenizerOutput(ModelOutput):
 
     Args:
         loss (`torch.Tensor` of shape `()`): The weighted sum of the stage's losses.
-        contrastive_loss, vq_loss, reconstruction_loss, generation_loss (`torch.Tensor` of shape `()`): Unweighted.
+        contrastive_loss, vq_loss, reconstruction_loss, generation_loss, feature_loss (`torch.Tensor` of shape `()`):
+            Each before its weight.
         codes (`torch.LongTensor` of shape `(batch, num_query_tokens)`): Visual codes.
         causal_embeddings (`torch.Tensor` of shape `(batch, num_query_tokens, hidden_size)`): Before the codebook.
         reconstructed_embeddings (`torch.Tensor` of the same shape): What the decoder makes of the codes.
@@ -44,6 +45,7 @@ class SeedTokenizerOutput(ModelOutput):
     vq_loss: torch.Tensor | None = None
     reconstruction_loss: torch.Tensor | None = None
     generation_loss: torch.Tensor | None = None
+    feature_loss: torch.Tensor | None = None
     codes: torch.Tensor | None = None
     causal_embeddings: torch.Tensor | None = None
     reconstructed_embeddings: torch.Tensor | None = None
@@ -349,6 +351,11 @@ class SeedTokenizer(PreTrainedModel):
             cosine = F.cosine_similarity(output.reconstructed_embeddings.float(), output.causal_embeddings.float(), -1)
             output.reconstruction_loss = 1 - cosine.mean()
             output.loss = output.loss + config.reconstruction_loss_weight * output.reconstruction_loss
+        if config.feature_loss_weight:
+            features = self._project_image(output.reconstructed_embeddings).float()
+            target = self._project_image(output.causal_embeddings).float().detach()
+            output.feature_loss = 1 - (features * target).sum(-1).mean()
+            output.loss = output.loss + config.feature_loss_weight * output.feature_loss
         if target_embeddings is not None:
             if target_embeddings.shape != output.generation_embeddings.shape:
                 raise ValueError(

@@ -295,6 +295,20 @@ def test_stage_two_names_its_losses_and_weighs_them(pixels):
         model(pixels, stage="quantization", target_embeddings=target[:, :3])
 
 
+def test_the_feature_loss_compares_what_retrieval_compares(pixels):
+    model = tiny_tokenizer(feature_loss_weight=3.0)
+    output = model(pixels, stage="quantization")
+    with torch.no_grad():
+        codes = model.encode(pixels)
+        expected = 1 - (model.get_image_features(codes=codes) * model.get_image_features(pixels)).sum(-1).mean()
+    torch.testing.assert_close(output.feature_loss, expected)
+    plain = tiny_tokenizer()(pixels, stage="quantization")
+    assert plain.feature_loss is None
+    torch.testing.assert_close(output.loss, plain.loss + 3 * output.feature_loss)
+    with pytest.raises(ValueError, match="feature_loss_weight"):
+        tiny_tokenizer_config(feature_loss_weight=1.0, text_tower=False)
+
+
 def test_stage_one_returns_its_loss(pixels):
     model = tiny_tokenizer()
     ids = torch.randint(3, 300, (5, 6))

@@ -22,7 +22,7 @@ from seed_hf.training import QuantizationConfig, QuantizationTrainer
 from text import rows_of
 
 
-EPOCHS, BATCH, RATE = 2, 256, 1e-3
+EPOCHS, BATCH, RATE = 3, 256, 1e-3
 
 
 @torch.no_grad()

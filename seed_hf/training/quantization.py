@@ -69,8 +69,9 @@ class QuantizationTrainer(SeedTrainer):
     Rows give the picture as `pixel_values`, or as cached `vision_embeddings` or `causal_embeddings`; and what the
     generation embeddings shall match as cached `target_embeddings`, or as captions (`input_ids`) when there is a
     `target_encoder`. With cached causal and target embeddings no frozen network runs. Without any target the
-    generation loss is left out. Logged beside the loss: `vq_loss`, `reconstruction_loss`, `generation_loss` before
-    their weights, and `used_codes` and `perplexity` of the codebook over the logging window.
+    generation loss is left out. Logged beside the loss: `vq_loss`, `reconstruction_loss`, `generation_loss` and, where
+    it has a weight, `feature_loss`, before their weights, and `used_codes` and `perplexity` of the codebook over the
+    logging window.
 
     Args:
         model (`SeedTokenizer`): With the stage I weights.
@@ -78,7 +79,7 @@ class QuantizationTrainer(SeedTrainer):
             `input_ids` alone, as diffusion pipelines do, for its `last_hidden_state`.
     """
 
-    metric_names = ("vq_loss", "reconstruction_loss", "generation_loss")
+    metric_names = ("vq_loss", "reconstruction_loss", "generation_loss", "feature_loss")
 
     def __init__(
         self, model, args: QuantizationConfig | None = None, *, target_encoder: nn.Module | None = None, **kwargs
@@ -96,7 +97,7 @@ class QuantizationTrainer(SeedTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         outputs = model(**self._model_inputs(inputs), stage="quantization")
         window = self.window(model)
-        losses = (outputs.vq_loss, outputs.reconstruction_loss, outputs.generation_loss)
+        losses = (outputs.vq_loss, outputs.reconstruction_loss, outputs.generation_loss, outputs.feature_loss)
         for name, loss in zip(self.metric_names, losses):
             if loss is not None:
                 window.add(name, loss)
