@@ -54,27 +54,41 @@ def main(argv: list[str] | None = None) -> None:
     if (out / "model").exists():
         return
     model = SeedTokenizer.from_pretrained(arguments.work / "contrastive" / "model").to(device()).eval()
+    train(model, arguments, out, arguments.epochs, codebook_init="kmeans", revive_dead_codes_every=50)
+
+
+def freeze_all_but(model: SeedTokenizer, names: tuple[str, ...]) -> None:
+    """Freeze the parts that are not named; no names, nothing to do."""
+    for name, module in model.named_children():
+        if names and name not in names:
+            module.requires_grad_(False)
+
+
+def train(model: SeedTokenizer, arguments, out: Path, epochs: float, only: tuple[str, ...] = (), **options) -> None:
+    """Stage II on the cached features; with `only`, of all that it trains these modules alone."""
     vision = vision_views(model.vision_model, None, arguments.work / "features" / "train.vision.npy")
     causal = causal_views(model, vision, arguments.work / "features" / "train.causal.npy")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.work / "text" / "tokenizer")
     encoder = CLIPTextModel.from_pretrained(arguments.work / "text" / "text_encoder").to(device()).eval()
     targets = encode_captions(encoder, tokenizer, [full_description(row) for row in rows_of(arguments.data)])
     model.freeze_for("quantization")
+    freeze_all_but(model, only)
+    optimizer = MuonAdamW(model, RATE, 0.05)
     trainer = QuantizationTrainer(
         model,
         QuantizationConfig(
             **trainer_arguments(out),
-            num_train_epochs=arguments.epochs,
+            num_train_epochs=epochs,
             per_device_train_batch_size=BATCH,
             learning_rate=RATE,
             logging_steps=20,
             save_steps=100,
-            codebook_init="kmeans",
-            revive_dead_codes_every=50,
+            **options,
         ),
         train_dataset=Views(causal, "causal_embeddings", target_embeddings=targets),
-        optimizers=(MuonAdamW(model, RATE, 0.05), None),
+        optimizers=(optimizer, None),
     )
+    freeze_all_but(model, only)  # once more: the trainer has opened all that stage II trains
     trainer.train(resume_from_checkpoint=True)
     trainer.save_state()
     model.cpu().save_pretrained(out / "model")

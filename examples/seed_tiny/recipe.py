@@ -13,6 +13,7 @@ from pathlib import Path
 import assemble
 import autoencoder
 import contrastive
+import decoders
 import demo_pictures
 import diffusion
 import features
@@ -23,7 +24,7 @@ import vision
 
 
 # In this order each stage finds what it needs. `diffusion` needs `autoencoder` and `text`; the stages after `vision`
-# do not wait for it, so seeing and drawing can be trained at the same time.
+# do not wait for it, nor `language` for `decoders`, so two of them can be trained at the same time.
 STAGES = {
     "features": lambda a: features.main(["--data", a.data, "--out", f"{a.work}/features"]),
     "autoencoder": lambda a: autoencoder.main(["--data", a.data, "--work", a.work]),
@@ -32,6 +33,7 @@ STAGES = {
     "vision": lambda a: vision.main(["--data", a.data, "--work", a.work]),
     "contrastive": lambda a: contrastive.main(["--data", a.data, "--work", a.work]),
     "quantization": lambda a: quantization.main(["--data", a.data, "--work", a.work]),
+    "decoders": lambda a: decoders.main(["--data", a.data, "--work", a.work]),
     "language": lambda a: language.main(["--data", a.data, "--work", a.work]),
     "assemble": lambda a: assemble.main(["--work", a.work, "--out", a.out]),
     "demo_pictures": lambda a: demo_pictures.main(["--data", a.data, "--out", f"{a.out}/demo"]),
