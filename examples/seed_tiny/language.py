@@ -25,7 +25,7 @@ from seed_hf.training import LanguageModelCollator, LanguageModelConfig, Languag
 from text import rows_of
 
 
-TEXT_EPOCHS, EPOCHS, BATCH = 1, 2, 64
+TEXT_EPOCHS, EPOCHS, BATCH = 1, 1.25, 64
 TEXT_RATE, RATE = 2e-3, 1.5e-3
 
 
@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     collator = LanguageModelCollator(
         tokenizer,
         model.config,
-        directions={"image_to_text": 0.45, "text_to_image": 0.4, "question": 0.15},
+        directions={"image_to_text": 0.5, "text_to_image": 0.4, "question": 0.1},
         seed=0,
     )
     pairs = [questions(row) for row in rows]
