@@ -195,6 +195,8 @@ def train(
 @data_app.command()
 def pictograms(
     out: Annotated[Path, typer.Option("--out", help="Folder for the Parquet files; made if missing.")],
+    work_dir: Annotated[Path | None, typer.Option("--work-dir", help="Folder for what is fetched and drawn.")] = None,
+    clip_art: Annotated[bool, typer.Option(help="Include the clip art, which needs Debian's apt-get.")] = True,
 ):
     """Rebuild the pictogram data from the packages of its sources. An interrupted build goes on where it was."""
     with _plain_errors():
@@ -203,7 +205,7 @@ def pictograms(
 
         _show_messages()
         try:
-            rows = build_pictograms(out)
+            rows = build_pictograms(out, work_dir=work_dir, clip_art=clip_art)
         except PackageError as error:
             raise ValueError(error) from error
     for split, count in rows.items():
