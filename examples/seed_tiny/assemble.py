@@ -24,7 +24,7 @@ from seed_hf.pipelines.pipeline_seed_image import EmptyPromptEmbedding, SeedImag
 
 
 SHARD = 14_000_000
-GUIDANCE = 3.0
+GUIDANCE = 5.0
 
 
 def load_parts(work: Path) -> SeedImagePipeline:
