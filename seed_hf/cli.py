@@ -222,12 +222,19 @@ def demo(
     with _plain_errors():
         from seed_hf.bundle import bundled
 
-        folder = _existing(model) or bundled("seed-tiny", "pipeline")
+        folder = _existing(model)
+        bundled("seed-tiny", "pipeline")  # says what is wrong with the installation before anything is written
         out.mkdir(parents=True, exist_ok=True)
         where, _ = _quiet_and_where(device)
         from seed_hf.demo import run_demo
     _show_messages()
-    run_demo(out, model=folder, device=str(where))
+    result = run_demo(out, model=folder, device=str(where))
+    for row in result["pictures"]:
+        typer.echo(f"saw {row['caption']!r} {row['novelty']}: said {row['model_caption']!r}")
+        typer.echo(f"    {row['question']} {row['model_answer']}")
+    for row in result["prompts"]:
+        typer.echo(f"drew {row['prompt']!r}{' (a new combination)' if row['new'] else ''}")
+    typer.echo(f"{out / 'see_and_draw.png'} and {out / 'see_and_draw.json'}, in {result['seconds']} seconds")
 
 
 @contextmanager
