@@ -1,13 +1,11 @@
 """Teacher stage: the autoencoder of the small latent diffusion model (64 x 64 pixels <-> 16 x 8 x 8 latents)."""
 
-import argparse
 import logging
-from pathlib import Path
 
 import torch
 from diffusers import AutoencoderDC
 
-from loop import autocast, device, train
+from loop import autocast, device, stage_arguments, train
 from pixels import load_pixels
 
 
@@ -33,11 +31,7 @@ def gradients(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    arguments = parser.parse_args(argv)
+    arguments = stage_arguments(__doc__, argv, steps=STEPS)
     out = arguments.work / "autoencoder"
     if (out / "model").exists():
         return

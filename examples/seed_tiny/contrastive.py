@@ -4,7 +4,6 @@ The ViT sees every picture a few times, each time changed at random, and its fea
 costs the Q-Former alone. The text path starts from the teacher stage, as it starts from BLIP-2 in the paper.
 """
 
-import argparse
 import logging
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from safetensors.torch import load_file
 from torch.utils.data import Dataset
 from transformers import Blip2VisionModel, PreTrainedTokenizerFast
 
-from loop import autocast, device, trainer_arguments
+from loop import autocast, device, stage_arguments, trainer_arguments
 from model import tokenizer_config
 from optimizer import MuonAdamW
 from pixels import CLIP_MEAN, CLIP_STD, jitter_colours, load_pixels, normalise, random_affine, warp
@@ -25,7 +24,7 @@ from text import rows_of
 
 
 VIEWS = 3  # the first is the picture as it is
-EPOCHS, BATCH, RATE = 3, 256, 1e-3  # an epoch is all views of all pictures
+EPOCHS, BATCH, RATE = 3.0, 256, 1e-3  # an epoch is all views of all pictures
 
 
 class Views(Dataset):
@@ -87,11 +86,7 @@ def starting_point(work: Path, vocabulary: int) -> SeedTokenizer:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--epochs", type=float, default=EPOCHS)
-    arguments = parser.parse_args(argv)
+    arguments = stage_arguments(__doc__, argv, epochs=EPOCHS)
     out = arguments.work / "contrastive"
     if (out / "model").exists():
         return

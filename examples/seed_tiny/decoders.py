@@ -1,24 +1,18 @@
 """Stage II goes on with the codes fixed: what reads them learns longer, beside the language model."""
 
-import argparse
 import logging
-from pathlib import Path
 
-from loop import device
+from loop import device, stage_arguments
 from quantization import train
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 
-EPOCHS = 2
+EPOCHS = 2.0
 READERS = ("code_decoder", "embedding_decoder", "generation_decoder")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--epochs", type=float, default=EPOCHS)
-    arguments = parser.parse_args(argv)
+    arguments = stage_arguments(__doc__, argv, epochs=EPOCHS)
     out = arguments.work / "decoders"
     if (out / "model").exists():
         return

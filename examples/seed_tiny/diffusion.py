@@ -3,16 +3,14 @@
 It plays Stable Diffusion's part: trained from captions and descriptions, before and without any visual code.
 """
 
-import argparse
 import logging
-from pathlib import Path
 
 import torch
 from diffusers import AutoencoderDC, DPMSolverMultistepScheduler, UNet2DConditionModel
 from torch.nn import functional as F
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
-from loop import autocast, device, train
+from loop import autocast, device, stage_arguments, train
 from model import WIDTH
 from pixels import load_pixels
 from seed_hf.data.dataset import caption_variants, full_description
@@ -69,11 +67,7 @@ def encode_captions(encoder: CLIPTextModel, tokenizer, texts: list[str]) -> torc
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    arguments = parser.parse_args(argv)
+    arguments = stage_arguments(__doc__, argv, steps=STEPS)
     out = arguments.work / "diffusion"
     if (out / "unet").exists():
         return

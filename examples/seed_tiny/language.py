@@ -5,7 +5,6 @@ on the descriptions alone, and then in both directions on captions and codes, wi
 them.
 """
 
-import argparse
 import logging
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
-from loop import trainer_arguments
+from loop import stage_arguments, trainer_arguments
 from model import CODEBOOK
 from optimizer import MuonAdamW
 from seed_hf.data.dataset import caption_variants
@@ -25,7 +24,7 @@ from seed_hf.training import LanguageModelCollator, LanguageModelConfig, Languag
 from text import rows_of
 
 
-TEXT_EPOCHS, EPOCHS, BATCH = 1, 1.25, 64
+TEXT_EPOCHS, EPOCHS, BATCH = 1.0, 1.25, 64
 TEXT_RATE, RATE = 2e-3, 1.5e-3
 
 
@@ -109,17 +108,11 @@ def pretrain(data: Path, work: Path, tokenizer, epochs: float) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--text-epochs", type=float, default=TEXT_EPOCHS)
-    parser.add_argument("--epochs", type=float, default=EPOCHS)
-    parser.add_argument("--text-only", action="store_true", help="stop after the texts; needs no visual tokenizer")
-    arguments = parser.parse_args(argv)
+    arguments = stage_arguments(__doc__, argv, text_epochs=TEXT_EPOCHS, epochs=EPOCHS)
     work, out = arguments.work, arguments.work / "language"
     tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "text" / "tokenizer")
     pretrain(arguments.data, work, tokenizer, arguments.text_epochs)
-    if arguments.text_only or (out / "model").exists():
+    if (out / "model").exists():
         return
     visual = SeedTokenizer.from_pretrained(work / "quantization" / "model").eval()
     causal = np.load(work / "features" / "train.causal.npy", mmap_mode="r")

@@ -4,6 +4,7 @@ All randomness of a step comes from `seed` and the step's number, so a run that 
 the same steps as one that was not.
 """
 
+import argparse
 import json
 import logging
 import math
@@ -38,6 +39,16 @@ def one_cycle(step: int, steps: int, warmup: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def stage_arguments(doc: str, argv: list[str] | None, **numbers: float) -> argparse.Namespace:
+    """The command line of a stage: `--data`, `--work`, and how long it trains, with its defaults."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the pictogram Parquet files")
+    parser.add_argument("--work", type=Path, required=True, help="folder that the stages of a run share")
+    for name, value in numbers.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    return parser.parse_args(argv)
 
 
 def trainer_arguments(out: Path, **own) -> dict:

@@ -4,7 +4,6 @@ The causal embeddings of all views come from stage I, the targets are what the d
 the full description of each picture ("a flat twemoji drawing of a fire engine, mainly red and grey").
 """
 
-import argparse
 import logging
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from contrastive import Views, vision_views
 from diffusion import encode_captions
-from loop import autocast, device, trainer_arguments
+from loop import autocast, device, stage_arguments, trainer_arguments
 from optimizer import MuonAdamW
 from seed_hf.data.dataset import full_description
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
@@ -22,7 +21,7 @@ from seed_hf.training import QuantizationConfig, QuantizationTrainer
 from text import rows_of
 
 
-EPOCHS, BATCH, RATE = 3, 256, 1e-3
+EPOCHS, BATCH, RATE = 3.0, 256, 1e-3
 
 
 @torch.no_grad()
@@ -45,11 +44,7 @@ def causal_views(model: SeedTokenizer, vision: np.ndarray, path: Path) -> np.nda
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--epochs", type=float, default=EPOCHS)
-    arguments = parser.parse_args(argv)
+    arguments = stage_arguments(__doc__, argv, epochs=EPOCHS)
     out = arguments.work / "quantization"
     if (out / "model").exists():
         return

@@ -5,7 +5,6 @@
 `text_tower/`    the text path of the Q-Former, from which stage I starts, as BLIP-2's does in the paper
 """
 
-import argparse
 import json
 import logging
 import os
@@ -19,7 +18,7 @@ from torch.nn import functional as F
 from transformers import Blip2QFormerModel, CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 
-from loop import autocast, device, train
+from loop import autocast, device, stage_arguments, train
 from model import TEXT_LENGTH, WIDTH, tokenizer_config
 from seed_hf.data.dataset import caption_variants, load_pictograms
 from seed_hf.data.questions import questions
@@ -111,11 +110,7 @@ class Pupil(nn.Module):
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    arguments = parser.parse_args(argv)
+    arguments = stage_arguments(__doc__, argv, steps=STEPS)
     out = arguments.work / "text"
     if (out / "done").exists():
         return

@@ -5,7 +5,6 @@ It learns (a) the feature maps of a frozen EfficientNet-Lite0, position by posit
 Only the ViT is kept.
 """
 
-import argparse
 import logging
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import Blip2VisionConfig, Blip2VisionModel
 
-from loop import autocast, device, train
+from loop import autocast, device, stage_arguments, train
 from pixels import CLIP_MEAN, CLIP_STD, jitter_colours, load_pixels, normalise, random_affine, warp
 from seed_hf.evaluation.reference_models import EFFICIENTNET_DIM, MINILM_DIM, load_minilm, minilm_features
 
@@ -76,11 +75,7 @@ def captions_of(data: Path, split: str) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    arguments = parser.parse_args(argv)
+    arguments = stage_arguments(__doc__, argv, steps=STEPS)
     out, features = arguments.work / "vision", arguments.work / "features"
     if (out / "model").exists():
         return
