@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .files import whole_file
+
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -366,12 +368,8 @@ def _check_output(path: Path):
 
 
 def _write(picture: "Image.Image", path: Path):
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole_file(path) as temporary:
         picture.save(temporary, format=_WRITABLE[path.suffix.lower()])
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ concept that the model was never trained on, and are labelled so.
 
 import json
 import logging
-import os
 import time
 from pathlib import Path
+
+from .files import whole_file
 
 
 logger = logging.getLogger(__name__)
@@ -84,9 +85,11 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
     from seed_hf.contact_sheet import contact_sheet
 
     sheet = contact_sheet(result, images, again, drawn.images)
-    _write(out / "see_and_draw.png", lambda path: sheet.save(path, format="PNG"))
+    with whole_file(out / "see_and_draw.png") as path:
+        sheet.save(path, format="PNG")
     text = json.dumps(result, indent=1, ensure_ascii=False)
-    _write(out / "see_and_draw.json", lambda path: path.write_text(text, encoding="utf-8"))
+    with whole_file(out / "see_and_draw.json") as path:
+        path.write_text(text, encoding="utf-8")
     return result
 
 
@@ -100,9 +103,3 @@ def _generators(count: int) -> list:
     import torch
 
     return [torch.Generator().manual_seed(SEED + i) for i in range(count)]
-
-
-def _write(path: Path, save) -> None:
-    partial = path.with_name(path.name + ".partial")
-    save(partial)
-    os.replace(partial, path)

@@ -51,8 +51,8 @@ def stage_arguments(doc: str, argv: list[str] | None, **numbers: float) -> argpa
     return parser.parse_args(argv)
 
 
-def trainer_arguments(out: Path, **own) -> dict:
-    """What the three trainers of the recipe have in common, with each one's own arguments."""
+def trainer_arguments(out: Path) -> dict:
+    """What the three trainers of the recipe have in common."""
     return {
         "output_dir": str(out / "trainer"),
         "warmup_steps": 0.05,
@@ -62,7 +62,6 @@ def trainer_arguments(out: Path, **own) -> dict:
         "seed": 0,
         "report_to": "none",
         "disable_tqdm": True,
-        **own,
     }
 
 

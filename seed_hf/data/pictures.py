@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ..files import whole_file
 from .captions import rich_caption
 from .colours import named_colours
 from .emoji import Style, on_white
@@ -114,9 +114,5 @@ def fingerprint(*parts: object) -> str:
 def write_whole(table: pa.Table, path: Path, **options) -> None:
     """Write a Parquet file under a temporary name and rename it, so that a file that is there is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
+    with whole_file(path) as unfinished:
         pq.write_table(table, unfinished, **options)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

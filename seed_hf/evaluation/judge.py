@@ -7,7 +7,6 @@ beside every verdict on drawn ones.
 """
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
 
+from ..files import whole_file
 from .reference_features import ReferenceFeatures
 from .reference_models import EFFICIENTNET_DIM, MINILM_DIM
 from .retrieval import RetrievalResult, caption_ranks, retrieval_recalls
@@ -125,11 +125,10 @@ class Judge:
     def save(self, path: str | Path) -> None:
         """Write the heads as safetensors, whole or not at all."""
         path = Path(path)
-        partial = path.with_name(path.name + ".partial")
         metadata = {"seed": str(self.seed), "epochs": str(self.epochs)}
         metadata |= {name: str(value) for name, value in self.heads.settings.items()}
-        save_file(self.heads.state_dict(), partial, metadata=metadata)
-        os.replace(partial, path)
+        with whole_file(path) as temporary:
+            save_file(self.heads.state_dict(), temporary, metadata=metadata)
 
     @classmethod
     def load(cls, path: str | Path, references: ReferenceFeatures | None = None) -> "Judge":

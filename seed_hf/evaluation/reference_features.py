@@ -1,6 +1,5 @@
 """What the frozen reference models see and read, computed once and kept in a cache folder."""
 
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ..files import whole_file
 from .reference_models import EFFICIENTNET_DIM, efficientnet_features, load_efficientnet, load_minilm, minilm_features
 from .sets import batches, open_picture, read_rows
 
@@ -66,8 +66,6 @@ class ReferenceFeatures:
         features = torch.cat([self.pictures([open_picture(row) for row in batch]) for batch in steps]).half()
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(path.name + ".partial")
-            with partial.open("wb") as file:
+            with whole_file(path) as temporary, temporary.open("wb") as file:
                 np.save(file, features.numpy())
-            os.replace(partial, path)
         return features.float()

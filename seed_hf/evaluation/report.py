@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import json
 import logging
-import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ import torch
 from PIL import Image
 
 from ..bundle import bundled
+from ..files import whole_file
 from .captioning import evaluate_captions
 from .codebook import codebook_use, encode_rows
 from .judge import JUDGE_SEED, Judge, judge_pictures, judge_retrieval, load_or_train_judge
@@ -307,9 +307,8 @@ def _resume(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _environment(device: str) -> dict[str, str]:
