@@ -125,6 +125,7 @@ class SeedImagePipeline(DiffusionPipeline):
         empty_prompt ([`EmptyPromptEmbedding`], *optional*): For guidance; made from `text_encoder` and `tokenizer`
             when these are given and it is not.
         guidance_scale (`float`, *optional*, defaults to 7.5): What a call uses unless told otherwise; saved along.
+        num_candidates (`int`, *optional*, defaults to 1): Likewise, see `__call__`.
 
     Raises:
         TypeError: If `seed_model` or `processor` is something else.
@@ -146,6 +147,7 @@ class SeedImagePipeline(DiffusionPipeline):
         tokenizer: PreTrainedTokenizerBase | None = None,
         empty_prompt: EmptyPromptEmbedding | None = None,
         guidance_scale: float = 7.5,
+        num_candidates: int = 1,
     ):
         super().__init__()
         if not isinstance(seed_model, (SeedForConditionalGeneration, SeedTokenizer)):
@@ -171,7 +173,7 @@ class SeedImagePipeline(DiffusionPipeline):
             tokenizer=tokenizer,
             empty_prompt=empty_prompt,
         )
-        self.register_to_config(guidance_scale=guidance_scale)
+        self.register_to_config(guidance_scale=guidance_scale, num_candidates=num_candidates)
         if isinstance(vae, AutoencoderDC):
             self.vae_scale_factor = vae.spatial_compression_ratio
         else:
@@ -223,6 +225,7 @@ class SeedImagePipeline(DiffusionPipeline):
         num_inference_steps,
         guidance_scale,
         num_images_per_prompt,
+        num_candidates,
         generator,
         latents,
         generation_kwargs,
@@ -235,6 +238,7 @@ class SeedImagePipeline(DiffusionPipeline):
             raise ValueError(f"Give exactly one of prompt, image and codes; got {' and '.join(given) or 'none'}.")
         if prompt is not None:
             rows = self._check_prompt(prompt)
+            self._check_candidates(num_candidates, generation_kwargs)
         elif image is not None:
             rows = _check_images(image)
         else:
@@ -285,6 +289,28 @@ class SeedImagePipeline(DiffusionPipeline):
             raise ValueError("A prompt is empty. Say what to draw.")
         return len(prompts)
 
+    def _check_candidates(self, num_candidates: int, generation_kwargs: dict | None):
+        if num_candidates < 1:
+            raise ValueError(f"num_candidates must be at least 1, got {num_candidates}.")
+        if num_candidates == 1:
+            return
+        config, words = self.visual_tokenizer.config, self.seed_model.config.text_config.text_vocab_size
+        if not config.text_tower:
+            raise ValueError(
+                f"num_candidates={num_candidates} needs a tokenizer with its text tower (text_tower=True): that tells "
+                "how well codes fit a prompt. This one has none: pass num_candidates=1."
+            )
+        if config.qformer_config.vocab_size != words:
+            raise ValueError(
+                f"num_candidates={num_candidates} needs a text tower that reads the language model's vocabulary of "
+                f"{words} tokens. This one has {config.qformer_config.vocab_size}: pass num_candidates=1."
+            )
+        if not (generation_kwargs or {}).get("do_sample", True):
+            raise ValueError(
+                f"num_candidates={num_candidates} needs sampling, or all candidates are the same. Leave do_sample out "
+                "of generation_kwargs, or pass num_candidates=1."
+            )
+
     def _check_codes(self, codes) -> int:
         if isinstance(codes, torch.Tensor) and codes.ndim == 1:
             codes = codes.unsqueeze(0)
@@ -298,15 +324,27 @@ class SeedImagePipeline(DiffusionPipeline):
         prompt: str | list[str],
         generator: torch.Generator | list[torch.Generator] | None = None,
         generation_kwargs: dict | None = None,
+        num_candidates: int | None = None,
     ) -> torch.Tensor:
         """Lets the language model say the codes of a picture: `(rows, num_query_tokens)`.
+
+        Of several candidates for a prompt the one is kept whose image features lie nearest to the prompt's text
+        features in the tokenizer's own space (stage I), as DALL-E ranked its pictures with CLIP. Nothing is drawn for
+        it: codes have image features of their own.
 
         Transformers samples from torch's global state. So that a generator also fixes sampled codes, a seed is drawn
         from a copy of it (of the first in a list) and used for this step alone. The generator and the global state are
         left as they were: the same codes, given as `codes=`, are then drawn with the same noise.
         """
         device = self._execution_device
-        inputs = self.processor.draw([prompt] if isinstance(prompt, str) else list(prompt)).to(device)
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        inputs = self.processor.draw(prompts).to(device)
+        options = dict(generation_kwargs or {})
+        if num_candidates is None:
+            num_candidates = self.config.num_candidates
+        self._check_candidates(num_candidates, options)
+        if num_candidates > 1:
+            options = {"do_sample": True, "top_k": 0, **options, "num_return_sequences": num_candidates}
         _wake(self.seed_model)
         source = generator[0] if isinstance(generator, list) else generator
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=source is not None):
@@ -314,10 +352,24 @@ class SeedImagePipeline(DiffusionPipeline):
                 copied = torch.Generator(source.device)
                 copied.set_state(source.get_state())
                 torch.manual_seed(torch.randint(2**62, (1,), generator=copied, device=source.device).item())
-            ids = self.seed_model.generate(**inputs, generation_mode="image", **(generation_kwargs or {}))
+            ids = self.seed_model.generate(**inputs, generation_mode="image", **options)
         start = inputs.input_ids.shape[1] + 1  # after the prompt and <img>; image mode makes the span valid
         config = self.seed_model.config.text_config
-        return ids[:, start : start + config.num_query_tokens] - config.visual_token_offset
+        codes = ids[:, start : start + config.num_query_tokens] - config.visual_token_offset
+        return codes if num_candidates == 1 else self._nearest(codes, prompts)
+
+    @torch.no_grad()
+    def _nearest(self, codes: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+        """Of the rows of codes that belong to each prompt, equally many, the one nearest to it."""
+        limit = self.visual_tokenizer.config.qformer_config.max_position_embeddings
+        # Right padding, whatever the processor's side for generation is: the text tower reads its first token.
+        texts = self.processor.tokenizer(
+            prompts, padding=True, padding_side="right", truncation=True, max_length=limit, return_tensors="pt"
+        ).to(codes.device)
+        wanted = self.visual_tokenizer.get_text_features(texts.input_ids, texts.attention_mask)
+        found = self.visual_tokenizer.get_image_features(codes=codes).unflatten(0, (len(prompts), -1))
+        best = torch.einsum("pcd,pd->pc", found, wanted).argmax(1)
+        return codes.unflatten(0, (len(prompts), -1))[torch.arange(len(prompts), device=codes.device), best]
 
     def encode_image(self, image: Image.Image | list[Image.Image]) -> torch.Tensor:
         """The codes of pictures: `(rows, num_query_tokens)`."""
@@ -361,6 +413,7 @@ class SeedImagePipeline(DiffusionPipeline):
         num_inference_steps: int = 25,
         guidance_scale: float | None = None,
         num_images_per_prompt: int = 1,
+        num_candidates: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
         generation_kwargs: dict | None = None,
@@ -380,6 +433,9 @@ class SeedImagePipeline(DiffusionPipeline):
             guidance_scale (`float`, *optional*): Classifier-free guidance; 1 switches it off. Defaults to the
                 pipeline's own `guidance_scale`.
             num_images_per_prompt (`int`, *optional*, defaults to 1): Pictures from each row of codes.
+            num_candidates (`int`, *optional*): For a prompt: of so many sampled rows of codes the one is drawn that
+                the tokenizer itself finds nearest to the prompt. 1 takes what the language model says first. Defaults
+                to the pipeline's own `num_candidates`.
             generator (`torch.Generator` or a list with one for each picture, *optional*): Makes the call repeatable.
             latents (`torch.Tensor`, *optional*): Starting noise, instead of a generator.
             generation_kwargs (`dict`, *optional*): Options of the language model's `generate` such as `do_sample`,
@@ -405,6 +461,8 @@ class SeedImagePipeline(DiffusionPipeline):
         height, width = height or default_height, width or default_width
         if guidance_scale is None:
             guidance_scale = self.config.guidance_scale
+        if num_candidates is None:
+            num_candidates = self.config.num_candidates
         self.check_inputs(
             prompt,
             image,
@@ -414,6 +472,7 @@ class SeedImagePipeline(DiffusionPipeline):
             num_inference_steps,
             guidance_scale,
             num_images_per_prompt,
+            num_candidates,
             generator,
             latents,
             generation_kwargs,
@@ -426,7 +485,7 @@ class SeedImagePipeline(DiffusionPipeline):
 
         # 1. To codes, whatever was given
         if prompt is not None:
-            codes = self.encode_prompt(prompt, generator, generation_kwargs)
+            codes = self.encode_prompt(prompt, generator, generation_kwargs, num_candidates)
         elif image is not None:
             codes = self.encode_image(image)
         codes = codes.reshape(-1, codes.shape[-1]).to(device, torch.long)

@@ -119,9 +119,15 @@ def draw(
     seed: Seed = 0,
     steps: Steps = 25,
     guidance: Guidance = None,
+    candidates: Annotated[
+        int | None,
+        typer.Option(
+            help="Draw the best of so many rows of codes, 1 for the first. Default: the pipeline's own.", min=1
+        ),
+    ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(help="Sample the codes at this temperature. Default: the likeliest codes.", min=0.01),
+        typer.Option(help="Sample the codes at this temperature. Default: 1, or the likeliest codes.", min=0.01),
     ] = None,
     model: Model = None,
     device: Device = None,
@@ -143,6 +149,7 @@ def draw(
             num_inference_steps=steps,
             guidance_scale=guidance,
             generator=_generator(seed + index),
+            num_candidates=candidates,
             generation_kwargs=sampling,
         ).images[0]
         with _plain_errors():

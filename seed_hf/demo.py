@@ -68,6 +68,7 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
         "settings": {
             **settings,
             "guidance_scale": pipe.config.guidance_scale,
+            "num_candidates": pipe.config.num_candidates,
             "seed": SEED,
             "device": device,
             "torch": torch.__version__,

@@ -353,8 +353,11 @@ def test_drawing_does_not_depend_on_the_batch(model_and_processor):
     model, processor = model_and_processor
     pipeline = tiny_pipeline(model, processor=processor)
     captions = ["a red apple", "a blue fire engine", "the apple"]
+    best = codes_for_captions(pipeline, captions, num_candidates=3, seed=4)
+    assert torch.equal(best[:2], codes_for_captions(pipeline, captions[:2], num_candidates=3, seed=4))
     codes = codes_for_captions(pipeline, captions, batch_size=2)
     assert torch.equal(codes, codes_for_captions(pipeline, captions, batch_size=1))
+    assert not torch.equal(codes, best)
     assert codes.shape == (3, 32)
     two, three = (draw_codes(pipeline, codes, seed=5, batch_size=size, num_inference_steps=2) for size in (2, 3))
     for a, b in zip(two, three, strict=True):

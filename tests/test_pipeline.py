@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from seed_hf import SeedForConditionalGeneration, SeedImagePipeline, SeedImageProcessor, SeedTokenizer
 from seed_hf.pipelines.pipeline_seed_image import EmptyPromptEmbedding
-from tiny import tiny_text_tokenizer, tiny_tokenizer
+from tiny import tiny_text_tokenizer, tiny_tokenizer, tiny_tokenizer_config
 from tiny_diffusion import DIM, TOKENS, tiny_dc, tiny_model_and_processor, tiny_pipeline, tiny_unet, tiny_vae
 
 
@@ -99,6 +99,37 @@ def test_sampled_codes_follow_the_generator_and_spare_the_global_state(drawing_p
     assert not torch.equal(first.codes, other.codes)
     assert torch.equal(first.images, drawing_pipe(codes=first.codes, generator=generators(1), **STEPS).images)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_of_several_candidates_the_one_nearest_to_the_prompt_is_drawn(drawing_pipe):
+    prompts = ["a red apple", "the blue fire engine"]
+    chosen = drawing_pipe(prompts, num_candidates=6, generator=generators(1, 2), **STEPS).codes
+    seed = torch.randint(2**62, (1,), generator=generators(1)[0]).item()
+    torch.manual_seed(seed)
+    inputs = drawing_pipe.processor.draw(prompts)
+    settings = {"generation_mode": "image", "do_sample": True, "top_k": 0, "num_return_sequences": 6}
+    ids = drawing_pipe.seed_model.generate(**inputs, **settings)
+    offset = drawing_pipe.seed_model.config.text_config.visual_token_offset
+    candidates = (ids[:, inputs.input_ids.shape[1] + 1 :][:, :32] - offset).unflatten(0, (2, 6))
+    tokenizer = drawing_pipe.visual_tokenizer
+    for prompt, found, best in zip(prompts, candidates, chosen):
+        words = drawing_pipe.processor.tokenizer(prompt, return_tensors="pt")
+        wanted = tokenizer.get_text_features(words.input_ids, words.attention_mask)
+        similarity = tokenizer.get_image_features(codes=found) @ wanted[0]
+        assert len(found.unique(dim=0)) > 1 and similarity.min() < similarity.max()
+        assert torch.equal(best, found[similarity.argmax()])
+
+
+def test_candidates_are_saved_with_the_pipeline_and_can_be_switched_off(drawing_pipe, tmp_path):
+    model, processor = drawing_pipe.seed_model, drawing_pipe.processor
+    tiny_pipeline(model, processor=processor, num_candidates=4).save_pretrained(tmp_path)
+    loaded = SeedImagePipeline.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    drawn, same, first = (
+        loaded("a red apple", generator=generators(3), num_candidates=count, **STEPS).codes for count in (None, 4, 1)
+    )
+    assert torch.equal(drawn, same) and not torch.equal(drawn, first)
+    assert torch.equal(first, drawing_pipe("a red apple", **STEPS).codes)
 
 
 # What comes out
@@ -398,6 +429,8 @@ def test_wrong_calls(pipe, error, words, call):
         (TypeError, "string", {"prompt": 7}),
         (TypeError, "string", {"prompt": ["a", None]}),
         (ValueError, "generation_mode", {"prompt": "a", "generation_kwargs": {"generation_mode": "text"}}),
+        (ValueError, "num_candidates must be at least 1", {"prompt": "a", "num_candidates": 0}),
+        (ValueError, "sampling", {"prompt": "a", "num_candidates": 2, "generation_kwargs": {"do_sample": False}}),
     ],
 )
 def test_wrong_prompts(drawing_pipe, error, words, call):
@@ -409,6 +442,21 @@ def test_a_prompt_needs_a_processor():
     model, _ = tiny_model_and_processor()
     with pytest.raises(ValueError, match="SeedProcessor"):
         tiny_pipeline(model)("a red apple")
+
+
+def test_candidates_need_a_text_tower_that_reads_the_prompt():
+    model, processor = tiny_model_and_processor()
+    for tower, words in ((tiny_tokenizer(text_tower=False), "text_tower"), (other_vocabulary(), "400")):
+        model.visual_tokenizer = tower
+        pipe = tiny_pipeline(model, processor=processor)
+        with pytest.raises(ValueError, match=words):
+            pipe("a red apple", num_candidates=2)
+        assert pipe("a red apple", **STEPS).images.shape == (1, 3, 16, 16)
+
+
+def other_vocabulary() -> SeedTokenizer:
+    qformer = tiny_tokenizer_config().qformer_config.to_dict() | {"vocab_size": 400}
+    return tiny_tokenizer(qformer_config=qformer)
 
 
 def test_parts_that_do_not_fit():

@@ -27,7 +27,7 @@ def tiny_tokenizer_config(**overrides) -> SeedTokenizerConfig:
             "intermediate_size": 48,
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
-            "vocab_size": 400,
+            "vocab_size": 331,  # that of `tiny_text_tokenizer`
             "max_position_embeddings": 32,
             "hidden_dropout_prob": 0.0,
             "attention_probs_dropout_prob": 0.0,
@@ -72,7 +72,7 @@ def tiny_tokenizer(seed: int = 0, **overrides):
 
 
 def tiny_text_tokenizer() -> PreTrainedTokenizerFast:
-    """A lower-casing byte-level BPE of under 400 entries with OPT's special tokens; `<s>` and `</s>` are apart."""
+    """A lower-casing byte-level BPE of 331 entries with OPT's special tokens; `<s>` and `</s>` are apart."""
     tokenizer = Tokenizer(models.BPE(unk_token=None))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

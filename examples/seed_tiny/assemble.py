@@ -24,14 +24,14 @@ from seed_hf.pipelines.pipeline_seed_image import EmptyPromptEmbedding, SeedImag
 
 
 SHARD = 14_000_000
-GUIDANCE = 5.0
+GUIDANCE, CANDIDATES = 5.0, 16
 
 
 def load_parts(work: Path) -> SeedImagePipeline:
     """The pipeline of all trained parts, with the weights rounded to float16 as they will be stored."""
     text_tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "text" / "tokenizer")
     text_encoder = CLIPTextModel.from_pretrained(work / "text" / "text_encoder").eval()
-    visual = SeedTokenizer.from_pretrained(work / "decoders" / "model")
+    visual = SeedTokenizer.from_pretrained(work / "drawing" / "tokenizer")
     language = SeedForCausalLM.from_pretrained(work / "language" / "model")
     model = SeedForConditionalGeneration.from_parts(visual, language).eval()
     model.generation_config.update(
@@ -42,15 +42,16 @@ def load_parts(work: Path) -> SeedImagePipeline:
     size = visual.config.vision_config.image_size
     pipe = SeedImagePipeline(
         seed_model=model,
-        unet=UNet2DConditionModel.from_pretrained(work / "diffusion" / "unet").eval(),
+        unet=UNet2DConditionModel.from_pretrained(work / "drawing" / "unet").eval(),
         vae=AutoencoderDC.from_pretrained(work / "autoencoder" / "model").eval(),
-        scheduler=DPMSolverMultistepScheduler.from_pretrained(work / "diffusion" / "scheduler"),
+        scheduler=DPMSolverMultistepScheduler.from_pretrained(work / "drawing" / "scheduler"),
         processor=SeedProcessor(
             image_processor=SeedImageProcessor(size={"height": size, "width": size}),
             tokenizer=extend_text_tokenizer(text_tokenizer, CODEBOOK),
         ),
         empty_prompt=EmptyPromptEmbedding.from_text_encoder(text_encoder, text_tokenizer, TEXT_LENGTH),
         guidance_scale=GUIDANCE,
+        num_candidates=CANDIDATES,
     )
     for part in (model, pipe.unet, pipe.vae, pipe.empty_prompt):
         part.half().float()

@@ -35,13 +35,13 @@ def main(argv: list[str] | None = None) -> None:
     out = arguments.work / "autoencoder"
     if (out / "model").exists():
         return
-    pixels = load_pixels(arguments.data, "train", 64, arguments.work / "features")
+    pixels = load_pixels(arguments.data, "train", 64).to(device())
     torch.manual_seed(0)
     model = build().to(device())
 
     def loss_of(step: int) -> dict[str, torch.Tensor]:
-        picked = torch.randint(len(pixels), (BATCH,))
-        real = pixels[picked].to(device()).float() / 127.5 - 1
+        picked = torch.randint(len(pixels), (BATCH,), device=pixels.device)
+        real = pixels[picked].float() / 127.5 - 1
         flip = torch.rand(BATCH, device=real.device) < 0.5
         real = torch.where(flip[:, None, None, None], real.flip(-1), real)
         with autocast():
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
 
     train(model, loss_of, out=out, steps=arguments.steps, learning_rate=RATE, weight_decay=0.01, average=0.995)
     with torch.no_grad():
-        sample = pixels[:: max(1, len(pixels) // 2048)].to(device()).float() / 127.5 - 1
+        sample = pixels[:: max(1, len(pixels) // 2048)].float() / 127.5 - 1
         latents = torch.cat([model.encode(part).latent for part in sample.split(64)])
     model.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
     model.save_pretrained(out / "model")

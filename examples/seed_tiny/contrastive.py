@@ -13,18 +13,18 @@ from safetensors.torch import load_file
 from torch.utils.data import Dataset
 from transformers import Blip2VisionModel, PreTrainedTokenizerFast
 
+from features import rows_of
 from loop import autocast, device, stage_arguments, trainer_arguments
 from model import tokenizer_config
 from optimizer import MuonAdamW
-from pixels import CLIP_MEAN, CLIP_STD, jitter_colours, load_pixels, normalise, random_affine, warp
+from pixels import load_pixels, normalise, random_affine, random_view
 from seed_hf.data.dataset import caption_variants
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.training import ContrastiveConfig, ContrastiveTrainer, ImageTextCollator
-from text import rows_of
 
 
-VIEWS = 3  # the first is the picture as it is
-EPOCHS, BATCH, RATE = 3.0, 256, 1e-3  # an epoch is all views of all pictures
+VIEWS = 4  # the first is the picture as it is
+EPOCHS, BATCH, RATE = 4.0, 256, 1e-3  # an epoch is all views of all pictures
 
 
 class Views(Dataset):
@@ -57,13 +57,11 @@ def vision_views(vision: Blip2VisionModel, pixels: torch.Tensor, path: Path, vie
         torch.manual_seed(view)
         for start in range(0, len(pixels), 256):
             part = pixels[start : start + 256]
-            if view == 0:
-                images = normalise(part)
-            else:
-                images = warp(part.float() / 255, random_affine(len(part), 0.4), 1.0)
-                images = (jitter_colours(images, 0.4) - CLIP_MEAN[:, None, None]) / CLIP_STD[:, None, None]
+            part = part.to(device())
+            moved = random_affine(len(part), device(), 0.4)
+            images = random_view(part, moved, 0.4) if view else normalise(part / 255)
             with autocast():
-                features = vision(images.to(device())).last_hidden_state
+                features = vision(images).last_hidden_state
             found[view, start : start + len(part)] = features.float().cpu().numpy()
     found.flush()
     partial.rename(path)
@@ -92,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     text_tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.work / "text" / "tokenizer")
     model = starting_point(arguments.work, len(text_tokenizer))
-    pixels = load_pixels(arguments.data, "train", model.config.vision_config.image_size, arguments.work / "features")
+    pixels = load_pixels(arguments.data, "train", model.config.vision_config.image_size)
     vision = model.vision_model.to(device()).eval()
     views = vision_views(vision, pixels, arguments.work / "features" / "train.vision.npy")
     # The plain caption twice as often as all other wordings together: retrieval asks for it.
@@ -106,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
             per_device_train_batch_size=BATCH,
             learning_rate=RATE,
             logging_steps=20,
-            save_steps=100,
+            save_steps=500,
         ),
         train_dataset=Views(views, "vision_embeddings", captions=wordings),
         optimizers=(MuonAdamW(model, RATE, 0.05), None),

@@ -18,6 +18,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     model = SeedTokenizer.from_pretrained(arguments.work / "quantization" / "model").to(device()).eval()
     train(model, arguments, out, arguments.epochs, only=READERS)
+    model.cpu().save_pretrained(out / "model")
 
 
 if __name__ == "__main__":

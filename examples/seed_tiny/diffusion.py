@@ -4,21 +4,24 @@ It plays Stable Diffusion's part: trained from captions and descriptions, before
 """
 
 import logging
+from functools import cache
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderDC, DPMSolverMultistepScheduler, UNet2DConditionModel
 from torch.nn import functional as F
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
+from features import rows_of
 from loop import autocast, device, stage_arguments, train
 from model import WIDTH
 from pixels import load_pixels
 from seed_hf.data.dataset import caption_variants, full_description
-from text import encode_texts, rows_of
+from text import encode_texts
 
 
-STEPS, BATCH, RATE = 4000, 64, 1e-3
-# How often a picture is called by its caption, its full description, another wording, or nothing at all.
+STEPS, BATCH, RATE = 3000, 128, 1e-3
+# How often a picture is called by its caption, its full description, another wording, or, what is left, nothing.
 CAPTION, DESCRIPTION, OTHER = 0.2, 0.65, 0.06
 
 
@@ -51,7 +54,7 @@ def scheduler() -> DPMSolverMultistepScheduler:
 
 @torch.no_grad()
 def encode_pixels(vae: AutoencoderDC, pixels: torch.Tensor) -> torch.Tensor:
-    parts = [vae.encode(part.to(device()).float() / 127.5 - 1).latent.cpu() for part in pixels.split(128)]
+    parts = [vae.encode(part.to(device()).float() / 127.5 - 1).latent for part in pixels.split(128)]
     return torch.cat(parts) * vae.config.scaling_factor
 
 
@@ -60,10 +63,66 @@ def encode_captions(encoder: CLIPTextModel, tokenizer, texts: list[str]) -> torc
     """Text features `(texts, 24, 192)`, float16: the space of the generation embeddings."""
     ids, _ = encode_texts(tokenizer, texts)
     parts = []
-    for part in ids.split(256):
+    for part in ids.split(512):
         with autocast():
-            parts.append(encoder(input_ids=part.to(device())).last_hidden_state.half().cpu())
+            parts.append(encoder(input_ids=part.to(encoder.device)).last_hidden_state.half().cpu())
     return torch.cat(parts)
+
+
+class Wordings:
+    """The text features of every wording of every training picture, and random draws of them.
+
+    Row 0 of `features` is the empty text.
+    """
+
+    def __init__(self, data: Path, work: Path):
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "text" / "tokenizer")
+        encoder = CLIPTextModel.from_pretrained(work / "text" / "text_encoder").to(device()).eval()
+        texts: dict[str, int] = {"": 0}
+        number = lambda text: texts.setdefault(text, len(texts))  # noqa: E731
+        rows = rows_of(data)
+        plain = [number(row["caption"].lower()) for row in rows]
+        full = [number(full_description(row)) for row in rows]
+        other = [[number(text) for text in caption_variants(row)] for row in rows]
+        longest = max(map(len, other))
+        other = [(found * longest)[:longest] for found in other]
+        self.places = torch.tensor([[0, a, b, *found] for a, b, found in zip(plain, full, other)], device=device())
+        self.features = encode_captions(encoder, tokenizer, list(texts)).to(device())
+
+    def draw(self, rows: torch.Tensor) -> torch.Tensor:
+        """Features `(rows, 24, 192)` of one wording, or none, of each of these training pictures."""
+        chance = torch.rand(len(rows), device=rows.device)
+        column = torch.randint(3, self.places.shape[1], (len(rows),), device=rows.device)  # another wording
+        column[chance < CAPTION + DESCRIPTION] = 2
+        column[chance < CAPTION] = 1
+        column[chance >= CAPTION + DESCRIPTION + OTHER] = 0
+        return self.features[self.places[rows, column]].float()
+
+
+def training_latents(data: Path, work: Path) -> torch.Tensor:
+    vae = AutoencoderDC.from_pretrained(work / "autoencoder" / "model").to(device()).eval()
+    return encode_pixels(vae, load_pixels(data, "train", 64))
+
+
+@cache
+def signal_levels() -> torch.Tensor:
+    return scheduler().alphas_cumprod
+
+
+def denoising_loss(model: UNet2DConditionModel, clean: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    """v-prediction of latents `(batch, 16, 8, 8)` drawn from embeddings `(batch, 24, 192)`, at random noise levels.
+
+    High noise is drawn more often than low: there it is decided what a picture shows.
+    """
+    batch, where = len(clean), clean.device
+    alphas = signal_levels().to(where)
+    noise = torch.randn_like(clean)
+    times = (torch.rand(batch, device=where).sqrt() * len(alphas)).long().clamp(max=len(alphas) - 1)
+    keep = alphas[times].sqrt()[:, None, None, None]
+    spoil = (1 - alphas[times]).sqrt()[:, None, None, None]
+    with autocast():
+        guess = model(keep * clean + spoil * noise, times, condition).sample
+    return F.mse_loss(guess.float(), keep * noise - spoil * clean)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -71,46 +130,15 @@ def main(argv: list[str] | None = None) -> None:
     out = arguments.work / "diffusion"
     if (out / "unet").exists():
         return
-    where = device()
-    vae = AutoencoderDC.from_pretrained(arguments.work / "autoencoder" / "model").to(where).eval()
-    latents = encode_pixels(vae, load_pixels(arguments.data, "train", 64, arguments.work / "features"))
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.work / "text" / "tokenizer")
-    encoder = CLIPTextModel.from_pretrained(arguments.work / "text" / "text_encoder").to(where).eval()
-    rows = rows_of(arguments.data)
-    texts: dict[str, int] = {"": 0}
-    number = lambda text: texts.setdefault(text, len(texts))  # noqa: E731
-    names = [
-        (number(row["caption"].lower()), number(full_description(row)), [number(v) for v in caption_variants(row)])
-        for row in rows
-    ]
-    features = encode_captions(encoder, tokenizer, list(texts))
-    logging.info("latents %s, texts %s", tuple(latents.shape), tuple(features.shape))
-
+    latents = training_latents(arguments.data, arguments.work)
+    wordings = Wordings(arguments.data, arguments.work)
+    logging.info("latents %s, wordings %s", tuple(latents.shape), tuple(wordings.features.shape))
     torch.manual_seed(0)
-    model = build().to(where)
-    alphas = scheduler().alphas_cumprod.to(where)
+    model = build().to(device())
 
     def loss_of(step: int) -> dict[str, torch.Tensor]:
-        picked = torch.randint(len(latents), (BATCH,)).tolist()
-        wording = []
-        for row, chance in zip(picked, torch.rand(BATCH).tolist()):
-            caption, description, variants = names[row]
-            if chance < CAPTION:
-                wording.append(caption)
-            elif chance < CAPTION + DESCRIPTION:
-                wording.append(description)
-            elif chance < CAPTION + DESCRIPTION + OTHER:
-                wording.append(variants[int(torch.randint(len(variants), ()))])
-            else:
-                wording.append(0)
-        clean = latents[picked].to(where)
-        noise = torch.randn_like(clean)
-        times = torch.randint(0, 1000, (BATCH,), device=where)
-        keep = alphas[times].sqrt()[:, None, None, None]
-        spoil = (1 - alphas[times]).sqrt()[:, None, None, None]
-        with autocast():
-            guess = model(keep * clean + spoil * noise, times, features[wording].float().to(where)).sample
-        return {"loss": F.mse_loss(guess.float(), keep * noise - spoil * clean)}
+        picked = torch.randint(len(latents), (BATCH,), device=latents.device)
+        return {"loss": denoising_loss(model, latents[picked], wordings.draw(picked))}
 
     train(
         model,

@@ -1,8 +1,7 @@
 """The language model: a small OPT learns the training texts, then to read and write visual codes like words.
 
-First every picture is turned into its 32 codes, several times over: as it is and a little changed. Then OPT is trained
-on the descriptions alone, and then in both directions on captions and codes, with questions about the pictures among
-them.
+First OPT is trained on the descriptions alone, then in both directions on captions and the codes of every view of a
+picture, with questions about the pictures among them.
 """
 
 import logging
@@ -13,18 +12,17 @@ import torch
 from torch.utils.data import Dataset
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
+from features import rows_of
 from loop import stage_arguments, trainer_arguments
 from model import CODEBOOK
 from optimizer import MuonAdamW
 from seed_hf.data.dataset import caption_variants
 from seed_hf.data.questions import questions
 from seed_hf.modeling.modeling_seed import SeedForCausalLM
-from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.training import LanguageModelCollator, LanguageModelConfig, LanguageModelTrainer
-from text import rows_of
 
 
-TEXT_EPOCHS, EPOCHS, BATCH = 1.0, 1.25, 64
+TEXT_EPOCHS, EPOCHS, BATCH = 1.0, 5.0, 128
 TEXT_RATE, RATE = 2e-3, 1.5e-3
 
 
@@ -58,20 +56,6 @@ class Rows(Dataset):
         return {"codes": self.codes[view, row], "captions": self.captions[row], "questions": self.pairs[row]}
 
 
-@torch.no_grad()
-def codes_of_views(model: SeedTokenizer, causal: np.ndarray, path: Path) -> np.ndarray:
-    """Visual codes `(views, rows, 32)`, kept at `path`."""
-    if not path.exists():
-        found = np.zeros(causal.shape[:3], np.int64)
-        for view in range(causal.shape[0]):
-            for start in range(0, causal.shape[1], 512):
-                part = torch.from_numpy(np.asarray(causal[view, start : start + 512], np.float32))
-                found[view, start : start + 512] = model.quantizer.encode(model.code_encoder(part)).numpy()
-        np.save(path.with_suffix(".partial.npy"), found)
-        path.with_suffix(".partial.npy").rename(path)
-    return np.load(path)
-
-
 def arguments_for(out: Path, epochs: float, rate: float) -> LanguageModelConfig:
     return LanguageModelConfig(
         **trainer_arguments(out),
@@ -79,7 +63,7 @@ def arguments_for(out: Path, epochs: float, rate: float) -> LanguageModelConfig:
         per_device_train_batch_size=BATCH,
         learning_rate=rate,
         logging_steps=50,
-        save_steps=200,
+        save_steps=1000,
         lora_r=0,  # all weights train: a model of this size has no capacity to spare for an adapter
     )
 
@@ -114,17 +98,15 @@ def main(argv: list[str] | None = None) -> None:
     pretrain(arguments.data, work, tokenizer, arguments.text_epochs)
     if (out / "model").exists():
         return
-    visual = SeedTokenizer.from_pretrained(work / "quantization" / "model").eval()
-    causal = np.load(work / "features" / "train.causal.npy", mmap_mode="r")
-    codes = codes_of_views(visual, causal, work / "features" / "train.codes.npy")
+    codes = np.load(work / "features" / "train.codes.npy")
     rows = rows_of(arguments.data)
     # Mostly the plain caption, which is what a caption should be; the other wordings are for prompts.
-    captions = [[row["caption"].lower()] * 24 + caption_variants(row)[1:] for row in rows]
+    captions = [[row["caption"].lower()] * 40 + caption_variants(row)[1:] for row in rows]
     model = SeedForCausalLM.from_pretrained(work / "opt" / "model")
     collator = LanguageModelCollator(
         tokenizer,
         model.config,
-        directions={"image_to_text": 0.5, "text_to_image": 0.4, "question": 0.1},
+        directions={"image_to_text": 0.6, "text_to_image": 0.33, "question": 0.07},
         seed=0,
     )
     pairs = [questions(row) for row in rows]

@@ -13,12 +13,12 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from contrastive import Views, vision_views
 from diffusion import encode_captions
+from features import rows_of
 from loop import autocast, device, stage_arguments, trainer_arguments
 from optimizer import MuonAdamW
 from seed_hf.data.dataset import full_description
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.training import QuantizationConfig, QuantizationTrainer
-from text import rows_of
 
 
 EPOCHS, BATCH, RATE = 3.0, 256, 1e-3
@@ -43,13 +43,29 @@ def causal_views(model: SeedTokenizer, vision: np.ndarray, path: Path) -> np.nda
     return np.load(path, mmap_mode="r")
 
 
+@torch.no_grad()
+def codes_of_views(model: SeedTokenizer, causal: np.ndarray, path: Path) -> np.ndarray:
+    """Visual codes `(views, rows, 32)`, kept at `path`: what the language model and the UNet learn from."""
+    if not path.exists():
+        found = np.zeros(causal.shape[:3], np.int64)
+        for view in range(causal.shape[0]):
+            for start in range(0, causal.shape[1], 512):
+                part = torch.from_numpy(np.asarray(causal[view, start : start + 512], np.float32)).to(model.device)
+                found[view, start : start + 512] = model.quantizer.encode(model.code_encoder(part)).cpu().numpy()
+        np.save(path.with_suffix(".partial.npy"), found)
+        path.with_suffix(".partial.npy").rename(path)
+    return np.load(path)
+
+
 def main(argv: list[str] | None = None) -> None:
     arguments = stage_arguments(__doc__, argv, epochs=EPOCHS)
     out = arguments.work / "quantization"
     if (out / "model").exists():
         return
     model = SeedTokenizer.from_pretrained(arguments.work / "contrastive" / "model").to(device()).eval()
-    train(model, arguments, out, arguments.epochs, codebook_init="kmeans", revive_dead_codes_every=50)
+    causal = train(model, arguments, out, arguments.epochs, codebook_init="kmeans", revive_dead_codes_every=50)
+    codes_of_views(model, causal, arguments.work / "features" / "train.codes.npy")
+    model.cpu().save_pretrained(out / "model")
 
 
 def freeze_all_but(model: SeedTokenizer, names: tuple[str, ...]) -> None:
@@ -59,8 +75,10 @@ def freeze_all_but(model: SeedTokenizer, names: tuple[str, ...]) -> None:
             module.requires_grad_(False)
 
 
-def train(model: SeedTokenizer, arguments, out: Path, epochs: float, only: tuple[str, ...] = (), **options) -> None:
-    """Stage II on the cached features; with `only`, of all that it trains these modules alone."""
+def train(
+    model: SeedTokenizer, arguments, out: Path, epochs: float, only: tuple[str, ...] = (), **options
+) -> np.ndarray:
+    """Stage II on the cached features, which it returns; with `only`, of all that it trains these modules alone."""
     vision = vision_views(model.vision_model, None, arguments.work / "features" / "train.vision.npy")
     causal = causal_views(model, vision, arguments.work / "features" / "train.causal.npy")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.work / "text" / "tokenizer")
@@ -77,7 +95,7 @@ def train(model: SeedTokenizer, arguments, out: Path, epochs: float, only: tuple
             per_device_train_batch_size=BATCH,
             learning_rate=RATE,
             logging_steps=20,
-            save_steps=100,
+            save_steps=500,
             **options,
         ),
         train_dataset=Views(causal, "causal_embeddings", target_embeddings=targets),
@@ -86,7 +104,7 @@ def train(model: SeedTokenizer, arguments, out: Path, epochs: float, only: tuple
     freeze_all_but(model, only)  # once more: the trainer has opened all that stage II trains
     trainer.train(resume_from_checkpoint=True)
     trainer.save_state()
-    model.cpu().save_pretrained(out / "model")
+    return causal
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import contrastive
 import decoders
 import demo_pictures
 import diffusion
+import drawing
 import features
 import language
 import quantization
@@ -23,10 +24,10 @@ import text
 import vision
 
 
-# In this order each stage finds what it needs. `diffusion` needs `autoencoder` and `text`; the stages after `vision`
-# do not wait for it, nor `language` for `decoders`, so two of them can be trained at the same time.
+# In this order each stage finds what it needs. Three processes can train side by side: `autoencoder`, `diffusion`;
+# `vision` to `decoders`, `drawing`; and `language`, which needs `quantization`.
 STAGES = {
-    "features": lambda a: features.main(["--data", a.data, "--out", f"{a.work}/features"]),
+    "features": lambda a: features.main(["--data", a.data, "--work", a.work]),
     "autoencoder": lambda a: autoencoder.main(["--data", a.data, "--work", a.work]),
     "text": lambda a: text.main(["--data", a.data, "--work", a.work]),
     "diffusion": lambda a: diffusion.main(["--data", a.data, "--work", a.work]),
@@ -34,6 +35,7 @@ STAGES = {
     "contrastive": lambda a: contrastive.main(["--data", a.data, "--work", a.work]),
     "quantization": lambda a: quantization.main(["--data", a.data, "--work", a.work]),
     "decoders": lambda a: decoders.main(["--data", a.data, "--work", a.work]),
+    "drawing": lambda a: drawing.main(["--data", a.data, "--work", a.work]),
     "language": lambda a: language.main(["--data", a.data, "--work", a.work]),
     "assemble": lambda a: assemble.main(["--work", a.work, "--out", a.out]),
     "demo_pictures": lambda a: demo_pictures.main(["--data", a.data, "--out", f"{a.out}/demo"]),

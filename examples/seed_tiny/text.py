@@ -8,7 +8,6 @@
 import json
 import logging
 import os
-from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
@@ -18,20 +17,17 @@ from torch.nn import functional as F
 from transformers import Blip2QFormerModel, CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 
+from features import rows_of, sentence_vectors, training_texts
 from loop import autocast, device, stage_arguments, train
 from model import TEXT_LENGTH, WIDTH, tokenizer_config
-from seed_hf.data.dataset import caption_variants, load_pictograms
+from seed_hf.data.dataset import caption_variants
 from seed_hf.data.questions import questions
-from seed_hf.evaluation.reference_models import MINILM_DIM, load_minilm, minilm_features
+from seed_hf.evaluation.reference_models import MINILM_DIM
 
 
 VOCABULARY = 4096
-STEPS, BATCH, RATE = 700, 128, 1e-3
+STEPS, BATCH, RATE = 1000, 128, 1e-3
 PROMPTS = ["Generate an image", "a photo of", "Question: Short answer.", "<image>"]
-
-
-def rows_of(data: Path) -> list[dict]:
-    return load_pictograms(data, "train").remove_columns("image").to_list()
 
 
 def learn_vocabulary(rows: list[dict]) -> PreTrainedTokenizerFast:
@@ -117,38 +113,32 @@ def main(argv: list[str] | None = None) -> None:
     rows = rows_of(arguments.data)
     tokenizer = learn_vocabulary(rows)
     tokenizer.save_pretrained(out / "tokenizer")
-    short = sorted({row["caption"].lower() for row in rows} | {word for row in rows for word in row["keywords"]})
-    long = sorted({variant for row in rows for variant in caption_variants(row)} - set(short))
+    short, long = training_texts(rows)
     texts = short + long
     logging.info("%d short and %d long texts, vocabulary %d", len(short), len(long), len(tokenizer))
-    cache = arguments.work / "features" / "minilm.pt"
-    if not cache.exists():
-        torch.save(minilm_features(load_minilm(), texts), cache)
-    sentences = torch.load(cache, weights_only=True)
-    if len(sentences) != len(texts):
-        raise ValueError(f"{cache} belongs to other texts ({len(sentences)} rows, not {len(texts)}): remove it.")
-    ids, mask = encode_texts(tokenizer, texts)
 
     torch.manual_seed(0)
     where = device()
+    sentences = sentence_vectors(arguments.work, texts).to(where)
+    ids, mask = (values.to(where) for values in encode_texts(tokenizer, texts))
     pupil = Pupil(tokenizer).to(where)
 
     def loss_of(step: int) -> dict[str, torch.Tensor]:
-        picked = torch.cat([torch.randint(len(short), (BATCH // 2,)), torch.randint(len(texts), (BATCH // 2,))])
-        words, seen = ids[picked].to(where), mask[picked].to(where)
-        target = sentences[picked].to(where)
-        end = seen.sum(1) - 1
+        half = (BATCH // 2,)
+        picked = torch.cat([torch.randint(top, half, device=where) for top in (len(short), len(texts))])
+        words, seen, target = ids[picked], mask[picked], sentences[picked]
+        end = (seen.sum(1) - 1)[:, None, None].expand(-1, 1, WIDTH)
         with autocast():
             hidden = pupil.encoder(input_ids=words).last_hidden_state
-            pooled = pupil.encoder_head(hidden[torch.arange(len(end)), end]).float()
-            again = pupil.token_head(hidden[seen.bool()]).float()
+            pooled = pupil.encoder_head(hidden.gather(1, end)[:, 0]).float()
+            again = pupil.token_head(hidden).float()
             first = pupil.tower_head(pupil.tower(words, seen)[:, 0]).float()
         encoder = 1 - F.cosine_similarity(pooled, target).mean()
         tower = 1 - F.cosine_similarity(first, target).mean()
-        tokens = F.cross_entropy(again, words[seen.bool()])
+        tokens = F.cross_entropy(again.flatten(0, 1), words.where(seen.bool(), -100).flatten())
         return {"loss": encoder + tower + 0.1 * tokens, "encoder": encoder, "tower": tower, "tokens": tokens}
 
-    train(pupil, loss_of, out=out, steps=arguments.steps, learning_rate=RATE, weight_decay=0.01)
+    train(pupil, loss_of, out=out, steps=arguments.steps, learning_rate=RATE, weight_decay=0.01, muon=True)
     pupil.encoder.save_pretrained(out / "text_encoder")
     (out / "text_tower").mkdir(exist_ok=True)
     save_file(pupil.tower.state_dict(), out / "text_tower" / "model.safetensors")

@@ -91,14 +91,29 @@ def draw_codes(pipeline, codes: torch.Tensor, *, seed: int = 0, batch_size: int 
     return pictures
 
 
-def codes_for_captions(pipeline, captions: Sequence[str], batch_size: int = 64) -> torch.Tensor:
-    """The codes that the pipeline's language model greedily says for each caption, a LongTensor `(captions, 32)`.
+def codes_for_captions(
+    pipeline, captions: Sequence[str], batch_size: int = 64, *, num_candidates: int | None = None, seed: int = 0
+) -> torch.Tensor:
+    """The codes that the pipeline draws for each caption, a LongTensor `(captions, 32)`.
 
-    Greedy, so that they depend on the caption alone and not on a seed or on the other rows of the batch.
+    Those of one caption do not depend on the other captions or on the batch size: one candidate is said greedily,
+    several are sampled with the seed `seed + i` for caption i.
+
+    Args:
+        pipeline: A [`SeedImagePipeline`].
+        num_candidates: See the pipeline's call; `None` for the pipeline's own.
     """
+    if num_candidates is None:
+        num_candidates = pipeline.config.num_candidates
+    if num_candidates > 1:
+        captions = tqdm(captions, desc="codes of captions", leave=False)
+        seeds = [torch.Generator().manual_seed(seed + i) for i in range(len(captions))]
+        each = (pipeline.encode_prompt(c, g, num_candidates=num_candidates) for c, g in zip(captions, seeds))
+        return torch.cat(list(each)).cpu()
     parts = tqdm(list(batches(captions, batch_size)), desc="codes of captions", leave=False)
     greedy = {"do_sample": False, "num_beams": 1}
-    return torch.cat([pipeline.encode_prompt(part, generation_kwargs=greedy).cpu() for part in parts])
+    each = (pipeline.encode_prompt(part, generation_kwargs=greedy, num_candidates=1) for part in parts)
+    return torch.cat(list(each)).cpu()
 
 
 def _mean_cosine(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -50,9 +50,10 @@ class EvaluationSettings:
         limit: At most so many pictures of each set, for a quick look. Fewer candidates make every figure better, so
             such figures are not comparable with any others.
         max_questions_per_topic: Bound on the questions of one kind, `None` for all.
-        seed: Picture i of a set is drawn from the noise of `seed + i`. All texts and codes are greedy.
+        seed: Picture i of a set is drawn from the noise of `seed + i`, and its candidates are sampled with it. Texts,
+            and the codes of a caption when there is one candidate, are greedy.
         judge_seed: The judge's own, different from any seed that the model was trained with.
-        guidance_scale: `None` for the pipeline's own.
+        guidance_scale, num_candidates: `None` for the pipeline's own.
     """
 
     sets: tuple[str, ...] = SETS
@@ -65,12 +66,13 @@ class EvaluationSettings:
     judge_seed: int = JUDGE_SEED
     num_inference_steps: int = 25
     guidance_scale: float | None = None
+    num_candidates: int | None = None
 
     def __post_init__(self):
         unknown = set(self.sections) - set(SECTIONS)
         if unknown or not self.sections:
             raise ValueError(f"sections must be some of {SECTIONS}, got {self.sections}.")
-        for name in ("limit", "max_questions_per_topic", "batch_size", "num_inference_steps"):
+        for name in ("limit", "max_questions_per_topic", "batch_size", "num_inference_steps", "num_candidates"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}.")
@@ -162,10 +164,13 @@ class _Subject:
 
     def drawing(self, split: str, rows) -> dict[str, Any]:
         captions, _ = distinct_captions([row["caption"] for row in rows])
-        codes = codes_for_captions(self.pipeline, captions, self.settings.batch_size)
+        settings = self.settings
+        options = {"num_candidates": settings.num_candidates, "seed": settings.seed}
+        codes = codes_for_captions(self.pipeline, captions, settings.batch_size, **options)
         texts = self.judge.embed_captions(captions)
         drawn = self.judge.embed_pictures(self._draw(codes))
-        return _judged(caption_ranks(drawn, texts, torch.arange(len(captions))))
+        figures = _judged(caption_ranks(drawn, texts, torch.arange(len(captions))))
+        return {**figures, "num_candidates": settings.num_candidates or self.pipeline.config.num_candidates}
 
     def judge_section(self, split: str, rows) -> dict[str, Any]:
         """What the judge is worth on real pictures, at their own size and at that of drawings."""
@@ -346,6 +351,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--judge-seed", type=int, default=plain.judge_seed)
     parser.add_argument("--num-inference-steps", type=int, default=plain.num_inference_steps)
     parser.add_argument("--guidance-scale", type=float, help="default: the pipeline's own")
+    parser.add_argument("--num-candidates", type=int, help="rows of codes to choose from; default: the pipeline's own")
     given = vars(parser.parse_args(argv))
     values = {field.name: given[field.name] for field in fields(EvaluationSettings)}
     settings = EvaluationSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
