@@ -21,6 +21,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_seed import SeedTokenizerConfig
 from .modeling_seed_quantizer import SeedVectorQuantizer
+from .starting_points_seed import tokenizer_from_blip2, tokenizer_from_stage_one
 
 
 @dataclass
@@ -167,6 +168,40 @@ class SeedTokenizer(PreTrainedModel):
             init.normal_(module.query_tokens, std=std)
             if self.config.text_tower:
                 init.constant_(module.temperature, self.config.temperature_init)
+
+    # Starting points
+
+    @classmethod
+    def from_blip2(cls, blip2, **settings) -> "SeedTokenizer":
+        r"""Starting point of stage I: the ViT, Q-Former, queries and, where there is one, the text tower of a BLIP-2.
+
+        What stage I does not train is newly initialised, and so is the temperature.
+
+        Args:
+            blip2: A `Blip2ForImageTextRetrieval` or `Blip2Model` of transformers, or the folder of one. Only the first
+                has a text tower, which stage I needs.
+            settings: Other fields of [`SeedTokenizerConfig`]. By default queries become causal, as the paper has it;
+                with `causal_queries=False` the image features are BLIP-2's own (of the last query). `vision_norm_eps`
+                is that of the given model; LAVIS, where BLIP-2 comes from, has 1e-5.
+
+        Raises:
+            TypeError, ValueError: It is no BLIP-2, or a text tower is asked for that it does not have.
+        """
+        return tokenizer_from_blip2(cls, blip2, **settings)
+
+    @classmethod
+    def from_stage_one(cls, stage_one, **settings) -> "SeedTokenizer":
+        r"""Starting point of stage II: all that stage I trained, with a new codebook and new decoders.
+
+        Args:
+            stage_one: A [`SeedTokenizer`] or the folder of one.
+            settings: Fields of [`SeedTokenizerConfig`] that stage II decides: `codebook_size`, `code_dim`,
+                `generation_target`, `generation_head`, `decoder_config`, `text_tower=False` to leave it behind ...
+
+        Raises:
+            ValueError: A setting that stage I has decided.
+        """
+        return tokenizer_from_stage_one(cls, stage_one, **settings)
 
     # Seeing
 

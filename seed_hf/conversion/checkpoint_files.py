@@ -108,15 +108,17 @@ def _read(path: Path):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)|[Cc]lass ([\w.]+)", str(error))
-        if found is None or "Unsupported" not in str(error):
+        if found is None or "nsupported" not in str(error):  # with a capital or without, by what it is
             raise ConversionError(f"{path}: damaged, cut off, or no checkpoint at all.") from error
         raise ConversionError(
             f"{path}: holds pickled Python code ({found.group(1) or found.group(2)}), which is not run. Save its "
             "state dict alone, as safetensors, on a machine where you trust the file."
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ConversionError(f"{path}: damaged, cut off, or no checkpoint at all ({reason}).") from error
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0] if isinstance(error, RuntimeError) else ""
+        raise ConversionError(
+            f"{path}: damaged, cut off, or no checkpoint at all{f' ({reason})' if reason else ''}."
+        ) from error
 
 
 def _lost_tensors(path: Path) -> list[str]:

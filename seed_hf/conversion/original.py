@@ -123,7 +123,7 @@ def _account_for(state, shapes, report: ConversionReport, where, sources, allow_
     odd = [key for key in shapes if key in state and not state[key].is_floating_point()]
     if not (missing or unknown or misshapen or odd):
         return
-    told = [f"{where}not converted; it looks like {report.kind}."]
+    told = [f"{where}not converted as {report.kind}."]
     if missing:
         told.append(f"Missing ({len(missing)}): {', '.join(shown(missing))}.")
     if unknown:
@@ -134,6 +134,8 @@ def _account_for(state, shapes, report: ConversionReport, where, sources, allow_
         told.append(f"Of the wrong shape ({len(misshapen)}): {'; '.join(shown(list(lines), files))}.")
     if odd:
         told.append(f"Not floating point ({len(odd)}): {', '.join(shown(odd, sources))}.")
+    if missing and not any(key.startswith("quantize.") for key in state) and report.kind != "stage1":
+        told.append("There is no codebook in it: kind 'stage1' takes a Causal Q-Former alone.")
     if missing:
         told.append("Give the files that hold the missing keys as well, or allow the keys by name (allow_missing).")
     elif unknown:

@@ -24,6 +24,7 @@ _QFORMER_DEPTH = {768: 12}
 _CORE = ("quantize.", "encode_task_layer.", "decode_task_layer.")
 _IMAGE = ("pos_embed_image", "blocks_image.", "distill_image_proj.", "image_down.")
 _TEXT = ("pos_embed_text", "blocks_text.", "distill_text_proj.", "Reverse_Qformer_text.", "reverse_tokens_text")
+_THREE_AXES = ("query_tokens", "cls_token", "reverse_tokens", "reverse_tokens_text")
 _TOWER = (
     "Qformer.bert.embeddings.word_embeddings.weight",
     "Qformer.bert.embeddings.position_embeddings.weight",
@@ -233,7 +234,8 @@ class _Shapes:
         for pattern, axis in places:
             matches = re.compile(pattern)
             for key, shape in self._shapes.items():
-                if axis < len(shape) and matches.fullmatch(key):
+                tokens = key.endswith(_THREE_AXES) or "pos_embed" in key
+                if axis < len(shape) and (len(shape) == 3 or not tokens) and matches.fullmatch(key):
                     votes[shape[axis]] += 1
         return votes.most_common(1)[0][0] if votes else default
 

@@ -9,8 +9,9 @@ _KINDS = {
     "seed2": "SEED-2: one image-aligned generation embedding",
     "stage1": "stage I: Causal Q-Former and text tower, without a codebook",
 }
-# More keys than this are counted in a printed list; `ConversionReport` and `ConversionError` hold all of them.
-_SHOWN = 12
+# Of longer lists the rest is only counted; `ConversionReport` and `ConversionError` hold all keys.
+_SHOWN_IN_REPORT = 12
+_SHOWN_IN_ERROR = 50
 
 
 class ConversionError(ValueError):
@@ -62,21 +63,23 @@ class ConversionReport:
     def __str__(self) -> str:
         stage_two = "" if self.kind == "stage1" else f", made by the {'MLP' if self.head == 'mlp' else 'Q-Former'}"
         lines = [f"{_KINDS[self.kind]}{stage_two}"]
-        lines += [f"  from            {file}" for file in self.files]
+        lines += [f"  {'from':<18}{file}" for file in self.files]
         for name, there in (("text tower", self.text_tower), ("embedding decoder", self.embedding_decoder)):
             lines.append(f"  {name:<18}{'yes' if there else 'no'}")
-        lines.append(f"  parameters        {self.parameters:,}")
+        lines.append(f"  {'parameters':<18}{self.parameters:,}")
         for name in ("used", "unused", "missing", "unknown", "new", "replaced"):
             keys = list(getattr(self, name))
             lines.append(f"  {name:<18}{len(keys)}")
             if name != "used":
-                lines += [f"    {line}" for line in shown(keys)]
+                lines += [f"    {line}" for line in shown(keys, limit=_SHOWN_IN_REPORT)]
         return "\n".join(lines)
 
 
-def shown(keys: Sequence[str], files: Mapping[str, str] | None = None) -> list[str]:
-    """Keys for people: each with its file where that is known, the first dozen of a long list."""
+def shown(
+    keys: Sequence[str], files: Mapping[str, str] | None = None, limit: int = _SHOWN_IN_ERROR
+) -> list[str]:
+    """Keys for people: each with its file where that is known, and of a long list the first ones."""
     named = [f"{key} ({files[key]})" if files and key in files else key for key in keys]
-    if len(named) > _SHOWN:
-        named = [*named[:_SHOWN], f"... and {len(named) - _SHOWN} more"]
+    if len(named) > limit:
+        named = [*named[:limit], f"... and {len(named) - limit} more"]
     return named
