@@ -20,7 +20,7 @@ from transformers.models.blip_2.modeling_blip_2 import Blip2Encoder, Blip2TextEm
 from transformers.utils import ModelOutput
 
 from .configuration_seed import SeedTokenizerConfig
-from .modeling_seed_quantizer import SeedVectorQuantizer
+from .modeling_seed_quantizer import SeedCodebook, SeedVectorQuantizer
 from .starting_points_seed import tokenizer_from_blip2, tokenizer_from_stage_one
 
 
@@ -154,9 +154,9 @@ class SeedTokenizer(PreTrainedModel):
     def _init_weights(self, module):
         super()._init_weights(module)
         std = self.config.initializer_range
-        if isinstance(module, SeedVectorQuantizer):
+        if isinstance(module, SeedCodebook):
             bound = 1.0 / self.config.codebook_size
-            init.uniform_(module.embedding.weight, -bound, bound)
+            init.uniform_(module.weight, -bound, bound)
         elif isinstance(module, SeedGenerationDecoder) and module.has_queries:
             init.normal_(module.query_tokens, std=std)
         elif isinstance(module, SeedCodeDecoder):

@@ -26,7 +26,7 @@ def convert_checkpoint(paths: str | Path | Iterable[str | Path], **options) -> t
         options: As in [`convert_original_tokenizer`].
     """
     checkpoint = read_checkpoint(paths)
-    model, report = convert_original_tokenizer(checkpoint.state_dict, sources=checkpoint.sources, **options)
+    model, report = convert_original_tokenizer(checkpoint.state_dict, sources=checkpoint.sources, copy=False, **options)
     report.files, report.replaced = checkpoint.files, checkpoint.replaced
     return model, report
 
@@ -42,6 +42,7 @@ def convert_original_tokenizer(
     allow_missing: Iterable[str] = (),
     allow_unknown: Iterable[str] = (),
     sources: Mapping[str, str] | None = None,
+    copy: bool = True,
 ) -> tuple[SeedTokenizer, ConversionReport]:
     r"""A [`SeedTokenizer`] in fp32 with the weights of a state dict under the authors' names.
 
@@ -60,6 +61,7 @@ def convert_original_tokenizer(
             newly initialised.
         allow_unknown: Keys or patterns that may be there without anyone knowing them.
         sources: Key -> file, for the messages.
+        copy: `False` lets the model share the memory of fp32 tensors in `state_dict`, for one that is given away.
 
     Returns:
         The model in eval mode, and the report, which is printable.
@@ -97,7 +99,7 @@ def convert_original_tokenizer(
     for ours, theirs in names.items():
         report.used.update({key: ours for key in theirs if key in state})
 
-    weights = {ours: weight for ours, keys in names.items() if (weight := _weight(state, keys)) is not None}
+    weights = {ours: weight for ours, keys in names.items() if (weight := _weight(state, keys, copy)) is not None}
     if image_size is not None and image_size != config.vision_config.image_size:
         _resize_positions(weights, config, image_size)
     model = _build(config, weights)
@@ -147,12 +149,12 @@ def _allowed(key: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(key, pattern) for pattern in patterns)
 
 
-def _weight(state, keys: tuple[str, ...]) -> torch.Tensor | None:
+def _weight(state, keys: tuple[str, ...], copy: bool) -> torch.Tensor | None:
     if not all(key in state for key in keys):
         return None
     tensors = [state[key].float() for key in keys]
     if len(tensors) == 1:
-        return tensors[0].contiguous()
+        return tensors[0].clone() if copy and tensors[0] is state[keys[0]] else tensors[0].contiguous()
     query, value = tensors
     return torch.cat([query, torch.zeros_like(query), value])
 
