@@ -405,8 +405,8 @@ class SeedTokenizer(PreTrainedModel):
         """Freeze what the paper freezes in `"contrastive"` (stage I) or `"quantization"` (stage II).
 
         Stage I trains the Q-Former, its queries, the norm after the ViT, both projections and the temperature;
-        stage II everything after the Q-Former. Frozen modules stay in eval mode also after `train()`: in the authors'
-        code their dropout stays on.
+        stage II everything after the Q-Former. Frozen modules stay in eval mode also after `train()`; the Q-Former of
+        stage II not with `teacher_dropout`, which is what the authors' code does.
         """
         vision_norm = self.vision_model.post_layernorm
         text = [self.text_embeddings, self.vision_projection, self.text_projection] if self.config.text_tower else []
@@ -418,7 +418,7 @@ class SeedTokenizer(PreTrainedModel):
             self._require_text_tower()
             trained, frozen = [*seeing, vision_norm], [self.vision_model, *drawing]
         elif stage == "quantization":
-            trained, frozen = drawing, [self.vision_model, *seeing]
+            trained, frozen = drawing, [self.vision_model, *([] if self.config.teacher_dropout else seeing)]
         else:
             raise ValueError(f"stage must be 'contrastive' or 'quantization', got {stage!r}.")
         self.requires_grad_(False)
