@@ -1,7 +1,6 @@
 """Where a training stage of the SEED tokenizer can start from: a BLIP-2 for stage I, a stage I artifact for stage II.
 
-Sources: arXiv 2307.08041, section 3.1 ("initialised from BLIP-2"); `pretrain_qformer.yaml` and `pretrain_codebook.yaml`
-of the authors' release.
+Sources: arXiv 2307.08041, section 3.1; `pretrain_qformer.yaml` and `pretrain_codebook.yaml` of the authors' release.
 """
 
 import copy

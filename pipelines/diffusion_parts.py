@@ -23,7 +23,7 @@ _GUIDANCE = {"StableDiffusionPipeline": 7.5, "StableUnCLIPImg2ImgPipeline": 10.0
 
 
 def load_diffusion(source: str | os.PathLike, **kwargs) -> DiffusionPipeline:
-    """A `StableDiffusionPipeline` or `StableUnCLIPImg2ImgPipeline` from a folder or repository, without its unused parts.
+    """A `StableDiffusionPipeline` or `StableUnCLIPImg2ImgPipeline` of a folder or repository, without unused parts.
 
     Args:
         kwargs: As `DiffusionPipeline.from_pretrained` takes them (`dtype`, `revision`, `local_files_only` ...).
@@ -96,7 +96,7 @@ def check_fit(tokenizer_config, unet_config, vae_config, image_normalizer=None, 
 def unclip_labels(
     embeds: torch.Tensor, image_normalizer, image_noising_scheduler, noise_level: int, generator=None
 ) -> torch.Tensor:
-    """Stable unCLIP's class labels of image embeddings `(rows, dim)`: noised, with the level behind: `(rows, 2 dim)`."""
+    """Stable unCLIP's class labels for image embeddings `(rows, dim)`: noised, then the level: `(rows, 2 dim)`."""
     noise = randn_tensor(embeds.shape, generator=generator, device=embeds.device, dtype=embeds.dtype)
     levels = torch.full((len(embeds),), noise_level, device=embeds.device)
     mean, std = (value.to(embeds.device, embeds.dtype) for value in (image_normalizer.mean, image_normalizer.std))

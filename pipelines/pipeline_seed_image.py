@@ -391,7 +391,7 @@ class SeedImagePipeline(DiffusionPipeline):
         return self.visual_tokenizer.encode(pixel_values.to(self._execution_device, self.visual_tokenizer.dtype))
 
     def encode_codes(self, codes: torch.Tensor, do_classifier_free_guidance: bool) -> torch.Tensor:
-        """What the UNet of Stable Diffusion reads: `(rows, tokens, dim)`, the empty prompt's rows first under guidance."""
+        """What Stable Diffusion's UNet reads: `(rows, tokens, dim)`, the empty prompt's rows first under guidance."""
         _wake(self.seed_model)
         embeds = self.visual_tokenizer.decode(codes).to(self.unet.dtype)
         if not do_classifier_free_guidance:

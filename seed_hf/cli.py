@@ -211,7 +211,9 @@ def convert(
     checkpoint: Annotated[
         list[Path],
         typer.Option(
-            "--checkpoint", metavar="FILE...", help="Files that make up the checkpoint; where two hold a key, the later."
+            "--checkpoint",
+            metavar="FILE...",
+            help="Files of the checkpoint; where two hold a key, the later.",
         ),
     ],
     more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", hidden=True)] = None,
@@ -225,8 +227,8 @@ def convert(
         int | None, typer.Option(help="Pixels a side, to interpolate the ViT's positions.", min=1)
     ] = None,
     text_tower: Annotated[bool | None, typer.Option(help="Default: if all of it is there.")] = None,
-    allow_missing: Annotated[list[str] | None, typer.Option(metavar="KEY", help="May be absent. Repeatable.")] = None,
-    allow_unknown: Annotated[list[str] | None, typer.Option(metavar="KEY", help="May be left out. Repeatable.")] = None,
+    allow_missing: Annotated[list[str] | None, typer.Option(metavar="KEY", help="May be absent; repeat.")] = None,
+    allow_unknown: Annotated[list[str] | None, typer.Option(metavar="KEY", help="May be left over; repeat.")] = None,
 ):
     """Convert an original SEED or BLIP-2 checkpoint into a SeedTokenizer; prints what became of every key."""
     with _plain_errors():

@@ -179,7 +179,9 @@ def changed(**changes):
 
 
 def test_missing_and_unknown_keys_are_all_listed():
-    state = changed(quantize__embedding__weight=None, Qformer__bert__encoder__layer__1__attention__self__query__bias=None)
+    state = changed(
+        quantize__embedding__weight=None, Qformer__bert__encoder__layer__1__attention__self__query__bias=None
+    )
     state["quantise.embedding.weight"] = torch.zeros(3)
     with pytest.raises(ConversionError) as error:
         convert_original_tokenizer(state, **OTHER_HEADS)

@@ -26,7 +26,9 @@ def convert_checkpoint(paths: str | Path | Iterable[str | Path], **options) -> t
         options: As in [`convert_original_tokenizer`].
     """
     checkpoint = read_checkpoint(paths)
-    model, report = convert_original_tokenizer(checkpoint.state_dict, sources=checkpoint.sources, copy=False, **options)
+    model, report = convert_original_tokenizer(
+        checkpoint.state_dict, sources=checkpoint.sources, copy=False, **options
+    )
     report.files, report.replaced = checkpoint.files, checkpoint.replaced
     return model, report
 

@@ -163,7 +163,10 @@ def infer_config(
         "num_query_tokens": queries,
         "codebook_size": seen.size(8192, (r"quantize\.embedding\.weight", 0)),
         "code_dim": seen.size(
-            32, (r"quantize\.embedding\.weight", 1), (r"encode_task_layer\.2\.\w+", 0), (r"decode_task_layer\.0\.\w+", 0)
+            32,
+            (r"quantize\.embedding\.weight", 1),
+            (r"encode_task_layer\.2\.\w+", 0),
+            (r"decode_task_layer\.0\.\w+", 0),
         ),
         "text_tower": layout.text_tower,
         "embedding_decoder": layout.embedding_decoder,

@@ -68,7 +68,9 @@ def read_recorded(path: str | Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable safetensors file with recorded inputs and results. {error}") from error
+        raise ValueError(
+            f"{path}: not a readable safetensors file with recorded inputs and results. {error}"
+        ) from error
 
 
 def compare_tokenizer(

@@ -75,9 +75,7 @@ class ConversionReport:
         return "\n".join(lines)
 
 
-def shown(
-    keys: Sequence[str], files: Mapping[str, str] | None = None, limit: int = _SHOWN_IN_ERROR
-) -> list[str]:
+def shown(keys: Sequence[str], files: Mapping[str, str] | None = None, limit: int = _SHOWN_IN_ERROR) -> list[str]:
     """Keys for people: each with its file where that is known, and of a long list the first ones."""
     named = [f"{key} ({files[key]})" if files and key in files else key for key in keys]
     if len(named) > limit:
