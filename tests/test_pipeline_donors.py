@@ -1,4 +1,4 @@
-"""`SeedImagePipeline.from_diffusion`: Stable Diffusion draws SEED-1's embeddings, unCLIP SEED-2's, as they do alone."""
+"""`SeedImagePipeline.from_diffusion`: Stable Diffusion draws SEED-1's embeddings, unCLIP SEED-2's, as alone."""
 
 import pytest
 import torch

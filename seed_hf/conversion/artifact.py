@@ -53,7 +53,7 @@ class Conversion:
         if self.parity is not None and not self.parity.holds:
             raise ValueError(
                 f"{self.out}: not written, because the converted tokenizer does not compute what was recorded (see "
-                "the table). Check the head counts and the image size; a tolerance other than the default can be given."
+                "the table). Check the head counts and the image size; another tolerance can be given."
             )
         size = self.model.config.vision_config.image_size
         with whole_folder(self.out) as folder:

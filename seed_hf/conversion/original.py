@@ -54,7 +54,7 @@ def convert_original_tokenizer(
     Args:
         state_dict: The authors' key -> tensor of any floating type; also inside a `model` container.
         vision_heads, qformer_heads: Attention heads of the ViT, and of both Q-Formers and the decoder blocks.
-        kind: "seed1", "seed2" or "stage1" where the checkpoint has to be that; `None` tells by itself. See `recognise`.
+        kind: "seed1", "seed2" or "stage1" where the checkpoint has to be that; `None` finds out. See `recognise`.
         text_tower: Whether the text path and the projections of stage I come along. `None`: if all of them are there;
             a stage I checkpoint has to have them.
         image_size: Pixels a side; other than that of the checkpoint, the ViT's positions are interpolated (bicubic,

@@ -76,7 +76,7 @@ def _in_qformer(name: str) -> str:
     return name.replace("attention.attention.", "attention.self.")
 
 
-# What a checkpoint may hold beyond the converted model: parts that no class reads, the text tower where it is left out,
+# What a checkpoint may hold beyond the converted model: parts that no class reads, the text tower if it is left out,
 # the branch of the other target, and all of stage II where only stage I is wanted. Spelt out to the last word: a
 # misspelt key must not pass for one of them.
 _WB = r"\.(weight|bias)"

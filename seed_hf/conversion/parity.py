@@ -102,7 +102,7 @@ def compare_tokenizer(
     computed = _stage_one(model, recorded) if "input_ids" in recorded else _stage_two(model, recorded)
     if unknown := [name for name in names if name not in computed]:
         raise ValueError(
-            f"Recorded under names that mean nothing here: {', '.join(unknown)}. This checkpoint and these inputs give "
+            f"Recorded under names that mean nothing here: {', '.join(unknown)}. From these inputs there are "
             f"{', '.join(computed)}."
         )
     # In the order of the computation, which is how one finds where a difference begins.
