@@ -119,7 +119,7 @@ def damaged(folder):
         "bad header": (folder / "header.safetensors", "damaged or cut off"),
         "absent": (folder / "absent.pth", "no such file"),
         "folder": (folder, "a folder, not a file"),
-        "code": (saved(folder / "code.pth", {"model": weights, "x": RunsCode()}), "pickled Python code (posix.system)"),
+        "code": (saved(folder / "code.pth", {"model": weights, "x": RunsCode()}), "Python code (posix.system)"),
         "old code": (old_code, "pickled Python code (posix.system)"),
         "module": (saved(folder / "module.pth", torch.nn.Linear(2, 2)), "pickled Python code (torch.nn.modules"),
         "numpy": (saved(folder / "numpy.pth", {"model": {"a": np.zeros(3)}}), "pickled Python code (numpy"),
