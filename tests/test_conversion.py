@@ -127,6 +127,10 @@ def test_a_file_with_both_branches_is_read_as_it_is_asked_to():
         assert set(report.unused) == set(both) - set(branch)
     model, report = convert_original_tokenizer(both, kind="stage1", text_tower=False, **OTHER_HEADS)
     assert report.kind == "stage1" and "quantize.embedding.weight" in report.unused
+    for kind, other in (("seed1", image), ("seed2", original_state(other_size()))):
+        with pytest.raises(ConversionError, match="Missing.*looks like seed. instead"):
+            convert_original_tokenizer(other, kind=kind, **OTHER_HEADS)
+    assert convert_original_tokenizer(text, kind="seed2", **OTHER_HEADS)[1].kind == "seed1"  # its text-aligned form
     with pytest.raises(ValueError, match="kind must be one of seed1, seed2, stage1"):
         convert_original_tokenizer(both, kind="seed3")
 
@@ -213,6 +217,30 @@ def test_a_part_that_is_missing_is_named(start):
         assert missing and all(key.startswith(start) for key in missing)
     else:
         assert missing == gone
+
+
+@pytest.mark.parametrize("head", ["mlp", "qformer"])
+@pytest.mark.parametrize(
+    "start", ["image_down.2", "image_down.", "distill_image_proj.", "blocks_image.", "reverse_tok"]
+)
+def test_a_part_of_seed2_that_is_missing_is_named(start, head):
+    state = original_state(other_size(generation_head=head, **IMAGE))
+    gone = {key for key in state if key.startswith(start)}
+    if gone:
+        with pytest.raises(ConversionError) as error:
+            convert_original_tokenizer({key: state[key] for key in state if key not in gone}, **OTHER_HEADS)
+        assert set(error.value.missing) == gone
+
+
+@pytest.mark.parametrize(
+    "start", ["vision_proj.", "temp", "Qformer.bert.embeddings.word", "ln_vision.", "query_tokens"]
+)
+def test_a_part_of_stage_one_that_is_missing_is_named(start):
+    state = stage_one_state(other_size(text_tower=True))
+    gone = {key for key in state if key.startswith(start)}
+    with pytest.raises(ConversionError) as error:
+        convert_original_tokenizer({key: state[key] for key in state if key not in gone}, **OTHER_HEADS)
+    assert set(error.value.missing) == gone
 
 
 @pytest.mark.parametrize("half", [0, 1])

@@ -129,7 +129,7 @@ def damaged(folder):
         "renamed to": (saved(folder / "renamed.pth", renamed), "Unknown (1): encode_task_layer.0.bais ("),
         "reshaped": (saved(folder / "reshaped.pth", reshaped), "query_tokens is (1, 32, 47), must be (1, 32, 48)"),
         "half": (saved(folder / "half.pth", half), "Missing (112): visual_encoder.pos_embed, visual_encoder"),
-        "other kind": (GOLDEN / "stage1_contrastive_weights.safetensors", "There is no codebook in it"),
+        "other kind": (GOLDEN / "stage1_contrastive_weights.safetensors", "looks like stage1 instead"),
     }  # fmt: skip
 
 

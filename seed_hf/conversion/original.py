@@ -109,7 +109,6 @@ def convert_original_tokenizer(
     return model, report
 
 
-_CODES = ("quantize.", "encode_task_layer.", "decode_task_layer.")
 # What stage I leaves as it was made.
 _STAGE_TWO = ("code_encoder.", "quantizer.", "code_decoder.", "embedding_decoder.", "generation_decoder.")
 
@@ -139,8 +138,9 @@ def _account_for(state, shapes, report: ConversionReport, where, sources, allow_
         told.append(f"Of the wrong shape ({len(misshapen)}): {'; '.join(shown(list(lines), files))}.")
     if odd:
         told.append(f"Not floating point ({len(odd)}): {', '.join(shown(odd, sources))}.")
-    if missing and report.kind != "stage1" and not any(key.startswith(_CODES) for key in state):
-        told.append("There is no codebook in it: kind 'stage1' takes a Causal Q-Former alone.")
+    likely = recognise(state).kind
+    if missing and likely != report.kind:
+        told.append(f"It looks like {likely} instead: convert it as that.")
     if missing:
         told.append("Give the files that hold the missing keys as well, or allow the keys by name (allow_missing).")
     elif unknown:

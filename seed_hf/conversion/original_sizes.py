@@ -52,8 +52,8 @@ def recognise(
     """Tell SEED-1, SEED-2 with either head, and stage I apart, by the names of the parts that are there.
 
     Args:
-        kind: What it has to be; a file that holds both a text and an image branch is otherwise read as SEED-2, whose
-            release has the text branch switched off.
+        kind: What it has to be. "seed2" also takes a text branch of its training class, where it has no other.
+            Without a kind, a file with both branches is SEED-2's, whose release has the text branch switched off.
         text_tower: Whether the text tower is wanted; otherwise it is taken where it is whole (stage I: always).
 
     Raises:
@@ -70,10 +70,11 @@ def recognise(
         kind = "stage1"
     if kind == "stage1":
         return OriginalLayout("stage1", OriginalNames(), "qformer", text_tower is not False, True)
-    if image == text:
-        single = "reverse_tokens" in state and state["reverse_tokens"].shape[1:2] == (1,)
-        image = kind != "seed1" if image else kind == "seed2" or single
     text_suffix = "_text" if has("Reverse_Qformer_text.", "reverse_tokens_text") else ""
+    if kind is not None:
+        image = kind == "seed2" and (image or not text_suffix)
+    elif image == text:
+        image = image or "reverse_tokens" in state and state["reverse_tokens"].shape[1:2] == (1,)
     return OriginalLayout(
         kind="seed2" if image else "seed1",
         names=OriginalNames("image") if image else OriginalNames("text", text_suffix),
