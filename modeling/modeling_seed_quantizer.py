@@ -9,8 +9,8 @@ _ROWS_AT_ONCE = 8192
 
 
 class SeedCodebook(nn.Embedding):
-    """The codebook's vectors. A class of its own, so that new ones can be told from other embeddings and initialised
-    as the paper does also where a checkpoint holds the rest of the model."""
+    """The codebook's vectors. A class of its own, by which `_init_weights` knows them: transformers passes over modules
+    of other packages that have no parameters themselves, such as the quantizer around this one."""
 
 
 class SeedVectorQuantizer(nn.Module):
