@@ -9,7 +9,7 @@ _ROWS_AT_ONCE = 8192
 
 
 class SeedCodebook(nn.Embedding):
-    """The codebook's vectors. A class of its own, by which `_init_weights` knows them: transformers passes over modules
+    """The codebook's vectors. A class of its own, by which `_init_weights` knows it: transformers passes over modules
     of other packages that have no parameters themselves, such as the quantizer around this one."""
 
 
