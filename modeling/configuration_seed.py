@@ -53,6 +53,9 @@ class SeedTokenizerConfig(PreTrainedConfig):
         feature_loss_weight (`float`, *optional*, defaults to 0): Weight of a loss that the paper does not have: 1 -
             cosine between the image features of the reconstructed and of the causal embeddings, in stage I's space.
             Where causal embeddings have much in common, their cosine alone hardly sees what tells pictures apart.
+        teacher_dropout (`bool`, *optional*, defaults to `False`): Whether the frozen Q-Former keeps its dropout while
+            stage II trains. It does in the authors' code, where only the ViT is put into eval mode; the paper does not
+            mention it.
         label_smoothing (`float`, *optional*, defaults to 0.1): Label smoothing of the contrastive loss.
         temperature_init (`float`, *optional*, defaults to 0.07): Start of the learnable temperature, which divides.
         initializer_range (`float`, *optional*, defaults to 0.02): Standard deviation of new weights.
@@ -92,6 +95,7 @@ class SeedTokenizerConfig(PreTrainedConfig):
         reconstruction_loss_weight: float = 2.0,
         generation_loss_weight: float = 0.5,
         feature_loss_weight: float = 0.0,
+        teacher_dropout: bool = False,
         label_smoothing: float = 0.1,
         temperature_init: float = 0.07,
         initializer_range: float = 0.02,
@@ -148,6 +152,7 @@ class SeedTokenizerConfig(PreTrainedConfig):
         self.reconstruction_loss_weight = reconstruction_loss_weight
         self.generation_loss_weight = generation_loss_weight
         self.feature_loss_weight = feature_loss_weight
+        self.teacher_dropout = teacher_dropout
         self.label_smoothing = label_smoothing
         self.temperature_init = temperature_init
         self.initializer_range = initializer_range

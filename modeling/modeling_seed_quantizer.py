@@ -8,6 +8,11 @@ from torch import nn
 _ROWS_AT_ONCE = 8192
 
 
+class SeedCodebook(nn.Embedding):
+    """The codebook's vectors. A class of its own, by which `_init_weights` knows it: transformers passes over modules
+    of other packages that have no parameters themselves, such as the quantizer around this one."""
+
+
 class SeedVectorQuantizer(nn.Module):
     """A plain VQ codebook with a straight-through gradient (paper 3.2).
 
@@ -20,7 +25,7 @@ class SeedVectorQuantizer(nn.Module):
 
     def __init__(self, codebook_size: int, code_dim: int, beta: float = 0.25, legacy_beta: bool = True):
         super().__init__()
-        self.embedding = nn.Embedding(codebook_size, code_dim)
+        self.embedding = SeedCodebook(codebook_size, code_dim)
         self.beta = beta
         self.legacy_beta = legacy_beta
 
@@ -62,4 +67,4 @@ class SeedVectorQuantizer(nn.Module):
         return codes, hidden_states + (vectors - hidden_states).detach(), loss
 
 
-__all__ = ["SeedVectorQuantizer"]
+__all__ = ["SeedCodebook", "SeedVectorQuantizer"]

@@ -20,7 +20,8 @@ from transformers.models.blip_2.modeling_blip_2 import Blip2Encoder, Blip2TextEm
 from transformers.utils import ModelOutput
 
 from .configuration_seed import SeedTokenizerConfig
-from .modeling_seed_quantizer import SeedVectorQuantizer
+from .modeling_seed_quantizer import SeedCodebook, SeedVectorQuantizer
+from .starting_points_seed import tokenizer_from_blip2, tokenizer_from_stage_one
 
 
 @dataclass
@@ -153,9 +154,9 @@ class SeedTokenizer(PreTrainedModel):
     def _init_weights(self, module):
         super()._init_weights(module)
         std = self.config.initializer_range
-        if isinstance(module, SeedVectorQuantizer):
+        if isinstance(module, SeedCodebook):
             bound = 1.0 / self.config.codebook_size
-            init.uniform_(module.embedding.weight, -bound, bound)
+            init.uniform_(module.weight, -bound, bound)
         elif isinstance(module, SeedGenerationDecoder) and module.has_queries:
             init.normal_(module.query_tokens, std=std)
         elif isinstance(module, SeedCodeDecoder):
@@ -167,6 +168,40 @@ class SeedTokenizer(PreTrainedModel):
             init.normal_(module.query_tokens, std=std)
             if self.config.text_tower:
                 init.constant_(module.temperature, self.config.temperature_init)
+
+    # Starting points
+
+    @classmethod
+    def from_blip2(cls, blip2, **settings) -> "SeedTokenizer":
+        r"""Starting point of stage I: the ViT, Q-Former, queries and, where there is one, the text tower of a BLIP-2.
+
+        What stage I does not train is newly initialised, and so is the temperature.
+
+        Args:
+            blip2: A `Blip2ForImageTextRetrieval` or `Blip2Model` of transformers, or the folder of one. Only the first
+                has a text tower, which stage I needs.
+            settings: Other fields of [`SeedTokenizerConfig`]. By default queries become causal, as the paper has it;
+                with `causal_queries=False` the image features are BLIP-2's own (of the last query). `vision_norm_eps`
+                is that of the given model; LAVIS, where BLIP-2 comes from, has 1e-5.
+
+        Raises:
+            TypeError, ValueError: It is no BLIP-2, or a text tower is asked for that it does not have.
+        """
+        return tokenizer_from_blip2(cls, blip2, **settings)
+
+    @classmethod
+    def from_stage_one(cls, stage_one, **settings) -> "SeedTokenizer":
+        r"""Starting point of stage II: all that stage I trained, with a new codebook and new decoders.
+
+        Args:
+            stage_one: A [`SeedTokenizer`] or the folder of one.
+            settings: Fields of [`SeedTokenizerConfig`] that stage II decides: `codebook_size`, `code_dim`,
+                `generation_target`, `generation_head`, `decoder_config`, `text_tower=False` to leave it behind ...
+
+        Raises:
+            ValueError: A setting that stage I has decided.
+        """
+        return tokenizer_from_stage_one(cls, stage_one, **settings)
 
     # Seeing
 
@@ -370,8 +405,8 @@ class SeedTokenizer(PreTrainedModel):
         """Freeze what the paper freezes in `"contrastive"` (stage I) or `"quantization"` (stage II).
 
         Stage I trains the Q-Former, its queries, the norm after the ViT, both projections and the temperature;
-        stage II everything after the Q-Former. Frozen modules stay in eval mode also after `train()`: in the authors'
-        code their dropout stays on.
+        stage II everything after the Q-Former. Frozen modules stay in eval mode also after `train()`; the Q-Former of
+        stage II not with `teacher_dropout`, which is what the authors' code does.
         """
         vision_norm = self.vision_model.post_layernorm
         text = [self.text_embeddings, self.vision_projection, self.text_projection] if self.config.text_tower else []
@@ -383,7 +418,7 @@ class SeedTokenizer(PreTrainedModel):
             self._require_text_tower()
             trained, frozen = [*seeing, vision_norm], [self.vision_model, *drawing]
         elif stage == "quantization":
-            trained, frozen = drawing, [self.vision_model, *seeing]
+            trained, frozen = drawing, [self.vision_model, *([] if self.config.teacher_dropout else seeing)]
         else:
             raise ValueError(f"stage must be 'contrastive' or 'quantization', got {stage!r}.")
         self.requires_grad_(False)

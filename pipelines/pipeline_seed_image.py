@@ -4,8 +4,8 @@
     picture --tokenizer------+--> codes --tokenizer--> generation embeddings --UNet--> latents --VAE--> pictures
     codes -------------------+
 
-The generation embeddings stand where the diffusion model's own text embeddings would, so the UNet, the VAE and the
-scheduler are those of an unchanged Stable Diffusion.
+The generation embeddings stand where the diffusion model's own text embeddings would (SEED-1) or where unCLIP has its
+image embedding (SEED-2), so the UNet, the VAE and the scheduler are those of an unchanged Stable Diffusion or unCLIP.
 """
 
 import inspect
@@ -28,6 +28,7 @@ from diffusers import (
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.configuration_utils import register_to_config
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from huggingface_hub import snapshot_download
@@ -38,6 +39,8 @@ from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.modeling.processing_seed import SeedProcessor
+
+from .diffusion_parts import check_fit, load_diffusion, parts_of, unclip_labels
 
 
 # Stable Diffusion's noise schedule with the fast solver, for pipelines that are built without a scheduler.
@@ -124,16 +127,27 @@ class SeedImagePipeline(DiffusionPipeline):
         text_encoder, tokenizer (*optional*): The diffusion model's own, only used to make `empty_prompt`.
         empty_prompt ([`EmptyPromptEmbedding`], *optional*): For guidance; made from `text_encoder` and `tokenizer`
             when these are given and it is not.
+        image_normalizer (`StableUnCLIPImageNormalizer`), image_noising_scheduler (`SchedulerMixin`, *optional*):
+            unCLIP's own; a tokenizer with the image-aligned target (SEED-2) needs both.
         guidance_scale (`float`, *optional*, defaults to 7.5): What a call uses unless told otherwise; saved along.
         num_candidates (`int`, *optional*, defaults to 1): Likewise, see `__call__`.
 
     Raises:
         TypeError: If `seed_model` or `processor` is something else.
-        ValueError: If the sizes of the parts do not fit, or the tokenizer has the image-aligned target (SEED-2).
+        ValueError: If the parts or their sizes do not fit.
     """
 
     model_cpu_offload_seq = "text_encoder->seed_model->empty_prompt->unet->vae"
-    _optional_components = ["scheduler", "processor", "text_encoder", "tokenizer", "empty_prompt"]
+    _exclude_from_cpu_offload = ["image_normalizer"]
+    _optional_components = [
+        "scheduler",
+        "processor",
+        "text_encoder",
+        "tokenizer",
+        "empty_prompt",
+        "image_normalizer",
+        "image_noising_scheduler",
+    ]
     _callback_tensor_inputs = ["latents", "prompt_embeds"]
 
     def __init__(
@@ -146,6 +160,8 @@ class SeedImagePipeline(DiffusionPipeline):
         text_encoder: PreTrainedModel | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
         empty_prompt: EmptyPromptEmbedding | None = None,
+        image_normalizer: StableUnCLIPImageNormalizer | None = None,
+        image_noising_scheduler: SchedulerMixin | None = None,
         guidance_scale: float = 7.5,
         num_candidates: int = 1,
     ):
@@ -158,11 +174,12 @@ class SeedImagePipeline(DiffusionPipeline):
         if processor is not None and not isinstance(processor, SeedProcessor):
             raise TypeError(f"processor must be a SeedProcessor or None, got {type(processor).__name__}.")
         visual_tokenizer = seed_model if isinstance(seed_model, SeedTokenizer) else seed_model.visual_tokenizer
-        _check_fit(visual_tokenizer.config, unet.config, vae.config)
+        check_fit(visual_tokenizer.config, unet.config, vae.config, image_normalizer, image_noising_scheduler)
         if empty_prompt is None and text_encoder is not None and tokenizer is not None:
-            empty_prompt = EmptyPromptEmbedding.from_text_encoder(
-                text_encoder, tokenizer, visual_tokenizer.config.num_generation_tokens
-            )
+            # unCLIP reads the empty prompt as its text encoder pads it; elsewhere it stands beside the codes' own.
+            of_text = visual_tokenizer.config.generation_target == "text"
+            tokens = visual_tokenizer.config.num_generation_tokens if of_text else tokenizer.model_max_length
+            empty_prompt = EmptyPromptEmbedding.from_text_encoder(text_encoder, tokenizer, tokens)
         self.register_modules(
             seed_model=seed_model,
             unet=unet,
@@ -172,6 +189,8 @@ class SeedImagePipeline(DiffusionPipeline):
             text_encoder=text_encoder,
             tokenizer=tokenizer,
             empty_prompt=empty_prompt,
+            image_normalizer=image_normalizer,
+            image_noising_scheduler=image_noising_scheduler,
         )
         self.register_to_config(guidance_scale=guidance_scale, num_candidates=num_candidates)
         if isinstance(vae, AutoencoderDC):
@@ -195,9 +214,45 @@ class SeedImagePipeline(DiffusionPipeline):
             folder = snapshot_download(folder, **{name: kwargs.pop(name) for name in options if name in kwargs})
         return super().from_pretrained(folder, **kwargs)
 
+    @classmethod
+    def from_diffusion(
+        cls,
+        diffusion: str | os.PathLike | DiffusionPipeline,
+        seed_model: SeedForConditionalGeneration | SeedTokenizer,
+        *,
+        processor: SeedProcessor | None = None,
+        guidance_scale: float | None = None,
+        **kwargs,
+    ) -> "SeedImagePipeline":
+        """From the diffusion model that a tokenizer was aligned with: Stable Diffusion (SEED-1) or unCLIP (SEED-2).
+
+        Its text encoder is used once, for the empty prompt, and does not become part of the pipeline.
+
+        Args:
+            diffusion: A `StableDiffusionPipeline` or `StableUnCLIPImg2ImgPipeline`, its folder or repository id.
+            seed_model, processor: As for the class itself.
+            guidance_scale: The new pipeline's default; 7.5 for Stable Diffusion and 10 for unCLIP, as the authors.
+            kwargs: For loading: `dtype`, `revision`, `variant`, `local_files_only` ...
+
+        Raises:
+            TypeError, ValueError: It is another pipeline, or does not fit the tokenizer.
+        """
+        donor = diffusion if isinstance(diffusion, DiffusionPipeline) else load_diffusion(diffusion, **kwargs)
+        parts = parts_of(donor)
+        if guidance_scale is not None:
+            parts["guidance_scale"] = guidance_scale
+        pipe = cls(seed_model, processor=processor, **parts)
+        pipe.register_modules(text_encoder=None, tokenizer=None)
+        return pipe
+
     @property
     def visual_tokenizer(self) -> SeedTokenizer:
         return self.seed_model if isinstance(self.seed_model, SeedTokenizer) else self.seed_model.visual_tokenizer
+
+    @property
+    def is_unclip(self) -> bool:
+        """Whether the tokenizer's embedding is the image-aligned one (SEED-2)."""
+        return self.visual_tokenizer.config.generation_target == "image"
 
     @property
     def guidance_scale(self) -> float:
@@ -231,6 +286,7 @@ class SeedImagePipeline(DiffusionPipeline):
         generation_kwargs,
         output_type,
         callback_on_step_end_tensor_inputs,
+        noise_level=0,
     ):
         """Raises `ValueError` or `TypeError` for anything that a call cannot work with, before any model runs."""
         given = [name for name, value in (("prompt", prompt), ("image", image), ("codes", codes)) if value is not None]
@@ -256,10 +312,18 @@ class SeedImagePipeline(DiffusionPipeline):
             raise ValueError(
                 f"height and width must be positive multiples of {self.vae_scale_factor}, got {height} and {width}."
             )
-        if guidance_scale > 1 and self.empty_prompt is None:
+        if self.is_unclip:
+            levels = self.image_noising_scheduler.config.num_train_timesteps
+            if not 0 <= noise_level < levels:
+                raise ValueError(f"noise_level must be in [0, {levels}), got {noise_level}.")
+        elif noise_level:
+            raise ValueError("noise_level is unCLIP's (SEED-2); this pipeline draws with Stable Diffusion (SEED-1).")
+        if (guidance_scale > 1 or self.is_unclip) and self.empty_prompt is None:
+            needy = "unCLIP" if self.is_unclip else f"guidance_scale={guidance_scale}"
             raise ValueError(
-                f"guidance_scale={guidance_scale} needs the embedding of the empty prompt. Build the pipeline with "
-                "empty_prompt=, or with the diffusion model's text_encoder= and tokenizer=; or pass guidance_scale=1."
+                f"{needy} needs the embedding of the empty prompt. Build the pipeline with "
+                "empty_prompt=, or with the diffusion model's text_encoder= and tokenizer=; Stable "
+                "Diffusion can also draw with guidance_scale=1."
             )
         rows *= num_images_per_prompt
         if isinstance(generator, list) and len(generator) != rows:
@@ -379,15 +443,28 @@ class SeedImagePipeline(DiffusionPipeline):
         return self.visual_tokenizer.encode(pixel_values.to(self._execution_device, self.visual_tokenizer.dtype))
 
     def encode_codes(self, codes: torch.Tensor, do_classifier_free_guidance: bool) -> torch.Tensor:
-        """What the UNet is conditioned on: `(rows, tokens, dim)`, with the empty prompt's rows first under guidance.
-
-        The one place that differs for an image-aligned tokenizer, whose embedding unCLIP takes as class labels.
-        """
+        """What Stable Diffusion's UNet reads: `(rows, tokens, dim)`, the empty prompt's rows first under guidance."""
         _wake(self.seed_model)
         embeds = self.visual_tokenizer.decode(codes).to(self.unet.dtype)
         if not do_classifier_free_guidance:
             return embeds
         return torch.cat([self.empty_prompt(len(embeds)).to(embeds.device, embeds.dtype), embeds])
+
+    def encode_codes_for_unclip(
+        self, codes: torch.Tensor, do_classifier_free_guidance: bool, noise_level: int = 0, generator=None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the UNet of unCLIP reads: the empty prompt `(rows, tokens, dim)` and class labels `(rows, 2 dim)`.
+
+        Under guidance the rows are doubled; the first half of the labels is zero, as in diffusers.
+        """
+        _wake(self.seed_model)
+        embeds = self.visual_tokenizer.decode(codes).to(self.unet.dtype)
+        labels = unclip_labels(
+            embeds, self.image_normalizer, self.image_noising_scheduler, noise_level, generator=generator
+        )
+        if do_classifier_free_guidance:
+            labels = torch.cat([torch.zeros_like(labels), labels])
+        return self.empty_prompt(len(labels)).to(labels.device, labels.dtype), labels
 
     def prepare_latents(self, rows: int, height: int, width: int, generator, latents=None) -> torch.Tensor:
         """The noise that drawing starts from, scaled for the scheduler: `(rows, channels, height / f, width / f)`."""
@@ -416,6 +493,7 @@ class SeedImagePipeline(DiffusionPipeline):
         num_candidates: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
+        noise_level: int = 0,
         generation_kwargs: dict | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
@@ -438,6 +516,8 @@ class SeedImagePipeline(DiffusionPipeline):
                 to the pipeline's own `num_candidates`.
             generator (`torch.Generator` or a list with one for each picture, *optional*): Makes the call repeatable.
             latents (`torch.Tensor`, *optional*): Starting noise, instead of a generator.
+            noise_level (`int`, *optional*, defaults to 0): unCLIP only: noise on the image embedding; more of it gives
+                pictures that keep less to the codes.
             generation_kwargs (`dict`, *optional*): Options of the language model's `generate` such as `do_sample`,
                 `temperature`, `top_k`, `num_beams`.
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"`, `"pt"` or `"latent"`.
@@ -478,6 +558,7 @@ class SeedImagePipeline(DiffusionPipeline):
             generation_kwargs,
             output_type,
             callback_on_step_end_tensor_inputs,
+            noise_level,
         )
         self._guidance_scale = guidance_scale
         self._interrupt = False
@@ -492,7 +573,12 @@ class SeedImagePipeline(DiffusionPipeline):
         codes = codes.repeat_interleave(num_images_per_prompt, dim=0)
 
         # 2. From codes to the condition, and the noise to start from
-        prompt_embeds = self.encode_codes(codes, self.do_classifier_free_guidance)
+        if self.is_unclip:
+            prompt_embeds, class_labels = self.encode_codes_for_unclip(
+                codes, self.do_classifier_free_guidance, noise_level, generator
+            )
+        else:
+            prompt_embeds, class_labels = self.encode_codes(codes, self.do_classifier_free_guidance), None
         latents = self.prepare_latents(len(codes), height, width, generator, latents)
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         timesteps = self.scheduler.timesteps
@@ -507,7 +593,13 @@ class SeedImagePipeline(DiffusionPipeline):
                     break
                 model_input = torch.cat([latents] * 2) if self.do_classifier_free_guidance else latents
                 model_input = self.scheduler.scale_model_input(model_input, timestep)
-                noise = self.unet(model_input, timestep, encoder_hidden_states=prompt_embeds, return_dict=False)[0]
+                noise = self.unet(
+                    model_input,
+                    timestep,
+                    encoder_hidden_states=prompt_embeds,
+                    class_labels=class_labels,
+                    return_dict=False,
+                )[0]
                 if self.do_classifier_free_guidance:
                     noise_empty, noise_codes = noise.chunk(2)
                     noise = noise_empty + self.guidance_scale * (noise_codes - noise_empty)
@@ -555,25 +647,6 @@ def _check_images(image) -> int:
     if not images:
         raise ValueError("The list of pictures is empty.")
     return len(images)
-
-
-def _check_fit(tokenizer_config, unet_config, vae_config):
-    if tokenizer_config.generation_target != "text":
-        raise ValueError(
-            "This tokenizer has the image-aligned target (SEED-2), which is drawn with unCLIP. For now "
-            "SeedImagePipeline draws from text-aligned tokenizers (generation_target='text') only."
-        )
-    width = unet_config.cross_attention_dim
-    if isinstance(width, int) and width != tokenizer_config.generation_dim:
-        raise ValueError(
-            f"The tokenizer's embeddings are {tokenizer_config.generation_dim} wide (generation_dim) and the UNet "
-            f"reads {width} (cross_attention_dim). They must be equal."
-        )
-    if vae_config.latent_channels != unet_config.in_channels:
-        raise ValueError(
-            f"The VAE has {vae_config.latent_channels} latent channels and the UNet {unet_config.in_channels} input "
-            "channels. They must be equal."
-        )
 
 
 def _wake(module: torch.nn.Module):

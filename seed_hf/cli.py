@@ -1,4 +1,4 @@
-"""The command line `seed-hf`: see, ask, draw, reconstruct, train, data, demo.
+"""The command line `seed-hf`: see, ask, draw, reconstruct, train, convert, data, demo.
 
 Thin on purpose: a command parses, calls the library and prints. Nothing heavy is imported before a command runs, so
 that `--help` answers at once. What a user got wrong ends in one line on stderr and exit status 2.
@@ -40,6 +40,13 @@ class Stage(StrEnum):
     contrastive = "contrastive"
     quantization = "quantization"
     lm = "lm"
+
+
+class Original(StrEnum):
+    seed1 = "seed1"
+    seed2 = "seed2"
+    blip2 = "blip2"
+    stage1 = "stage1"
 
 
 Model = Annotated[
@@ -199,6 +206,62 @@ def train(
         _show_messages()
         output_dir = run_stage(stage.value, config)
     typer.echo(output_dir)
+
+
+@app.command()
+def convert(
+    kind: Annotated[
+        Original,
+        typer.Argument(help="What the checkpoint is. blip2 and stage1: a Causal Q-Former with its text tower alone."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="New folder for the converted tokenizer.")],
+    checkpoint: Annotated[
+        list[Path],
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE...",
+            help="Files of the checkpoint; where two hold a key, the later.",
+        ),
+    ],
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", hidden=True)] = None,
+    verify: Annotated[
+        Path | None, typer.Option(help="Recorded inputs and results to compare with; writes only if they agree.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest relative difference that --verify accepts.", min=0)] = 1e-5,
+    vision_heads: Annotated[int, typer.Option(help="Attention heads of the ViT.", min=1)] = 16,
+    qformer_heads: Annotated[int, typer.Option(help="Attention heads of the Q-Formers and decoders.", min=1)] = 12,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels a side, to interpolate the ViT's positions.", min=1)
+    ] = None,
+    text_tower: Annotated[bool | None, typer.Option(help="Default: if all of it is there.")] = None,
+    allow_missing: Annotated[list[str] | None, typer.Option(metavar="KEY", help="May be absent; repeat.")] = None,
+    allow_unknown: Annotated[list[str] | None, typer.Option(metavar="KEY", help="May be left over; repeat.")] = None,
+):
+    """Convert an original SEED or BLIP-2 checkpoint into a SeedTokenizer; prints what became of every key."""
+    with _plain_errors():
+        if more and len(checkpoint) > 1:
+            raise ValueError("Name the files either all after one --checkpoint, or each after its own.")
+        import transformers
+
+        from seed_hf.conversion import Conversion
+
+        transformers.utils.logging.disable_progress_bar()
+        conversion = Conversion(
+            kind.value,
+            [*checkpoint, *(more or ())],
+            out,
+            vision_heads=vision_heads,
+            qformer_heads=qformer_heads,
+            image_size=image_size,
+            text_tower=text_tower,
+            allow_missing=allow_missing or (),
+            allow_unknown=allow_unknown or (),
+        )
+        typer.echo(conversion.report)
+        if verify is not None:
+            typer.echo(conversion.verify(verify, tolerance))
+        conversion.write()
+    typer.echo(out)
 
 
 @data_app.command()

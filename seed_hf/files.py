@@ -1,6 +1,7 @@
-"""Files that are there are whole: everything is written under a temporary name and then renamed."""
+"""Files and folders that are there are whole: everything is written under a temporary name and then renamed."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,3 +16,30 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """An empty temporary folder beside `path`; it becomes `path` at the end, or vanishes if writing fails.
+
+    Raises:
+        ValueError: See `check_new_folder`.
+    """
+    check_new_folder(path)
+    path = path.absolute()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_new_folder(path: Path) -> None:
+    """Raises `ValueError` unless `path` is free, or an empty folder: nothing that is there is written over."""
+    if path.is_dir():
+        if any(path.iterdir()):
+            raise ValueError(f"{path}: this folder is not empty. Give a new one.")
+    elif path.exists():
+        raise ValueError(f"{path}: there is a file of that name. Give a new folder.")

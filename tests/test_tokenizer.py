@@ -145,6 +145,12 @@ def test_distances_are_fp32_under_autocast():
     assert torch.equal(inside, torch.cdist(vectors.double(), quantizer.embedding.weight.double()).argmin(-1))
 
 
+def test_a_new_codebook_is_uniform_as_in_the_paper():
+    codebook = SeedTokenizer(tiny_tokenizer_config(codebook_size=256)).quantizer.embedding.weight
+    assert 0.9 / 256 < codebook.abs().amax() <= 1 / 256
+    assert abs(codebook.std().item() - 1 / 256 / math.sqrt(3)) < 1e-4
+
+
 def test_ties_go_to_the_lowest_index():
     quantizer = SeedVectorQuantizer(64, 4)
     quantizer.embedding.weight.data.fill_(1.0)

@@ -221,7 +221,9 @@ def test_dead_codes_move_to_encoder_outputs_and_others_stay(tmp_path):
     assert torch.equal(after[alive], before[alive])
     with torch.no_grad():
         outputs = model.code_encoder(model.get_causal_embeddings(stack(pictures())["pixel_values"])).flatten(0, 1)
-    assert torch.cdist(after[~alive], outputs).amin(1).max() < 1e-3
+    # Not by |a|^2 + |b|^2 - 2ab, whose rounding is as large as the bound
+    distances = torch.cdist(after[~alive], outputs, compute_mode="donot_use_mm_for_euclid_dist")
+    assert distances.amin(1).max() < 1e-5
 
 
 def test_bf16_training_keeps_all_metrics(tmp_path):

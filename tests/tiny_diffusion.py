@@ -106,3 +106,46 @@ def tiny_pipeline(seed_model=None, **parts):
     pipe = SeedImagePipeline(seed_model or tiny_tokenizer(), **parts)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def tiny_donor(kind: str, text_tokenizer=None):
+    """A whole `StableDiffusionPipeline` ("text") or `StableUnCLIPImg2ImgPipeline` ("image") for `tiny_tokenizer`."""
+    from diffusers import DDIMScheduler, DDPMScheduler, StableDiffusionPipeline, StableUnCLIPImg2ImgPipeline
+    from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPTextConfig,
+        CLIPTextModel,
+        CLIPVisionConfig,
+        CLIPVisionModelWithProjection,
+    )
+
+    tokenizer = text_tokenizer or tiny_text_tokenizer()
+    tokenizer.model_max_length = TOKENS
+    torch.manual_seed(5)
+    sizes = {"hidden_size": DIM, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(vocab_size=len(tokenizer), max_position_embeddings=TOKENS, eos_token_id=2, **sizes)
+    ).eval()
+    scheduler = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, steps_offset=1)
+    shared = {"vae": tiny_vae(), "text_encoder": text_encoder, "tokenizer": tokenizer, "scheduler": scheduler}
+    if kind == "text":
+        donor = StableDiffusionPipeline(
+            unet=tiny_unet(), safety_checker=None, feature_extractor=None, requires_safety_checker=False, **shared
+        )
+    else:
+        normalizer = StableUnCLIPImageNormalizer(embedding_dim=DIM)
+        with torch.no_grad():
+            normalizer.mean.normal_()
+            normalizer.std.uniform_(0.5, 2.0)
+        vision = CLIPVisionConfig(image_size=28, patch_size=14, projection_dim=DIM, **sizes)
+        donor = StableUnCLIPImg2ImgPipeline(
+            feature_extractor=CLIPImageProcessor(size={"height": 28, "width": 28}),
+            image_encoder=CLIPVisionModelWithProjection(vision).eval(),
+            image_normalizer=normalizer,
+            image_noising_scheduler=DDPMScheduler(num_train_timesteps=50),
+            unet=tiny_unet(class_embed_type="projection", projection_class_embeddings_input_dim=2 * DIM),
+            **shared,
+        )
+    donor.set_progress_bar_config(disable=True)
+    return donor

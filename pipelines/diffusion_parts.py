@@ -1,0 +1,105 @@
+"""What an unchanged Stable Diffusion or Stable unCLIP contributes to a [`SeedImagePipeline`], and how they fit.
+
+Stable Diffusion reads the 77 text-aligned generation embeddings of SEED-1 in place of its text embeddings. Stable
+unCLIP reads the one image-aligned embedding of SEED-2 as class labels, beside the text embedding of the empty prompt
+(paper 2.3; the authors' release, branch main).
+"""
+
+import os
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.models.embeddings import get_timestep_embedding
+from diffusers.utils.torch_utils import randn_tensor
+
+
+# Parts of the donors that drawing from codes has no use for: they are not even read.
+_UNUSED = {
+    "StableDiffusionPipeline": ("safety_checker", "feature_extractor", "image_encoder"),
+    "StableUnCLIPImg2ImgPipeline": ("feature_extractor", "image_encoder"),
+}
+# SEED-1 and SEED-2 demos of the authors' release
+_GUIDANCE = {"StableDiffusionPipeline": 7.5, "StableUnCLIPImg2ImgPipeline": 10.0}
+
+
+def load_diffusion(source: str | os.PathLike, **kwargs) -> DiffusionPipeline:
+    """A `StableDiffusionPipeline` or `StableUnCLIPImg2ImgPipeline` of a folder or repository, without unused parts.
+
+    Args:
+        kwargs: As `DiffusionPipeline.from_pretrained` takes them (`dtype`, `revision`, `local_files_only` ...).
+
+    Raises:
+        ValueError: It holds another pipeline.
+    """
+    where = {name: value for name, value in kwargs.items() if name in _HUB_OPTIONS}
+    name = DiffusionPipeline.load_config(source, **where).get("_class_name")
+    if name not in _UNUSED:
+        raise ValueError(f"{source}: holds a {name}. SEED draws with {' or '.join(_UNUSED)}.")
+    checker = {"requires_safety_checker": False} if "safety_checker" in _UNUSED[name] else {}
+    return DiffusionPipeline.from_pretrained(source, **dict.fromkeys(_UNUSED[name]), **checker, **kwargs)
+
+
+_HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
+
+
+def parts_of(donor: DiffusionPipeline) -> dict:
+    """The components and the guidance scale for `SeedImagePipeline(...)`.
+
+    Raises:
+        TypeError: `donor` is another pipeline.
+    """
+    name = type(donor).__name__
+    if name not in _UNUSED:
+        raise TypeError(f"SEED draws with {' or '.join(_UNUSED)}, got {name}.")
+    parts = {name: getattr(donor, name) for name in ("unet", "vae", "scheduler", "text_encoder", "tokenizer")}
+    if name == "StableUnCLIPImg2ImgPipeline":
+        parts |= {name: getattr(donor, name) for name in ("image_normalizer", "image_noising_scheduler")}
+    return {**parts, "guidance_scale": _GUIDANCE[name]}
+
+
+def check_fit(tokenizer_config, unet_config, vae_config, image_normalizer=None, image_noising_scheduler=None) -> None:
+    """Raises `ValueError` if these parts cannot work together."""
+    if vae_config.latent_channels != unet_config.in_channels:
+        raise ValueError(
+            f"The VAE has {vae_config.latent_channels} latent channels and the UNet {unet_config.in_channels} input "
+            "channels. They must be equal."
+        )
+    dim, labelled = tokenizer_config.generation_dim, unet_config.class_embed_type == "projection"
+    if tokenizer_config.generation_target == "text":
+        if labelled:
+            raise ValueError(
+                "This UNet is unCLIP's and wants an image embedding (SEED-2); the tokenizer has the text-aligned "
+                "target (SEED-1), which is drawn with Stable Diffusion."
+            )
+        width = unet_config.cross_attention_dim
+        if isinstance(width, int) and width != dim:
+            raise ValueError(
+                f"The tokenizer's embeddings are {dim} wide (generation_dim) and the UNet reads {width} "
+                "(cross_attention_dim). They must be equal."
+            )
+        return
+    if not labelled or image_normalizer is None or image_noising_scheduler is None:
+        raise ValueError(
+            "This tokenizer has the image-aligned target (SEED-2), which is drawn with unCLIP: its UNet, "
+            "image_normalizer and image_noising_scheduler are needed. from_diffusion takes them from a "
+            "StableUnCLIPImg2ImgPipeline."
+        )
+    # unCLIP's label is the embedding with the noise level's own embedding, of the same width, behind it.
+    wanted, normalized = unet_config.projection_class_embeddings_input_dim, image_normalizer.config.embedding_dim
+    if (wanted, normalized) != (2 * dim, dim):
+        raise ValueError(
+            f"The tokenizer's image embedding is {dim} wide (generation_dim); this UNet wants {wanted // 2} "
+            f"(half of projection_class_embeddings_input_dim) and image_normalizer {normalized}. They must be equal."
+        )
+
+
+def unclip_labels(
+    embeds: torch.Tensor, image_normalizer, image_noising_scheduler, noise_level: int, generator=None
+) -> torch.Tensor:
+    """Stable unCLIP's class labels for image embeddings `(rows, dim)`: noised, then the level: `(rows, 2 dim)`."""
+    noise = randn_tensor(embeds.shape, generator=generator, device=embeds.device, dtype=embeds.dtype)
+    levels = torch.full((len(embeds),), noise_level, device=embeds.device)
+    mean, std = (value.to(embeds.device, embeds.dtype) for value in (image_normalizer.mean, image_normalizer.std))
+    noised = image_noising_scheduler.add_noise((embeds - mean) / std, noise, levels) * std + mean
+    level = get_timestep_embedding(levels, embeds.shape[-1], flip_sin_to_cos=True, downscale_freq_shift=0)
+    return torch.cat([noised, level.to(noised.dtype)], dim=1)

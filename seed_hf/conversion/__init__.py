@@ -1,0 +1,20 @@
+"""Original checkpoints into our artifacts: conversion by name, a report of every key, and proof of equal numbers."""
+
+from .artifact import Conversion
+from .checkpoint_files import Checkpoint, read_checkpoint
+from .original import convert_checkpoint, convert_original_tokenizer
+from .parity import Parity, compare_tokenizer
+from .report import ConversionError, ConversionReport
+
+
+__all__ = [
+    "Checkpoint",
+    "Conversion",
+    "ConversionError",
+    "ConversionReport",
+    "Parity",
+    "compare_tokenizer",
+    "convert_checkpoint",
+    "convert_original_tokenizer",
+    "read_checkpoint",
+]

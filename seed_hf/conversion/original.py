@@ -1,0 +1,202 @@
+"""The authors' checkpoints into a [`SeedTokenizer`]: every key accounted for, or no model at all."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+from transformers.utils import logging as hf_logging
+
+from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+
+from .checkpoint_files import read_checkpoint, unwrapped
+from .original_names import is_known
+from .original_sizes import infer_config, recognise
+from .report import ConversionError, ConversionReport, shown
+
+
+def convert_checkpoint(paths: str | Path | Iterable[str | Path], **options) -> tuple[SeedTokenizer, ConversionReport]:
+    """[`convert_original_tokenizer`] for files (see [`read_checkpoint`]); its errors then name the files.
+
+    Args:
+        paths: For SEED-1 `causal_qformer.pth`, `seed_tokenizer.pth` and `eva_vit_g.pth`; later files win.
+        options: As in [`convert_original_tokenizer`].
+    """
+    checkpoint = read_checkpoint(paths)
+    model, report = convert_original_tokenizer(
+        checkpoint.state_dict, sources=checkpoint.sources, copy=False, **options
+    )
+    report.files, report.replaced = checkpoint.files, checkpoint.replaced
+    return model, report
+
+
+def convert_original_tokenizer(
+    state_dict: Mapping[str, torch.Tensor],
+    *,
+    vision_heads: int = 16,
+    qformer_heads: int = 12,
+    kind: str | None = None,
+    text_tower: bool | None = None,
+    image_size: int | None = None,
+    allow_missing: Iterable[str] = (),
+    allow_unknown: Iterable[str] = (),
+    sources: Mapping[str, str] | None = None,
+    copy: bool = True,
+) -> tuple[SeedTokenizer, ConversionReport]:
+    r"""A [`SeedTokenizer`] in fp32 with the weights of a state dict under the authors' names.
+
+    SEED-1, SEED-2 with its MLP or Reverse Q-Former, and the training checkpoints of stage I and II are told apart by
+    their names; all sizes but the head counts by their shapes. Tensors on the meta device give a model there.
+
+    Args:
+        state_dict: The authors' key -> tensor of any floating type; also inside a `model` container.
+        vision_heads, qformer_heads: Attention heads of the ViT, and of both Q-Formers and the decoder blocks.
+        kind: "seed1", "seed2" or "stage1" where the checkpoint has to be that; `None` finds out. See `recognise`.
+        text_tower: Whether the text path and the projections of stage I come along. `None`: if all of them are there;
+            a stage I checkpoint has to have them.
+        image_size: Pixels a side; other than that of the checkpoint, the ViT's positions are interpolated (bicubic,
+            as LAVIS does on loading).
+        allow_missing: Keys, or shell patterns such as `image_down.*`, that may be absent; their parameters are then
+            newly initialised.
+        allow_unknown: Keys or patterns that may be there without anyone knowing them.
+        sources: Key -> file, for the messages.
+        copy: `False` lets the model share the memory of fp32 tensors in `state_dict`, for one that is given away.
+
+    Returns:
+        The model in eval mode, and the report, which is printable.
+
+    Raises:
+        ConversionError: Keys are missing, unknown or of the wrong shape (all are listed), or a value is no weight.
+    """
+    state = unwrapped(state_dict)
+    where = f"{', '.join(dict.fromkeys(sources.values()))}: " if sources else ""
+    layout = recognise(state, kind, text_tower)
+    try:
+        config = infer_config(state, layout, vision_heads, qformer_heads)
+    except ConversionError as error:
+        raise ConversionError(f"{where}{error}", misshapen=error.misshapen) from error
+    with torch.device("meta"):
+        empty = SeedTokenizer(config)
+    stage_one_only = layout.kind == "stage1"
+    names, shapes, new = {}, {}, []
+    for ours, parameter in empty.state_dict().items():
+        if stage_one_only and ours.startswith(_STAGE_TWO):
+            new.append(ours)
+            continue
+        theirs = layout.names.of(ours)
+        names[ours] = theirs
+        for key in theirs:  # q and v biases are thirds of ours
+            shapes[key] = tuple(parameter.shape) if len(theirs) == 1 else (parameter.shape[0] // 3,)
+    report = ConversionReport(
+        kind=layout.kind,
+        head=config.generation_head,
+        new=new,
+        text_tower=config.text_tower,
+        embedding_decoder=config.embedding_decoder and not stage_one_only,
+    )
+    _account_for(state, shapes, report, where, sources, tuple(allow_missing), tuple(allow_unknown))
+    for ours, theirs in names.items():
+        report.used.update({key: ours for key in theirs if key in state})
+
+    weights = {ours: weight for ours, keys in names.items() if (weight := _weight(state, keys, copy)) is not None}
+    if image_size is not None and image_size != config.vision_config.image_size:
+        _resize_positions(weights, config, image_size)
+    model = _build(config, weights)
+    report.parameters = sum(parameter.numel() for parameter in model.parameters())
+    return model, report
+
+
+# What stage I leaves as it was made.
+_STAGE_TWO = ("code_encoder.", "quantizer.", "code_decoder.", "embedding_decoder.", "generation_decoder.")
+
+
+def _account_for(state, shapes, report: ConversionReport, where, sources, allow_missing, allow_unknown):
+    """Sort the keys into the report; raises with all that is wrong, so that one look at the message is enough."""
+    missing = [key for key in shapes if key not in state]
+    spare = [key for key in state if key not in shapes]
+    report.missing = [key for key in missing if _allowed(key, allow_missing)]
+    report.unused = [key for key in spare if is_known(key)]
+    strange = [key for key in spare if not is_known(key)]
+    report.unknown = [key for key in strange if _allowed(key, allow_unknown)]
+    missing = [key for key in missing if key not in report.missing]
+    unknown = [key for key in strange if key not in report.unknown]
+    misshapen = [key for key, shape in shapes.items() if key in state and tuple(state[key].shape) != shape]
+    odd = [key for key in shapes if key in state and not state[key].is_floating_point()]
+    if not (missing or unknown or misshapen or odd):
+        return
+    told = [f"{where}not converted as {report.kind}."]
+    if missing:
+        told.append(f"Missing ({len(missing)}): {', '.join(shown(missing))}.")
+    if unknown:
+        told.append(f"Unknown ({len(unknown)}): {', '.join(shown(unknown, sources))}.")
+    if misshapen:
+        lines = {f"{key} is {tuple(state[key].shape)}, must be {shapes[key]}": key for key in misshapen}
+        files = {line: sources[key] for line, key in lines.items() if key in sources} if sources else None
+        told.append(f"Of the wrong shape ({len(misshapen)}): {'; '.join(shown(list(lines), files))}.")
+    if odd:
+        told.append(f"Not floating point ({len(odd)}): {', '.join(shown(odd, sources))}.")
+    likely = recognise(state).kind
+    if missing and likely != report.kind:
+        told.append(f"It looks like {likely} instead: convert it as that.")
+    if missing:
+        told.append("Give the files that hold the missing keys as well, or allow the keys by name (allow_missing).")
+    elif unknown:
+        told.append("Allow the unknown keys by name (allow_unknown) if they may be left out.")
+    raise ConversionError(" ".join(told), missing=missing, unknown=unknown, misshapen=[*misshapen, *odd])
+
+
+def _allowed(key: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(key, pattern) for pattern in patterns)
+
+
+def _weight(state, keys: tuple[str, ...], copy: bool) -> torch.Tensor | None:
+    if not all(key in state for key in keys):
+        return None
+    tensors = [state[key].float() for key in keys]
+    if len(tensors) == 1:
+        return tensors[0].clone() if copy and tensors[0] is state[keys[0]] else tensors[0].contiguous()
+    query, value = tensors
+    return torch.cat([query, torch.zeros_like(query), value])
+
+
+def _resize_positions(weights: dict[str, torch.Tensor], config: SeedTokenizerConfig, image_size: int):
+    patch = config.vision_config.patch_size
+    if image_size < patch or image_size % patch:
+        raise ValueError(f"image_size must be a multiple of the patch size {patch}, got {image_size}.")
+    name = "vision_model.embeddings.position_embedding"
+    config.vision_config.image_size = image_size
+    if name not in weights:
+        return
+    first, grid = weights[name].split([1, weights[name].shape[1] - 1], dim=1)
+    side = int(grid.shape[1] ** 0.5)
+    grid = grid.reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, size=(image_size // patch,) * 2, mode="bicubic", align_corners=False)
+    weights[name] = torch.cat([first, grid.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+
+
+def _build(config: SeedTokenizerConfig, weights: dict[str, torch.Tensor]) -> SeedTokenizer:
+    if all(weight.is_meta for weight in weights.values()):
+        with torch.device("meta"):
+            model = SeedTokenizer(config)
+        model.load_state_dict(weights, strict=False, assign=True)
+        return model.eval()
+    # from_pretrained takes the tensors as they are, without a second copy, and initialises what is not among them.
+    with _silence():
+        return SeedTokenizer.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32).eval()
+
+
+@contextmanager
+def _silence():
+    """transformers would list the new parameters and show a bar; the report says it all."""
+    verbosity, bar = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bar:
+            hf_logging.enable_progress_bar()

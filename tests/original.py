@@ -1,0 +1,78 @@
+"""The golden sets, and state dicts under the authors' names at other sizes."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from seed_hf import SeedTokenizer, SeedTokenizerConfig
+from seed_hf.conversion.original_names import OriginalNames
+
+
+GOLDEN = Path(__file__).parent / "golden"
+SETS = ("seed1_tokenizer", "seed2_tokenizer", "stage1_contrastive", "stage2_text", "stage2_image")
+HEADS = {"vision_heads": 4}  # of the golden sets; their Q-Formers have 12, the default
+STAGE_TWO = ("code_encoder", "quantizer", "code_decoder", "embedding_decoder", "generation_decoder")
+
+
+def golden_weights(name: str) -> dict[str, torch.Tensor]:
+    return load_file(GOLDEN / f"{name}_weights.safetensors")
+
+
+def golden_io(name: str) -> dict[str, torch.Tensor]:
+    return load_file(GOLDEN / f"{name}_io.safetensors")
+
+
+def other_size(seed: int = 0, **overrides) -> SeedTokenizer:
+    """Random weights of none of the golden sizes: ViT width 88, 3 blocks; Q-Former width 96, 4 layers; 8192 codes."""
+    qformer = {"hidden_size": 96, "intermediate_size": 200, "num_attention_heads": 12, "initializer_range": 0.1}
+    settings = {
+        "vision_config": {
+            "hidden_size": 88,
+            "intermediate_size": 180,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 8,
+            "image_size": 64,
+            "patch_size": 16,
+            "initializer_range": 0.1,
+        },
+        "qformer_config": {"num_hidden_layers": 4, "vocab_size": 90, "max_position_embeddings": 40, **qformer},
+        "decoder_config": {
+            "hidden_size": 96,
+            "intermediate_size": 150,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 12,
+            "layer_norm_eps": 1e-6,
+            "initializer_range": 0.1,
+        },
+        "projection_dim": 24,
+        "codebook_size": 8192,
+        "initializer_range": 0.1,
+        **overrides,
+    }
+    torch.manual_seed(seed)
+    model = SeedTokenizer(SeedTokenizerConfig(**settings)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():  # norms and biases, too
+            if parameter.ndim:
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+            if name.startswith("vision_model") and name.endswith("qkv.bias"):
+                parameter[88:176] = 0  # the authors' keys have no bias
+    return model
+
+
+def original_state(model: SeedTokenizer, names: OriginalNames | None = None) -> dict[str, torch.Tensor]:
+    """The weights of `model` under the authors' names."""
+    names = names or OriginalNames(model.config.generation_target)
+    state = {}
+    for ours, weight in model.state_dict().items():
+        keys = names.of(ours)
+        parts = [weight] if len(keys) == 1 else [weight.chunk(3)[0], weight.chunk(3)[2]]
+        state.update({key: part.clone() for key, part in zip(keys, parts)})
+    return state
+
+
+def stage_one_state(model: SeedTokenizer) -> dict[str, torch.Tensor]:
+    names = OriginalNames()
+    later = {key for ours in model.state_dict() if ours.startswith(STAGE_TWO) for key in names.of(ours)}
+    return {key: value for key, value in original_state(model, names).items() if key not in later}
