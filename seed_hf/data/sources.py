@@ -59,6 +59,7 @@ class ImageTextSource:
         split: The split of an image folder.
         chosen: The columns that the caller named; the others are found by name in each part.
         captions: Whether the rows have captions.
+        folder: The folder all of whose files are the source, if it is one.
     """
 
     kind: str
@@ -67,6 +68,7 @@ class ImageTextSource:
     split: str = "train"
     chosen: dict[str, str | None] = field(default_factory=dict)
     captions: bool = True
+    folder: str | None = None
 
     def __len__(self) -> int:
         """The number of parts."""
@@ -248,6 +250,8 @@ def open_source(
     chosen = {"image_column": image_column, "caption_column": caption_column, "id_column": id_column}
     kind, files, root = _located(source, split, revision)
     opened = ImageTextSource(kind, files, root, split, chosen, captions)
+    if not isinstance(source, (list, tuple)) and os.path.isdir(source):
+        opened.folder = root
     if not files:
         raise FileNotFoundError(f"{source}: no Parquet file, tar or picture here.")
     opened.columns()
