@@ -23,7 +23,7 @@ def tokenize(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="Folder of pictures with metadata.csv/.jsonl; .parquet or WebDataset .tar: a file, a folder, a quoted "
+            help="Folder of pictures with metadata.csv/.jsonl; .parquet or WebDataset .tar: file, folder, quoted "
             "glob or a URL ({000..099} stands for numbers); or the id of a dataset on the Hub.",
         ),
     ],
