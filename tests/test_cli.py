@@ -59,7 +59,7 @@ def no_model_is_loaded(monkeypatch):
 # Help
 
 
-@pytest.mark.parametrize("arguments", [[], ["see"], ["draw"], ["train"], ["data", "pictograms"]])
+@pytest.mark.parametrize("arguments", [[], ["see"], ["draw"], ["tokenize"], ["train"], ["data", "pictograms"]])
 def test_help_imports_nothing_heavy(arguments):
     code = f"""
 import sys
@@ -80,7 +80,7 @@ assert not heavy, heavy
 def test_help_names_every_command():
     status, out, _ = run("--help")
     assert status == 0
-    for command in ("see", "ask", "draw", "reconstruct", "train", "data", "demo"):
+    for command in ("see", "ask", "draw", "reconstruct", "tokenize", "train", "data", "demo"):
         assert command in out
 
 

@@ -6,9 +6,9 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import time
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fragile_decoder import FragileDecoder
 from seed_hf.data.code_shards import CodeFolder
 from seed_hf.data.decoding import DecodingPool, PictureDecoder
 from seed_hf.data.filters import RowFilters
@@ -189,7 +190,7 @@ def test_killed_twenty_times_with_workers(tokenizer, tmp_path):
 
 
 def full_disk(errors, *arguments, **keywords):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
     try:
         tokenize_images(*arguments, **keywords)
     except OSError as error:
@@ -198,7 +199,8 @@ def full_disk(errors, *arguments, **keywords):
 
 def test_a_full_disk_leaves_nothing_half_written(tokenizer, tmp_path):
     """A limit on the size of files stands in for the disk: writing fails in the midst of a shard."""
-    source = open_source(write_parquet(tmp_path / "a.parquet", rows(120)))
+    made = [{**row, "caption": random.Random(i).randbytes(100).hex()} for i, row in enumerate(rows(120))]
+    source = open_source(write_parquet(tmp_path / "a.parquet", made))
     settings = {"rows_per_shard": 60, "workers": 0}
     errors = multiprocessing.get_context("fork").Queue()
     in_a_process(full_disk, errors, source, tokenizer, tmp_path / "out", **settings).join()
@@ -207,21 +209,11 @@ def test_a_full_disk_leaves_nothing_half_written(tokenizer, tmp_path):
     assert tokenize_images(source, tokenizer, tmp_path / "out", **settings)["rows"]["written"] == 120
 
 
-@dataclass(frozen=True)
-class Fragile(PictureDecoder):
-    """Dies of one picture, as a codec with a bug would."""
-
-    def __call__(self, images):
-        if b"poison" in images:
-            os._exit(1)
-        return super().__call__(images)
-
-
 def test_a_dead_worker_loses_nothing():
     images = [noise(i) for i in range(24)]
     images[9] = b"poison"
     tasks = [(number, images[number * 4 : number * 4 + 4]) for number in range(6)]
-    with DecodingPool(Fragile(8, 8, 3, RowFilters()), workers=1) as pool:
+    with DecodingPool(FragileDecoder(8, 8, 3, RowFilters()), workers=1) as pool:
         done = list(pool.map(iter(tasks)))
         assert [key for key, _, _ in done] == list(range(6))
         assert [len(pixels) for _, pixels, _ in done] == [4, 4, 3, 4, 4, 4]
@@ -355,11 +347,7 @@ def test_impossible_jobs(tokenizer, tmp_path):
 
 
 def test_the_workers_import_nothing_heavy():
-    assert sys.modules["seed_hf.data.decoding"]
-    code = (
-        "import sys, seed_hf.data.decoding; print({'torch', 'transformers', 'datasets', 'pyarrow'} & set(sys.modules))"
-    )
-    import subprocess
-
+    heavy = "{'torch', 'transformers', 'datasets', 'pyarrow'}"
+    code = f"import sys, seed_hf.data.decoding; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "set()", done.stderr
