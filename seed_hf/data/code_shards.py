@@ -172,6 +172,10 @@ class CodeFolder:
                 fcntl.flock(file, fcntl.LOCK_EX)
             except OSError:  # no locks here: JobLock has said so
                 pass
+            # Nobody else is writing these now: what is half written was left by a killed job.
+            for name in ("manifest.json", "bad_images.jsonl"):
+                for left in self.path.glob(f".{name}.*.unfinished"):
+                    left.unlink(missing_ok=True)
             yield
 
     @staticmethod
