@@ -59,7 +59,9 @@ def no_model_is_loaded(monkeypatch):
 # Help
 
 
-@pytest.mark.parametrize("arguments", [[], ["see"], ["draw"], ["train"], ["convert"], ["data", "pictograms"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["see"], ["draw"], ["tokenize"], ["train"], ["convert"], ["data", "pictograms"]]
+)
 def test_help_imports_nothing_heavy(arguments):
     code = f"""
 import sys
@@ -80,7 +82,7 @@ assert not heavy, heavy
 def test_help_names_every_command():
     status, out, _ = run("--help")
     assert status == 0
-    for command in ("see", "ask", "draw", "reconstruct", "train", "convert", "data", "demo"):
+    for command in ("see", "ask", "draw", "reconstruct", "tokenize", "train", "convert", "data", "demo"):
         assert command in out
 
 
