@@ -134,11 +134,13 @@ def test_distinct_captions_and_batches():
 
 def test_codebook_use_of_known_distributions():
     one = codebook_use(torch.full((3, 32), 5), 64)
-    assert (one.used_codes, one.perplexity) == (1, pytest.approx(1.0))
+    assert (one.used_codes, one.perplexity, one.distinct_per_image) == (1, pytest.approx(1.0), 1.0)
     every = codebook_use(torch.arange(64).view(2, 32), 64)
     assert (every.used_codes, every.usage, every.perplexity) == (64, 100.0, pytest.approx(64.0))
+    assert every.distinct_per_image == 32.0
     # Shares 1/2, 1/4, 1/4: entropy 1.5 bits.
     uneven = codebook_use(torch.tensor([[7, 7, 1, 3]]), 8)
+    assert uneven.distinct_per_image == 3.0
     assert uneven.usage == pytest.approx(37.5)
     assert uneven.perplexity == pytest.approx(2**1.5)
 

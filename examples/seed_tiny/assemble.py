@@ -24,7 +24,7 @@ from seed_hf.pipelines.pipeline_seed_image import EmptyPromptEmbedding, SeedImag
 
 
 SHARD = 14_000_000
-GUIDANCE, CANDIDATES = 5.0, 16
+GUIDANCE = 5.0
 
 
 def load_parts(work: Path) -> SeedImagePipeline:
@@ -51,7 +51,6 @@ def load_parts(work: Path) -> SeedImagePipeline:
         ),
         empty_prompt=EmptyPromptEmbedding.from_text_encoder(text_encoder, text_tokenizer, TEXT_LENGTH),
         guidance_scale=GUIDANCE,
-        num_candidates=CANDIDATES,
     )
     for part in (model, pipe.unet, pipe.vae, pipe.empty_prompt):
         part.half().float()
@@ -81,12 +80,13 @@ def write_index(path: Path, held: dict[str, str]) -> None:
     path.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
-def set_dtype(config: Path) -> None:
-    """Let the configuration, not the stored weights, say what a model loads as."""
+def clean(config: Path) -> None:
+    """Let the configuration, not the stored weights, say what a model loads as, and forget the folders of the run."""
     settings = json.loads(config.read_text(encoding="utf-8"))
     if "model_type" in settings:
         settings["dtype"] = "float32"
     for part in [settings, *(value for value in settings.values() if isinstance(value, dict))]:
+        part.pop("_name_or_path", None)
         if "dtype" in part:
             part["dtype"] = "float32"
     config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -131,7 +131,7 @@ def save(pipe: SeedImagePipeline, out: Path) -> None:
         held = write_shards(folder / name, "diffusion_pytorch_model", getattr(pipe, name).state_dict())
         write_index(folder / name / "diffusion_pytorch_model.safetensors.index.json", held)
     for config in out.rglob("config.json"):
-        set_dtype(config)
+        clean(config)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -15,13 +15,15 @@ class CodebookUse:
     """Use of a codebook: codes seen at least once, their share in percent, and the perplexity of the distribution.
 
     The perplexity is exp(entropy): the number of codes that, used equally often, would be as unpredictable. It is 1
-    if one code does everything and `codebook_size` if all are used alike.
+    if one code does everything and `codebook_size` if all are used alike. `distinct_per_image` is the mean number of
+    different codes in a picture: where it is small, the codes of a picture repeat and say little more than one would.
     """
 
     used_codes: int
     codebook_size: int
     usage: float
     perplexity: float
+    distinct_per_image: float
     num_images: int
 
     def to_dict(self) -> dict[str, float]:
@@ -46,6 +48,7 @@ def codebook_use(codes: torch.Tensor, codebook_size: int) -> CodebookUse:
         codebook_size=codebook_size,
         usage=100.0 * used / codebook_size,
         perplexity=float(torch.exp(-(shares * shares.log()).sum())),
+        distinct_per_image=sum(len(row.unique()) for row in codes) / len(codes),
         num_images=len(codes),
     )
 

@@ -14,6 +14,7 @@ _LINES = (
     ("Questions answered right (most frequent answer)", "questions", "{exact_match:.1f} ({majority:.1f})"),
     ("Codes used", "codebook", "{used_codes} of {codebook_size} ({usage:.1f})"),
     ("Codebook perplexity", "codebook", "{perplexity:.0f}"),
+    ("Different codes in a picture, mean", "codebook", "{distinct_per_image:.1f}"),
     ("Drawn from its caption: caption ranks first", "drawing", "{caption_first:.1f}"),
     ("among the first 5 / 10", "drawing", "{caption_in_5:.1f} / {caption_in_10:.1f}"),
     ("Real picture: caption ranks first", "judge", "{real_caption_first:.1f}"),
