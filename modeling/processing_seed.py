@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_utils import make_flat_list_of_images
 from transformers.processing_utils import ProcessorMixin
-from transformers.tokenization_utils_base import AddedToken, PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import AddedToken, BatchEncoding, PreTrainedTokenizerBase
 
 from .configuration_seed import SeedTextConfig, visual_vocabulary
 from .generation_seed import CodeSegment, Defect, TextSegment, parse_segments
@@ -170,6 +170,16 @@ class SeedProcessor(ProcessorMixin):
         """Inputs that ask about each picture, one question for all or one for each; generate with mode `"text"`."""
         questions = [questions] if isinstance(questions, str) else list(questions)
         return self._about_images(images, [self.question_prompt.replace("{}", q, 1) for q in questions])
+
+    def text_tower(self, texts: str | list[str], max_length: int) -> BatchEncoding:
+        """Texts for `SeedTokenizer.get_text_features`: `input_ids` and `attention_mask`, `(texts, length)`.
+
+        Longer texts are cut to `max_length` tokens. Padding is on the right, whatever the side for generation is: the
+        text tower reads the first token.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        settings = {"padding": True, "padding_side": "right", "truncation": True, "max_length": max_length}
+        return self.tokenizer(texts, **settings, return_tensors="pt")
 
     def draw(self, prompts: str | list[str]) -> BatchFeature:
         """Inputs that ask for a picture of each prompt; generate with mode `"image"`."""

@@ -426,10 +426,7 @@ class SeedImagePipeline(DiffusionPipeline):
     def _nearest(self, codes: torch.Tensor, prompts: list[str]) -> torch.Tensor:
         """Of the rows of codes that belong to each prompt, equally many, the one nearest to it."""
         limit = self.visual_tokenizer.config.qformer_config.max_position_embeddings
-        # Right padding, whatever the processor's side for generation is: the text tower reads its first token.
-        texts = self.processor.tokenizer(
-            prompts, padding=True, padding_side="right", truncation=True, max_length=limit, return_tensors="pt"
-        ).to(codes.device)
+        texts = self.processor.text_tower(prompts, limit).to(codes.device)
         wanted = self.visual_tokenizer.get_text_features(texts.input_ids, texts.attention_mask)
         found = self.visual_tokenizer.get_image_features(codes=codes).unflatten(0, (len(prompts), -1))
         best = torch.einsum("pcd,pd->pc", found, wanted).argmax(1)

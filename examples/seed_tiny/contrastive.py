@@ -56,10 +56,11 @@ def vision_views(vision: Blip2VisionModel, pixels: torch.Tensor, path: Path, vie
     for view in range(views):
         torch.manual_seed(view)
         for start in range(0, len(pixels), 256):
-            part = pixels[start : start + 256]
-            part = part.to(device())
-            moved = random_affine(len(part), device(), 0.4)
-            images = random_view(part, moved, 0.4) if view else normalise(part / 255)
+            part = pixels[start : start + 256].to(device())
+            if view:
+                images = random_view(part, random_affine(len(part), part.device, 0.4), 0.4)
+            else:
+                images = normalise(part / 255)
             with autocast():
                 features = vision(images).last_hidden_state
             found[view, start : start + len(part)] = features.float().cpu().numpy()

@@ -141,10 +141,7 @@ def evaluate_retrieval(
     text_features = []
     max_length = min(_MAX_TEXT_TOKENS, tokenizer.config.qformer_config.max_position_embeddings)
     for batch in batches(captions, batch_size):
-        # Right padding, whatever the processor's side for generation is: the text tower reads its first token.
-        inputs = processor.tokenizer(
-            batch, padding=True, padding_side="right", truncation=True, max_length=max_length, return_tensors="pt"
-        ).to(tokenizer.device)
+        inputs = processor.text_tower(batch, max_length).to(tokenizer.device)
         text_features.append(tokenizer.get_text_features(inputs["input_ids"], inputs["attention_mask"]).float())
     return retrieval_recalls(torch.cat(image_features), torch.cat(text_features), caption_of_image)
 
