@@ -187,6 +187,18 @@ def test_rows_without_questions_take_another_direction():
         collator(**only("question"))([{"codes": CODES, "caption": "a"}])
 
 
+def test_a_row_may_name_its_direction():
+    make = collator(directions={"text_to_image": 1})
+    plain = collator(directions={"image_to_text": 1})
+    row = rows(1)[0]
+    named, asked = make([{**row, "direction": "image_to_text"}]), plain([row])
+    assert torch.equal(named["input_ids"], asked["input_ids"]) and torch.equal(named["labels"], asked["labels"])
+    with pytest.raises(ValueError, match="0 questions cannot have the direction 'question'"):
+        make([{**row, "questions": [], "direction": "question"}])
+    with pytest.raises(ValueError, match="'sideways'"):
+        make([{**row, "direction": "sideways"}])
+
+
 @pytest.mark.parametrize(
     "row, message",
     [

@@ -24,6 +24,7 @@ from seed_hf.training import LanguageModelCollator, LanguageModelConfig, Languag
 
 TEXT_EPOCHS, EPOCHS, BATCH = 1.0, 5.0, 128
 TEXT_RATE, RATE = 2e-3, 1.5e-3
+DIRECTIONS = {"image_to_text": 0.6, "question": 0.07, "text_to_image": 0.33}
 
 
 def opt_config(tokenizer) -> OPTConfig:
@@ -43,7 +44,11 @@ def opt_config(tokenizer) -> OPTConfig:
 
 
 class Rows(Dataset):
-    """Captions, questions and the codes of every view; an epoch shows each picture once per view."""
+    """Captions, questions and codes; an epoch shows each picture once per view.
+
+    What the model reads of a picture is another mixture of its views each time: every place has the code that it has
+    in some view. What the model writes are the codes of the picture as it is.
+    """
 
     def __init__(self, codes: np.ndarray, captions: list[list[str]], pairs: list[list[tuple[str, str]]]):
         self.codes, self.captions, self.pairs = codes, captions, pairs
@@ -52,8 +57,19 @@ class Rows(Dataset):
         return self.codes.shape[0] * self.codes.shape[1]
 
     def __getitem__(self, index: int) -> dict:
-        view, row = divmod(index, self.codes.shape[1])
-        return {"codes": self.codes[view, row], "captions": self.captions[row], "questions": self.pairs[row]}
+        row = index % self.codes.shape[1]
+        views, _, places = self.codes.shape
+        shares = torch.tensor(list(DIRECTIONS.values()))
+        direction = list(DIRECTIONS)[torch.multinomial(shares, 1).item()]
+        if direction == "question" and not self.pairs[row]:
+            direction = "image_to_text"
+        view = 0 if direction == "text_to_image" else torch.randint(views, (places,)).numpy()
+        return {
+            "codes": self.codes[view, row, np.arange(places)],
+            "captions": self.captions[row],
+            "questions": self.pairs[row],
+            "direction": direction,
+        }
 
 
 def arguments_for(out: Path, epochs: float, rate: float) -> LanguageModelConfig:
@@ -65,6 +81,7 @@ def arguments_for(out: Path, epochs: float, rate: float) -> LanguageModelConfig:
         logging_steps=50,
         save_steps=1000,
         lora_r=0,  # all weights train: a model of this size has no capacity to spare for an adapter
+        code_loss_weight=0.3,  # a picture has six times as many tokens as a caption
     )
 
 
@@ -103,12 +120,7 @@ def main(argv: list[str] | None = None) -> None:
     # Mostly the plain caption, which is what a caption should be; the other wordings are for prompts.
     captions = [[row["caption"].lower()] * 40 + caption_variants(row)[1:] for row in rows]
     model = SeedForCausalLM.from_pretrained(work / "opt" / "model")
-    collator = LanguageModelCollator(
-        tokenizer,
-        model.config,
-        directions={"image_to_text": 0.6, "text_to_image": 0.33, "question": 0.07},
-        seed=0,
-    )
+    collator = LanguageModelCollator(tokenizer, model.config, seed=0)
     pairs = [questions(row) for row in rows]
     fit(model, arguments_for(out, arguments.epochs, RATE), Rows(codes, captions, pairs), collator)
     model.cpu().save_pretrained(out / "model")

@@ -22,8 +22,8 @@ class LanguageModelCollator(SeededCollator):
 
     A row is a mapping with `codes` (32 integers) and `caption` (`str`) or `captions` (several, one is drawn), and
     maybe `questions` (pairs of question and answer, or mappings with these two keys; one is drawn); or with `text`
-    alone. For each row with codes one direction is drawn. `[...]` marks what is learned, everything else has the
-    label -100 (paper.md 1.4, 2.2):
+    alone. For each row with codes one direction is drawn, unless the row names its `direction`. `[...]` marks what is
+    learned, everything else has the label -100 (paper.md 1.4, 2.2):
 
         image_to_text    bos <img> codes </img> " a photo of" [" caption" eos]
         question         bos <img> codes </img> " Question: ... Short answer." [" answer" eos]
@@ -110,7 +110,9 @@ class LanguageModelCollator(SeededCollator):
         weights = [weight if name != "question" or questions else 0.0 for name, weight in self.directions.items()]
         if not any(weights):
             raise ValueError("directions ask for questions alone, but a row has none.")
-        direction = draw.choices(list(self.directions), weights)[0]
+        direction = row.get("direction") or draw.choices(list(self.directions), weights)[0]
+        if direction not in DIRECTIONS or (direction == "question" and not questions):
+            raise ValueError(f"A row with {len(questions)} questions cannot have the direction {direction!r}.")
         if direction == "question":
             question, answer = _pair(questions[draw.randrange(len(questions))])
             prompt = self.encode(f" {self.question_prompt.format(question)}")
