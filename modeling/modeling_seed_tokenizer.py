@@ -7,6 +7,7 @@
 Source: arXiv 2307.08041, sections 3.1 to 3.3. The ViT and both Q-Formers are transformers' own BLIP-2 modules.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -38,7 +39,8 @@ class SeedTokenizerOutput(ModelOutput):
         generation_embeddings (`torch.Tensor` of shape `(batch, num_generation_tokens, generation_dim)`, or
             `(batch, generation_dim)` for the image target): What the diffusion model is conditioned on.
         image_features, text_features (`torch.Tensor` of shape `(batch, projection_dim)`): L2-normalised.
-        logits_per_image (`torch.Tensor` of shape `(batch, batch)`): Cosines divided by the temperature.
+        logits_per_image, logits_per_text (`torch.Tensor` of shape `(batch, all)`): Cosines with the texts (pictures) of
+            all processes, divided by the temperature; the batch's own come first to last, as in `gather_features`.
     """
 
     loss: torch.Tensor | None = None
@@ -54,6 +56,7 @@ class SeedTokenizerOutput(ModelOutput):
     image_features: torch.Tensor | None = None
     text_features: torch.Tensor | None = None
     logits_per_image: torch.Tensor | None = None
+    logits_per_text: torch.Tensor | None = None
 
 
 class SeedCodeDecoder(nn.Module):
@@ -333,6 +336,7 @@ class SeedTokenizer(PreTrainedModel):
         causal_embeddings: torch.Tensor | None = None,
         target_embeddings: torch.Tensor | None = None,
         stage: str | None = None,
+        gather_features: Callable[[torch.Tensor], tuple[torch.Tensor, int]] | None = None,
     ) -> SeedTokenizerOutput:
         r"""Losses of one training stage, or, without `stage`, the whole way from pictures to generation embeddings.
 
@@ -344,6 +348,8 @@ class SeedTokenizer(PreTrainedModel):
             target_embeddings: What the generation embeddings have to match in stage II, of their shape: features of
                 the diffusion model's text encoder, or one image embedding.
             stage: `"contrastive"` (stage I), `"quantization"` (stage II) or `None`.
+            gather_features: For stage I on several processes: takes features `(batch, projection_dim)` to those of all
+                processes, with a gradient, and the row at which this process's own begin.
         """
         if stage not in (None, "contrastive", "quantization"):
             raise ValueError(f"stage must be 'contrastive', 'quantization' or None, got {stage!r}.")
@@ -351,7 +357,7 @@ class SeedTokenizer(PreTrainedModel):
             with torch.set_grad_enabled(torch.is_grad_enabled() and stage == "contrastive"):
                 causal_embeddings = self.get_causal_embeddings(pixel_values, vision_embeddings=vision_embeddings)
         if stage == "contrastive":
-            return self._contrastive(causal_embeddings, input_ids, attention_mask)
+            return self._contrastive(causal_embeddings, input_ids, attention_mask, gather_features)
         codes, quantized, vq_loss = self.quantizer(self.code_encoder(causal_embeddings))
         decoded = self.code_decoder(quantized)
         output = SeedTokenizerOutput(codes=codes, causal_embeddings=causal_embeddings)
@@ -360,14 +366,18 @@ class SeedTokenizer(PreTrainedModel):
             output.reconstructed_embeddings = self.embedding_decoder(decoded)
         return output if stage is None else self._quantization(output, vq_loss, target_embeddings)
 
-    def _contrastive(self, causal_embeddings, input_ids, attention_mask) -> SeedTokenizerOutput:
+    def _contrastive(self, causal_embeddings, input_ids, attention_mask, gather_features) -> SeedTokenizerOutput:
         if input_ids is None or len(input_ids) != len(causal_embeddings):
             given = "no input_ids" if input_ids is None else f"{len(input_ids)} texts"
             raise ValueError(f"Stage I needs one caption for each of {len(causal_embeddings)} pictures, got {given}.")
         image_features = self._project_image(causal_embeddings)
         text_features = self.get_text_features(input_ids, attention_mask)
-        loss, logits = contrastive_loss(
-            image_features, text_features, self.temperature, label_smoothing=self.config.label_smoothing
+        loss, per_image, per_text = contrastive_loss(
+            image_features,
+            text_features,
+            self.temperature,
+            label_smoothing=self.config.label_smoothing,
+            gather_features=gather_features,
         )
         return SeedTokenizerOutput(
             loss=loss,
@@ -375,7 +385,8 @@ class SeedTokenizer(PreTrainedModel):
             causal_embeddings=causal_embeddings,
             image_features=image_features,
             text_features=text_features,
-            logits_per_image=logits,
+            logits_per_image=per_image,
+            logits_per_text=per_text,
         )
 
     def _quantization(self, output, vq_loss, target_embeddings) -> SeedTokenizerOutput:
@@ -442,21 +453,30 @@ def contrastive_loss(
     text_features: torch.Tensor,
     temperature: torch.Tensor | float,
     label_smoothing: float = 0.1,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    gather_features: Callable[[torch.Tensor], tuple[torch.Tensor, int]] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Symmetric image-text contrast of stage I: the mean of both directions' cross-entropies.
 
     Args:
         image_features, text_features: `(batch, projection_dim)`, L2-normalised; rows i of both belong together.
         temperature: Divides the cosines.
+        gather_features: See [`SeedTokenizer.forward`]. The loss is then the mean over this process's own pairs, each
+            against the pictures and texts of all processes; the mean of it over the processes is the loss that one
+            process would have found for all pairs.
 
     Returns:
-        The loss, `()`, and the logits per image, `(batch, batch)`.
+        The loss, `()`; the logits per image and per text, both `(batch, all)`.
     """
-    logits = image_features @ text_features.T / temperature
-    labels = torch.arange(len(logits), device=logits.device)
-    loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-    loss = loss + F.cross_entropy(logits.T, labels, label_smoothing=label_smoothing)
-    return loss / 2, logits
+    all_images, all_texts, first = image_features, text_features, 0
+    if gather_features is not None:
+        all_images, first = gather_features(image_features)
+        all_texts, _ = gather_features(text_features)
+    per_image = image_features @ all_texts.T / temperature
+    per_text = text_features @ all_images.T / temperature
+    labels = torch.arange(first, first + len(per_image), device=per_image.device)
+    loss = F.cross_entropy(per_image, labels, label_smoothing=label_smoothing)
+    loss = loss + F.cross_entropy(per_text, labels, label_smoothing=label_smoothing)
+    return loss / 2, per_image, per_text
 
 
 __all__ = ["SeedTokenizer", "SeedTokenizerOutput", "contrastive_loss"]

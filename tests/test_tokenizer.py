@@ -263,8 +263,9 @@ def test_parts_that_are_missing_are_named(pixels):
 
 def test_contrastive_loss_by_hand():
     image, text = torch.eye(2), torch.tensor([[1.0, 0.0], [0.6, 0.8]])
-    loss, logits = contrastive_loss(image, text, 0.5, label_smoothing=0.0)
-    torch.testing.assert_close(logits, torch.tensor([[2.0, 1.2], [0.0, 1.6]]))
+    loss, per_image, per_text = contrastive_loss(image, text, 0.5, label_smoothing=0.0)
+    torch.testing.assert_close(per_image, torch.tensor([[2.0, 1.2], [0.0, 1.6]]))
+    torch.testing.assert_close(per_text, per_image.T)
     rows = [math.log(math.exp(2) + math.exp(1.2)) - 2, math.log(1 + math.exp(1.6)) - 1.6]
     columns = [math.log(math.exp(2) + 1) - 2, math.log(math.exp(1.2) + math.exp(1.6)) - 1.6]
     assert loss.item() == pytest.approx((sum(rows) / 2 + sum(columns) / 2) / 2, abs=1e-6)
@@ -319,7 +320,7 @@ def test_stage_one_returns_its_loss(pixels):
     model = tiny_tokenizer()
     ids = torch.randint(3, 300, (5, 6))
     output = model(pixels, ids, stage="contrastive")
-    expected, _ = contrastive_loss(
+    expected, _, _ = contrastive_loss(
         model.get_image_features(pixels), model.get_text_features(ids), model.temperature, model.config.label_smoothing
     )
     torch.testing.assert_close(output.loss, expected)

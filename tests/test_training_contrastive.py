@@ -147,14 +147,14 @@ def test_evaluation_reports_loss_and_accuracy_apart_from_training(tmp_path):
     assert {"eval_loss", "eval_image_to_text_accuracy", "eval_text_to_image_accuracy"} <= set(metrics)
     batches = [stack(rows(12)[:8]), stack(rows(12)[8:])]
     logits = [trainer.model(**batch, stage="contrastive").logits_per_image for batch in batches]
-    hits = [retrieval_hits(scores, batch["input_ids"])[0] for scores, batch in zip(logits, batches)]
+    hits = [retrieval_hits(scores, batch["input_ids"], batch["input_ids"]) for scores, batch in zip(logits, batches)]
     assert metrics["eval_image_to_text_accuracy"] == pytest.approx(torch.cat(hits).float().mean().item())
 
 
 def test_the_same_caption_counts_as_a_hit():
     logits = torch.tensor([[1.0, 3.0, 0.0], [4.0, 2.0, 0.0], [0.0, 5.0, 1.0]])
     captions = torch.tensor([[7, 8], [7, 8], [7, 9]])
-    to_text, to_image = retrieval_hits(logits, captions)
+    to_text, to_image = retrieval_hits(logits, captions, captions), retrieval_hits(logits.T, captions, captions)
     assert to_text.tolist() == [True, True, False]  # best captions: 1, 0, 1
     assert to_image.tolist() == [True, False, True]  # best pictures: 1, 2, 2
 

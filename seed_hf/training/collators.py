@@ -41,8 +41,8 @@ class ImageTextCollator(SeededCollator):
 
     A row is a mapping with some of: `image` (whatever the image processor takes), or `pixels` (uint8 `(3, S, S)`, the
     picture already at the model's size); `caption` (`str`) or `captions` (several, one is drawn); and the cached
-    `vision_embeddings`, `causal_embeddings`, `target_embeddings`. All rows of a batch have the same keys; other keys
-    are ignored.
+    `vision_embeddings`, `causal_embeddings`, `target_embeddings`. An `id` is passed on, so that messages can name the
+    row. All rows of a batch have the same keys; other keys are ignored.
 
     Args:
         image_processor (`SeedImageProcessor`, *optional*): Needed for rows with pictures.
@@ -55,8 +55,8 @@ class ImageTextCollator(SeededCollator):
             from torch's global generator, which is seeded for each batch and put back afterwards.
         seed (`int`, *optional*, defaults to 42): Seed of the caption choice and of `augment`.
 
-    Returns of a call: `pixel_values` `(B, 3, S, S)`, `input_ids` and `attention_mask` `(B, L)`, and the cached
-    features stacked, whichever the rows allow.
+    Returns of a call: `pixel_values` `(B, 3, S, S)`, `input_ids` and `attention_mask` `(B, L)`, the cached features
+    stacked, and `row_ids`, a list; whichever the rows allow.
 
     Raises:
         ValueError: the rows hold pictures but there is no image processor, or nothing that a model could use.
@@ -92,6 +92,8 @@ class ImageTextCollator(SeededCollator):
                 f"Rows with the keys {sorted(rows[0])} hold nothing to train on. Give image or pixels, caption or "
                 f"captions (with a tokenizer), or {', '.join(CACHED_KEYS)}."
             )
+        if "id" in rows[0]:
+            batch["row_ids"] = [row["id"] for row in rows]
         return batch
 
     def _captions(self, rows) -> dict[str, torch.Tensor]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
+from .gathering import gather_features
 from .trainer import SeedTrainer
 
 
@@ -33,8 +34,11 @@ class ContrastiveTrainer(SeedTrainer):
     """Trains query tokens, Q-Former, `ln_vision`, projections and temperature of a `SeedTokenizer` with a text tower.
 
     Rows give `pixel_values` (or cached `vision_embeddings`), `input_ids` and `attention_mask`: see
-    [`ImageTextCollator`]. Logged beside the loss: `image_to_text_accuracy` and `text_to_image_accuracy`, the share of
-    pictures (captions) whose best match within the batch has the right caption, and the `temperature`.
+    [`ImageTextCollator`]. On several processes each picture is compared with the captions of all of them, and each
+    caption with all pictures, with a gradient to both: the loss and the step are those of one process with the whole
+    batch. (The authors' code gathers without a gradient.) Logged beside the loss: `image_to_text_accuracy` and
+    `text_to_image_accuracy`, the share of pictures (captions) whose best match within the batch has the right caption,
+    and the `temperature`.
 
     Raises:
         ValueError: the model has no text tower.
@@ -49,8 +53,15 @@ class ContrastiveTrainer(SeedTrainer):
         super().__init__(model=model, args=args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        outputs = model(**inputs, stage="contrastive")
-        to_text, to_image = retrieval_hits(outputs.logits_per_image.detach(), inputs["input_ids"])
+        captions = inputs["input_ids"]
+        gather = None
+        if self.accelerator.num_processes > 1:
+            gather = gather_features
+            captions = self.accelerator.pad_across_processes(captions, dim=1, pad_index=-1)
+        outputs = model(**inputs, stage="contrastive", gather_features=gather)
+        all_captions = captions if gather is None else self.accelerator.gather(captions)
+        to_text = retrieval_hits(outputs.logits_per_image, captions, all_captions)
+        to_image = retrieval_hits(outputs.logits_per_text, captions, all_captions)
         window = self.window(model)
         window.add("image_to_text_accuracy", to_text.sum(), len(to_text))
         window.add("text_to_image_accuracy", to_image.sum(), len(to_image))
@@ -63,15 +74,15 @@ class ContrastiveTrainer(SeedTrainer):
         return metrics
 
 
-def retrieval_hits(logits_per_image: torch.Tensor, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def retrieval_hits(logits: torch.Tensor, captions: torch.Tensor, all_captions: torch.Tensor) -> torch.Tensor:
     """Which best matches are right; pairs with the same caption count as right.
 
     Args:
-        logits_per_image (`torch.Tensor` of shape `(B, B)`): Similarity of picture i with caption j.
-        input_ids (`torch.LongTensor` of shape `(B, L)`): The captions, which tell whose captions are the same.
+        logits (`torch.Tensor` of shape `(B, N)`): Similarity of picture (or caption) i with caption (or picture) j.
+        captions, all_captions (`torch.LongTensor` of shape `(B, L)` and `(N, L)`): Token ids, by which captions are
+            told apart.
 
     Returns:
-        two `torch.BoolTensor` of shape `(B,)`: image to text, text to image.
+        `torch.BoolTensor` of shape `(B,)`.
     """
-    best_text, best_image = logits_per_image.argmax(1), logits_per_image.argmax(0)
-    return (input_ids[best_text] == input_ids).all(1), (input_ids[best_image] == input_ids).all(1)
+    return (all_captions[logits.argmax(1)] == captions).all(1)

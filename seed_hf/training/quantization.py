@@ -129,8 +129,7 @@ class QuantizationTrainer(SeedTrainer):
         generator = torch.Generator().manual_seed(self.args.seed)
         vectors = []
         for rows in itertools.islice(self._random_rows(generator), self.args.kmeans_batches):
-            batch = {k: v.to(self.args.device) for k, v in self.data_collator(rows).items()}
-            batch = self._model_inputs(batch)
+            batch = self._model_inputs(self._prepare_inputs(self.data_collator(rows)))
             causal, seen = batch.get("causal_embeddings"), batch.get("vision_embeddings")
             if causal is None:
                 causal = model.get_causal_embeddings(batch.get("pixel_values"), vision_embeddings=seen)

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback
 
 from .collators import SeededCollator
+from .finite_losses import FiniteLosses
 
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,9 @@ class SeedTrainer(Trainer):
 
     Subclasses name their metrics in `metric_names` and add to `self.window(model)` inside `compute_loss`. Training
     metrics appear in every log line beside "loss", evaluation metrics with the prefix "eval_" beside "eval_loss".
+
+    A loss that is NaN or infinite ends the run within 16 steps, by a `FloatingPointError` that names the rows of that
+    batch; no checkpoint is written after it.
     """
 
     metric_names: tuple[str, ...] = ()
@@ -72,6 +76,7 @@ class SeedTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self._train_window = MetricWindow(self.metric_names, self.args.device)
         self._eval_window = MetricWindow(self.metric_names, self.args.device)
+        self._losses, self._row_ids = FiniteLosses(), None
         if isinstance(self.data_collator, SeededCollator):
             self.add_callback(EpochCallback(self.data_collator))
 
@@ -79,7 +84,22 @@ class SeedTrainer(Trainer):
         """As [`Trainer.train`]; `True` goes on from the last complete checkpoint in `output_dir`, if there is one."""
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
-        return super().train(resume_from_checkpoint, **kwargs)
+        output = super().train(resume_from_checkpoint, **kwargs)
+        self._losses.check()
+        return output
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._losses.add(self.state.global_step + 1, loss, self._row_ids)
+        return loss
+
+    def _prepare_inputs(self, inputs):
+        self._row_ids = inputs.pop("row_ids", None)  # for messages; no model takes them
+        return super()._prepare_inputs(inputs)
+
+    def _save_checkpoint(self, model, trial):
+        self._losses.check()
+        super()._save_checkpoint(model, trial)
 
     def _run_epoch(self, *args, **kwargs):
         # Trainer looks for the end only after a step: resumed at its end, a run would go on for one step more.
