@@ -1,4 +1,4 @@
-"""A loss that is no number ends the run, soon, with the rows that did it, and before a checkpoint holds what is spoilt."""
+"""A loss that is no number ends the run, names the rows that did it, and no checkpoint is written after it."""
 
 import pytest
 import torch
@@ -34,8 +34,8 @@ def trainer(folder, train_dataset, **overrides):
         "disable_tqdm": True,
         **overrides,
     }
-    config = QuantizationConfig(**settings)
-    return QuantizationTrainer(tiny_tokenizer(), config, train_dataset=train_dataset, data_collator=ImageTextCollator())
+    args = QuantizationConfig(**settings)
+    return QuantizationTrainer(tiny_tokenizer(), args, train_dataset=train_dataset, data_collator=ImageTextCollator())
 
 
 @pytest.mark.parametrize("with_ids", [True, False])
