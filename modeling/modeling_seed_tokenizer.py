@@ -39,7 +39,7 @@ class SeedTokenizerOutput(ModelOutput):
         generation_embeddings (`torch.Tensor` of shape `(batch, num_generation_tokens, generation_dim)`, or
             `(batch, generation_dim)` for the image target): What the diffusion model is conditioned on.
         image_features, text_features (`torch.Tensor` of shape `(batch, projection_dim)`): L2-normalised.
-        logits_per_image, logits_per_text (`torch.Tensor` of shape `(batch, all)`): Cosines with the texts, or pictures,
+        logits_per_image, logits_per_text (`torch.Tensor` of shape `(batch, all)`): Cosines with the texts (pictures)
             of all processes, divided by the temperature.
     """
 
