@@ -1,7 +1,8 @@
 """Stage I: the Causal Q-Former, trained by `ContrastiveTrainer` on features of the frozen ViT.
 
-The ViT sees every picture a few times, each time changed at random, and its features are kept; so an epoch of stage I
-costs the Q-Former alone. The text path starts from the teacher stage, as it starts from BLIP-2 in the paper.
+The ViT sees every picture eight times, each time but the first changed at random, and its features are kept; so an
+epoch of stage I costs the Q-Former alone. The text path starts from the teacher stage, as it starts from BLIP-2 in the
+paper.
 """
 
 import logging
@@ -23,8 +24,8 @@ from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.training import ContrastiveConfig, ContrastiveTrainer, ImageTextCollator
 
 
-VIEWS = 4  # the first is the picture as it is
-EPOCHS, BATCH, RATE = 4.0, 256, 1e-3  # an epoch is all views of all pictures
+VIEWS = 8  # the first is the picture as it is
+EPOCHS, BATCH, RATE = 2.0, 256, 1e-3  # an epoch is all views of all pictures
 
 
 class Views(Dataset):

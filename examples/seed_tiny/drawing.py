@@ -21,7 +21,7 @@ from seed_hf.data.dataset import full_description
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 
-STEPS, BATCH, RATE = 4000, 128, 1e-3
+STEPS, BATCH, RATE = 4000, 128, 4e-4
 NOTHING = 0.1  # how often a picture is drawn from the empty text, for guidance
 ALIGNMENT = 0.1  # weight of the loss of stage II
 
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     text_encoder = CLIPTextModel.from_pretrained(work / "text" / "text_encoder").to(where).eval()
     texts = ["", *(full_description(row) for row in rows_of(arguments.data))]
     nothing, targets = encode_captions(text_encoder, text_tokenizer, texts).to(where).split([1, len(texts) - 1])
-    visual = SeedTokenizer.from_pretrained(work / "decoders" / "model").to(where).requires_grad_(False)
+    visual = SeedTokenizer.from_pretrained(work / "quantization" / "model").to(where).requires_grad_(False)
     visual.generation_decoder.requires_grad_(True)
     torch.manual_seed(0)
     drawer = Drawer(visual, UNet2DConditionModel.from_pretrained(work / "diffusion" / "unet").to(where))

@@ -5,10 +5,12 @@ the same steps as one that was not.
 """
 
 import argparse
+import ctypes
 import json
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +21,25 @@ from optimizer import MuonAdamW
 
 
 logger = logging.getLogger(__name__)
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep what is freed.
+
+    By default it gives large blocks back to the system, which clears them again at the next allocation: every step
+    does that for all its activations, and 43 % of a training step on CPU was spent on it, 6 % without.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**28)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+            mallopt(parameter, value)
+
+
 if not torch.cuda.is_available():
     # On CPU the backward pass of fused attention takes longer than all the rest of a model of this size: measured
     # 0.52 s of 1.30 s for the ViT, against 0.09 s for plain matrix products.
     torch.backends.cuda.enable_flash_sdp(False)  # despite its name, this is the switch for the CPU too
+    keep_freed_memory()
 
 
 def device() -> torch.device:

@@ -1,7 +1,8 @@
 """Stage II: codebook, decoder and Reverse Q-Former, trained by `QuantizationTrainer` on cached features.
 
 The causal embeddings of all views come from stage I, the targets are what the diffusion model's text encoder makes of
-the full description of each picture ("a flat twemoji drawing of a fire engine, mainly red and grey").
+the full description of each picture ("a flat twemoji drawing of a fire engine, mainly red and grey"). Code encoder and
+codebook stay as `places.py` has set them; what reads the codes is trained.
 """
 
 import logging
@@ -16,12 +17,14 @@ from diffusion import encode_captions
 from features import rows_of
 from loop import autocast, device, stage_arguments, trainer_arguments
 from optimizer import MuonAdamW
+from places import give_places_directions
 from seed_hf.data.dataset import full_description
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.training import QuantizationConfig, QuantizationTrainer
 
 
 EPOCHS, BATCH, RATE = 3.0, 256, 1e-3
+READERS = ("code_decoder", "embedding_decoder", "generation_decoder")
 
 
 @torch.no_grad()
@@ -59,52 +62,44 @@ def codes_of_views(model: SeedTokenizer, causal: np.ndarray, path: Path) -> np.n
 
 def main(argv: list[str] | None = None) -> None:
     arguments = stage_arguments(__doc__, argv, epochs=EPOCHS)
-    out = arguments.work / "quantization"
+    work, out = arguments.work, arguments.work / "quantization"
     if (out / "model").exists():
         return
-    model = SeedTokenizer.from_pretrained(arguments.work / "contrastive" / "model").to(device()).eval()
-    causal = train(model, arguments, out, arguments.epochs, codebook_init="kmeans", revive_dead_codes_every=50)
-    codes_of_views(model, causal, arguments.work / "features" / "train.codes.npy")
-    model.cpu().save_pretrained(out / "model")
+    model = SeedTokenizer.from_pretrained(work / "contrastive" / "model").to(device()).eval()
+    vision = vision_views(model.vision_model, None, work / "features" / "train.vision.npy")
+    causal = causal_views(model, vision, work / "features" / "train.causal.npy")
+    rows = rows_of(arguments.data)
+    give_places_directions(model.cpu(), causal, [row["caption"].lower() for row in rows])
+    model.to(device())
+    codes_of_views(model, causal, work / "features" / "train.codes.npy")
 
-
-def freeze_all_but(model: SeedTokenizer, names: tuple[str, ...]) -> None:
-    """Freeze the parts that are not named; no names, nothing to do."""
-    for name, module in model.named_children():
-        if names and name not in names:
-            module.requires_grad_(False)
-
-
-def train(
-    model: SeedTokenizer, arguments, out: Path, epochs: float, only: tuple[str, ...] = (), **options
-) -> np.ndarray:
-    """Stage II on the cached features, which it returns; with `only`, of all that it trains these modules alone."""
-    vision = vision_views(model.vision_model, None, arguments.work / "features" / "train.vision.npy")
-    causal = causal_views(model, vision, arguments.work / "features" / "train.causal.npy")
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.work / "text" / "tokenizer")
-    encoder = CLIPTextModel.from_pretrained(arguments.work / "text" / "text_encoder").to(device()).eval()
-    targets = encode_captions(encoder, tokenizer, [full_description(row) for row in rows_of(arguments.data)])
-    model.freeze_for("quantization")
-    freeze_all_but(model, only)
-    optimizer = MuonAdamW(model, RATE, 0.05)
+    text_tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "text" / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(work / "text" / "text_encoder").to(device()).eval()
+    targets = encode_captions(encoder, text_tokenizer, [full_description(row) for row in rows])
+    train_readers_alone(model)
     trainer = QuantizationTrainer(
         model,
         QuantizationConfig(
             **trainer_arguments(out),
-            num_train_epochs=epochs,
+            num_train_epochs=arguments.epochs,
             per_device_train_batch_size=BATCH,
             learning_rate=RATE,
             logging_steps=20,
             save_steps=500,
-            **options,
         ),
         train_dataset=Views(causal, "causal_embeddings", target_embeddings=targets),
-        optimizers=(optimizer, None),
+        optimizers=(MuonAdamW(model, RATE, 0.05), None),
     )
-    freeze_all_but(model, only)  # once more: the trainer has opened all that stage II trains
+    train_readers_alone(model)  # once more: the trainer has opened all that stage II trains
     trainer.train(resume_from_checkpoint=True)
     trainer.save_state()
-    return causal
+    model.cpu().save_pretrained(out / "model")
+
+
+def train_readers_alone(model: SeedTokenizer) -> None:
+    model.requires_grad_(False)
+    for name in READERS:
+        getattr(model, name).requires_grad_(True)
 
 
 if __name__ == "__main__":

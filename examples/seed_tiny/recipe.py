@@ -13,7 +13,6 @@ from pathlib import Path
 import assemble
 import autoencoder
 import contrastive
-import decoders
 import demo_pictures
 import diffusion
 import drawing
@@ -24,8 +23,8 @@ import text
 import vision
 
 
-# In this order each stage finds what it needs. Three processes can train side by side: `autoencoder`, `diffusion`;
-# `vision` to `decoders`, `drawing`; and `language`, which needs `quantization`.
+# In this order each stage finds what it needs. Two processes can train side by side: `autoencoder` and `diffusion`
+# beside `vision` to `quantization`, then `drawing` beside `language`.
 STAGES = {
     "features": lambda a: features.main(["--data", a.data, "--work", a.work]),
     "autoencoder": lambda a: autoencoder.main(["--data", a.data, "--work", a.work]),
@@ -34,7 +33,6 @@ STAGES = {
     "vision": lambda a: vision.main(["--data", a.data, "--work", a.work]),
     "contrastive": lambda a: contrastive.main(["--data", a.data, "--work", a.work]),
     "quantization": lambda a: quantization.main(["--data", a.data, "--work", a.work]),
-    "decoders": lambda a: decoders.main(["--data", a.data, "--work", a.work]),
     "drawing": lambda a: drawing.main(["--data", a.data, "--work", a.work]),
     "language": lambda a: language.main(["--data", a.data, "--work", a.work]),
     "assemble": lambda a: assemble.main(["--work", a.work, "--out", a.out]),
