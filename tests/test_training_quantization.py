@@ -78,13 +78,22 @@ def test_logged_codebook_metrics_are_those_of_the_window(tmp_path):
     model, seen = tiny_tokenizer(), []
     trainer = trainer_for(model, config(tmp_path, max_steps=4, logging_steps=2))
     model.register_forward_hook(lambda m, i, output: seen.append(output.codes))
+    distances = []
+
+    def note_distances(quantizer, inputs, output):
+        distances.append((inputs[0] - quantizer.lookup(output[0])).pow(2).sum(-1).mean().item())
+
+    model.quantizer.register_forward_hook(note_distances)
     trainer.train()
     lines = [line for line in trainer.state.log_history if "loss" in line]
     for window, line in enumerate(lines):
-        codes = torch.cat(seen[2 * window : 2 * window + 2]).flatten()
+        codes = torch.cat(seen[2 * window : 2 * window + 2])
+        assert line["distinct_codes"] == pytest.approx(sum(len(set(row)) for row in codes.tolist()) / len(codes))
+        mean_square = sum(distances[2 * window : 2 * window + 2]) / 2
+        assert line["code_distance"] == pytest.approx(math.sqrt(mean_square), rel=1e-4)
         values, counts = codes.unique(return_counts=True)
         share = counts / counts.sum()
-        assert line["used_codes"] == len(values)
+        assert line["used_codes"] == len(values) and line["dead_codes"] == 64 - len(values)
         assert line["perplexity"] == pytest.approx(math.exp(-(share * share.log()).sum().item()), rel=1e-5)
 
 
@@ -100,7 +109,7 @@ def test_usage_counts_until_it_is_read():
     usage.add(torch.tensor([[1, 1], [3, 5]]))
     usage.add(torch.tensor([[1, 1], [3, 5]]))
     metrics = usage.read(Accelerator(cpu=True))
-    assert metrics == {"used_codes": 3, "perplexity": pytest.approx(2**1.5)}
+    assert metrics == {"used_codes": 3, "dead_codes": 5, "perplexity": pytest.approx(2**1.5)}
     assert usage.read(Accelerator(cpu=True)) == {}
 
 

@@ -24,6 +24,7 @@ from seed_hf.training import LanguageModelCollator, LanguageModelConfig, Languag
 
 TEXT_EPOCHS, EPOCHS, BATCH = 1.0, 5.0, 128
 TEXT_RATE, RATE = 2e-3, 1.5e-3
+STRAY = 0.1  # share of the codes read that are another picture's
 DIRECTIONS = {"image_to_text": 0.6, "question": 0.07, "text_to_image": 0.33}
 
 
@@ -47,7 +48,7 @@ class Rows(Dataset):
     """Captions, questions and codes; an epoch shows each picture once per view.
 
     What the model reads of a picture is another mixture of its views each time: every place has the code that it has
-    in some view. What the model writes are the codes of the picture as it is.
+    in some view, or, now and then, in another picture. What the model writes are the codes of the picture as it is.
     """
 
     def __init__(self, codes: np.ndarray, captions: list[list[str]], pairs: list[list[tuple[str, str]]]):
@@ -63,9 +64,12 @@ class Rows(Dataset):
         direction = list(DIRECTIONS)[torch.multinomial(shares, 1).item()]
         if direction == "question" and not self.pairs[row]:
             direction = "image_to_text"
-        view = 0 if direction == "text_to_image" else torch.randint(views, (places,)).numpy()
+        codes = self.codes[0, row]
+        if direction != "text_to_image":
+            rows = torch.where(torch.rand(places) < STRAY, torch.randint(self.codes.shape[1], (places,)), row)
+            codes = self.codes[torch.randint(views, (places,)), rows, np.arange(places)]
         return {
-            "codes": self.codes[view, row, np.arange(places)],
+            "codes": codes,
             "captions": self.captions[row],
             "questions": self.pairs[row],
             "direction": direction,

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from seed_hf.training.codebook import distinct, perplexity
+
 from .sets import batches, open_picture
 
 
@@ -40,15 +42,14 @@ def codebook_use(codes: torch.Tensor, codebook_size: int) -> CodebookUse:
         raise ValueError(f"codes must be (images, codes per image) and not empty, got shape {tuple(codes.shape)}.")
     if codes.min() < 0 or codes.max() >= codebook_size:
         raise ValueError(f"codes must lie in [0, {codebook_size}), got {int(codes.min())} to {int(codes.max())}.")
-    counts = torch.bincount(codes.flatten().cpu(), minlength=codebook_size).double()
-    shares = counts[counts > 0] / counts.sum()
-    used = len(shares)
+    counts = torch.bincount(codes.flatten().cpu(), minlength=codebook_size)
+    used = int((counts > 0).sum())
     return CodebookUse(
         used_codes=used,
         codebook_size=codebook_size,
         usage=100.0 * used / codebook_size,
-        perplexity=float(torch.exp(-(shares * shares.log()).sum())),
-        distinct_per_image=sum(len(row.unique()) for row in codes) / len(codes),
+        perplexity=perplexity(counts).item(),
+        distinct_per_image=distinct(codes).float().mean().item(),
         num_images=len(codes),
     )
 

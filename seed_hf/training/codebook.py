@@ -14,16 +14,24 @@ class CodebookUsage:
         self.counts.scatter_add_(0, codes, torch.ones_like(codes))
 
     def read(self, accelerator) -> dict[str, float]:
-        """`used_codes` and `perplexity` over all processes, nothing if no code was chosen; starts a new window."""
+        """`used_codes`, `dead_codes` and `perplexity` over all processes, nothing if no code was chosen; starts a new
+        window."""
         counts = self.total(accelerator)
         self.counts.zero_()
         if not counts.any():
             return {}
-        return {"used_codes": (counts > 0).sum().item(), "perplexity": perplexity(counts).item()}
+        used = (counts > 0).sum().item()
+        return {"used_codes": used, "dead_codes": len(counts) - used, "perplexity": perplexity(counts).item()}
 
     def total(self, accelerator) -> torch.Tensor:
         """The counts of all processes together, `(codebook_size,)`."""
         return accelerator.reduce(self.counts.clone(), "sum")
+
+
+def distinct(codes: torch.Tensor) -> torch.Tensor:
+    """How many different codes each row of `(batch, n)` has: `(batch,)`."""
+    codes = codes.sort(1).values
+    return 1 + (codes[:, 1:] != codes[:, :-1]).sum(1)
 
 
 def perplexity(counts: torch.Tensor) -> torch.Tensor:

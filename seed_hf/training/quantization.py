@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
-from .codebook import CodebookUsage, kmeans, pick
+from .codebook import CodebookUsage, distinct, kmeans, pick
 from .collators import ImageTextCollator
 from .trainer import SeedTrainer
 
@@ -70,8 +71,10 @@ class QuantizationTrainer(SeedTrainer):
     generation embeddings shall match as cached `target_embeddings`, or as captions (`input_ids`) when there is a
     `target_encoder`. With cached causal and target embeddings no frozen network runs. Without any target the
     generation loss is left out. Logged beside the loss: `vq_loss`, `reconstruction_loss`, `generation_loss` and, where
-    it has a weight, `feature_loss`, before their weights, and `used_codes` and `perplexity` of the codebook over the
-    logging window.
+    it has a weight, `feature_loss`, before their weights; of the codebook over the logging window `used_codes`,
+    `dead_codes` and `perplexity`; `code_distance`, the root mean square of the distances from the encoder's outputs to
+    their codes; and `distinct_codes`, how many different codes a picture has. The last tells what the others do not:
+    a picture whose codes are all the same is left with the information of one.
 
     Args:
         model (`SeedTokenizer`): With the stage I weights.
@@ -79,7 +82,7 @@ class QuantizationTrainer(SeedTrainer):
             `input_ids` alone, as diffusion pipelines do, for its `last_hidden_state`.
     """
 
-    metric_names = ("vq_loss", "reconstruction_loss", "generation_loss", "feature_loss")
+    metric_names = ("vq_loss", "reconstruction_loss", "generation_loss", "feature_loss", "distinct_codes")
 
     def __init__(
         self, model, args: QuantizationConfig | None = None, *, target_encoder: nn.Module | None = None, **kwargs
@@ -101,6 +104,7 @@ class QuantizationTrainer(SeedTrainer):
         for name, loss in zip(self.metric_names, losses):
             if loss is not None:
                 window.add(name, loss)
+        window.add("distinct_codes", distinct(outputs.codes).sum(), len(outputs.codes))
         (self._train_usage if model.training else self._eval_usage).add(outputs.codes)
         if model.training and self.args.revive_dead_codes_every:
             self._usage_since_revival.add(outputs.codes)
@@ -118,7 +122,12 @@ class QuantizationTrainer(SeedTrainer):
 
     def window_metrics(self, window, training):
         usage = self._train_usage if training else self._eval_usage
-        return {**super().window_metrics(window, training), **usage.read(self.accelerator)}
+        metrics = {**super().window_metrics(window, training), **usage.read(self.accelerator)}
+        if "vq_loss" in metrics:
+            # Both sides of the VQ loss have the same value: the mean square over rows and dimensions.
+            config = self.accelerator.unwrap_model(self.model).config
+            metrics["code_distance"] = math.sqrt(metrics["vq_loss"] / (1 + config.vq_beta) * config.code_dim)
+        return metrics
 
     # ---- the two remedies for a codebook of which only a part is used ----
 
