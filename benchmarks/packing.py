@@ -39,6 +39,7 @@ WORDS = "a red blue man woman with white black face hand cat dog bird heart sun 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="Parquet file with a column `caption`")
+    parser.add_argument("--long-share", type=float, default=0.0, help="share of captions replaced by twelve in one")
     parser.add_argument("--pack-lengths", type=int, nargs="+", default=[128, 180, 192, 224, 256])
     parser.add_argument("--batch-size", type=int, default=64, help="samples of an optimizer step")
     parser.add_argument("--rounds", type=int, default=5, help="timed steps of each way, after one that is not timed")
@@ -75,9 +76,9 @@ def measure(arguments) -> dict:
     trainer.create_optimizer()
     seconds: dict[str, list[tuple[float, float]]] = {}
     useful: dict[str, list[float]] = {}
-    captions = read_captions(arguments.data)
+    captions = np.array(read_captions(arguments.data))
     for turn in range(arguments.rounds + 1):
-        rows = draw_rows(arguments.batch_size, captions, config, seed=turn)
+        rows = draw_rows(arguments.batch_size, captions, arguments.long_share, config, seed=turn)
         batch = padded(rows)
         batches = {"padded 140": pad_to(batch, AUTHORS_LENGTH), "padded longest": batch}
         batches |= {name: collator(rows) for name, collator in collators.items()}
@@ -108,6 +109,7 @@ def measure(arguments) -> dict:
         "rounds": arguments.rounds,
         "threads": arguments.threads,
         "captions": "from a file" if arguments.data else "drawn",
+        "long_share": arguments.long_share,
         "torch": torch.__version__,
         "machine": platform.machine(),
         "ways": ways,
@@ -125,11 +127,14 @@ def read_captions(path: Path | None) -> list[str]:
     return [" ".join(draw.choices(WORDS, k=count)) for count in counts]
 
 
-def draw_rows(number: int, captions: list[str], config, seed: int) -> list[dict]:
+def draw_rows(number: int, captions: np.ndarray, long_share: float, config, seed: int) -> list[dict]:
     """Rows of a batch: drawn captions, each with random codes."""
     draw = np.random.default_rng(seed)
+    counts = np.where(draw.random(number) < long_share, 12, 1)
     codes = draw.integers(config.codebook_size, size=(number, config.num_query_tokens))
-    return [{"codes": row, "caption": captions[i]} for row, i in zip(codes, draw.integers(len(captions), size=number))]
+    return [
+        {"codes": row, "caption": ", ".join(draw.choice(captions, size=count))} for row, count in zip(codes, counts)
+    ]
 
 
 def pad_to(batch: dict[str, torch.Tensor], length: int) -> dict[str, torch.Tensor]:

@@ -90,6 +90,10 @@ class LanguageModelTrainer(SeedTrainer):
         self._kind_weights = torch.tensor(kind_weights, device=self.args.device)
         self._window_start: float | None = None
 
+    def train(self, *args, **kwargs):
+        self._window_start = None  # the first window begins with the first batch, not with an earlier call
+        return super().train(*args, **kwargs)
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         positions, kinds = inputs["loss_positions"], inputs["loss_kinds"]
         plain = self.accelerator.unwrap_model(model)
