@@ -1,5 +1,6 @@
 """The language-model stage: next tokens of captions and codes, in both directions (arXiv 2307.08041, section 3.3)."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ from torch.nn import functional as F
 from transformers import TrainingArguments
 
 from .language_model_collator import LOSS_KINDS, LanguageModelCollator
-from .trainer import SeedTrainer
+from .packing import PADDING, check_attention, packed_inputs
+from .trainer import MetricWindow, SeedTrainer
 
 
 @dataclass
@@ -60,30 +62,52 @@ class LanguageModelTrainer(SeedTrainer):
 
     The loss is the mean over all learned tokens of a batch. Logged beside it, each a mean over the tokens of its kind
     in the logging window: `caption_loss`, `answer_loss`, `code_loss` (codes, their two marks and the end of the
-    sequence), `text_loss`; kinds that did not occur are left out. With LoRA checkpoints hold the adapter and the new
-    rows alone; [`LanguageModelTrainer.merge`] gives the finished model.
+    sequence), `text_loss`; kinds that did not occur are left out. `useful_tokens` is the share of the tokens that are
+    not padding, and `tokens_per_second` how many of these were trained on, by the clock, between two log lines. With
+    LoRA checkpoints hold the adapter and the new rows alone; [`LanguageModelTrainer.merge`] gives the finished model.
+
+    Batches of a collator with `pack_length` give the same loss and gradients as padded ones. How samples are kept
+    apart depends on the attention of the model: see [`packed_inputs`].
+
+    Raises:
+        ValueError: a collator that packs, and an attention that cannot keep samples apart.
     """
 
-    metric_names = tuple(f"{kind}_loss" for kind in LOSS_KINDS)
+    # the losses first: they are added all at once
+    metric_names = (*(f"{kind}_loss" for kind in LOSS_KINDS), "useful_tokens", "tokens_per_second")
 
     def __init__(
         self, model, args: LanguageModelConfig | None = None, *, data_collator: LanguageModelCollator, **kwargs
     ):
         if args is None:
             args = LanguageModelConfig(output_dir="language_model_output")
+        if getattr(data_collator, "pack_length", None):
+            check_attention(model.config._attn_implementation)
         if args.lora_r:
             model = add_lora(model, args)
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
         kind_weights = [args.code_loss_weight if kind == "code" else 1.0 for kind in LOSS_KINDS]
         self._kind_weights = torch.tensor(kind_weights, device=self.args.device)
+        self._window_start: float | None = None
+
+    def train(self, *args, **kwargs):
+        self._window_start = None  # the first window begins with the first batch, not with an earlier call
+        return super().train(*args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         positions, kinds = inputs["loss_positions"], inputs["loss_kinds"]
-        head = self.accelerator.unwrap_model(model).get_output_embeddings()
-        with _logits_only_at(head, positions):
+        plain = self.accelerator.unwrap_model(model)
+        if "sample_ids" in inputs:
+            real = inputs["sample_ids"] != PADDING
+            model_inputs = packed_inputs(inputs, plain.config._attn_implementation)
+        else:
             # No attention mask: padding is on the right, where causal attention does not look, and without a mask the
             # faster kernels run.
-            outputs = model(input_ids=inputs["input_ids"], use_cache=False)
+            real = inputs["attention_mask"]
+            model_inputs = {"input_ids": inputs["input_ids"]}
+        self._count_tokens(self.window(model), real)
+        with _logits_only_at(plain.get_output_embeddings(), positions):
+            outputs = model(**model_inputs, use_cache=False)
         labels = inputs["labels"].flatten()[positions + 1]
         losses = F.cross_entropy(outputs.logits.float(), labels, reduction="none")
         weights = self._kind_weights[kinds]
@@ -93,6 +117,29 @@ class LanguageModelTrainer(SeedTrainer):
             totals.index_add(0, kinds, losses.detach()), totals.index_add(0, kinds, torch.ones_like(losses))
         )
         return (loss, outputs) if return_outputs else loss
+
+    def _count_tokens(self, window: MetricWindow, real: torch.Tensor) -> None:
+        if window is self._train_window and self._window_start is None:
+            self._window_start = time.perf_counter()
+        count = real.sum()
+        window.add("useful_tokens", count, real.numel())
+        window.add("tokens_per_second", count, 0.0)  # divided by the seconds, once they are known
+
+    def window_metrics(self, window: MetricWindow, training: bool) -> dict[str, float]:
+        if training and self._window_start is not None:
+            now = time.perf_counter()
+            # What the processes have is added up: their tokens, and these shares of the time that passed for all.
+            seconds = (now - self._window_start) / self.accelerator.num_processes
+            window.add("tokens_per_second", torch.zeros(()), seconds)
+            self._window_start = now
+        return super().window_metrics(window, training)
+
+    def evaluation_loop(self, *args, **kwargs):
+        begun = time.perf_counter()
+        output = super().evaluation_loop(*args, **kwargs)
+        if self._window_start is not None:  # evaluating is not training
+            self._window_start += time.perf_counter() - begun
+        return output
 
     def merge(self):
         """The trained `SeedForCausalLM` with LoRA merged into its weights. It ends the training of a LoRA model."""

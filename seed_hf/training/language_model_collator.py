@@ -9,6 +9,7 @@ import torch
 from seed_hf.modeling.processing_seed import plain_text_encoder
 
 from .collators import SeededCollator
+from .packing import PADDING, borders, pack
 
 
 DIRECTIONS = ("image_to_text", "text_to_image", "question")
@@ -18,7 +19,7 @@ IGNORE = -100
 
 
 class LanguageModelCollator(SeededCollator):
-    """Rows with captions and codes, or with text, to padded sequences with labels.
+    """Rows with captions and codes, or with text, to padded or packed sequences with labels.
 
     A row is a mapping with `codes` (32 integers) and `caption` (`str`) or `captions` (several, one is drawn), and
     maybe `questions` (pairs of question and answer, or mappings with these two keys; one is drawn); or with `text`
@@ -41,15 +42,21 @@ class LanguageModelCollator(SeededCollator):
         caption_prompt, image_prompt, question_prompt (`str`, *optional*): The paper's prompts by default. `{}` in the
             last stands for the question.
         max_length (`int`, *optional*): Defaults to the model's `max_position_embeddings`.
+        pack_length (`int`, *optional*): Put the samples of a batch together into sequences of this length (see
+            [`pack`]). It may be more than the model has positions for, which begin anew with each sample, but not less
+            than `max_length`. By default each sample is a sequence, padded to the longest of the batch.
         seed (`int`, *optional*, defaults to 42): Seed of all draws.
 
-    Returns of a call: `input_ids`, `attention_mask` and `labels` `(B, L)`, padded on the right; `loss_positions` and
-    `loss_kinds` `(N,)`: for each of the N labels, where in the flattened batch the model predicts it, and its row in
-    `LOSS_KINDS`.
+    Returns of a call: `input_ids` and `labels` `(B, L)`, padded on the right; `loss_positions` and `loss_kinds`
+    `(N,)`: for each of the N labels, in the order of the rows, where in the flattened batch the model predicts it, and
+    its place in `LOSS_KINDS`. Padded batches have an `attention_mask` `(B, L)`. In packed ones L is `pack_length` and
+    B the number of sequences; they have `position_ids` `(B, L)`, which begin at 0 with each sample; `sample_ids`
+    `(B, L)`, the row that a token comes from, -1 for padding; and `cu_seq_lens` `(S + 1,)`, int32: where in the
+    flattened batch each of the S stretches (samples and paddings) begins, and the end.
 
     Raises:
-        ValueError: unknown or impossible directions; rows without the needed keys; wrong number of codes, or codes
-            outside the codebook.
+        ValueError: unknown or impossible directions; a `pack_length` that is shorter than `max_length`; rows without
+            the needed keys; wrong number of codes, or codes outside the codebook.
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class LanguageModelCollator(SeededCollator):
         image_prompt: str = "Generate an image",
         question_prompt: str = "Question: {} Short answer.",
         max_length: int | None = None,
+        pack_length: int | None = None,
         seed: int = 42,
     ):
         super().__init__(seed)
@@ -75,27 +83,45 @@ class LanguageModelCollator(SeededCollator):
         self.caption_ids = self.encode(f" {caption_prompt}")
         self.image_prompt, self.question_prompt = image_prompt, question_prompt
         self.max_length = max_length or config.max_position_embeddings
+        if pack_length is not None and pack_length < self.max_length:
+            raise ValueError(
+                f"pack_length must be at least max_length, which is {self.max_length}, got {pack_length}: no sample "
+                "is cut to be packed. Raise pack_length, or set a smaller max_length (longer texts are cut to it)."
+            )
+        self.pack_length = pack_length
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        sequences = [self._sequence(row) for row in rows]
-        length = max(len(ids) for ids, _, _ in sequences)
-        input_ids = np.full((len(rows), length), self.pad, dtype=np.int64)
-        labels = np.full((len(rows), length), IGNORE, dtype=np.int64)
-        attention_mask = np.zeros((len(rows), length), dtype=np.int64)
+        samples = [self._sequence(row) for row in rows]
+        lengths = [len(ids) for ids, _, _ in samples]
+        if self.pack_length is None:
+            places, shape = [(row, 0) for row in range(len(rows))], (len(rows), max(lengths))
+        else:
+            places = pack(lengths, self.pack_length)
+            shape = (1 + max(sequence for sequence, _ in places), self.pack_length)
+        input_ids = np.full(shape, self.pad, dtype=np.int64)
+        labels = np.full(shape, IGNORE, dtype=np.int64)
+        position_ids = np.zeros(shape, dtype=np.int64)
+        sample_ids = np.full(shape, PADDING, dtype=np.int64)
         positions, kinds = [], []
-        for row, (ids, start, kind) in enumerate(sequences):
-            input_ids[row, : len(ids)] = ids
-            labels[row, start : len(ids)] = ids[start:]
-            attention_mask[row, : len(ids)] = 1
-            positions.append(np.arange(start - 1, len(ids) - 1) + row * length)
-            kinds.append(np.full(len(ids) - start, LOSS_KINDS.index(kind)))
-        return {
-            "input_ids": torch.from_numpy(input_ids),
-            "attention_mask": torch.from_numpy(attention_mask),
-            "labels": torch.from_numpy(labels),
-            "loss_positions": torch.from_numpy(np.concatenate(positions)),
-            "loss_kinds": torch.from_numpy(np.concatenate(kinds)),
+        for row, ((ids, learned_from, kind), (sequence, start)) in enumerate(zip(samples, places)):
+            end = start + len(ids)
+            input_ids[sequence, start:end] = ids
+            labels[sequence, start + learned_from : end] = ids[learned_from:]
+            position_ids[sequence, start:end] = np.arange(len(ids))
+            sample_ids[sequence, start:end] = row
+            positions.append(np.arange(start + learned_from - 1, end - 1) + sequence * shape[1])
+            kinds.append(np.full(len(ids) - learned_from, LOSS_KINDS.index(kind)))
+        batch = {
+            "input_ids": input_ids,
+            "labels": labels,
+            "loss_positions": np.concatenate(positions),
+            "loss_kinds": np.concatenate(kinds),
         }
+        if self.pack_length is None:
+            batch["attention_mask"] = (sample_ids != PADDING).astype(np.int64)
+        else:
+            batch |= {"position_ids": position_ids, "sample_ids": sample_ids, "cu_seq_lens": borders(sample_ids)}
+        return {name: torch.from_numpy(array) for name, array in batch.items()}
 
     def _sequence(self, row: Mapping[str, Any]) -> tuple[list[int], int, str]:
         """(ids, position of the first learned token, kind of the learned tokens)"""

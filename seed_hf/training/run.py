@@ -72,6 +72,8 @@ class LanguageModel:
         text_tokenizer: Folder of the text tokenizer; by default that of `language_model`.
         visual_tokenizer: Folder of the `SeedTokenizer` whose codes a plain OPT shall learn.
         visual_embedding: "learned" or "projected"; used when a plain OPT gets its visual vocabulary.
+        attn_implementation: As in `from_pretrained`. By default the library's choice; but with `data.pack_length` a
+            flash kernel, if one is installed and the training runs in half precision on a GPU.
     """
 
     language_model: str | None = None
@@ -79,6 +81,7 @@ class LanguageModel:
     text_tokenizer: str | None = None
     visual_tokenizer: str | None = None
     visual_embedding: str = "learned"
+    attn_implementation: str | None = None
 
 
 @dataclass
@@ -90,6 +93,8 @@ class SequenceData:
             maybe `questions` (pairs of question and answer); or with the column `text`.
         caption_column: Read as `caption` if it holds one text, as `captions` if it holds a list.
         directions, caption_prompt, image_prompt, question_prompt, max_length: See `LanguageModelCollator`.
+        pack_length: Put several samples into each sequence of this many tokens: the same loss in less time. At least
+            `max_length` (by default the positions of the language model). Left out, samples are padded.
     """
 
     train: str
@@ -100,6 +105,7 @@ class SequenceData:
     image_prompt: str | None = None
     question_prompt: str | None = None
     max_length: int | None = None
+    pack_length: int | None = None
 
 
 def run_stage(stage: str, config_path: str | os.PathLike) -> Path:
@@ -201,10 +207,15 @@ def _run_language_model(stage: str, model: Mapping, data: Mapping, trainer: Mapp
 
     from .language_model import LanguageModelConfig, LanguageModelTrainer
     from .language_model_collator import LanguageModelCollator
+    from .packing import installed_flash_attention
 
     model, data = section(LanguageModel, "model", model), section(SequenceData, "data", data)
     args = section(LanguageModelConfig, "trainer", trainer)
     _one_of(model, "model", "language_model", "config")
+    for name in ("max_length", "pack_length"):
+        length = getattr(data, name)
+        if length is not None and (type(length) is not int or length < 1):
+            raise ValueError(f"data.{name} must be a positive whole number of tokens, got {length!r}.")
     text_folder = model.text_tokenizer or model.language_model
     if not text_folder:
         raise ValueError("model.config makes a language model without a tokenizer: give model.text_tokenizer.")
@@ -217,7 +228,12 @@ def _run_language_model(stage: str, model: Mapping, data: Mapping, trainer: Mapp
         language_model = OPTForCausalLM(OPTConfig(**{"vocab_size": len(text_tokenizer), **model.config}))
     else:
         language_model = _open_language_model(model)
-    options = ("directions", "caption_prompt", "image_prompt", "question_prompt", "max_length")
+    attention = model.attn_implementation
+    if attention is None and data.pack_length and args.device.type == "cuda" and (args.bf16 or args.fp16):
+        attention = installed_flash_attention()
+    if attention is not None:
+        language_model.set_attn_implementation(attention)
+    options = ("directions", "caption_prompt", "image_prompt", "question_prompt", "max_length", "pack_length")
     given = {name: getattr(data, name) for name in options if getattr(data, name) is not None}
     collator = LanguageModelCollator(text_tokenizer, language_model.config, seed=args.seed, **given)
     train = open_rows(data.train, "train")

@@ -37,8 +37,8 @@ class MetricWindow:
         row[1] += weight
 
     def add_all(self, totals: torch.Tensor, weights: torch.Tensor) -> None:
-        """`add` for all metrics at once: two tensors with one entry per name."""
-        self._sums += torch.stack([totals.detach(), weights], 1)
+        """`add` for the first metrics at once: two tensors with one entry for each of them."""
+        self._sums[: len(totals)] += torch.stack([totals.detach(), weights], 1)
 
     def read(self, accelerator) -> dict[str, float]:
         """Means over the window and over all processes, and start a new window. Metrics without items are left out."""

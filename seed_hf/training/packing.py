@@ -1,0 +1,116 @@
+"""Packing: several samples share a sequence of a fixed length, and none of them sees another."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
+
+
+PADDING = -1  # the sample id of a token that belongs to no sample
+
+
+def pack(lengths: Sequence[int], pack_length: int) -> list[tuple[int, int]]:
+    """Places for samples in as few sequences as first-fit decreasing needs.
+
+    The longest sample comes first and each goes into the first sequence that has room for it; equal lengths keep their
+    order. So the same lengths always give the same places.
+
+    Args:
+        lengths: Tokens of each sample.
+        pack_length: Tokens of a sequence.
+
+    Returns:
+        For each sample, in the order of `lengths`, the number of its sequence and where in it the sample begins.
+
+    Raises:
+        ValueError: a sample is longer than a sequence.
+    """
+    if max(lengths) > pack_length:
+        raise ValueError(f"A sample of {max(lengths)} tokens does not fit into sequences of {pack_length}.")
+    used: list[int] = []
+    places = [(0, 0)] * len(lengths)
+    for sample in sorted(range(len(lengths)), key=lambda sample: -lengths[sample]):
+        fits = (row for row, taken in enumerate(used) if taken + lengths[sample] <= pack_length)
+        row = next(fits, len(used))
+        if row == len(used):
+            used.append(0)
+        places[sample] = row, used[row]
+        used[row] += lengths[sample]
+    return places
+
+
+def borders(sample_ids: np.ndarray) -> np.ndarray:
+    """Where in the flattened batch a stretch of one sample, or of padding, begins; and the end of the batch.
+
+    Args:
+        sample_ids (`np.ndarray` of shape `(B, L)`): The sample of each token, `PADDING` for none.
+
+    Returns:
+        `np.ndarray` of shape `(S + 1,)`, int32: what the flash kernels call the cumulative sequence lengths.
+    """
+    begins = np.ones(sample_ids.shape, dtype=bool)
+    begins[:, 1:] = sample_ids[:, 1:] != sample_ids[:, :-1]
+    return np.append(begins.ravel().nonzero()[0], sample_ids.size).astype(np.int32)
+
+
+def block_causal_mask(sample_ids: torch.Tensor) -> torch.Tensor:
+    """Which token may look at which: only back, and only within its own sample.
+
+    Args:
+        sample_ids (`torch.LongTensor` of shape `(B, L)`): The sample of each token. Padding counts as one sample more:
+            a row of the mask with nothing to look at would make NaN.
+
+    Returns:
+        `torch.BoolTensor` of shape `(B, 1, L, L)`, queries before keys, true where a query may look.
+    """
+    same = sample_ids[:, None, :, None] == sample_ids[:, None, None, :]
+    return same.tril_()
+
+
+def packed_inputs(batch: Mapping[str, torch.Tensor], attn_implementation: str) -> dict[str, torch.Tensor | int]:
+    """What OPT is called with for a packed batch, in the form that keeps samples apart in the attention in use.
+
+    OPT's own attention takes no notice of positions that begin anew. So sdpa and eager get the whole mask. The flash
+    kernels take no mask: there the batch becomes one row, with the borders between samples.
+
+    Args:
+        batch: Of a [`LanguageModelCollator`] with `pack_length`.
+        attn_implementation: "sdpa", "eager", or a name with "flash" in it.
+
+    Raises:
+        ValueError: any other attention.
+    """
+    ids, positions = batch["input_ids"], batch["position_ids"]
+    check_attention(attn_implementation)
+    if "flash" in attn_implementation:
+        cu_seq_lens = batch["cu_seq_lens"]
+        return {
+            "input_ids": ids.reshape(1, -1),
+            "position_ids": positions.reshape(1, -1),
+            "cu_seq_lens_q": cu_seq_lens,
+            "cu_seq_lens_k": cu_seq_lens,
+            # An upper bound, which the kernels allow. The true maximum would have to be fetched from the device.
+            "max_length_q": ids.shape[1],
+            "max_length_k": ids.shape[1],
+        }
+    mask = block_causal_mask(batch["sample_ids"])
+    if attn_implementation == "eager":  # adds its mask to the scores
+        mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, torch.finfo(torch.float32).min)
+    return {"input_ids": ids, "position_ids": positions, "attention_mask": mask}
+
+
+def check_attention(attn_implementation: str) -> None:
+    """Raises `ValueError` for an attention that would let packed samples see each other."""
+    if attn_implementation not in ("sdpa", "eager") and "flash" not in attn_implementation:
+        raise ValueError(
+            f"Packed samples cannot be kept apart with the attention {attn_implementation!r}. Load the language model "
+            "with attn_implementation='sdpa', 'eager' or 'flash_attention_2', or leave out pack_length."
+        )
+
+
+def installed_flash_attention() -> str | None:
+    """The name of the best flash kernel that is installed and has a device to run on; `None` if there is none."""
+    if is_flash_attn_3_available():
+        return "flash_attention_3"
+    return "flash_attention_2" if is_flash_attn_2_available() else None
