@@ -49,7 +49,7 @@ def assert_same(runs, name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["contrastive", "quantization"])
+@pytest.mark.parametrize("stage", ["contrastive", "quantization", "lm", "packed_lm"])
 def test_two_processes_train_as_one(runs, stage):
     assert_same(runs, stage)
 

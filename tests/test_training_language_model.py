@@ -250,6 +250,21 @@ def test_the_loss_is_that_of_the_plain_model_with_labels(tmp_path, visual_embedd
     assert ends["caption_loss"] <= caption.max() and shifted[codes].min() <= ends["code_loss"] <= shifted[codes].max()
 
 
+def test_accumulated_batches_count_as_one(tmp_path):
+    """Batches of captions and of pictures have very different numbers of learned tokens."""
+    weights = []
+    for name, accumulation in (("whole", 1), ("parts", 4)):
+        batches = {"per_device_train_batch_size": 8 // accumulation, "gradient_accumulation_steps": accumulation}
+        args = config(tmp_path / name, max_steps=3, lora_dropout=0.0, code_loss_weight=0.3, logging_steps=1, **batches)
+        model = tiny_language_model(dropout=0.0)
+        trainer = LanguageModelTrainer(model, args, train_dataset=rows(), data_collator=collator())
+        trainer.train()
+        losses = torch.tensor([line["loss"] for line in trainer.state.log_history if "loss" in line])
+        weights.append([losses, *(p.detach() for p in trainer.model.parameters() if p.requires_grad)])
+    for whole, parts in zip(*weights):
+        torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-5)
+
+
 def test_code_loss_weight(tmp_path):
     model = tiny_language_model().eval()
     trainer = trainer_for(model, config(tmp_path, lora_r=0, code_loss_weight=0.25))

@@ -40,7 +40,7 @@ def trained(trainer) -> dict[str, torch.Tensor]:
     found = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
     lines = [line for line in trainer.state.log_history if "loss" in line]
     for key in set.intersection(*map(set, lines)):
-        if key not in ("epoch", "step", "learning_rate", "tokens_per_second"):
+        if key not in ("epoch", "step", "learning_rate", "tokens_per_second", "useful_tokens"):
             found[f"log.{key}"] = torch.tensor([float(line[key]) for line in lines])
     return found
 
@@ -55,11 +55,11 @@ def run_quantization(out: Path):
     return trained(quantization.trainer_for(tiny_tokenizer(), args))
 
 
-def run_language_model(out: Path, **overrides):
-    args = language.config(**settings(out), lora_dropout=0.0, code_loss_weight=0.3, **overrides)
+def run_language_model(out: Path, **collating):
+    args = language.config(**settings(out), lora_dropout=0.0, code_loss_weight=0.3)
     model = language.tiny_language_model(dropout=0.0)
-    rows = language.rows()
-    return trained(LanguageModelTrainer(model, args, train_dataset=rows, data_collator=language.collator()))
+    collator = language.collator(**collating)
+    return trained(LanguageModelTrainer(model, args, train_dataset=language.rows(), data_collator=collator))
 
 
 def sharded(model, losses_of) -> dict[str, torch.Tensor]:
@@ -124,6 +124,7 @@ RUNS = {
     "contrastive": run_contrastive,
     "quantization": run_quantization,
     "lm": run_language_model,
+    "packed_lm": lambda out: run_language_model(out, pack_length=96),
 }
 
 

@@ -60,11 +60,13 @@ class LanguageModelConfig(TrainingArguments):
 class LanguageModelTrainer(SeedTrainer):
     """Trains a `SeedForCausalLM` on the batches of a [`LanguageModelCollator`].
 
-    The loss is the mean over all learned tokens of a batch. Logged beside it, each a mean over the tokens of its kind
-    in the logging window: `caption_loss`, `answer_loss`, `code_loss` (codes, their two marks and the end of the
-    sequence), `text_loss`; kinds that did not occur are left out. `useful_tokens` is the share of the tokens that are
-    not padding, and `tokens_per_second` how many of these were trained on, by the clock, between two log lines. With
-    LoRA checkpoints hold the adapter and the new rows alone; [`LanguageModelTrainer.merge`] gives the finished model.
+    The loss is the mean over all learned tokens of an optimizer step: of all processes, and of all batches where
+    gradients are accumulated, so that it does not depend on how a step's rows are spread. Logged beside it, each a mean
+    over the tokens of its kind in the logging window: `caption_loss`, `answer_loss`, `code_loss` (codes, their two
+    marks and the end of the sequence), `text_loss`; kinds that did not occur are left out. `useful_tokens` is the share
+    of the tokens that are not padding, and `tokens_per_second` how many of these were trained on, by the clock, between
+    two log lines. With LoRA checkpoints hold the adapter and the new rows alone; [`LanguageModelTrainer.merge`] gives
+    the finished model.
 
     Batches of a collator with `pack_length` give the same loss and gradients as padded ones. How samples are kept
     apart depends on the attention of the model: see [`packed_inputs`].
@@ -86,6 +88,7 @@ class LanguageModelTrainer(SeedTrainer):
         if args.lora_r:
             model = add_lora(model, args)
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
+        self.model_accepts_loss_kwargs = True  # that is: `compute_loss` divides by `num_items_in_batch`
         kind_weights = [args.code_loss_weight if kind == "code" else 1.0 for kind in LOSS_KINDS]
         self._kind_weights = torch.tensor(kind_weights, device=self.args.device)
         self._window_start: float | None = None
@@ -111,12 +114,18 @@ class LanguageModelTrainer(SeedTrainer):
         labels = inputs["labels"].flatten()[positions + 1]
         losses = F.cross_entropy(outputs.logits.float(), labels, reduction="none")
         weights = self._kind_weights[kinds]
-        loss = (losses * weights).sum() / weights.sum()
+        loss = (losses * weights).sum() / (weights.sum() if num_items_in_batch is None else num_items_in_batch)
         totals = torch.zeros(len(LOSS_KINDS), device=losses.device)
         self.window(model).add_all(
             totals.index_add(0, kinds, losses.detach()), totals.index_add(0, kinds, torch.ones_like(losses))
         )
         return (loss, outputs) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
+        """Learned tokens of one optimizer step, each counted with its weight, as a mean over the processes: their
+        gradients are averaged, not added."""
+        items = sum(self._kind_weights[batch["loss_kinds"].to(device)].sum() for batch in batch_samples)
+        return self.accelerator.reduce(items, "mean")
 
     def _count_tokens(self, window: MetricWindow, real: torch.Tensor) -> None:
         if window is self._train_window and self._window_start is None:
