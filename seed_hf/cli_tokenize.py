@@ -90,7 +90,8 @@ def tokenize(
         import torch
 
         from . import SeedTokenizer
-        from .data.pretokenizing import load_image_processor, tokenize_images
+        from .data.pixel_values import load_image_processor
+        from .data.pretokenizing import tokenize_images
 
         with _loading(folder):
             model = SeedTokenizer.from_pretrained(folder, dtype=getattr(torch, dtype) if dtype else usual_dtype)
