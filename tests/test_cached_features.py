@@ -87,10 +87,10 @@ def all_of(folder) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     "dtype, bf16, tolerance",
-    [(torch.float32, False, 1e-6), (torch.float16, False, 2e-3), (torch.float32, True, 2e-2)],
+    [(torch.float32, False, 1e-6), (torch.float16, False, 2e-4), (torch.float32, True, 1e-2)],
 )
 def test_losses_are_those_of_training_on_the_same_views(text, tmp_path, dtype, bf16, tolerance):
-    """The tolerance is relative; that of fp16 is its precision times the weights of the losses."""
+    """The tolerance is relative. Half precision turns over a few codes that were nearly as near as others."""
     made = rows(9)
     source = open_source(write_parquet(tmp_path / "a.parquet", made))
     compute_dtype = torch.bfloat16 if bf16 else None
@@ -109,9 +109,10 @@ def test_losses_are_those_of_training_on_the_same_views(text, tmp_path, dtype, b
         if dataset is cached:
             for part in (model.vision_model, model.qformer):
                 part.register_forward_pre_hook(lambda *_: pytest.fail("a frozen network ran"))
-        args = QuantizationConfig(output_dir=str(tmp_path / "run"), max_steps=4, per_device_train_batch_size=6,
+        args = QuantizationConfig(output_dir=str(tmp_path / "run"), max_steps=3, per_device_train_batch_size=6,
                                   logging_steps=1, learning_rate=1e-3, warmup_steps=0, save_strategy="no",
-                                  use_cpu=True, disable_tqdm=True, bf16=bf16, codebook_init="kmeans")  # fmt: skip
+                                  use_cpu=True, disable_tqdm=True, bf16=bf16,
+                                  codebook_init="none" if bf16 else "kmeans")  # fmt: skip  # k-means sees fp32
         trainer = QuantizationTrainer(model, args, train_dataset=dataset, **more)
         trainer.train()
         lines.append([line for line in trainer.state.log_history if "loss" in line])
