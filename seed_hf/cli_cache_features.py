@@ -30,7 +30,9 @@ def cache_features(
     dtype: Annotated[StoredDtype, typer.Option(help="Number type of the files.")] = StoredDtype.float16,
     compute_dtype: Annotated[
         source_options.Dtype | None,
-        typer.Option(help="Number type to compute in (autocast). Default: bfloat16 on a GPU, float32 on a CPU."),
+        typer.Option(
+            help="Number type to compute in, by autocast. Default: bfloat16 on a GPU, the weights' own on a CPU."
+        ),
     ] = None,
     batch_size: source_options.BatchSize = 64,
     workers: source_options.Workers = None,
@@ -75,7 +77,7 @@ def cache_features(
             captions=captions,
             revision=revision,
         )
-        where, usual_dtype = _quiet_and_where(source_options.local_device(device))
+        where, _ = _quiet_and_where(source_options.local_device(device))
         import torch
         from transformers import AutoModel, AutoTokenizer
 
@@ -92,7 +94,8 @@ def cache_features(
                 encoder = AutoModel.from_pretrained(text_encoder)
             with _loading(text_tokenizer):
                 words = AutoTokenizer.from_pretrained(text_tokenizer)
-        compute = getattr(torch, compute_dtype) if compute_dtype else usual_dtype
+        if compute_dtype is None and where.type == "cuda":
+            compute_dtype = source_options.Dtype.bfloat16
         _show_messages()
         manifest = cache(
             opened,
@@ -103,7 +106,7 @@ def cache_features(
             views=views,
             seed=seed,
             dtype=getattr(torch, dtype),
-            compute_dtype=None if compute == torch.float32 else compute,
+            compute_dtype=getattr(torch, compute_dtype) if compute_dtype else None,
             image_processor=load_image_processor(folder, model),
             batch_size=batch_size,
             workers=workers,

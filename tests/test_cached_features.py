@@ -223,6 +223,7 @@ def test_impossible_jobs(tokenizer, text, tmp_path):
         ("together", tokenizer, {"text_encoder": text["text_encoder"]}),
         ("views must be at least 1", tokenizer, {"views": 0}),
         ("float16, float32, got bfloat16", tokenizer, {"dtype": torch.bfloat16}),
+        ("compute_dtype float64 widens nothing", tokenizer, {"compute_dtype": torch.float64}),
     ):
         with pytest.raises(ValueError, match=words):
             cache_features(source, model, out, **SMALL, **settings)

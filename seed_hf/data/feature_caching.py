@@ -61,7 +61,7 @@ def cache_features(
         seed: Of the views and, where a row has several captions, of the one that is taken. What is drawn depends on
             this, the view, the file's number and the row's, and on nothing else.
         dtype: Of what is stored, `torch.float16` or `torch.float32`.
-        compute_dtype: Autocast to this type, as training with `bf16: true` does. By default the models' own.
+        compute_dtype: Autocast to this type, as training with `bf16: true` does. By default the weights' own, without.
         batch_size: Pictures, of one view, computed at once.
         rows_per_shard: Rows of the source for each shard.
         image_processor, workers, on_error, filters, rank, world_size: As for `tokenize_images`.
@@ -130,10 +130,16 @@ class _Features:
             raise ValueError(f"views must be at least 1 (the picture as it is), got {views}.")
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(map(_name, DTYPES))}, got {_name(dtype)}.")
+        if compute_dtype not in (None, tokenizer.dtype, torch.bfloat16, torch.float16):
+            raise ValueError(
+                f"compute_dtype {_name(compute_dtype)} widens nothing: the weights are {_name(tokenizer.dtype)}. Load "
+                "the tokenizer in the wider type, or leave compute_dtype out."
+            )
         if views > 1 and not (processor.do_rescale and abs(processor.rescale_factor * 255 - 1) < 1e-6):
             raise ValueError("Augmented views need an image processor that rescales by 1/255.")
         self.tokenizer, self.views, self.seed, self.dtype = tokenizer, views, seed, dtype
-        self.device, self.compute_dtype = tokenizer.device, compute_dtype
+        self.device = tokenizer.device
+        self.compute_dtype = None if compute_dtype == tokenizer.dtype else compute_dtype
         self.table = normalisation_table(processor).to(self.device)
         mean, std = (processor.image_mean, processor.image_std) if processor.do_normalize else ([0.0] * 3, [1.0] * 3)
         self.mean, self.std = (torch.tensor(values, device=self.device)[:, None, None] for values in (mean, std))
@@ -144,19 +150,19 @@ class _Features:
         )
 
     def __call__(self, pixels: torch.Tensor, part: int, rows: list[SourceRow]) -> dict[str, torch.Tensor]:
-        numbers = [row.row for row in rows]
-        views = []
+        views = [self._pixel_values(pixels, view, part, rows) for view in range(self.views)]  # in fp32: no autocast
         with torch.autocast(self.device.type, self.compute_dtype, enabled=self.compute_dtype is not None):
-            for view in range(self.views):
-                if view == 0:
-                    values = normalise(pixels, self.table)
-                else:
-                    values = augmented_view(pixels, view, part, numbers, self.seed).sub_(self.mean).div_(self.std)
-                views.append(self.tokenizer.get_causal_embeddings(values).to(self.dtype))
-            features = {"causal_embeddings": torch.stack(views, 1)}
+            causal = [self.tokenizer.get_causal_embeddings(values).to(self.dtype) for values in views]
+            features = {"causal_embeddings": torch.stack(causal, 1)}
             if self.text_encoder is not None:
                 features["target_embeddings"] = self._targets(part, rows)
         return features
+
+    def _pixel_values(self, pixels: torch.Tensor, view: int, part: int, rows: list[SourceRow]) -> torch.Tensor:
+        if view == 0:
+            return normalise(pixels, self.table)
+        values = augmented_view(pixels, view, part, [row.row for row in rows], self.seed)
+        return values.sub_(self.mean).div_(self.std)
 
     def _targets(self, part: int, rows: list[SourceRow]) -> torch.Tensor:
         texts = [{"caption": chosen_caption(row.caption, part, row.row, self.seed)} for row in rows]
