@@ -344,6 +344,9 @@ def test_command_then_stage_two(text, tmp_path, monkeypatch):
     features.check_tokenizer(after)  # what stage II trains does not change the features
     with pytest.raises(ValueError, match="features: these features are of another tokenizer"):
         train(model={"tokenizer": "other"})
+    SeedImageProcessor(size={"height": 28, "width": 28}, do_normalize=False).save_pretrained("plain")
+    with pytest.raises(ValueError, match=r"another image processor: mean is \[.*\] there, None here"):
+        train(model={"tokenizer": "tokenizer", "image_processor": "plain"})
     with pytest.raises(ValueError, match="data.augment"):
         train(data={"features": "features", "augment": True})
     with pytest.raises(FileNotFoundError, match="data.features: nowhere"):

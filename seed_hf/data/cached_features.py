@@ -17,10 +17,12 @@ from torch.utils.data import Dataset
 from seed_hf.training.collators import CACHED_KEYS
 
 from .fingerprints import causal_fingerprint
-from .shard_folder import FORMAT, sha256_of
+from .pixel_values import processor_settings
+from .shard_folder import FORMAT, differences, sha256_of
 
 
 if TYPE_CHECKING:
+    from seed_hf.modeling.image_processing_seed import SeedImageProcessor
     from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 logger = logging.getLogger(__name__)
@@ -93,8 +95,8 @@ class CachedFeatures(Dataset):
             if sha256_of(self.path / shard["file"]) != shard["sha256"]:
                 raise ValueError(f"{self.path / shard['file']}: damaged. Remove it. {_AGAIN}")
 
-    def check_tokenizer(self, tokenizer: SeedTokenizer) -> None:
-        """Raises `ValueError` unless a tokenizer's frozen networks would give these features.
+    def check_tokenizer(self, tokenizer: SeedTokenizer, image_processor: SeedImageProcessor | None = None) -> None:
+        """Raises `ValueError` unless a tokenizer, and its image processor if given, would give these features.
 
         An error and not a warning: a codebook that is trained on another encoder's features is useless with this one,
         and nothing would show it before the training is paid for. The codebook and the decoders may differ.
@@ -105,6 +107,13 @@ class CachedFeatures(Dataset):
                 "this one's (another number type is another one too). Train the tokenizer that they were cached with, "
                 "or cache features of this one."
             )
+        if image_processor is not None:
+            there = self.manifest["settings"]["image_processor"]
+            if differing := differences(there, processor_settings(image_processor)):
+                raise ValueError(
+                    f"{self.path}: these features were made with another image processor: {'; '.join(differing)}. "
+                    "Train with the one that they were cached with (model.image_processor)."
+                )
         if tokenizer.config.teacher_dropout:
             raise ValueError(
                 f"{self.path}: cached features are without dropout, but the tokenizer's teacher_dropout is true. Set "
@@ -180,11 +189,15 @@ def are_features(path: str | os.PathLike) -> bool:
     return path.suffix == ".safetensors" or any(path.glob("features-*.safetensors"))
 
 
-def open_features(path: str | os.PathLike, key: str, tokenizer: SeedTokenizer) -> CachedFeatures | FeatureFile:
-    """The dataset of a folder or a file of features, checked against the tokenizer that shall train on it.
+def open_features(
+    path: str | os.PathLike, key: str, tokenizer: SeedTokenizer, image_processor: SeedImageProcessor
+) -> CachedFeatures | FeatureFile:
+    """The dataset of a folder or a file of features; a folder is checked against what shall train on it.
 
     Args:
         key: What names the path in the settings, for messages.
+        tokenizer: That is trained.
+        image_processor: That is saved beside it.
 
     Raises:
         FileNotFoundError, ValueError: As `CachedFeatures`, its `check_tokenizer` and `FeatureFile`.
@@ -195,7 +208,7 @@ def open_features(path: str | os.PathLike, key: str, tokenizer: SeedTokenizer) -
     if not path.is_dir():
         raise FileNotFoundError(f"{key}: {path} does not exist.")
     features = CachedFeatures(path)
-    features.check_tokenizer(tokenizer)
+    features.check_tokenizer(tokenizer, image_processor)
     if features.manifest["features"]["target_embeddings"] is None:
         logger.warning("%s has no targets: the generation loss is left out.", path)
     return features

@@ -190,12 +190,12 @@ def _run_tokenizer(stage: str, model: Mapping, data: Mapping, trainer: Mapping) 
     )
     columns = {data.image_column: "image", **({data.caption_column: "caption"} if with_text else {})}
     if data.features:
-        train = open_features(data.features, "data.features", tokenizer)
+        train = open_features(data.features, "data.features", tokenizer, processor)
     else:
         train = open_rows(data.train, "train", columns)
     validation = None
     if data.validation and stage == "quantization" and are_features(data.validation):
-        validation = open_features(data.validation, "data.validation", tokenizer)
+        validation = open_features(data.validation, "data.validation", tokenizer, processor)
     elif data.validation:
         validation = open_rows(data.validation, "validation", columns)
     common = {"data_collator": collator, "train_dataset": train, "eval_dataset": validation}
