@@ -1,218 +1,47 @@
-"""The folder that pre-tokenizing writes: Parquet shards of codes, an account of each, and a manifest of all.
-
-    OUT/codes-00000-00000.parquet   part 0 of the source, its first `rows_per_shard` rows; ids, captions, codes
-    OUT/manifest.json               what made the codes of what; row ranges and hashes of the shards; totals
-    OUT/bad_images.jsonl            file, row, id and reason of every bad picture
-    OUT/.job/                       one account for each finished shard, and the locks
-
-A shard is finished once its account is there, which is written after the shard: whatever a kill leaves behind is
-either finished or written again.
-"""
+"""Shards of codes: Parquet with the columns `id`, `caption` (or `captions`, or none) and `codes`."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
-import logging
 import os
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from seed_hf.files import whole_file
+import numpy as np
+
+from .shard_folder import ShardFolder, ShardRows
 
 
-logger = logging.getLogger(__name__)
-FORMAT = 1
-
-
-class CodeFolder:
-    """A folder of code shards.
+class CodeFolder(ShardFolder):
+    """The folder that pre-tokenizing writes. The batches of its shards are `codes`, `(rows, num_codes)`.
 
     Args:
         path: Made if it is missing.
+        num_codes: Codes of a picture.
+        caption_column: "caption" (one text), "captions" (lists of texts) or `None`.
 
     Raises:
         ValueError: The folder holds Parquet files that no manifest accounts for.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
-        self.manifest_path = self.path / "manifest.json"
-        self.job = self.path / ".job"
-        if not self.manifest_path.exists() and any(self.path.glob("*.parquet")) and not self.job.is_dir():
-            raise ValueError(f"{self.path}: holds Parquet files but no manifest.json. Choose an empty folder.")
-        with disk_errors(self.path):
-            self.job.mkdir(parents=True, exist_ok=True)
+    stem, suffix, kind = "codes", ".parquet", "Parquet"
 
-    def begin(self, identity: dict) -> None:
-        """Write what is made of what, or compare it with what was written when the job was begun.
+    def __init__(self, path: str | os.PathLike, num_codes: int = 32, caption_column: str | None = "caption"):
+        super().__init__(path)
+        self._num_codes, self._caption_column = num_codes, caption_column
 
-        Raises:
-            ValueError: The folder was begun with another source, tokenizer or setting; the message lists them.
-        """
-        with self._one_at_a_time():
-            if self.manifest_path.exists():
-                there = json.loads(self.manifest_path.read_text(encoding="utf-8"))
-                if differing := differences(there, identity):
-                    raise ValueError(
-                        f"{self.path} was begun with something else: {'; '.join(differing)}. Choose another "
-                        "folder, or the same source, tokenizer and settings to go on."
-                    )
-                return
-            self._write_json(self.manifest_path, {**identity, "complete": False})
-
-    def file_name(self, part: int, index: int) -> str:
-        return f"codes-{part:05d}-{index:05d}.parquet"
-
-    def account(self, part: int, index: int) -> dict | None:
-        """The account of a shard if it is finished, and its file has the size that it was written with."""
-        path = self._account_path(part, index)
-        try:
-            account = json.loads(path.read_text(encoding="utf-8"))
-            size = (self.path / account["file"]).stat().st_size
-        except FileNotFoundError:
-            return None
-        if size != account["bytes"]:
-            logger.warning("%s: %d bytes instead of %d; made again.", account["file"], size, account["bytes"])
-            return None
-        return account
-
-    def write_shard(self, part: int, index: int, table, account: dict) -> None:
-        """Write a shard and then its account; on any error neither is there.
-
-        Raises:
-            OSError: The disk is full or the folder cannot be written; the message says how to go on.
-        """
+    def write_file(self, path: Path, shard: ShardRows) -> None:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = self.path / self.file_name(part, index)
-        with disk_errors(self.path):
-            with whole_file(path) as temporary:
-                # Opened here, so that a full disk is an OSError at this place and not at a finalizer's.
-                with open(temporary, "wb") as file:
-                    pq.write_table(table, file, compression="zstd")
-                    file.flush()
-                    os.fsync(file.fileno())
-                digest = _sha256(temporary)
-                size = temporary.stat().st_size
-            self._write_json(
-                self._account_path(part, index), {"file": path.name, **account, "bytes": size, "sha256": digest}
-            )
-
-    def remove_unfinished(self, mine) -> None:
-        """Remove what a killed job left half written, of the shards for which `mine(part, index)` holds."""
-        for folder in (self.path, self.job):
-            for file in folder.glob(".codes-*.unfinished"):
-                part, index = file.name.removeprefix(".codes-").partition(".")[0].split("-")
-                if mine(int(part), int(index)):
-                    file.unlink(missing_ok=True)
-
-    def finish(self, parts: int) -> dict:
-        """The manifest: with all shards and totals if every part is finished, else as it was begun.
-
-        Args:
-            parts: Number of parts of the source.
-        """
-        with self._one_at_a_time(), disk_errors(self.path):
-            manifest = json.loads(self.manifest_path.read_text(encoding="utf-8"))
-            if manifest["complete"] or not all(self._whole(part) for part in range(parts)):
-                return manifest
-            totals, dropped, reasons, shards = Counter(), Counter(), Counter(), []
-            report = self.path / "bad_images.jsonl"
-            with whole_file(report) as temporary:
-                with open(temporary, "w", encoding="utf-8") as file:
-                    for account in self._accounts(parts):
-                        totals.update(read=account["rows"][1] - account["rows"][0], written=account["written"])
-                        dropped.update(account["dropped"])
-                        for bad in account.pop("bad"):
-                            totals.update(bad=1)
-                            reasons.update([bad["reason"].partition(" (")[0]])
-                            file.write(json.dumps(bad, ensure_ascii=False) + "\n")
-                        shards.append(account)
-            manifest.update(
-                complete=True,
-                rows={name: totals[name] for name in ("read", "written", "bad")},
-                dropped=dict(dropped),
-                bad_images={"file": report.name, "sha256": _sha256(report), "reasons": dict(reasons.most_common(50))},
-                shards=shards,
-            )
-            self._write_json(self.manifest_path, manifest)
-            return manifest
-
-    def _whole(self, part: int) -> bool:
-        for account in self._accounts_of(part):
-            if account["last"]:
-                return True
-        return False
-
-    def _accounts(self, parts: int) -> Iterator[dict]:
-        for part in range(parts):
-            yield from self._accounts_of(part)
-
-    def _accounts_of(self, part: int) -> Iterator[dict]:
-        """In order, up to the last or to the first that is missing."""
-        index = 0
-        while (account := self.account(part, index)) is not None:
-            yield account
-            if account["last"]:
-                return
-            index += 1
-
-    def _account_path(self, part: int, index: int) -> Path:
-        return self.job / f"codes-{part:05d}-{index:05d}.json"
-
-    @contextmanager
-    def _one_at_a_time(self):
-        """Among all processes that share the folder."""
-        with open(self.job / "manifest.lock", "a", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError:  # no locks here: JobLock has said so
-                pass
-            # Nobody else is writing these now: what is half written was left by a killed job.
-            for name in ("manifest.json", "bad_images.jsonl"):
-                for left in self.path.glob(f".{name}.*.unfinished"):
-                    left.unlink(missing_ok=True)
-            yield
-
-    @staticmethod
-    def _write_json(path: Path, value: dict) -> None:
-        text = json.dumps(value, indent=1, ensure_ascii=False)
-        with whole_file(path) as temporary:
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-
-
-def differences(there: dict, here: dict, prefix: str = "") -> list[str]:
-    """What `here` has and `there` has not or has otherwise: "settings.batch_size is 64 there, 32 here"."""
-    found = []
-    for key, value in here.items():
-        old = there.get(key)
-        if isinstance(value, dict) and isinstance(old, dict):
-            found += differences(old, value, f"{prefix}{key}.")
-        elif old != value:
-            found.append(f"{prefix}{key} is {old!r} there, {value!r} here")
-    return found
-
-
-@contextmanager
-def disk_errors(path: Path):
-    """An `OSError` with what to do about it."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"{error.strerror or error} while writing into {path}. What is finished stays; free some room or mend the "
-            "folder, and run the same again to go on",
-        ) from error
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        batches = [batch.numpy().astype(np.uint16) for batch in shard.batches.get("codes", [])]
+        codes = np.concatenate([np.zeros((0, self._num_codes), np.uint16), *batches])
+        columns = {"id": pa.array([row.id for row in shard.rows], type=pa.string())}
+        captions = [row.caption for row in shard.rows]
+        if self._caption_column == "captions":
+            columns["captions"] = pa.array(captions, type=pa.list_(pa.string()))
+        elif self._caption_column:
+            columns["caption"] = pa.array(captions, type=pa.string())
+        values = pa.array(codes.reshape(-1), type=pa.uint16())
+        columns["codes"] = pa.FixedSizeListArray.from_arrays(values, self._num_codes)
+        # Opened here, so that a full disk is an OSError at this place and not at a finalizer's.
+        with open(path, "wb") as file:
+            pq.write_table(pa.table(columns), file, compression="zstd")

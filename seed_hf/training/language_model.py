@@ -61,12 +61,12 @@ class LanguageModelTrainer(SeedTrainer):
     """Trains a `SeedForCausalLM` on the batches of a [`LanguageModelCollator`].
 
     The loss is the mean over all learned tokens of an optimizer step: of all processes, and of all batches where
-    gradients are accumulated, so that it does not depend on how a step's rows are spread. Logged beside it, each a mean
-    over the tokens of its kind in the logging window: `caption_loss`, `answer_loss`, `code_loss` (codes, their two
-    marks and the end of the sequence), `text_loss`; kinds that did not occur are left out. `useful_tokens` is the share
-    of the tokens that are not padding, and `tokens_per_second` how many of these were trained on, by the clock, between
-    two log lines. With LoRA checkpoints hold the adapter and the new rows alone; [`LanguageModelTrainer.merge`] gives
-    the finished model.
+    gradients are accumulated, so that it does not depend on how a step's rows are spread. Logged beside it, each a
+    mean over the tokens of its kind in the logging window: `caption_loss`, `answer_loss`, `code_loss` (codes, their
+    two marks and the end of the sequence), `text_loss`; kinds that did not occur are left out. `useful_tokens` is
+    the share of the tokens that are not padding, and `tokens_per_second` how many of these were trained on, by the
+    clock, between two log lines. With LoRA checkpoints hold the adapter and the new rows alone;
+    [`LanguageModelTrainer.merge`] gives the finished model.
 
     Batches of a collator with `pack_length` give the same loss and gradients as padded ones. How samples are kept
     apart depends on the attention of the model: see [`packed_inputs`].

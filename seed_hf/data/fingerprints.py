@@ -1,0 +1,71 @@
+"""Hashes that tell models apart by what decides their results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import torch
+from torch import nn
+
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+
+
+# What the causal embeddings run through, and the codes; the decoding half of a tokenizer may change without either.
+_SEEING = ("vision_model.", "query_tokens", "qformer.")
+_ENCODING = (*_SEEING, "code_encoder.", "quantizer.")
+# Settings that decide the codes and do not show in the shapes of the weights.
+_SETTINGS = {
+    "vision_config": ("image_size", "patch_size", "num_attention_heads", "hidden_act", "layer_norm_eps"),
+    "qformer_config": ("num_attention_heads", "hidden_act", "layer_norm_eps", "cross_attention_frequency"),
+}
+_INCIDENTAL = ("architectures", "dtype", "transformers_version")
+
+
+def tokenizer_fingerprint(tokenizer: SeedTokenizer) -> str:
+    """SHA-256 of what decides the codes: the configuration of the encoding half and its weights as loaded."""
+    return _fingerprint(tokenizer, _ENCODING)
+
+
+def causal_fingerprint(tokenizer: SeedTokenizer) -> str:
+    """SHA-256 of what decides the causal embeddings: as `tokenizer_fingerprint`, but only of what stage II freezes.
+
+    The codebook is not part of it: what stage II has trained still fits the features that it was trained on.
+    """
+    return _fingerprint(tokenizer, _SEEING)
+
+
+def text_encoder_fingerprint(text_encoder: nn.Module, text_tokenizer) -> str:
+    """SHA-256 of what decides the text features: configuration, weights as loaded, and the tokenizer's rules."""
+    digest = hashlib.sha256()
+    config = getattr(text_encoder, "config", None)
+    settings = config.to_dict() if config is not None else {}
+    # Where it was loaded from and by which version decides nothing.
+    settings = {name: value for name, value in settings.items() if name not in _INCIDENTAL and name[0] != "_"}
+    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    backend = getattr(text_tokenizer, "backend_tokenizer", None)
+    rules = json.loads(backend.to_str()) if backend is not None else {"vocabulary": text_tokenizer.get_vocab()}
+    for name in ("padding", "truncation"):  # what the last call asked for
+        rules.pop(name, None)
+    rules["pad_token_id"] = text_tokenizer.pad_token_id
+    digest.update(json.dumps(rules, sort_keys=True).encode())
+    _add_weights(digest, text_encoder, ("",))
+    return digest.hexdigest()
+
+
+def _fingerprint(tokenizer: SeedTokenizer, parts: tuple[str, ...]) -> str:
+    config = tokenizer.config
+    digest = hashlib.sha256()
+    settings = {name: getattr(config, name) for name in ("causal_queries", "vision_norm_eps", "num_query_tokens")}
+    for part, names in _SETTINGS.items():
+        settings[part] = {name: getattr(getattr(config, part), name) for name in names}
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    _add_weights(digest, tokenizer, parts)
+    return digest.hexdigest()
+
+
+def _add_weights(digest, model: nn.Module, parts: tuple[str, ...]) -> None:
+    for name, weight in sorted(model.state_dict().items()):
+        if name.startswith(parts):
+            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
+            digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
