@@ -200,15 +200,26 @@ def train(
         ),
     ],
     config: Annotated[Path, typer.Option("--config", help="YAML file with the stage's settings.")],
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Replace a value of the file; may be repeated."),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only check the file.")] = False,
 ):
     """Train one stage, going on from the last checkpoint if there is one."""
     with _plain_errors():
         if not config.is_file():
             raise ValueError(f"{config}: no such file. Give a YAML file with the settings of stage {stage}.")
+        if check:
+            from seed_hf.training.recipe import read_recipe
+
+            read_recipe(stage.value, config, change or ())
+            typer.echo(f"{config} is a valid recipe of the stage {stage.value}.")
+            return
         from seed_hf.training.run import run_stage
 
         _show_messages()
-        output_dir = run_stage(stage.value, config)
+        output_dir = run_stage(stage.value, config, change or ())
     typer.echo(output_dir)
 
 

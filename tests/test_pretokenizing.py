@@ -89,7 +89,7 @@ def test_codes_are_those_of_encode(tokenizer, tmp_path, workers):
 def test_reads_back_with_datasets_and_trains(tokenizer, tmp_path):
     from datasets import load_dataset
 
-    from seed_hf.training.run import open_rows
+    from seed_hf.training.rows import open_rows
 
     source = open_source(write_parquet(tmp_path / "a.parquet", rows(10)))
     out = tmp_path / "out"
