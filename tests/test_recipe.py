@@ -132,7 +132,10 @@ def test_changes_replace_values_of_the_file(write, stage):
     assert (recipe.data.features if stage == "quantization" else recipe.data.train) == "x"
 
 
-trainer has unknown keys: max_step. Allowed keys: .*max_steps"),
+@pytest.mark.parametrize(
+    ("stage", "change", "message"),
+    [
+        ("contrastive", "trainer.max_step=1", "trainer has unknown keys: max_step. Allowed keys: .*max_steps"),
         ("contrastive", "data.max_text_tokens=many", "data.max_text_tokens must be int, got 'many'"),
         ("contrastive", "data.max_text_tokens=0", "data.max_text_tokens must be a positive"),
         ("contrastive", "data.augment=3", "data.augment must be bool, got 3"),
