@@ -1,4 +1,4 @@
-"""The command line `seed-hf`: see, ask, draw, reconstruct, tokenize, train, convert, data, demo.
+"""The command line `seed-hf`: see, ask, draw, reconstruct, tokenize, cache-features, train, convert, data, demo.
 
 Thin on purpose: a command parses, calls the library and prints. Nothing heavy is imported before a command runs, so
 that `--help` answers at once. What a user got wrong ends in one line on stderr and exit status 2.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .cli_cache_features import cache_features
 from .cli_tokenize import tokenize
 from .files import whole_file
 
@@ -32,6 +33,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Build training data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.command()(tokenize)
+app.command()(cache_features)
 
 # Suffix of an output file -> Pillow's name of the format.
 _WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}

@@ -60,7 +60,8 @@ def no_model_is_loaded(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["see"], ["draw"], ["tokenize"], ["train"], ["convert"], ["data", "pictograms"]]
+    "arguments",
+    [[], ["see"], ["draw"], ["tokenize"], ["cache-features"], ["train"], ["convert"], ["data", "pictograms"]],
 )
 def test_help_imports_nothing_heavy(arguments):
     code = f"""
@@ -82,7 +83,18 @@ assert not heavy, heavy
 def test_help_names_every_command():
     status, out, _ = run("--help")
     assert status == 0
-    for command in ("see", "ask", "draw", "reconstruct", "tokenize", "train", "convert", "data", "demo"):
+    for command in (
+        "see",
+        "ask",
+        "draw",
+        "reconstruct",
+        "tokenize",
+        "cache-features",
+        "train",
+        "convert",
+        "data",
+        "demo",
+    ):
         assert command in out
 
 

@@ -46,11 +46,12 @@ class ImageTextData:
     Args:
         train: A Parquet file, or a folder: its `train*.parquet`, or else all its Parquet files.
         validation: The same, for evaluation (a folder's `validation*.parquet`).
-        features: Instead of `train`, in stage II: a safetensors file with `causal_embeddings` (rows, 32, hidden) and
-            maybe `target_embeddings`, one row per picture; no frozen network runs then.
+        features: Instead of `train`, in stage II: the folder that `seed-hf cache-features` wrote, or a safetensors
+            file with `causal_embeddings` (rows, 32, hidden) and maybe `target_embeddings`, one row per picture; no
+            frozen network runs then. `validation` may be of the same kind.
         image_column, caption_column: A caption column may hold one text or a list, from which one is drawn.
         max_text_tokens: Where captions are cut; by default 32 in stage I, what the text encoder gives in stage II.
-        augment: Random crops and flips, as published.
+        augment: Random crops and flips, as published. Cached features have them already (`--views`).
     """
 
     train: str | None = None
@@ -142,6 +143,7 @@ def run_stage(stage: str, config_path: str | os.PathLike) -> Path:
 def _run_tokenizer(stage: str, model: Mapping, data: Mapping, trainer: Mapping) -> Path:
     from transformers import AutoModel, AutoTokenizer, set_seed
 
+    from seed_hf.data.cached_features import are_features, open_features
     from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
     from seed_hf.modeling.image_processing_seed import SeedImageProcessor
     from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
@@ -154,6 +156,8 @@ def _run_tokenizer(stage: str, model: Mapping, data: Mapping, trainer: Mapping) 
     args = section(ContrastiveConfig if stage == "contrastive" else QuantizationConfig, "trainer", trainer)
     _one_of(model, "model", "tokenizer", "config")
     _one_of(data, "data", "train", "features")
+    if data.features and data.augment:
+        raise ValueError("data.augment changes pictures, not data.features: cache several views (--views) instead.")
     if stage == "contrastive" and (data.features or not model.text_tokenizer):
         raise ValueError("The contrastive stage needs data.train and model.text_tokenizer: it learns from captions.")
     if model.text_encoder and not model.text_tokenizer:
@@ -185,11 +189,16 @@ def _run_tokenizer(stage: str, model: Mapping, data: Mapping, trainer: Mapping) 
         seed=args.seed,
     )
     columns = {data.image_column: "image", **({data.caption_column: "caption"} if with_text else {})}
-    common = {
-        "data_collator": collator,
-        "train_dataset": Features(data.features) if data.features else open_rows(data.train, "train", columns),
-        "eval_dataset": open_rows(data.validation, "validation", columns) if data.validation else None,
-    }
+    if data.features:
+        train = open_features(data.features, "data.features", tokenizer, processor)
+    else:
+        train = open_rows(data.train, "train", columns)
+    validation = None
+    if data.validation and stage == "quantization" and are_features(data.validation):
+        validation = open_features(data.validation, "data.validation", tokenizer, processor)
+    elif data.validation:
+        validation = open_rows(data.validation, "validation", columns)
+    common = {"data_collator": collator, "train_dataset": train, "eval_dataset": validation}
     if stage == "contrastive":
         return _train(ContrastiveTrainer(tokenizer, args, **common), lambda trainer: trainer.model, processor)
     trainer = QuantizationTrainer(tokenizer, args, target_encoder=encoder, **common)
@@ -272,33 +281,6 @@ def _train(trainer, finished, processor) -> Path:
 
 
 # ---- rows ----
-
-
-class Features:
-    """Rows of a safetensors file, mapped into memory row by row: item i is a mapping of its tensors' rows i."""
-
-    def __init__(self, path: str):
-        from safetensors import safe_open
-
-        from .collators import CACHED_KEYS
-
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"data.features: {path} does not exist.")
-        self._file = safe_open(path, "pt")
-        names = set(self._file.keys())
-        if not names or not names <= set(CACHED_KEYS):
-            raise ValueError(f"{path} holds {sorted(names)}; allowed are {', '.join(CACHED_KEYS)}.")
-        self._slices = {name: self._file.get_slice(name) for name in names}
-        lengths = {name: part.get_shape()[0] for name, part in self._slices.items()}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(f"{path} holds another number of rows for each feature: {lengths}.")
-        self._length = next(iter(lengths.values()))
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {name: part[index] for name, part in self._slices.items()}
 
 
 def open_rows(path: str, split: str, columns: Mapping[str, str] | None = None):
