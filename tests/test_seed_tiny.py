@@ -110,6 +110,17 @@ def test_save_load_save_is_bit_equal(model, processor, pictures, tmp_path):
     assert torch.equal(model.generate(**inputs, max_new_tokens=8), again.generate(**inputs, max_new_tokens=8))
 
 
+def test_every_place_has_codes_of_its_own(model, processor, pictures):
+    """What `places.py` of the recipe promises: no code can fill several places, under autocast either."""
+    tokenizer = model.visual_tokenizer
+    pixel_values = processor(images=pictures, return_tensors="pt").pixel_values
+    places = torch.arange(32).expand(len(pictures), 32)
+    each = tokenizer.config.codebook_size // 32
+    assert torch.equal(tokenizer.encode(pixel_values) // each, places)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(tokenizer.encode(pixel_values) // each, places)
+
+
 def test_the_pipeline_draws_from_words_pictures_and_codes(pipe, pictures, tmp_path):
     def draw(pipe, **inputs):
         return pipe(**inputs, num_inference_steps=3, generator=torch.Generator().manual_seed(0))

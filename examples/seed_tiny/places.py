@@ -63,6 +63,9 @@ def give_places_directions(model: SeedTokenizer, causal: np.ndarray, captions: l
     generator = torch.Generator().manual_seed(seed)
     embeddings = torch.from_numpy(np.asarray(causal))
     views, rows, places, width = embeddings.shape
+    units = 1 + PER_PLACE  # hidden units of a place; the first only says whether this is it
+    if places * units > width:
+        raise ValueError(f"{places} places need {places * units} hidden units, and there are {width}.")
     means = torch.stack([embeddings[:, :, p].flatten(0, 1).float().mean(0) for p in range(places)])
     content = torch.stack([view.float().mean(1) for view in embeddings]) - means.mean(0)
     # Detectors `(width, places)`: 1 at their place's mean, 0 at the others', and otherwise as quiet as can be.
@@ -78,9 +81,6 @@ def give_places_directions(model: SeedTokenizer, causal: np.ndarray, captions: l
     first.weight.zero_()
     first.bias.zero_()
     second.weight.zero_()
-    units = 1 + PER_PLACE  # of a place; the first only says whether this is it
-    if places * units > width:
-        raise ValueError(f"{places} places need {places * units} hidden units, and there are {width}.")
     for place in range(places):
         for k in range(units):
             unit = place * units + k
