@@ -219,7 +219,7 @@ def test_an_attention_that_leaks_is_refused(tmp_path):
     "data, message",
     [
         ({"pack_length": 0}, "data.pack_length must be a positive whole number of tokens, got 0"),
-        ({"pack_length": "long"}, "data.pack_length must be a positive whole number of tokens, got 'long'"),
+        ({"pack_length": "long"}, "data.pack_length must be int, got 'long'"),
         ({"pack_length": 64}, "pack_length must be at least max_length, which is 96, got 64"),
         ({"pack_length": 64, "max_length": 65}, "which is 65, got 64"),
     ],
