@@ -184,7 +184,8 @@ def test_killed_and_resumed_is_the_unbroken_result(tokenizer, text, tmp_path):
     out, kills = tmp_path / "out", 0
     for target in (3, 11):
         process = in_a_process(cache_features, source, tokenizer, out, **settings)
-        while process.is_alive() and len(list(out.glob("*.safetensors"))) < target:
+        patience = time.monotonic() + 60
+        while process.is_alive() and len(list(out.glob("*.safetensors"))) < target and time.monotonic() < patience:
             time.sleep(0.001)
         if process.is_alive():
             os.kill(process.pid, signal.SIGKILL)

@@ -47,7 +47,11 @@ def table(folder) -> pa.Table:
 
 
 def in_a_process(target, *arguments, **keywords) -> multiprocessing.Process:
-    process = multiprocessing.get_context("fork").Process(target=target, args=arguments, kwargs=keywords)
+    def run():
+        torch.set_num_threads(1)  # the threads of this process do not live on in a fork of it: waiting for them hangs
+        target(*arguments, **keywords)
+
+    process = multiprocessing.get_context("fork").Process(target=run)
     process.start()
     return process
 
@@ -168,7 +172,8 @@ def killed_and_resumed(tokenizer, tmp_path, kills: int):
             continue
         target = draw.randint(present, 25)
         process = in_a_process(tokenize_images, source, tokenizer, out, **settings)
-        while process.is_alive() and len(list(out.glob("*.parquet"))) < target:
+        patience = time.monotonic() + 20  # a fork of a process with threads may hang: then it is killed where it is
+        while process.is_alive() and len(list(out.glob("*.parquet"))) < target and time.monotonic() < patience:
             time.sleep(0.001)
         time.sleep(draw.uniform(0, 0.02))
         if process.is_alive():
