@@ -4,8 +4,6 @@ import json
 import os
 import pickle
 import random
-import signal
-import time
 from pathlib import Path
 
 import psutil
@@ -16,8 +14,8 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
-from transformers import CLIPTextConfig, CLIPTextModel
 
+from jobs import cache, in_a_process, killed
 from seed_hf.data.cached_features import CachedFeatures
 from seed_hf.data.feature_caching import cache_features
 from seed_hf.data.feature_shards import FeatureFolder
@@ -31,8 +29,8 @@ from seed_hf.training.collators import random_crop_flip
 from seed_hf.training.quantization import QuantizationConfig, QuantizationTrainer
 from seed_hf.training.run import run_stage
 from test_cli import refused, run
-from test_pretokenizing import in_a_process, read
-from tiny import tiny_text_tokenizer, tiny_tokenizer
+from test_pretokenizing import read
+from tiny import tiny_text_encoder, tiny_text_tokenizer, tiny_tokenizer
 from tiny_sources import damaged_rows, noise, rows, write_parquet
 
 
@@ -48,10 +46,7 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def text():
     """A text encoder of the tiny tokenizer's generation width, and its tokenizer."""
-    torch.manual_seed(1)
-    size = {"hidden_size": 20, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = CLIPTextConfig(vocab_size=400, bos_token_id=0, pad_token_id=1, eos_token_id=2, **size)
-    return {"text_encoder": CLIPTextModel(config).eval(), "text_tokenizer": tiny_text_tokenizer()}
+    return {"text_encoder": tiny_text_encoder(), "text_tokenizer": tiny_text_tokenizer()}
 
 
 def plain(row) -> torch.Tensor:
@@ -178,23 +173,16 @@ def test_one_of_several_captions_is_the_target(tokenizer, text, tmp_path):
 
 
 def test_killed_and_resumed_is_the_unbroken_result(tokenizer, text, tmp_path):
-    source = open_source(write_parquet(tmp_path / "a.parquet", damaged_rows(120)[0]))
-    settings = {**SMALL, **text, "views": 2, "rows_per_shard": 6}
-    cache_features(source, tokenizer, tmp_path / "unbroken", **settings)
+    source = open_source(path := write_parquet(tmp_path / "a.parquet", damaged_rows(120)[0]))
+    settings = {**SMALL, "views": 2, "rows_per_shard": 6}
+    cache_features(source, tokenizer, tmp_path / "unbroken", **settings, **text)
     out, kills = tmp_path / "out", 0
     for target in (3, 11):
-        process = in_a_process(cache_features, source, tokenizer, out, **settings)
-        patience = time.monotonic() + 60
-        while process.is_alive() and len(list(out.glob("*.safetensors"))) < target and time.monotonic() < patience:
-            time.sleep(0.001)
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-        process.join()
+        kills += killed(in_a_process(cache, path, out, **settings), out, "*.safetensors", target)
         assert not json.loads((out / "manifest.json").read_text())["complete"]
         with pytest.raises(ValueError, match="not complete"):
             CachedFeatures(out)
-    cache_features(source, tokenizer, out, **settings)
+    cache_features(source, tokenizer, out, **settings, **text)
     assert kills == 2 and read(out) == read(tmp_path / "unbroken") and not list(out.rglob("*.unfinished"))
 
 

@@ -21,11 +21,10 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from seed_hf.training.run import run_stage
 from test_training_language_model import tiny_language_model
-from tiny import tiny_text_tokenizer, tiny_tokenizer
+from tiny import tiny_text_encoder, tiny_text_tokenizer, tiny_tokenizer
 
 
 STEPS = 30
@@ -70,10 +69,7 @@ def folder(tmp_path, monkeypatch, one_thread):
     monkeypatch.chdir(tmp_path)
     tiny_tokenizer().save_pretrained("tokenizer")
     tiny_text_tokenizer().save_pretrained("text_tokenizer")
-    size = {"hidden_size": 20, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
-    special = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
-    torch.manual_seed(0)
-    CLIPTextModel(CLIPTextConfig(vocab_size=400, **size, **special)).save_pretrained("text_encoder")
+    tiny_text_encoder().save_pretrained("text_encoder")
     tiny_language_model().save_pretrained("language_model")
     noise = np.random.default_rng(0)
     Path("tars").mkdir()

@@ -1,10 +1,8 @@
 """Pre-tokenizing: the codes that `encode` gives, and the same files whatever happens on the way."""
 
 import json
-import multiprocessing
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -17,6 +15,15 @@ import torch
 from PIL import Image
 
 from fragile_decoder import FragileDecoder
+from jobs import (
+    decode_for_a_minute,
+    hold_for_a_minute,
+    in_a_process,
+    killed,
+    listening_to,
+    tokenize,
+    tokenize_on_a_full_disk,
+)
 from seed_hf.data.code_shards import CodeFolder
 from seed_hf.data.decoding import DecodingPool, PictureDecoder
 from seed_hf.data.filters import RowFilters
@@ -44,16 +51,6 @@ def read(folder) -> dict[str, bytes]:
 
 def table(folder) -> pa.Table:
     return pa.concat_tables([pq.read_table(path) for path in sorted(folder.glob("*.parquet"))])
-
-
-def in_a_process(target, *arguments, **keywords) -> multiprocessing.Process:
-    def run():
-        torch.set_num_threads(1)  # the threads of this process do not live on in a fork of it: waiting for them hangs
-        target(*arguments, **keywords)
-
-    process = multiprocessing.get_context("fork").Process(target=run)
-    process.start()
-    return process
 
 
 # The codes
@@ -159,7 +156,7 @@ def test_filters_are_counted(tokenizer, tmp_path):
 def killed_and_resumed(tokenizer, tmp_path, kills: int):
     """Kill a job `kills` times, each time a random moment after a random number of its 25 shards was finished."""
     made, _ = damaged_rows(200)
-    source = open_source(write_parquet(tmp_path / "a.parquet", made, row_group_size=30))
+    source = open_source(pictures := write_parquet(tmp_path / "a.parquet", made, row_group_size=30))
     settings = {"batch_size": 4, "rows_per_shard": 8, "workers": 0}
     tokenize_images(source, tokenizer, tmp_path / "unbroken", **settings)
     out, draw, done = tmp_path / "out", random.Random(kills), 0
@@ -171,15 +168,9 @@ def killed_and_resumed(tokenizer, tmp_path, kills: int):
                     path.unlink()
             continue
         target = draw.randint(present, 25)
-        process = in_a_process(tokenize_images, source, tokenizer, out, **settings)
-        patience = time.monotonic() + 20  # a fork of a process with threads may hang: then it is killed where it is
-        while process.is_alive() and len(list(out.glob("*.parquet"))) < target and time.monotonic() < patience:
-            time.sleep(0.001)
-        time.sleep(draw.uniform(0, 0.02))
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-            done += 1
-        process.join()
+        done += killed(
+            in_a_process(tokenize, pictures, out, **settings), out, "*.parquet", target, draw.uniform(0, 0.02)
+        )
     manifest = tokenize_images(source, tokenizer, out, **settings)
     assert not list(out.rglob("*.unfinished"))
     assert manifest["complete"] and len(table(out)) == 190
@@ -197,22 +188,14 @@ def test_killed_twenty_times(tokenizer, tmp_path):
     killed_and_resumed(tokenizer, tmp_path, kills=20)
 
 
-def full_disk(errors, *arguments, **keywords):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
-    try:
-        tokenize_images(*arguments, **keywords)
-    except OSError as error:
-        errors.put(str(error))
-
-
 def test_a_full_disk_leaves_nothing_half_written(tokenizer, tmp_path):
     """A limit on the size of files stands in for the disk: writing fails in the midst of a shard."""
     made = [{**row, "caption": random.Random(i).randbytes(100).hex()} for i, row in enumerate(rows(120))]
-    source = open_source(write_parquet(tmp_path / "a.parquet", made))
+    source = open_source(path := write_parquet(tmp_path / "a.parquet", made))
     settings = {"rows_per_shard": 60, "workers": 0}
-    errors = multiprocessing.get_context("fork").Queue()
-    in_a_process(full_disk, errors, source, tokenizer, tmp_path / "out", **settings).join()
-    assert "while writing into" in (message := errors.get(timeout=5)) and "to go on" in message
+    process, message = listening_to(tokenize_on_a_full_disk, path, tmp_path / "out", **settings)
+    process.join(60)
+    assert "while writing into" in message and "to go on" in message
     assert not list((tmp_path / "out").rglob("codes-*")) and not list((tmp_path / "out").rglob("*.unfinished"))
     assert tokenize_images(source, tokenizer, tmp_path / "out", **settings)["rows"]["written"] == 120
 
@@ -237,14 +220,7 @@ def test_a_dead_worker_loses_nothing():
 
 
 def test_workers_end_with_a_killed_job():
-    def job(pids):
-        with DecodingPool(PictureDecoder(8, 8, 3, RowFilters()), workers=1) as pool:
-            pids.put(list(pool._pool._processes))
-            time.sleep(60)
-
-    pids = multiprocessing.get_context("fork").SimpleQueue()
-    process = in_a_process(job, pids)
-    workers = pids.get()
+    process, workers = listening_to(decode_for_a_minute)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     for _ in range(100):
@@ -289,16 +265,8 @@ def test_processes_share_the_shards(tokenizer, tmp_path, kind):
     assert read(tmp_path / "again") == read(tmp_path / "alone")
 
 
-def hold(folder, ready):
-    with JobLock(folder, 0, 2):
-        ready.put(1)
-        time.sleep(60)
-
-
 def test_two_jobs_on_one_folder_are_refused(tmp_path):
-    ready = multiprocessing.get_context("fork").SimpleQueue()
-    process = in_a_process(hold, tmp_path, ready)
-    ready.get()
+    process, _ = listening_to(hold_for_a_minute, tmp_path)
     with pytest.raises(BlockingIOError, match=f"process {process.pid} on .* as rank 0"):
         JobLock(tmp_path, 0, 2).__enter__()
     with pytest.raises(BlockingIOError, match="job of 2 processes"):

@@ -13,13 +13,13 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, OPTForCausalLM
+from transformers import AutoTokenizer, OPTForCausalLM
 
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed import SeedForCausalLM
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.training.run import run_stage
-from tiny import tiny_text_tokenizer, tiny_tokenizer, tiny_tokenizer_config
+from tiny import tiny_text_encoder, tiny_text_tokenizer, tiny_tokenizer, tiny_tokenizer_config
 
 
 TRAINER = {
@@ -101,9 +101,7 @@ def test_contrastive_from_random_weights(folder):
 
 
 def test_quantization_with_a_text_encoder(folder):
-    size = {"hidden_size": 20, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
-    special = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
-    CLIPTextModel(CLIPTextConfig(vocab_size=400, **size, **special)).save_pretrained("text_encoder")
+    tiny_text_encoder().save_pretrained("text_encoder")
     model = {"tokenizer": "tokenizer", "text_encoder": "text_encoder", "text_tokenizer": "text_tokenizer"}
     trainer = {**TRAINER, "output_dir": "out", "codebook_init": "kmeans", "revive_dead_codes_every": 2}
     run_stage("quantization", write({"model": model, "data": {"train": "pictures.parquet"}, "trainer": trainer}))

@@ -87,3 +87,13 @@ def tiny_text_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", model_max_length=64
     )
+
+
+def tiny_text_encoder(seed: int = 0):
+    """A CLIP text encoder of the tiny tokenizer's generation width, for the ids of `tiny_text_tokenizer`."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(seed)
+    size = {"hidden_size": 20, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    special = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+    return CLIPTextModel(CLIPTextConfig(vocab_size=400, **size, **special)).eval()
