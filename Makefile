@@ -9,8 +9,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 demo: $(VENV)/.demo
 	$(BIN)/seed-hf demo --out outputs
 
-test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+# Tests of remote code also run in the environment of the oldest libraries that setup.py allows.
+test: $(VENV)/.dev $(VENV)/.lowest
+	SEED_HF_LOWEST_PYTHON=$(abspath $(VENV)/lowest/bin/python) $(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -29,6 +30,15 @@ $(VENV)/.demo: setup.py $(VENV)/.torch
 
 $(VENV)/.dev: setup.py $(VENV)/.demo
 	$(PIP) --editable ".[train,dev]"
+	touch $@
+
+# A venv that sees the packages of the first one behind its own.
+$(VENV)/.lowest: constraints-lowest.txt $(VENV)/.dev
+	$(PYTHON) -m venv --without-pip $(VENV)/lowest
+	$(BIN)/python -c "import site; print(site.getsitepackages()[0])" > \
+		"$$($(VENV)/lowest/bin/python -c "import site; print(site.getsitepackages()[0])")/newest.pth"
+	$(BIN)/python -m pip --python $(VENV)/lowest/bin/python install --quiet --disable-pip-version-check \
+		--no-deps --requirement constraints-lowest.txt
 	touch $@
 
 clean:

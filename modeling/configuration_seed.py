@@ -15,7 +15,24 @@ _VISION_DEFAULTS = {"initializer_range": 0.02}
 _QFORMER_DEFAULTS = {"vocab_size": 30523, "cross_attention_frequency": 2, "encoder_hidden_size": 1408}
 
 
-class SeedTokenizerConfig(PreTrainedConfig):
+class _PublishedConfig(PreTrainedConfig):
+    """What `config.json` says about remote code.
+
+    transformers takes every class with "Tokenizer" in its name for a text tokenizer and notes a pair of classes for
+    it, with which `AutoModel` cannot do anything.
+    """
+
+    def to_dict(self) -> dict:
+        values = super().to_dict()
+        if values.get("auto_map"):
+            values["auto_map"] = {
+                name: next(filter(None, found)) if isinstance(found, (list, tuple)) else found
+                for name, found in values["auto_map"].items()
+            }
+        return values
+
+
+class SeedTokenizerConfig(_PublishedConfig):
     r"""Configuration of [`SeedTokenizer`]. The defaults give SEED-1 at full size (arXiv 2307.08041).
 
     Args:
@@ -259,7 +276,7 @@ class SeedTextConfig(OPTConfig):
         super().__post_init__(**kwargs)
 
 
-class SeedConfig(PreTrainedConfig):
+class SeedConfig(_PublishedConfig):
     r"""Configuration of [`SeedForConditionalGeneration`]: the visual tokenizer and the language model in one.
 
     Args:
@@ -306,6 +323,13 @@ class SeedConfig(PreTrainedConfig):
         self.question_prompt = question_prompt
         kwargs["tie_word_embeddings"] = self.text_config.tie_word_embeddings
         super().__init__(**kwargs)
+
+    def to_dict(self) -> dict:
+        values = super().to_dict()
+        if "AutoModel" in (values.get("auto_map") or {}):
+            # transformers notes one Auto class for a model; the any-to-any pipeline asks for this one.
+            values["auto_map"]["AutoModelForMultimodalLM"] = values["auto_map"]["AutoModel"]
+        return values
 
 
 _SHARED_SIZES = ("codebook_size", "num_query_tokens", "code_dim")

@@ -21,6 +21,7 @@ from transformers.utils import logging
 from .configuration_seed import SeedConfig, SeedTextConfig
 from .generation_seed import GENERATION_MODES, VisualSpanLogitsProcessor, missing_span_tokens
 from .modeling_seed_tokenizer import SeedTokenizer
+from .plain_opt_seed import plain_opt
 
 
 logger = logging.get_logger(__name__)
@@ -142,6 +143,21 @@ class SeedForCausalLM(OPTForCausalLM):
         model.tie_weights()
         model.generation_config = source.generation_config
         return model.train(source.training)
+
+    def to_opt(self) -> OPTForCausalLM:
+        """The same model as a plain OPT, for `transformers serve`, vLLM and whatever else knows OPT.
+
+        Its logits are those of this model for every sequence of ids. A projected visual embedding is written out into
+        the input rows, which the output rows then no longer share. Save it together with the text tokenizer:
+
+        ```python
+        model.to_opt().save_pretrained("opt")
+        processor.opt_tokenizer().save_pretrained("opt")
+        ```
+
+        In that folder codes are ordinary tokens, `<img_00000>` and on, and text that spells them *is* them.
+        """
+        return plain_opt(self)
 
     def embed_ids(self, input_ids: torch.LongTensor) -> torch.Tensor:
         """Input embeddings `(batch, length, word_embed_proj_dim)` of ids, visual tokens by the way of the config."""

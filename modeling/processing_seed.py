@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, processors
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_utils import make_flat_list_of_images
 from transformers.processing_utils import ProcessorMixin
@@ -252,6 +252,19 @@ class SeedProcessor(ProcessorMixin):
             codes = [[part.codes for part in parts if isinstance(part, CodeSegment)] for parts in parsed]
             return [torch.tensor(c, dtype=torch.long).view(-1, self.num_query_tokens) for c in codes]
         return [self._readable(parts, decode) for parts in parsed]
+
+    def opt_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The text tokenizer for the folder of [`SeedForCausalLM.to_opt`]: bos in front, as OPT's own, nothing behind.
+
+        The text tokenizer itself may frame texts for other readers too; the text tower of stage I, for one, wants eos.
+        """
+        tokenizer = copy.deepcopy(self.tokenizer)
+        bos = tokenizer.bos_token
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, tokenizer.bos_token_id)]
+        )
+        tokenizer.chat_template = self.chat_template
+        return tokenizer
 
     def _readable(self, parts: list, decode: dict) -> list[TextSegment | CodeSegment | Defect]:
         for part in parts:

@@ -18,7 +18,6 @@ import torch
 from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
-    ConfigMixin,
     DiffusionPipeline,
     DPMSolverMultistepScheduler,
     ModelMixin,
@@ -26,21 +25,19 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-from diffusers.configuration_utils import register_to_config
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from huggingface_hub import snapshot_download
 from PIL import Image
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
-from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
-from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
-from seed_hf.modeling.processing_seed import SeedProcessor
 
 from .diffusion_parts import check_fit, load_diffusion, parts_of, unclip_labels
+from .empty_prompt import EmptyPromptEmbedding
+from .hub_code import add_code, installed_classes, is_a
 
 
 # Stable Diffusion's noise schedule with the fast solver, for pipelines that are built without a scheduler.
@@ -76,40 +73,6 @@ class SeedImagePipelineOutput(BaseOutput):
 
     images: list[Image.Image] | np.ndarray | torch.Tensor
     codes: torch.Tensor
-
-
-class EmptyPromptEmbedding(ModelMixin, ConfigMixin):
-    """What the diffusion model's text encoder makes of the empty prompt, kept so that guidance needs no text encoder.
-
-    Args:
-        num_tokens (`int`): Length of the embedding, the tokenizer's `num_generation_tokens`.
-        dim (`int`): Its width, the tokenizer's `generation_dim`.
-    """
-
-    @register_to_config
-    def __init__(self, num_tokens: int, dim: int):
-        super().__init__()
-        self.embeds = torch.nn.Parameter(torch.zeros(num_tokens, dim), requires_grad=False)
-
-    @classmethod
-    def from_embeds(cls, embeds: torch.Tensor) -> "EmptyPromptEmbedding":
-        """From a tensor of shape `(num_tokens, dim)` or `(1, num_tokens, dim)`."""
-        embeds = embeds.detach().squeeze(0)
-        if embeds.ndim != 2:
-            raise ValueError(f"One embedding of shape (num_tokens, dim) is expected, got {tuple(embeds.shape)}.")
-        module = cls(*embeds.shape)
-        module.embeds = torch.nn.Parameter(embeds.clone(), requires_grad=False)
-        return module
-
-    @classmethod
-    @torch.no_grad()
-    def from_text_encoder(cls, text_encoder, tokenizer, num_tokens: int) -> "EmptyPromptEmbedding":
-        """Encodes `""` padded to `num_tokens`, without an attention mask, as Stable Diffusion does."""
-        tokens = tokenizer("", padding="max_length", max_length=num_tokens, truncation=True, return_tensors="pt")
-        return cls.from_embeds(text_encoder(tokens.input_ids.to(text_encoder.device))[0])
-
-    def forward(self, batch_size: int) -> torch.Tensor:
-        return self.embeds.expand(batch_size, -1, -1)
 
 
 class SeedImagePipeline(DiffusionPipeline):
@@ -152,28 +115,28 @@ class SeedImagePipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        seed_model: SeedForConditionalGeneration | SeedTokenizer,
+        seed_model: PreTrainedModel,
         unet: UNet2DConditionModel,
         vae: AutoencoderKL | AutoencoderDC,
         scheduler: SchedulerMixin | None = None,
-        processor: SeedProcessor | None = None,
+        processor: ProcessorMixin | None = None,
         text_encoder: PreTrainedModel | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
-        empty_prompt: EmptyPromptEmbedding | None = None,
+        empty_prompt: ModelMixin | None = None,
         image_normalizer: StableUnCLIPImageNormalizer | None = None,
         image_noising_scheduler: SchedulerMixin | None = None,
         guidance_scale: float = 7.5,
         num_candidates: int = 1,
     ):
         super().__init__()
-        if not isinstance(seed_model, (SeedForConditionalGeneration, SeedTokenizer)):
+        if not is_a(seed_model, "SeedForConditionalGeneration", "SeedTokenizer"):
             raise TypeError(
                 "seed_model must be a SeedForConditionalGeneration or a SeedTokenizer, "
                 f"got {type(seed_model).__name__}."
             )
-        if processor is not None and not isinstance(processor, SeedProcessor):
+        if processor is not None and not is_a(processor, "SeedProcessor"):
             raise TypeError(f"processor must be a SeedProcessor or None, got {type(processor).__name__}.")
-        visual_tokenizer = seed_model if isinstance(seed_model, SeedTokenizer) else seed_model.visual_tokenizer
+        visual_tokenizer = seed_model if is_a(seed_model, "SeedTokenizer") else seed_model.visual_tokenizer
         check_fit(visual_tokenizer.config, unet.config, vae.config, image_normalizer, image_noising_scheduler)
         if empty_prompt is None and text_encoder is not None and tokenizer is not None:
             # unCLIP reads the empty prompt as its text encoder pads it; elsewhere it stands beside the codes' own.
@@ -215,12 +178,26 @@ class SeedImagePipeline(DiffusionPipeline):
         return super().from_pretrained(folder, **kwargs)
 
     @classmethod
+    def load_config(cls, *args, **kwargs):
+        config = super().load_config(*args, **kwargs)
+        return installed_classes(config) if __name__.startswith("seed_hf.") else config
+
+    def save_config(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
+        """Writes `model_index.json`, and the code for those who have not installed this package.
+
+        They load the folder with `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`.
+        `save_pretrained` calls this when the components are written and, if asked to, uploads what is there then.
+        """
+        super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
+        add_code(self, save_directory)
+
+    @classmethod
     def from_diffusion(
         cls,
         diffusion: str | os.PathLike | DiffusionPipeline,
-        seed_model: SeedForConditionalGeneration | SeedTokenizer,
+        seed_model: PreTrainedModel,
         *,
-        processor: SeedProcessor | None = None,
+        processor: ProcessorMixin | None = None,
         guidance_scale: float | None = None,
         **kwargs,
     ) -> "SeedImagePipeline":
@@ -246,8 +223,9 @@ class SeedImagePipeline(DiffusionPipeline):
         return pipe
 
     @property
-    def visual_tokenizer(self) -> SeedTokenizer:
-        return self.seed_model if isinstance(self.seed_model, SeedTokenizer) else self.seed_model.visual_tokenizer
+    def visual_tokenizer(self) -> PreTrainedModel:
+        """The [`SeedTokenizer`]."""
+        return self.seed_model if is_a(self.seed_model, "SeedTokenizer") else self.seed_model.visual_tokenizer
 
     @property
     def is_unclip(self) -> bool:
@@ -339,7 +317,7 @@ class SeedImagePipeline(DiffusionPipeline):
             raise ValueError(f"callback_on_step_end_tensor_inputs may name {known}, got {unknown}.")
 
     def _check_prompt(self, prompt) -> int:
-        if isinstance(self.seed_model, SeedTokenizer):
+        if is_a(self.seed_model, "SeedTokenizer"):
             raise ValueError(
                 "A prompt needs a language model, and this pipeline's seed_model is a bare SeedTokenizer. "
                 "Build it with a SeedForConditionalGeneration, or call it with image= or codes=."
@@ -652,4 +630,4 @@ def _wake(module: torch.nn.Module):
         module._hf_hook.pre_forward(module)
 
 
-__all__ = ["EmptyPromptEmbedding", "SeedImagePipeline", "SeedImagePipelineOutput"]
+__all__ = ["SeedImagePipeline", "SeedImagePipelineOutput"]

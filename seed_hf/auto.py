@@ -1,6 +1,7 @@
 """Makes transformers' Auto classes know the SEED classes. Importing this module is all there is to do.
 
-After it, `AutoModel.from_pretrained(folder)` and its relatives load a SEED folder without `trust_remote_code`.
+After it, `AutoModel.from_pretrained(folder)` and its relatives load a SEED folder without `trust_remote_code`, and
+`save_pretrained` writes the code beside the weights, for those who have not installed this package and do pass it.
 """
 
 from transformers import (
@@ -35,3 +36,11 @@ for _config in (SeedTokenizerConfig, SeedConfig):
         # it: SeedProcessor loads its image processor by name.
         break
 AutoProcessor.register(SeedConfig, SeedProcessor, exist_ok=True)
+
+for _config in (SeedTokenizerConfig, SeedTextConfig, SeedConfig):
+    _config.register_for_auto_class()
+SeedTokenizer.register_for_auto_class("AutoModel")
+SeedForConditionalGeneration.register_for_auto_class("AutoModel")
+SeedForCausalLM.register_for_auto_class("AutoModelForCausalLM")
+SeedImageProcessor.register_for_auto_class("AutoImageProcessor")
+SeedProcessor.register_for_auto_class("AutoProcessor")

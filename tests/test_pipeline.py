@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from seed_hf import SeedForConditionalGeneration, SeedImagePipeline, SeedImageProcessor, SeedTokenizer
-from seed_hf.pipelines.pipeline_seed_image import EmptyPromptEmbedding
+from seed_hf.pipelines.empty_prompt import EmptyPromptEmbedding
 from tiny import tiny_text_tokenizer, tiny_tokenizer, tiny_tokenizer_config
 from tiny_diffusion import DIM, TOKENS, tiny_dc, tiny_model_and_processor, tiny_pipeline, tiny_unet, tiny_vae
 

@@ -97,7 +97,8 @@ def tiny_model_and_processor(seed: int = 4):
 
 def tiny_pipeline(seed_model=None, **parts):
     """A silent pipeline with random weights; around a bare tokenizer unless told otherwise."""
-    from seed_hf.pipelines.pipeline_seed_image import EmptyPromptEmbedding, SeedImagePipeline
+    from seed_hf.pipelines.empty_prompt import EmptyPromptEmbedding
+    from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
 
     parts = {"unet": tiny_unet(), "vae": tiny_vae(), **parts}
     if "empty_prompt" not in parts and "text_encoder" not in parts:

@@ -20,7 +20,8 @@ from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed import SeedForCausalLM, SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.modeling.processing_seed import SeedProcessor, extend_text_tokenizer
-from seed_hf.pipelines.pipeline_seed_image import EmptyPromptEmbedding, SeedImagePipeline
+from seed_hf.pipelines.empty_prompt import EmptyPromptEmbedding
+from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
 
 
 SHARD = 14_000_000

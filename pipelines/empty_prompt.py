@@ -1,0 +1,42 @@
+"""The diffusion model's embedding of the empty prompt, as a component of the pipeline."""
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+
+
+class EmptyPromptEmbedding(ModelMixin, ConfigMixin):
+    """What the diffusion model's text encoder makes of the empty prompt, kept so that guidance needs no text encoder.
+
+    Args:
+        num_tokens (`int`): Length of the embedding, the tokenizer's `num_generation_tokens`.
+        dim (`int`): Its width, the tokenizer's `generation_dim`.
+    """
+
+    @register_to_config
+    def __init__(self, num_tokens: int, dim: int):
+        super().__init__()
+        self.embeds = torch.nn.Parameter(torch.zeros(num_tokens, dim), requires_grad=False)
+
+    @classmethod
+    def from_embeds(cls, embeds: torch.Tensor) -> "EmptyPromptEmbedding":
+        """From a tensor of shape `(num_tokens, dim)` or `(1, num_tokens, dim)`."""
+        embeds = embeds.detach().squeeze(0)
+        if embeds.ndim != 2:
+            raise ValueError(f"One embedding of shape (num_tokens, dim) is expected, got {tuple(embeds.shape)}.")
+        module = cls(*embeds.shape)
+        module.embeds = torch.nn.Parameter(embeds.clone(), requires_grad=False)
+        return module
+
+    @classmethod
+    @torch.no_grad()
+    def from_text_encoder(cls, text_encoder, tokenizer, num_tokens: int) -> "EmptyPromptEmbedding":
+        """Encodes `""` padded to `num_tokens`, without an attention mask, as Stable Diffusion does."""
+        tokens = tokenizer("", padding="max_length", max_length=num_tokens, truncation=True, return_tensors="pt")
+        return cls.from_embeds(text_encoder(tokens.input_ids.to(text_encoder.device))[0])
+
+    def forward(self, batch_size: int) -> torch.Tensor:
+        return self.embeds.expand(batch_size, -1, -1)
+
+
+__all__ = ["EmptyPromptEmbedding"]

@@ -1,0 +1,139 @@
+"""Code files in a pipeline's folder, for those who load it without this package.
+
+diffusers reads the class of a component from `<component>/<file>.py`, and of the pipeline from a file beside
+`model_index.json`. From the Hub it fetches just those files, so each of them has to be complete in itself.
+"""
+
+import ast
+import inspect
+import json
+import os
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+
+PREFIX = "diffusers_"  # sets these files apart from those that transformers writes and reads
+_LIBRARIES = ("diffusers", "transformers")
+# Where the classes of such files are in the installed package.
+_INSTALLED = {
+    "SeedForConditionalGeneration": "seed_hf.modeling.modeling_seed",
+    "SeedTokenizer": "seed_hf.modeling.modeling_seed_tokenizer",
+    "SeedProcessor": "seed_hf.modeling.processing_seed",
+    "EmptyPromptEmbedding": "seed_hf.pipelines.empty_prompt",
+}
+
+
+def is_a(thing, *names: str) -> bool:
+    """Whether the object is of a class with one of these names, or of a subclass.
+
+    By name, because on the Hub every component brings its own copy of the classes.
+    """
+    return any(base.__name__ in names for base in type(thing).__mro__)
+
+
+def add_code(pipeline, folder: str | os.PathLike) -> None:
+    """Write the code of a pipeline and of its own components into its folder, and name it in `model_index.json`."""
+    index_path = Path(folder) / "model_index.json"
+    index = json.loads(index_path.read_text(encoding="utf-8"))
+    index["_class_name"] = [_write_code(type(pipeline), Path(folder)), type(pipeline).__name__]
+    for name, component in pipeline.components.items():
+        if component is not None and type(component).__module__.partition(".")[0] not in _LIBRARIES:
+            index[name] = [_write_code(type(component), Path(folder, name), PREFIX), type(component).__name__]
+    index.pop("_name_or_path", None)
+    index_path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    for path in Path(folder).glob("*/*.json"):  # diffusers notes where a component came from: someone's own folders
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(values, dict) and os.path.isabs(values.get("_name_or_path") or ""):
+            del values["_name_or_path"]
+            path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def installed_classes(index: dict) -> dict:
+    """The content of a `model_index.json` with the installed package's classes in place of those in code files."""
+    if isinstance(index.get("_class_name"), (list, tuple)):
+        index["_class_name"] = index["_class_name"][1]
+    for name, value in index.items():
+        if isinstance(value, (list, tuple)) and len(value) == 2 and value[1] in _INSTALLED:
+            module = _INSTALLED[value[1]]
+            import_module(module)  # diffusers looks for it among those that are imported
+            index[name] = [module, value[1]]
+    return index
+
+
+def _write_code(cls: type, folder: Path, prefix: str = "") -> str:
+    """Write the module of a class with all that it needs as one file; returns the file's name without `.py`."""
+    stem = prefix + cls.__module__.rpartition(".")[2].removeprefix(prefix)
+    (folder / f"{stem}.py").write_text(single_file(cls.__module__), encoding="utf-8")
+    return stem
+
+
+def single_file(module: str) -> str:
+    """The source of a module with that of the modules of its own package in place of their imports.
+
+    Raises:
+        ValueError: It cannot be put into one file: two modules give a name different meanings, or import each other
+            in another form than `from .module import name` at the top.
+    """
+    parts: dict[str, str] = {}
+    names: dict[str, tuple[str, str]] = {}
+    _collect(module, parts, names)
+    if len(parts) == 1:
+        return parts[module]
+    title = "# One file for all of: " + ", ".join(name.rpartition(".")[2] for name in parts) + ".\n"
+    return title + "\n\n".join(f"# {name.rpartition('.')[2]}.py\n\n{text.strip()}\n" for name, text in parts.items())
+
+
+def _collect(module: str, parts: dict[str, str], names: dict[str, tuple[str, str]]) -> None:
+    source = _source(module)
+    lines, tree = source.splitlines(), ast.parse(source)
+    for node in tree.body:
+        own = _own_module(node, module)
+        if own:
+            if any(alias.asname or alias.name == "*" for alias in node.names):
+                raise ValueError(f"{module}, line {node.lineno}: names from {own} must be imported as they are.")
+            if own not in parts:
+                _collect(own, parts, names)
+            lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+        for name, meaning in _bound(node, module) if not own else ():
+            if names.setdefault(name, (module, meaning))[1] != meaning:
+                raise ValueError(f"{name!r} is one thing in {names[name][0]} and another in {module}; rename one.")
+    inner = [node for node in ast.walk(tree) if node not in tree.body and _own_module(node, module)]
+    if inner:
+        raise ValueError(f"{module}, line {inner[0].lineno}: an import of its own package must stand at the top.")
+    parts[module] = "\n".join(lines) + "\n"
+
+
+def _source(module: str) -> str:
+    loaded = sys.modules.get(module)
+    path = inspect.getsourcefile(loaded) if loaded else find_spec(module).origin
+    return Path(path).read_text(encoding="utf-8")
+
+
+def _own_module(node: ast.AST, module: str) -> str | None:
+    """The module that a node imports from, if it belongs to the same top package."""
+    if not isinstance(node, ast.ImportFrom):
+        return None
+    if node.level == 1 and node.module:
+        return f"{module.rpartition('.')[0]}.{node.module}"
+    top = module.partition(".")[0]
+    return node.module if node.level == 0 and node.module.partition(".")[0] == top else None
+
+
+def _bound(node: ast.stmt, module: str):
+    """The names that a statement at the top of a module defines, each with what makes it the same elsewhere."""
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        source = getattr(node, "module", "")
+        for alias in node.names:
+            yield alias.asname or alias.name, f"{source} {alias.name}"
+    elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        yield node.name, module
+    elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            for name in ast.walk(target):
+                if isinstance(name, ast.Name) and name.id not in ("logger", "__all__"):
+                    yield name.id, module
+
+
+__all__ = ["PREFIX", "add_code", "installed_classes", "is_a", "single_file"]

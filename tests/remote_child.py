@@ -1,0 +1,62 @@
+"""What artifacts compute, with the package or without it.
+
+    python remote_child.py FOLDER OUT.safetensors
+
+loads them without: by `trust_remote_code`, with the code that lies beside the weights. FOLDER has the parts
+`tokenizer`, `language_model`, `model` and `pipeline`, and `inputs.safetensors`. It runs in any environment that has
+the libraries.
+"""
+
+import sys
+from pathlib import Path
+
+
+if __name__ == "__main__":
+    sys.modules["seed_hf"] = None  # whoever imports it fails, installed or not
+
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoProcessor
+
+
+@torch.no_grad()
+def compute(folder: Path, pipeline_class=DiffusionPipeline, **trust) -> dict[str, torch.Tensor]:
+    inputs = load_file(folder / "inputs.safetensors")
+    out = {}
+
+    tokenizer = AutoModel.from_pretrained(folder / "tokenizer", **trust)
+    out["codes"] = codes = tokenizer.encode(inputs["pixel_values"])
+    out["generation_embeddings"] = tokenizer.decode(codes)
+    out["image_features"] = tokenizer.get_image_features(codes=codes)
+
+    language_model = AutoModelForCausalLM.from_pretrained(folder / "language_model", **trust)
+    out["logits"] = language_model(inputs["input_ids"]).logits
+    out["opt_logits"] = language_model.to_opt()(inputs["input_ids"]).logits
+
+    model = AutoModelForMultimodalLM.from_pretrained(folder / "model", **trust)
+    out["same_logits"] = AutoModel.from_pretrained(folder / "model", **trust)(inputs["input_ids"]).logits
+    processor = AutoProcessor.from_pretrained(folder / "model", **trust)
+    picture = Image.fromarray(inputs["picture"].numpy())
+    asked = processor(text="<image> a photo of", images=picture, return_tensors="pt")
+    out["pixel_values"] = asked["pixel_values"]
+    out["said"] = model.generate(**asked, generation_mode="text", max_new_tokens=8, do_sample=False)
+    out["drawn"] = model.generate(**processor.draw(["a red apple"]), generation_mode="image", do_sample=False)
+
+    settings = {"num_inference_steps": 2, "output_type": "pt"}
+    first = pipeline_class.from_pretrained(folder / "pipeline", **trust)
+    first.save_pretrained(folder / "saved_again")  # its code goes along, wherever it came from
+    again = pipeline_class.from_pretrained(folder / "saved_again", **trust)
+    for place, pipe in (("", first), ("_again", again)):
+        pipe.set_progress_bar_config(disable=True)
+        for name, given in (("prompt", "a red apple"), ("image", picture), ("codes", codes)):
+            generator = torch.Generator().manual_seed(0)
+            out[f"from_{name}{place}"] = pipe(**{name: given}, generator=generator, **settings).images
+    return out
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # as the tests
+    computed = compute(Path(sys.argv[1]), trust_remote_code=True)
+    save_file({name: tensor.contiguous() for name, tensor in computed.items()}, sys.argv[2])
