@@ -139,7 +139,8 @@ class SeedTokenizer(PreTrainedModel):
             self.text_embeddings = Blip2TextEmbeddings(config.qformer_config)
             self.vision_projection = nn.Linear(hidden, config.projection_dim)
             self.text_projection = nn.Linear(hidden, config.projection_dim)
-            self.temperature = nn.Parameter(torch.tensor(config.temperature_init))
+            # One element, not a scalar: neither FSDP2 nor DeepSpeed takes those.
+            self.temperature = nn.Parameter(torch.tensor([config.temperature_init]))
         self.code_encoder = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, config.code_dim))
         self.quantizer = SeedVectorQuantizer(
             config.codebook_size, config.code_dim, config.vq_beta, config.vq_legacy_beta

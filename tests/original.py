@@ -54,7 +54,7 @@ def other_size(seed: int = 0, **overrides) -> SeedTokenizer:
     model = SeedTokenizer(SeedTokenizerConfig(**settings)).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():  # norms and biases, too
-            if parameter.ndim:
+            if name != "temperature":
                 parameter.add_(torch.randn_like(parameter) * 0.05)
             if name.startswith("vision_model") and name.endswith("qkv.bias"):
                 parameter[88:176] = 0  # the authors' keys have no bias
@@ -67,6 +67,7 @@ def original_state(model: SeedTokenizer, names: OriginalNames | None = None) -> 
     state = {}
     for ours, weight in model.state_dict().items():
         keys = names.of(ours)
+        weight = weight.squeeze() if ours == "temperature" else weight  # a scalar there
         parts = [weight] if len(keys) == 1 else [weight.chunk(3)[0], weight.chunk(3)[2]]
         state.update({key: part.clone() for key, part in zip(keys, parts)})
     return state

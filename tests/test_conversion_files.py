@@ -44,9 +44,8 @@ def test_convert_verify_load_encode(kind, name, tmp_path):
     status, printed, _ = run(*arguments(kind, GOLDEN / f"{name}_weights.safetensors", out=out), *verify)
     assert status == 0 and printed.splitlines()[-1] == str(out)
     assert "too far" not in printed and ("100.00 %" in printed or name == "stage1_contrastive")
-    assert sorted(path.name for path in out.iterdir()) == [
-        "config.json", "model.safetensors", "preprocessor_config.json",
-    ]  # fmt: skip
+    files = {path.name for path in out.iterdir() if path.suffix != ".py"}  # the code goes along
+    assert files == {"config.json", "model.safetensors", "preprocessor_config.json"}
     assert SeedImageProcessor.from_pretrained(out).size["height"] == 56
     model, recorded = SeedTokenizer.from_pretrained(out), golden_io(name)
     codes = model.encode(recorded["pixel_values"])

@@ -13,13 +13,16 @@ from safetensors.torch import load_file
 SCRIPT = Path(__file__).with_name("train_stages.py")
 
 
-def run(out: Path, *launcher: str) -> Path:
-    out.mkdir()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parent)}
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+
+
+def run(out: Path, *launcher: str, stages: tuple[str, ...] = (), **variables: str) -> Path:
+    out.mkdir(exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parent), **variables}
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
         environment.pop(name, None)
     done = subprocess.run(
-        [sys.executable, *launcher, str(SCRIPT), str(out)],
+        [sys.executable, *launcher, str(SCRIPT), str(out), *stages],
         env=environment,
         capture_output=True,
         text=True,
@@ -32,8 +35,7 @@ def run(out: Path, *launcher: str) -> Path:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("distributed")
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    return run(folder / "one"), run(folder / "two", *torchrun)
+    return run(folder / "one"), run(folder / "two", *TWO)
 
 
 def assert_same(runs, name: str) -> None:

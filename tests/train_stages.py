@@ -21,6 +21,7 @@ from seed_hf.training.language_model import LanguageModelTrainer
 from tiny import tiny_tokenizer
 
 
+DEEPSPEED = "DS_ACCELERATOR" in os.environ  # `test_deepspeed.py` sets it
 PROCESSES, RANK = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
 
 
@@ -30,7 +31,14 @@ def settings(out: Path) -> dict:
         "max_steps": 6,
         "logging_steps": 1,
         "per_device_train_batch_size": 8 // PROCESSES,
+        "deepspeed": zero(2) if DEEPSPEED and PROCESSES > 1 else None,
     }
+
+
+def zero(stage: int) -> dict:
+    """A configuration of DeepSpeed."""
+    automatic = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
+    return {"zero_optimization": {"stage": stage}, **dict.fromkeys(automatic, "auto")}
 
 
 def trained(trainer) -> dict[str, torch.Tensor]:
@@ -51,7 +59,18 @@ def run_contrastive(out: Path):
 
 
 def run_quantization(out: Path):
-    args = quantization.config(**settings(out), codebook_init="kmeans", kmeans_batches=2 * PROCESSES)
+    remedy = {} if DEEPSPEED else {"codebook_init": "kmeans", "kmeans_batches": 2 * PROCESSES}
+    args = quantization.config(**settings(out), **remedy)
+    return trained(quantization.trainer_for(tiny_tokenizer(), args))
+
+
+def run_contrastive_zero3(out: Path):
+    args = contrastive.config(**{**settings(out), "deepspeed": zero(3)})
+    return trained(contrastive.trainer_for(tiny_tokenizer(), args))
+
+
+def run_remedies_zero2(out: Path):
+    args = quantization.config(**settings(out), revive_dead_codes_every=2)
     return trained(quantization.trainer_for(tiny_tokenizer(), args))
 
 
@@ -70,12 +89,10 @@ def sharded(model, losses_of) -> dict[str, torch.Tensor]:
     if PROCESSES > 1:
         if not distributed.is_initialized():
             distributed.init_process_group("gloo")
-        # FSDP2 takes no scalars; the temperature stays whole, and with it its gradient.
-        whole = {p for p in model.parameters() if p.ndim == 0}
         layers = set(type(model)._no_split_modules)
         for module in [m for m in model.modules() if type(m).__name__ in layers]:
             fully_shard(module)
-        fully_shard(model, ignored_params=whole)
+        fully_shard(model)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3, foreach=False)
     losses = []
@@ -85,9 +102,6 @@ def sharded(model, losses_of) -> dict[str, torch.Tensor]:
         loss = loss.detach()
         if PROCESSES > 1:
             distributed.all_reduce(loss)
-            for parameter in whole & set(trained):
-                distributed.all_reduce(parameter.grad)
-                parameter.grad /= PROCESSES
         losses.append(loss / PROCESSES)
         optimizer.step()
         optimizer.zero_grad()
@@ -126,14 +140,15 @@ RUNS = {
     "lm": run_language_model,
     "packed_lm": lambda out: run_language_model(out, pack_length=96),
 }
+REFUSED = {"contrastive_zero3": run_contrastive_zero3, "remedies_zero2": run_remedies_zero2}
 
 
-def main(out: Path) -> None:
-    for name, run in RUNS.items():
-        found = run(out)
+def main(out: Path, *names: str) -> None:
+    for name in names or RUNS:
+        found = {**RUNS, **REFUSED}[name](out)
         if not distributed.is_initialized() or distributed.get_rank() == 0:
             save_file({key: value.contiguous() for key, value in found.items()}, out / f"{name}.safetensors")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -90,6 +90,8 @@ def convert_original_tokenizer(
         names[ours] = theirs
         for key in theirs:  # q and v biases are thirds of ours
             shapes[key] = tuple(parameter.shape) if len(theirs) == 1 else (parameter.shape[0] // 3,)
+            if key == "temp":
+                shapes[key] = ()  # a scalar there, one element here
     report = ConversionReport(
         kind=layout.kind,
         head=config.generation_head,
@@ -156,6 +158,8 @@ def _weight(state, keys: tuple[str, ...], copy: bool) -> torch.Tensor | None:
     if not all(key in state for key in keys):
         return None
     tensors = [state[key].float() for key in keys]
+    if tensors[0].ndim == 0:
+        return tensors[0].reshape(1)
     if len(tensors) == 1:
         return tensors[0].clone() if copy and tensors[0] is state[keys[0]] else tensors[0].contiguous()
     query, value = tensors

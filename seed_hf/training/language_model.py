@@ -75,6 +75,7 @@ class LanguageModelTrainer(SeedTrainer):
         ValueError: a collator that packs, and an attention that cannot keep samples apart.
     """
 
+    trains_under_zero3 = True
     # the losses first: they are added all at once
     metric_names = (*(f"{kind}_loss" for kind in LOSS_KINDS), "useful_tokens", "tokens_per_second")
 

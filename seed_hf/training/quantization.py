@@ -97,6 +97,16 @@ class QuantizationTrainer(SeedTrainer):
         self.target_encoder = target_encoder.to(device).eval().requires_grad_(False) if target_encoder else None
         self.add_callback(_CodebookCallback(self))
 
+    def _check_sharding(self) -> None:
+        super()._check_sharding()
+        remedies = self.args.codebook_init != "none" or self.args.revive_dead_codes_every
+        if remedies and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            raise ValueError(
+                "codebook_init='kmeans' and revive_dead_codes_every set codes by hand, which DeepSpeed and FSDP undo "
+                "with copies of their own. Train with plain data parallelism (examples/accelerate/several_gpus.yaml), "
+                "or without them."
+            )
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         outputs = model(**self._model_inputs(inputs), stage="quantization")
         window = self.window(model)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from .collators import SeededCollator
 from .finite_losses import FiniteLosses
@@ -68,9 +69,11 @@ class SeedTrainer(Trainer):
     """
 
     metric_names: tuple[str, ...] = ()
+    trains_under_zero3 = False
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self._check_sharding()
         # Our losses are means over the batch. Without this line Trainer takes the **kwargs of `forward` for a sign
         # that the loss is already divided by the gradient accumulation steps.
         self.model_accepts_loss_kwargs = False
@@ -79,6 +82,14 @@ class SeedTrainer(Trainer):
         self._losses, self._row_ids = FiniteLosses(), None
         if isinstance(self.data_collator, SeededCollator):
             self.add_callback(EpochCallback(self.data_collator))
+
+    def _check_sharding(self) -> None:
+        """Refuse what sharded weights would do wrong without a word."""
+        if self.is_deepspeed_enabled and is_deepspeed_zero3_enabled() and not self.trains_under_zero3:
+            raise ValueError(
+                f"{type(self).__name__} does not train right under DeepSpeed's ZeRO-3, which keeps no weight whole. "
+                "Take ZeRO-2 or plain data parallelism (examples/accelerate/several_gpus.yaml)."
+            )
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
         """As [`Trainer.train`]; `True` goes on from the last complete checkpoint in `output_dir`, if there is one."""
