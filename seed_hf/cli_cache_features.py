@@ -23,6 +23,9 @@ def cache_features(
         typer.Option(help="Folder of the diffusion model's text encoder. Without one there are no targets."),
     ] = None,
     text_tokenizer: Annotated[Path | None, typer.Option(help="Folder of its text tokenizer.")] = None,
+    image_encoder: Annotated[
+        Path | None, typer.Option(help="For a tokenizer with the image target: folder of unCLIP's image encoder.")
+    ] = None,
     views: Annotated[
         int, typer.Option(help="1: the pictures as they are; more: also so many random crops and flips.", min=1)
     ] = 1,
@@ -56,7 +59,8 @@ def cache_features(
 
     with _plain_errors():
         folder = source_options.tokenizer_folder(tokenizer)
-        for option, path in (("--text-encoder", text_encoder), ("--text-tokenizer", text_tokenizer)):
+        options = {"--text-encoder": text_encoder, "--text-tokenizer": text_tokenizer}
+        for option, path in {**options, "--image-encoder": image_encoder}.items():
             if path is not None and not path.is_dir():
                 raise ValueError(f"{path}: no such folder. {option} takes the folder of a saved one.")
         if (text_encoder is None) != (text_tokenizer is None):
@@ -79,7 +83,7 @@ def cache_features(
         )
         where, _ = _quiet_and_where(source_options.local_device(device))
         import torch
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoModel, AutoTokenizer, CLIPVisionModelWithProjection
 
         from . import SeedTokenizer
         from .data.feature_caching import cache_features as cache
@@ -88,7 +92,10 @@ def cache_features(
         # As `run_stage` loads them: in the number type in which they were saved.
         with _loading(folder):
             model = SeedTokenizer.from_pretrained(folder).to(where)
-        encoder = words = None
+        encoder = words = image = None
+        if image_encoder is not None:
+            with _loading(image_encoder):
+                image = CLIPVisionModelWithProjection.from_pretrained(image_encoder)
         if captions:
             with _loading(text_encoder):
                 encoder = AutoModel.from_pretrained(text_encoder)
@@ -103,6 +110,7 @@ def cache_features(
             out,
             text_encoder=encoder,
             text_tokenizer=words,
+            image_encoder=image,
             views=views,
             seed=seed,
             dtype=getattr(torch, dtype),

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import random
+import shutil
 from pathlib import Path
 
 import psutil
@@ -30,11 +31,12 @@ from seed_hf.training.quantization import QuantizationConfig, QuantizationTraine
 from seed_hf.training.run import run_stage
 from test_cli import refused, run
 from test_pretokenizing import read
-from tiny import tiny_text_encoder, tiny_text_tokenizer, tiny_tokenizer
+from tiny import tiny_image_encoder, tiny_text_encoder, tiny_text_tokenizer, tiny_tokenizer
 from tiny_sources import damaged_rows, noise, rows, write_parquet
 
 
 PROCESSOR = SeedImageProcessor(size={"height": 28, "width": 28})
+IMAGE_TARGET = {"generation_target": "image", "num_generation_tokens": 1}
 SMALL = {"batch_size": 5, "rows_per_shard": 8, "workers": 0}
 
 
@@ -114,6 +116,35 @@ def test_losses_are_those_of_training_on_the_same_views(text, tmp_path, dtype, b
     for expected, found in zip(*lines, strict=True):
         for name in ("loss", "vq_loss", "reconstruction_loss", "generation_loss"):
             assert found[name] == pytest.approx(expected[name], rel=tolerance), name
+
+
+def test_image_targets_are_those_of_training_on_the_same_views(tmp_path):
+    """Each view has its own, and the losses of training on the cache are those of training on the pictures."""
+    made, image_encoder = rows(9), tiny_image_encoder()
+    source = open_source(write_parquet(tmp_path / "a.parquet", made), captions=False)
+    settings = {**SMALL, "views": 2, "dtype": torch.float32, "image_encoder": image_encoder}
+    cache_features(source, tiny_tokenizer(**IMAGE_TARGET), tmp_path / "out", **settings)
+    cached = CachedFeatures(tmp_path / "out")
+    online = [
+        {"pixel_values": pixels}
+        for number, row in enumerate(made)
+        for pixels in (plain(row), cropped(row, 1, 0, number))
+    ]
+    with torch.no_grad():
+        expected = image_encoder(stack(online)["pixel_values"]).image_embeds
+    torch.testing.assert_close(all_of(tmp_path / "out")["target_embeddings"], expected)
+    assert expected.view(9, 2, 20).std(1).min() > 1e-3  # no view's target is another's
+    lines = []
+    for dataset, more in ((online, {"data_collator": stack, "target_encoder": image_encoder}), (cached, {})):
+        args = QuantizationConfig(output_dir=str(tmp_path / "run"), max_steps=3, per_device_train_batch_size=6,
+                                  logging_steps=1, learning_rate=1e-3, warmup_steps=0, save_strategy="no",
+                                  use_cpu=True, disable_tqdm=True)  # fmt: skip
+        trainer = QuantizationTrainer(tiny_tokenizer(**IMAGE_TARGET), args, train_dataset=dataset, **more)
+        trainer.train()
+        lines.append([line for line in trainer.state.log_history if "loss" in line])
+    for expected, found in zip(*lines, strict=True):
+        for name in ("loss", "vq_loss", "reconstruction_loss", "generation_loss"):
+            assert found[name] == pytest.approx(expected[name], rel=1e-6), name
 
 
 def test_views_differ_and_depend_on_nothing_but_seed_view_and_row(tokenizer, tmp_path):
@@ -206,9 +237,11 @@ def test_two_jobs_and_another_job_are_refused(tokenizer, text, tmp_path):
 
 def test_impossible_jobs(tokenizer, text, tmp_path):
     source, out = open_source(write_parquet(tmp_path / "a.parquet", rows(4))), tmp_path / "out"
-    image = tiny_tokenizer(generation_target="image", num_generation_tokens=1)
+    image, small = tiny_tokenizer(**IMAGE_TARGET), tiny_image_encoder()
+    small.config.image_size = 14
     for words, model, settings in (
-        ("Only text targets .* generation_target is 'image'", image, text),
+        ("text encoder's features are no target here: .* generation_target is 'image'", image, text),
+        ("image encoder's features are no target here", tokenizer, {"image_encoder": small}),
         ("together", tokenizer, {"text_encoder": text["text_encoder"]}),
         ("views must be at least 1", tokenizer, {"views": 0}),
         ("float16, float32, got bfloat16", tokenizer, {"dtype": torch.bfloat16}),
@@ -217,6 +250,12 @@ def test_impossible_jobs(tokenizer, text, tmp_path):
         with pytest.raises(ValueError, match=words):
             cache_features(source, model, out, **SMALL, **settings)
     assert not out.exists()
+    without = open_source(tmp_path / "a.parquet", captions=False)
+    with pytest.raises(ValueError, match="sees 14 x 14 pixels, this tokenizer 28"):
+        cache_features(without, image, tmp_path / "size", **SMALL, image_encoder=small)
+    narrow = tiny_tokenizer(**{**IMAGE_TARGET, "generation_dim": 16})
+    with pytest.raises(ValueError, match="gives 20 numbers .* are 16 wide"):
+        cache_features(without, narrow, tmp_path / "narrow", **SMALL, image_encoder=tiny_image_encoder())
     with pytest.raises(ValueError, match=r"gives \(6, 20\) .* are \(6, 16\)"):
         cache_features(source, tiny_tokenizer(generation_dim=16), tmp_path / "width", **SMALL, **text)
     huge = pickle.loads(pickle.dumps(text["text_encoder"]))
@@ -343,3 +382,29 @@ def test_command_then_stage_two(text, tmp_path, monkeypatch):
     after.config.teacher_dropout = True
     with pytest.raises(ValueError, match="teacher_dropout"):
         features.check_tokenizer(after)
+
+
+def test_command_and_recipe_with_an_image_encoder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny_tokenizer(**IMAGE_TARGET).save_pretrained("tokenizer")
+    tiny_tokenizer().save_pretrained("text_target")
+    PROCESSOR.save_pretrained("tokenizer")
+    tiny_image_encoder().save_pretrained("image_encoder")
+    write_parquet(tmp_path / "a.parquet", rows(12))
+    command = ["cache-features", "a.parquet", "--tokenizer", "tokenizer", "--device", "cpu", "--workers", 0]
+    status, _, _ = run(*command, "--image-encoder", "image_encoder", "--out", "features", "--dtype", "float32")
+    assert status == 0 and CachedFeatures("features")[0]["target_embeddings"].shape == (20,)
+    trainer = {"max_steps": 2, "per_device_train_batch_size": 4, "logging_steps": 1, "use_cpu": True,
+               "disable_tqdm": True, "output_dir": "out"}  # fmt: skip
+
+    def losses(model: dict, data: dict) -> float:
+        recipe = {"model": model, "data": data, "trainer": trainer}
+        Path("recipe.yaml").write_text(yaml.safe_dump(recipe))
+        shutil.rmtree("out", ignore_errors=True)
+        run_stage("quantization", "recipe.yaml")
+        return json.loads(Path("out/trainer_state.json").read_text())["log_history"][0]["generation_loss"]
+
+    online = losses({"tokenizer": "tokenizer", "image_encoder": "image_encoder"}, {"train": "a.parquet"})
+    assert losses({"tokenizer": "tokenizer"}, {"features": "features"}) == pytest.approx(online, rel=1e-6)
+    with pytest.raises(ValueError, match="model.image_encoder does not go with the tokenizer's generation_target"):
+        losses({"tokenizer": "text_target", "image_encoder": "image_encoder"}, {"train": "a.parquet"})

@@ -97,3 +97,13 @@ def tiny_text_encoder(seed: int = 0):
     size = {"hidden_size": 20, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
     special = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
     return CLIPTextModel(CLIPTextConfig(vocab_size=400, **size, **special)).eval()
+
+
+def tiny_image_encoder(seed: int = 0):
+    """A CLIP image encoder of 28 px pictures and the tiny tokenizer's generation width."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    torch.manual_seed(seed)
+    size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = CLIPVisionConfig(image_size=28, patch_size=14, projection_dim=20, initializer_factor=20.0, **size)
+    return CLIPVisionModelWithProjection(config).eval()

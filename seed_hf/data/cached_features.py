@@ -34,7 +34,8 @@ class CachedFeatures(Dataset):
     """A folder of `cache_features` as a map-style dataset, one item for each view of each row.
 
     Item `row * views + view` is a mapping of `causal_embeddings` `(num_query_tokens, hidden)` and, where targets were
-    cached, `target_embeddings` `(generation tokens, width)`, in the number type of the folder. Rows are read from
+    cached, `target_embeddings` `(generation tokens, width)`, or `(width,)` for the image target, in the number type of
+    the folder. Rows are read from
     mapped files as they are asked for; every process opens the files for itself, so that loader processes work.
 
     Args:
@@ -74,7 +75,8 @@ class CachedFeatures(Dataset):
         slices = self._slices(number)
         item = {"causal_embeddings": slices["causal_embeddings"][row, view]}
         if "target_embeddings" in slices:
-            item["target_embeddings"] = slices["target_embeddings"][row]
+            of_view = (row, view) if self._image_target else row
+            item["target_embeddings"] = slices["target_embeddings"][of_view]
         return item
 
     def ids(self) -> list[str]:
@@ -121,8 +123,15 @@ class CachedFeatures(Dataset):
             )
         config, target = tokenizer.config, self.manifest["features"]["target_embeddings"]
         expected = [config.num_generation_tokens, config.generation_dim]
+        if config.generation_target == "image":
+            expected = [config.generation_dim]
         if target is not None and target != expected:
             raise ValueError(f"{self.path}: the targets are {target}, the generation embeddings {expected}.")
+
+    @property
+    def _image_target(self) -> bool:
+        """Whether a row has a target for each view: a picture's own embedding, not its caption's."""
+        return self.manifest.get("image_encoder") is not None
 
     def __getstate__(self):
         return {**self.__dict__, "_opened": {}}
@@ -134,7 +143,8 @@ class CachedFeatures(Dataset):
             shard, features = self._shards[number], self.manifest["features"]
             expected = {"causal_embeddings": [shard["written"], self.views, *features["causal_embeddings"]]}
             if features["target_embeddings"] is not None:
-                expected["target_embeddings"] = [shard["written"], *features["target_embeddings"]]
+                views = [self.views] if self._image_target else []
+                expected["target_embeddings"] = [shard["written"], *views, *features["target_embeddings"]]
             file = self._file(number)
             slices = {name: file.get_slice(name) for name in file.keys()}
             found = {name: part.get_shape() for name, part in slices.items()}

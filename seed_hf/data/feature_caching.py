@@ -11,10 +11,11 @@ from torch import nn
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.training.collators import ImageTextCollator, crop_flip, random_crops
+from seed_hf.training.targets import image_targets, text_targets
 
 from .feature_shards import FeatureFolder
 from .filters import RowFilters
-from .fingerprints import causal_fingerprint, text_encoder_fingerprint
+from .fingerprints import causal_fingerprint, image_encoder_fingerprint, text_encoder_fingerprint
 from .pixel_values import normalisation_table, normalise
 from .shard_folder import FORMAT
 from .source_job import SourceJob
@@ -31,6 +32,7 @@ def cache_features(
     *,
     text_encoder: nn.Module | None = None,
     text_tokenizer=None,
+    image_encoder: nn.Module | None = None,
     views: int = 1,
     seed: int = 42,
     dtype: torch.dtype = torch.float16,
@@ -54,9 +56,12 @@ def cache_features(
         source: From `open_source`; with captions, if there is a text encoder.
         tokenizer: On the device to compute on, loaded as for training: features are refused by another one.
         out: Folder to write; made if missing.
-        text_encoder: The frozen text encoder of the diffusion model, whose `last_hidden_state` is the target. Without
-            one only causal embeddings are stored, and the generation loss is left out of training.
+        text_encoder: For the text target the frozen text encoder of the diffusion model, whose `last_hidden_state` is
+            the target. Without any encoder only causal embeddings are stored, and the generation loss is left out of
+            training.
         text_tokenizer: Of the text encoder.
+        image_encoder: For the image target the frozen image encoder of unCLIP, whose `image_embeds` is the target: of
+            each view its own, made of what the tokenizer sees.
         views: How often each picture is seen: once as it is, and `views - 1` times through `random_crop_flip`.
         seed: Of the views and, where a row has several captions, of the one that is taken. What is drawn depends on
             this, the view, the file's number and the row's, and on nothing else.
@@ -70,9 +75,9 @@ def cache_features(
         The manifest; its `complete` is `False` while other processes are still at work.
 
     Raises:
-        ValueError: The folder was begun with something else; impossible arguments; a tokenizer with image-aligned
-            targets; a value that does not fit into `dtype`; a file of the source cannot be read; `SeedImageError` for
-            a bad picture, if `on_error` is "raise".
+        ValueError: The folder was begun with something else; impossible arguments; an encoder of another target than
+            the tokenizer's; a value that does not fit into `dtype`; a file of the source cannot be read;
+            `SeedImageError` for a bad picture, if `on_error` is "raise".
         BlockingIOError, OSError, RuntimeError: As `tokenize_images`.
     """
     config = tokenizer.config
@@ -89,25 +94,30 @@ def cache_features(
         rank=rank,
         world_size=world_size,
     )
-    features = _Features(tokenizer, job.processor, text_encoder, text_tokenizer, views, seed, dtype, compute_dtype)
+    encoders = (text_encoder, text_tokenizer, image_encoder)
+    features = _Features(tokenizer, job.processor, *encoders, views, seed, dtype, compute_dtype)
     if text_encoder is not None and not source.captions:
         raise ValueError("The text encoder needs captions: open the source with captions=True.")
     shapes = {"causal_embeddings": (views, config.num_query_tokens, config.qformer_config.hidden_size)}
-    text = None
+    text = image = None
     if text_encoder is not None:
         shapes["target_embeddings"] = (config.num_generation_tokens, config.generation_dim)
         text = {"sha256": text_encoder_fingerprint(text_encoder, text_tokenizer)}
+    if image_encoder is not None:
+        shapes["target_embeddings"] = (views, config.generation_dim)
+        image = {"sha256": image_encoder_fingerprint(image_encoder)}
     identity = {
         "format": FORMAT,
         "source": source.identity(),
         "tokenizer": {"causal_sha256": causal_fingerprint(tokenizer)},
         "text_encoder": text,
+        "image_encoder": image,
         "features": {
             "views": views,
             "seed": seed,
             "dtype": _name(dtype),
             "causal_embeddings": list(shapes["causal_embeddings"][1:]),
-            "target_embeddings": list(shapes["target_embeddings"]) if text else None,
+            "target_embeddings": list(shapes["target_embeddings"][1 if image else 0 :]) if text or image else None,
         },
         "settings": job.settings(compute_dtype=_name(compute_dtype or tokenizer.dtype)),
     }
@@ -117,13 +127,16 @@ def cache_features(
 class _Features:
     """The frozen networks, over a batch of pictures and their captions."""
 
-    def __init__(self, tokenizer, processor, text_encoder, text_tokenizer, views, seed, dtype, compute_dtype):
+    def __init__(
+        self, tokenizer, processor, text_encoder, text_tokenizer, image_encoder, views, seed, dtype, compute_dtype
+    ):
         config = tokenizer.config
-        if config.generation_target != "text":
-            raise ValueError(
-                "Only text targets can be cached so far; this tokenizer's generation_target is "
-                f"{config.generation_target!r}. Train it on pictures (data.train)."
-            )
+        for target, encoder in (("text", text_encoder), ("image", image_encoder)):
+            if encoder is not None and config.generation_target != target:
+                raise ValueError(
+                    f"The {target} encoder's features are no target here: this tokenizer's generation_target is "
+                    f"{config.generation_target!r}."
+                )
         if (text_encoder is None) != (text_tokenizer is None):
             raise ValueError("A text encoder and its text tokenizer come together: give both or neither.")
         if views < 1:
@@ -144,6 +157,7 @@ class _Features:
         mean, std = (processor.image_mean, processor.image_std) if processor.do_normalize else ([0.0] * 3, [1.0] * 3)
         self.mean, self.std = (torch.tensor(values, device=self.device)[:, None, None] for values in (mean, std))
         self.text_encoder = text_encoder.to(self.device).eval() if text_encoder is not None else None
+        self.image_encoder = image_encoder.to(self.device).eval() if image_encoder is not None else None
         # The captions become input_ids as they do in training.
         self.captions = ImageTextCollator(
             tokenizer=text_tokenizer, max_text_tokens=config.num_generation_tokens, padding="max_length"
@@ -155,7 +169,10 @@ class _Features:
             causal = [self.tokenizer.get_causal_embeddings(values).to(self.dtype) for values in views]
             features = {"causal_embeddings": torch.stack(causal, 1)}
             if self.text_encoder is not None:
-                features["target_embeddings"] = self._targets(part, rows)
+                features["target_embeddings"] = self._text_targets(part, rows)
+            if self.image_encoder is not None:
+                targets = [image_targets(self.image_encoder, values, self.tokenizer.config) for values in views]
+                features["target_embeddings"] = torch.stack(targets, 1).to(self.dtype)
         return features
 
     def _pixel_values(self, pixels: torch.Tensor, view: int, part: int, rows: list[SourceRow]) -> torch.Tensor:
@@ -164,18 +181,10 @@ class _Features:
         values = augmented_view(pixels, view, part, [row.row for row in rows], self.seed)
         return values.sub_(self.mean).div_(self.std)
 
-    def _targets(self, part: int, rows: list[SourceRow]) -> torch.Tensor:
+    def _text_targets(self, part: int, rows: list[SourceRow]) -> torch.Tensor:
         texts = [{"caption": chosen_caption(row.caption, part, row.row, self.seed)} for row in rows]
         input_ids = self.captions(texts)["input_ids"].to(self.device)
-        targets = self.text_encoder(input_ids).last_hidden_state.to(self.dtype)
-        config = self.tokenizer.config
-        expected = (config.num_generation_tokens, config.generation_dim)
-        if targets.shape[1:] != expected:
-            raise ValueError(
-                f"The text encoder gives {tuple(targets.shape[1:])} for a caption, but this tokenizer's generation "
-                f"embeddings are {expected}. Use the text encoder of the diffusion model that it is trained for."
-            )
-        return targets
+        return text_targets(self.text_encoder, input_ids, self.tokenizer.config).to(self.dtype)
 
 
 def augmented_view(pixels: torch.Tensor, view: int, part: int, rows: list[int], seed: int) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
     causal_embeddings   (rows, views, num_query_tokens, hidden)   view 0 is the picture as it is
     target_embeddings   (rows, generation tokens, width)          of the caption, so one for all views; may be absent
+                        (rows, views, width)                      for the image target, of each view
 
 The header's `rows` is JSON: for each row its number in the part of the source and its id. In the same file as the
 tensors, it cannot get out of step with them.

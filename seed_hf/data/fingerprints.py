@@ -38,11 +38,7 @@ def causal_fingerprint(tokenizer: SeedTokenizer) -> str:
 def text_encoder_fingerprint(text_encoder: nn.Module, text_tokenizer) -> str:
     """SHA-256 of what decides the text features: configuration, weights as loaded, and the tokenizer's rules."""
     digest = hashlib.sha256()
-    config = getattr(text_encoder, "config", None)
-    settings = config.to_dict() if config is not None else {}
-    # Where it was loaded from and by which version decides nothing.
-    settings = {name: value for name, value in settings.items() if name not in _INCIDENTAL and name[0] != "_"}
-    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    _add_settings(digest, text_encoder)
     backend = getattr(text_tokenizer, "backend_tokenizer", None)
     rules = json.loads(backend.to_str()) if backend is not None else {"vocabulary": text_tokenizer.get_vocab()}
     for name in ("padding", "truncation"):  # what the last call asked for
@@ -51,6 +47,22 @@ def text_encoder_fingerprint(text_encoder: nn.Module, text_tokenizer) -> str:
     digest.update(json.dumps(rules, sort_keys=True).encode())
     _add_weights(digest, text_encoder, ("",))
     return digest.hexdigest()
+
+
+def image_encoder_fingerprint(image_encoder: nn.Module) -> str:
+    """SHA-256 of what decides the image embeddings: configuration and weights as loaded."""
+    digest = hashlib.sha256()
+    _add_settings(digest, image_encoder)
+    _add_weights(digest, image_encoder, ("",))
+    return digest.hexdigest()
+
+
+def _add_settings(digest, encoder: nn.Module) -> None:
+    config = getattr(encoder, "config", None)
+    settings = config.to_dict() if config is not None else {}
+    # Where it was loaded from and by which version decides nothing.
+    settings = {name: value for name, value in settings.items() if name not in _INCIDENTAL and name[0] != "_"}
+    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
 
 
 def _fingerprint(tokenizer: SeedTokenizer, parts: tuple[str, ...]) -> str:

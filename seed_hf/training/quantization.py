@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainingArguments
 
 from .codebook import CodebookUsage, distinct, kmeans, pick
 from .collators import ImageTextCollator
+from .targets import image_targets, text_targets
 from .trainer import SeedTrainer
 
 
@@ -68,8 +69,9 @@ class QuantizationTrainer(SeedTrainer):
     """Trains everything after the Q-Former of a `SeedTokenizer`.
 
     Rows give the picture as `pixel_values`, or as cached `vision_embeddings` or `causal_embeddings`; and what the
-    generation embeddings shall match as cached `target_embeddings`, or as captions (`input_ids`) when there is a
-    `target_encoder`. With cached causal and target embeddings no frozen network runs. Without any target the
+    generation embeddings shall match as cached `target_embeddings`, or, when there is a `target_encoder`, as captions
+    (`input_ids`) for the text target and as the picture itself for the image target. With cached causal and target
+    embeddings no frozen network runs. Without any target the
     generation loss is left out. Logged beside the loss: `vq_loss`, `reconstruction_loss`, `generation_loss` and, where
     it has a weight, `feature_loss`, before their weights; of the codebook over the logging window `used_codes`,
     `dead_codes` and `perplexity`; `code_distance`, the root mean square of the distances from the encoder's outputs to
@@ -78,8 +80,9 @@ class QuantizationTrainer(SeedTrainer):
 
     Args:
         model (`SeedTokenizer`): With the stage I weights.
-        target_encoder (`nn.Module`, *optional*): The frozen text encoder of the diffusion model; called with
-            `input_ids` alone, as diffusion pipelines do, for its `last_hidden_state`.
+        target_encoder (`nn.Module`, *optional*): Of the diffusion model, frozen. For the text target its text encoder,
+            called with `input_ids` alone, as diffusion pipelines do, for its `last_hidden_state`; for the image target
+            unCLIP's image encoder, called with `pixel_values` for its `image_embeds`.
     """
 
     metric_names = ("vq_loss", "reconstruction_loss", "generation_loss", "feature_loss", "distinct_codes")
@@ -125,9 +128,13 @@ class QuantizationTrainer(SeedTrainer):
         dtype = self.accelerator.unwrap_model(self.model).dtype  # features may be cached in half precision
         text = {"input_ids", "attention_mask"}
         kept = {name: value.to(dtype) for name, value in inputs.items() if name not in text}
-        if "input_ids" in inputs and "target_embeddings" not in inputs and self.target_encoder is not None:
+        if self.target_encoder is not None and "target_embeddings" not in inputs:
+            config = self.accelerator.unwrap_model(self.model).config
             with torch.no_grad():
-                kept["target_embeddings"] = self.target_encoder(inputs["input_ids"]).last_hidden_state.to(dtype)
+                if config.generation_target == "image" and "pixel_values" in kept:
+                    kept["target_embeddings"] = image_targets(self.target_encoder, kept["pixel_values"], config)
+                elif config.generation_target == "text" and "input_ids" in inputs:
+                    kept["target_embeddings"] = text_targets(self.target_encoder, inputs["input_ids"], config)
         return kept
 
     def window_metrics(self, window, training):

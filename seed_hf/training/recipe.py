@@ -31,6 +31,8 @@ class TokenizerModel:
         image_processor: Folder of a `SeedImageProcessor`; by default one of the model's picture size.
         text_tokenizer: Folder of the text tokenizer: of the Q-Former in stage I, of `text_encoder` in stage II.
         text_encoder: Folder of the diffusion model's text encoder, whose features stage II matches.
+        image_encoder: For `generation_target: image`, folder of unCLIP's image encoder (a
+            `CLIPVisionModelWithProjection`), whose embedding stage II matches.
     """
 
     tokenizer: str | None = None
@@ -41,6 +43,7 @@ class TokenizerModel:
     image_processor: str | None = None
     text_tokenizer: str | None = None
     text_encoder: str | None = None
+    image_encoder: str | None = None
 
 
 @dataclass
@@ -211,6 +214,8 @@ def _check_tokenizer(recipe: Recipe) -> None:
         raise ValueError("The contrastive stage needs data.train and model.text_tokenizer: it learns from captions.")
     if model.text_encoder and not model.text_tokenizer:
         raise ValueError("model.text_encoder needs model.text_tokenizer, which prepares the captions for it.")
+    if model.image_encoder and (stage == "contrastive" or model.text_encoder):
+        raise ValueError("model.image_encoder is stage II's, for the image target; the text target has text_encoder.")
     _choice("data.on_error", data.on_error, ("raise", "skip"))
     _positive("data.max_text_tokens", data.max_text_tokens)
     only_streaming = ("shuffle_buffer", "on_error", "min_side", "max_aspect")

@@ -38,7 +38,7 @@ def run_stage(stage: str, config_path: str | os.PathLike, changes: Sequence[str]
 
 
 def _run_tokenizer(recipe: Recipe) -> Path:
-    from transformers import AutoModel, AutoTokenizer, set_seed
+    from transformers import AutoTokenizer, set_seed
 
     from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 
@@ -55,10 +55,11 @@ def _run_tokenizer(recipe: Recipe) -> Path:
         processor = _open(SeedImageProcessor, model.image_processor, "model.image_processor")
     else:
         processor = SeedImageProcessor(size={"height": size, "width": size})
-    encoder = _open(AutoModel, model.text_encoder, "model.text_encoder") if model.text_encoder else None
+    encoder = _open_target_encoder(model, config.generation_target)
     if stage == "quantization" and encoder is None and not data.features:
-        logger.warning("Without model.text_encoder or cached features the generation embeddings have no target.")
-    with_text = stage == "contrastive" or encoder is not None
+        wanted = f"model.{config.generation_target}_encoder"
+        logger.warning("Without %s or cached features the generation embeddings have no target.", wanted)
+    with_text = stage == "contrastive" or model.text_encoder is not None
     collator = ImageTextCollator(
         processor,
         _open(AutoTokenizer, model.text_tokenizer, "model.text_tokenizer") if with_text else None,
@@ -73,6 +74,19 @@ def _run_tokenizer(recipe: Recipe) -> Path:
         return _train(ContrastiveTrainer(tokenizer, args, **common), lambda trainer: trainer.model, processor)
     trainer = QuantizationTrainer(tokenizer, args, target_encoder=encoder, **common)
     return _train(trainer, lambda trainer: trainer.model, processor)
+
+
+def _open_target_encoder(model: TokenizerModel, target: str):
+    from transformers import AutoModel, CLIPVisionModelWithProjection
+
+    given = "text" if model.text_encoder else "image" if model.image_encoder else None
+    if given not in (None, target):
+        raise ValueError(f"model.{given}_encoder does not go with the tokenizer's generation_target {target!r}.")
+    if given == "text":
+        return _open(AutoModel, model.text_encoder, "model.text_encoder")
+    if given == "image":
+        return _open(CLIPVisionModelWithProjection, model.image_encoder, "model.image_encoder")
+    return None
 
 
 def _open_tokenizer(model: TokenizerModel):
