@@ -1,10 +1,10 @@
-# `make demo` and `make test` are all a newcomer needs; both make the virtual environment themselves.
+# `make demo` and `make test` are all a newcomer needs; all targets make the virtual environment themselves.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/seed-hf demo --out outputs
@@ -14,6 +14,9 @@ test: $(VENV)/.dev
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +32,10 @@ $(VENV)/.demo: setup.py $(VENV)/.torch
 
 $(VENV)/.dev: setup.py $(VENV)/.demo
 	$(PIP) --editable ".[train,dev]"
+	touch $@
+
+$(VENV)/.docs: setup.py $(VENV)/.demo
+	$(PIP) --editable ".[docs]"
 	touch $@
 
 clean:

@@ -3,8 +3,8 @@
 A page is a Markdown file. Its blocks run in their order, Python in one namespace, in a folder that holds what the page
 says it starts with: `<!-- starts with: cherries.png pictures/ -->` (see `PREPARED`). `bash` blocks run command by
 command, `seed-hf` and Python modules inside this process. A `yaml` block begins with its name, `# recipe.yaml`,
-becomes that file, and some command of the page must use it. `text` is for what is only looked at. A block that cannot run has
-`<!-- not run: the reason -->` on the line above it; then its commands, options, imports and files are checked.
+becomes that file, and some command of the page must use it. `text` is for what is only looked at. A block that cannot
+run has `<!-- not run: the reason -->` on the line above it; then its commands, options, imports and files are checked.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Every code block of the documentation runs, or says why it does not; and what pages say of files and links is true."""
+"""Every code block of the documentation runs, or says why it does not; files and links that pages name are there."""
 
 import re
 
@@ -41,7 +41,8 @@ WRONG = {
         "benchmarks/memory.py --gone: ends with 2",
     ),
     "marked, recipe": (
-        "```yaml\n# a.yaml\nmodel: {gone: 1}\n```\n<!-- not run: x -->\n```bash\nseed-hf train lm --config a.yaml\n```",
+        "```yaml\n# a.yaml\nmodel: {gone: 1}\n```\n<!-- not run: x -->\n"
+        "```bash\nseed-hf train lm --config a.yaml\n```",
         "model has unknown keys: gone",
     ),
     "marked, no recipe": (
@@ -72,10 +73,31 @@ def test_a_wrong_block_fails(page, words, tmp_path, monkeypatch):
 def test_blocks_of_a_page_share_a_namespace_and_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "page.md").write_text(
-        "<!-- starts with: cherries.png -->\n```bash\nmkdir made   # a comment\n```\n```python\nfrom pathlib import Path\n"
+        "<!-- starts with: cherries.png -->\n```bash\nmkdir made   # a comment\n```\n"
+        "```python\nfrom pathlib import Path\n"
         "there = Path('made').is_dir() and Path('cherries.png').is_file()\n```\n```python\nassert there\n```\n"
     )
     run_page(tmp_path / "page.md", tmp_path)
+
+
+# The website
+
+
+def test_the_site_builds_and_asks_nothing_of_other_hosts(tmp_path):
+    """A link that leads nowhere ends the build: `strict` in `mkdocs.yml`."""
+    pytest.importorskip("mkdocstrings", reason="needs the extra `docs`")
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path)))
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) > 20
+    for page in pages:
+        html = page.read_text(encoding="utf-8")
+        assert not re.search(r"""<(script|img|iframe|link)\b[^>]*(src|href)=["']?(https?:)?//""", html), page.name
+        assert "[<code>" not in html, f"{page.name}: a name in a docstring that is not made a link"
+    for style in tmp_path.rglob("*.css"):
+        assert not re.search(r"""(url\(|@import)\s*["']?(https?:)?//""", style.read_text(encoding="utf-8")), style.name
 
 
 # What pages say of the repository

@@ -1,4 +1,4 @@
-"""What SECURITY.md promises and no other test shows: nothing that is loaded runs code, or writes where it should not."""
+"""What SECURITY.md promises and no other test shows: what is loaded runs no code and writes nowhere."""
 
 import ast
 import io

@@ -71,8 +71,8 @@ def drawing(picture: Image.Image, again: Image.Image, codes: list[int]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         'font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif">\n'
-        "<title>The parts of SEED: ViT, Causal Q-Former and codebook turn a picture into 32 codes; OPT reads and writes "
-        "them; decoder, Reverse Q-Former and a diffusion model draw them.</title>\n"
+        "<title>The parts of SEED: ViT, Causal Q-Former and codebook turn a picture into 32 codes; OPT reads and "
+        "writes them; decoder, Reverse Q-Former and a diffusion model draw them.</title>\n"
         '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" '
         f'orient="auto-start-reverse"><path d="M0 0 L10 5 L0 10 z" fill="{QUIET}"/></marker></defs>\n'
         + "\n".join(parts)

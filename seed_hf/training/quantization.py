@@ -78,8 +78,10 @@ class QuantizationTrainer(SeedTrainer):
 
     Args:
         model (`SeedTokenizer`): With the stage I weights.
+        args ([`QuantizationConfig`], *optional*): Of the run.
         target_encoder (`nn.Module`, *optional*): The frozen text encoder of the diffusion model; called with
             `input_ids` alone, as diffusion pipelines do, for its `last_hidden_state`.
+        kwargs: As in `transformers.Trainer`. The default `data_collator` is enough for cached features.
     """
 
     metric_names = ("vq_loss", "reconstruction_loss", "generation_loss", "feature_loss", "distinct_codes")
