@@ -108,7 +108,7 @@ class SeedTokenizer(PreTrainedModel):
     r"""The SEED visual tokenizer.
 
     Args:
-        config ([`SeedTokenizerConfig`]): The sizes and choices. Weights begin random; `from_pretrained` loads trained ones.
+        config ([`SeedTokenizerConfig`]): Weights begin random; `from_pretrained` loads trained ones.
 
     Example:
 

@@ -284,7 +284,7 @@ def _check_pip(block: Block, arguments: list[str]) -> None:
     setup = (ROOT / "setup.py").read_text(encoding="utf-8")
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     for word in arguments:
-        extras = re.search(r"\[([\w,]+)\]$", word)
+        extras = re.search(r"^\.\[([\w,]+)\]$", word)  # of this package
         for extra in extras[1].split(",") if extras else ():
             if f'"{extra}": [' not in setup:
                 raise block.wrong(f"setup.py has no extra {extra!r}.")

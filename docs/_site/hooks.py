@@ -18,6 +18,7 @@ ELSEWHERE = (
     "examples/seed_opt_2.7b/README.md",
 )
 _LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)([^)\s]*)\)")
+_TYPE = re.compile(r"<code>([^<]*(?:`|\*optional\*)[^<]*)</code>")
 _NAME = re.compile(r"\[<code>([\w.]+)</code>\]")
 
 
@@ -43,7 +44,11 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def on_page_content(html, page, config, files):
-    """[`Name`] in a docstring, as transformers writes it, becomes a link where the reference has that name."""
+    """[`Name`] in a docstring, as transformers writes it, becomes a link where the reference has that name.
+
+    The type of an argument (`int`, *optional*) comes as code, with its own marks in it; they are taken out.
+    """
+    html = _TYPE.sub(lambda found: f"<code>{re.sub('[`*]|(?<=`)]|[[](?=`)', '', found[1])}</code>", html)
     return _NAME.sub(_link, html)
 
 
