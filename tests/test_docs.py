@@ -100,6 +100,19 @@ def test_the_site_builds_and_asks_nothing_of_other_hosts(tmp_path):
         assert not re.search(r"""(url\(|@import)\s*["']?(https?:)?//""", style.read_text(encoding="utf-8")), style.name
 
 
+def test_the_picture_of_the_architecture_shows_the_codes_that_seed_tiny_says():
+    """`python docs/_site/architecture.py` draws it again; needed when the weights change."""
+    from PIL import Image
+
+    from seed_hf import SeedProcessor, SeedTokenizer, bundled
+
+    picture = Image.open(bundled("seed-tiny", "demo") / "noto_1F352.png").convert("RGB")
+    pixels = SeedProcessor.from_pretrained(bundled("seed-tiny", "model"))(images=picture).pixel_values
+    codes = SeedTokenizer.from_pretrained(bundled("seed-tiny", "tokenizer")).encode(pixels)[0].tolist()
+    drawing = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
+    assert [int(code) for code in re.findall(r">(\d+)</text>", drawing)] == codes
+
+
 # What pages say of the repository
 
 
