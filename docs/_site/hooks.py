@@ -19,6 +19,7 @@ ELSEWHERE = (
 )
 _LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)([^)\s]*)\)")
 _TYPE = re.compile(r"<code>([^<]*(?:`|\*optional\*)[^<]*)</code>")
+_MARKS = re.compile(r"[`*]|(?<=`)\]|\[(?=`)")
 _NAME = re.compile(r"\[<code>([\w.]+)</code>\]")
 
 
@@ -48,7 +49,7 @@ def on_page_content(html, page, config, files):
 
     The type of an argument (`int`, *optional*) comes as code, with its own marks in it; they are taken out.
     """
-    html = _TYPE.sub(lambda found: f"<code>{re.sub('[`*]|(?<=`)]|[[](?=`)', '', found[1])}</code>", html)
+    html = _TYPE.sub(lambda found: "<code>" + _MARKS.sub("", found[1]) + "</code>", html)
     return _NAME.sub(_link, html)
 
 
