@@ -1,10 +1,10 @@
-# `make demo` and `make test` are all a newcomer needs; both make the virtual environment themselves.
+# `make demo` and `make test` are all a newcomer needs; all targets make the virtual environment themselves.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/seed-hf demo --out outputs
@@ -15,6 +15,9 @@ test: $(VENV)/.dev $(VENV)/.lowest
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +42,10 @@ $(VENV)/.lowest: constraints-lowest.txt $(VENV)/.dev
 		"$$($(VENV)/lowest/bin/python -c "import site; print(site.getsitepackages()[0])")/newest.pth"
 	$(BIN)/python -m pip --python $(VENV)/lowest/bin/python install --quiet --disable-pip-version-check \
 		--no-deps --requirement constraints-lowest.txt
+	touch $@
+
+$(VENV)/.docs: setup.py $(VENV)/.demo
+	$(PIP) --editable ".[docs]"
 	touch $@
 
 clean:

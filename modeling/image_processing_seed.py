@@ -12,7 +12,7 @@ class SeedImageProcessor(PilBackend):
     Transparent pixels are laid on white: what is hidden under them is arbitrary, often black.
 
     Args:
-        size (`dict[str, int]`, *optional*, defaults to `{"height": 224, "width": 224}`): The size that the image
+        size (`dict[str, int]`, *optional*, defaults to 224 by 224): The size that the image
             encoder was built for.
         kwargs: The other settings of transformers' image processors: `resample`, `image_mean`, `image_std`,
             `do_resize`, `do_rescale`, `do_normalize`, `do_convert_rgb`.

@@ -41,6 +41,10 @@ class SeedForCausalLM(OPTForCausalLM):
     `visual_codebook`, and the layer is `visual_projection`. The rows that the embedding matrix has for the codes are
     then not read on the way in; they stay the weights of the output layer, which OPT ties to that matrix, and are
     learned there. `<img>` and `</img>` are learned rows in both cases.
+
+    Args:
+        config ([`SeedTextConfig`]): Weights begin random; `from_pretrained` loads trained ones, and
+            [`SeedForCausalLM.from_language_model`] begins with a plain OPT.
     """
 
     config: SeedTextConfig
@@ -213,6 +217,8 @@ class SeedForCausalLM(OPTForCausalLM):
             inputs (`torch.LongTensor` of shape `(batch, length)`): The prompt, padded on the left; also `input_ids`.
             generation_mode (`str`, *optional*): `"text"`: text alone. `"image"`: one image span, then the end.
                 `"interleaved"`: text and spans as the model likes. `None`: no constraint, as any OPT.
+            generation_config, logits_processor: As in [`GenerationMixin.generate`]. Processors of your own come
+                before the constraint, so they cannot break a span.
             kwargs: As in [`GenerationMixin.generate`]. Without `max_new_tokens` or `max_length`, here or in the
                 generation config, `"image"` generates a span and the end of the sequence, the others up to 64 (text)
                 and 256 (interleaved) tokens. More tokens than the model has positions for are cut, with a warning.
@@ -289,6 +295,10 @@ class SeedForCausalLM(OPTForCausalLM):
 
 class SeedForConditionalGeneration(PreTrainedModel, GenerationMixin):
     r"""Visual tokenizer and language model in one: pictures and text in, text and visual codes out.
+
+    Args:
+        config ([`SeedConfig`]): Weights begin random; `from_pretrained` loads trained ones, and
+            [`SeedForConditionalGeneration.from_parts`] puts two trained models together.
 
     Example:
 

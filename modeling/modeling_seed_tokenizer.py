@@ -107,6 +107,9 @@ class SeedGenerationDecoder(nn.Module):
 class SeedTokenizer(PreTrainedModel):
     r"""The SEED visual tokenizer.
 
+    Args:
+        config ([`SeedTokenizerConfig`]): Weights begin random; `from_pretrained` loads trained ones.
+
     Example:
 
     ```python

@@ -224,7 +224,7 @@ class SeedImagePipeline(DiffusionPipeline):
 
     @property
     def visual_tokenizer(self) -> PreTrainedModel:
-        """The [`SeedTokenizer`]."""
+        """The [`SeedTokenizer`], whichever kind `seed_model` is."""
         return self.seed_model if is_a(self.seed_model, "SeedTokenizer") else self.seed_model.visual_tokenizer
 
     @property
@@ -234,18 +234,22 @@ class SeedImagePipeline(DiffusionPipeline):
 
     @property
     def guidance_scale(self) -> float:
+        """That of the call under way, as callbacks expect it; 1 is none."""
         return self._guidance_scale
 
     @property
     def do_classifier_free_guidance(self) -> bool:
+        """Whether the call under way mixes two predictions."""
         return self._guidance_scale > 1
 
     @property
     def num_timesteps(self) -> int:
+        """Denoising steps of the call under way."""
         return self._num_timesteps
 
     @property
     def interrupt(self) -> bool:
+        """Whether a callback has asked to stop, by setting `pipe._interrupt`."""
         return self._interrupt
 
     def check_inputs(

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -148,13 +147,3 @@ def test_the_demo_writes_its_sheet_and_its_figures(tmp_path):
     with Image.open(tmp_path / "see_and_draw.png") as sheet:
         assert sheet.width > 1000 and sheet.height > 600
     assert not list(tmp_path.glob("*.partial"))
-
-
-def test_the_python_of_the_readme_runs(pictures, tmp_path, monkeypatch):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert blocks
-    pictures[0].save(tmp_path / "cherries.png")
-    monkeypatch.chdir(tmp_path)
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
-    assert (tmp_path / "apple.png").exists()

@@ -55,7 +55,7 @@ def test_generation_targets(pixels, head, target):
 def test_the_mlp_head_of_full_size_is_the_published_one():
     with torch.device("meta"):
         model = SeedTokenizer(SeedTokenizerConfig(generation_target="image", generation_head="mlp"))
-    # paper.md 3.3: `image_down` and `distill_image_proj`
+    # `image_down` and `distill_image_proj`
     assert count(model.generation_decoder.bottleneck) == 233_472
     assert count(model.generation_decoder.projection) == 1_049_600
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import torch
 from PIL import Image
 
 from ..data.dataset import load_pictograms
+from ..images import load_image
 
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def open_picture(row: Mapping[str, Any]) -> Image.Image:
     """The RGB picture of a row, whether it holds a PIL picture or, as in a Parquet file, the bytes of one."""
     image = row["image"]
     if not isinstance(image, Image.Image):
-        image = Image.open(io.BytesIO(image["bytes"]))
+        return load_image(image["bytes"])
     return image.convert("RGB")
 
 

@@ -48,7 +48,7 @@ class ImageTextCollator(SeededCollator):
         image_processor (`SeedImageProcessor`, *optional*): Needed for rows with pictures.
         tokenizer (*optional*): Needed for rows with captions; the text tokenizer of the Q-Former in stage I, of the
             diffusion model's text encoder in stage II. Without one captions are ignored.
-        max_text_tokens (`int`, *optional*, defaults to 32): Longer captions are cut (paper.md 2.3).
+        max_text_tokens (`int`, *optional*, defaults to 32): Longer captions are cut.
         padding (`str`, *optional*, defaults to `"longest"`): `"max_length"` pads every caption to `max_text_tokens`,
             as the text encoders of diffusion models expect.
         augment (*optional*): Changes float pictures `(B, 3, S, S)` in [0, 1] before they are normalised. It may draw
@@ -132,7 +132,7 @@ class ImageTextCollator(SeededCollator):
 
 
 def random_crop_flip(pictures: torch.Tensor, smallest: float = 0.5) -> torch.Tensor:
-    """The published augmentation (paper.md 2.3): a random crop, enlarged again bicubically, and a random flip.
+    """The published augmentation: a random crop, enlarged again bicubically, and a random flip.
 
     Args:
         pictures (`torch.Tensor` of shape `(B, 3, S, S)`): In [0, 1].

@@ -40,6 +40,11 @@ class ContrastiveTrainer(SeedTrainer):
     `text_to_image_accuracy`, the share of pictures (captions) whose best match within the batch has the right caption,
     and the `temperature`.
 
+    Args:
+        model (`SeedTokenizer`): With a text tower.
+        args ([`ContrastiveConfig`], *optional*): Of the run.
+        kwargs: As in `transformers.Trainer`: `data_collator`, `train_dataset`, `eval_dataset`, `callbacks` ...
+
     Raises:
         ValueError: the model has no text tower.
     """

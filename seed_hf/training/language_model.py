@@ -19,7 +19,7 @@ from .trainer import MetricWindow, SeedTrainer
 class LanguageModelConfig(TrainingArguments):
     """Arguments of the language-model stage.
 
-    None were published for SEED-OPT; these are those of SEED-LLaMA's pretraining (paper.md 2.4), LoRA targets are the
+    None were published for SEED-OPT; these are those of SEED-LLaMA's pretraining, LoRA targets are the
     same layers under OPT's names.
 
     Args:
@@ -70,6 +70,12 @@ class LanguageModelTrainer(SeedTrainer):
 
     Batches of a collator with `pack_length` give the same loss and gradients as padded ones. How samples are kept
     apart depends on the attention of the model: see [`packed_inputs`].
+
+    Args:
+        model ([`SeedForCausalLM`]): Or a plain OPT, for text alone. With LoRA the trainer wraps it.
+        args ([`LanguageModelConfig`], *optional*): Of the run.
+        data_collator ([`LanguageModelCollator`]): Makes the batches.
+        kwargs: As in `transformers.Trainer`: `train_dataset`, `eval_dataset`, `callbacks` ...
 
     Raises:
         ValueError: a collator that packs, and an attention that cannot keep samples apart.

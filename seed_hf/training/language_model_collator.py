@@ -24,7 +24,7 @@ class LanguageModelCollator(SeededCollator):
     A row is a mapping with `codes` (32 integers) and `caption` (`str`) or `captions` (several, one is drawn), and
     maybe `questions` (pairs of question and answer, or mappings with these two keys; one is drawn); or with `text`
     alone. For each row with codes one direction is drawn, unless the row names its `direction`. `[...]` marks what is
-    learned, everything else has the label -100 (paper.md 1.4, 2.2):
+    learned, everything else has the label -100:
 
         image_to_text    bos <img> codes </img> " a photo of" [" caption" eos]
         question         bos <img> codes </img> " Question: ... Short answer." [" answer" eos]

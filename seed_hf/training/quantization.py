@@ -80,9 +80,11 @@ class QuantizationTrainer(SeedTrainer):
 
     Args:
         model (`SeedTokenizer`): With the stage I weights.
+        args ([`QuantizationConfig`], *optional*): Of the run.
         target_encoder (`nn.Module`, *optional*): Of the diffusion model, frozen. For the text target its text encoder,
             called with `input_ids` alone, as diffusion pipelines do, for its `last_hidden_state`; for the image target
             unCLIP's image encoder, called with `pixel_values` for its `image_embeds`.
+        kwargs: As in `transformers.Trainer`. The default `data_collator` is enough for cached features.
     """
 
     metric_names = ("vq_loss", "reconstruction_loss", "generation_loss", "feature_loss", "distinct_codes")

@@ -24,6 +24,7 @@ def run_stage(stage: str, config_path: str | os.PathLike, changes: Sequence[str]
 
     Args:
         stage: "contrastive" (stage I), "quantization" (stage II) or "lm".
+        config_path: The YAML file.
         changes: Values that replace those of the file: "trainer.max_steps=10".
 
     Returns:
