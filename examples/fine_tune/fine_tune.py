@@ -294,7 +294,7 @@ def publish(out: Path, settings: Settings, results: dict, repo_id: str | None, d
     return hub.push(out / "model", repo_id, dry_run=dry_run) if repo_id else None
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     defaults = Settings("")
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -313,7 +313,7 @@ def main() -> None:
     add("--seed", type=int, default=defaults.seed, help="of all draws")
     add("--threads", type=int, default=1, help="CPU threads; on one, a run gives the same figures every time")
     add("--push", metavar="REPO_ID", help="publish the finished model on the Hub (private)")
-    given = vars(parser.parse_args())
+    given = vars(parser.parse_args(argv))
     out, push, threads = given.pop("out"), given.pop("push"), given.pop("threads")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(threads)
