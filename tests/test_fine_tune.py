@@ -255,6 +255,17 @@ def test_an_interrupted_run_goes_on(pictures, tiny_model, tuned, tmp_path, lost)
     assert (out / "model" / "config.json").is_file()
 
 
+def test_a_plain_run_that_ended_before_it_was_saved_is_saved(pictures, tiny_model, tmp_path):
+    settings = tiny_settings(pictures, tiny_model, trainer="plain", epochs=1)
+    fine_tune(settings, tmp_path / "run")
+    expected = adapter_of(tmp_path / "run")
+    for name in ("results.json", "adapter"):
+        (shutil.rmtree if name == "adapter" else Path.unlink)(tmp_path / "run" / name)
+    fine_tune(settings, tmp_path / "run")
+    adapter = adapter_of(tmp_path / "run")
+    assert all(torch.equal(adapter[name], expected[name]) for name in expected)
+
+
 def test_a_finished_run_is_left_alone_and_other_settings_are_refused(pictures, tiny_model, tuned):
     modified = (tuned / "model" / "model.safetensors").stat().st_mtime_ns
     assert fine_tune(tiny_settings(pictures, tiny_model), tuned)["after"]
@@ -314,15 +325,18 @@ def test_from_the_command_line(tmp_path, capsys):
     assert "held-out" in capsys.readouterr().out
 
 
-def test_the_cards_are_written_and_a_push_can_be_tried(tuned, pictures, tiny_model):
+def test_the_cards_are_written_and_a_push_can_be_tried(tuned, pictures, tiny_model, monkeypatch):
+    """With the program of each card, run as it stands."""
     pytest.importorskip("seed_hf.hub")
     from fine_tune import publish
 
+    monkeypatch.setenv("SEED_HF_RUN_SNIPPETS", "1")
     results = json.loads((tuned / "results.json").read_text())
     report = publish(tuned, tiny_settings(pictures, tiny_model), results, "me/tuned", dry_run=True)
     assert report is not None
     for name in ("model", "adapter"):
-        assert "caption_loss, after" in (tuned / name / "README.md").read_text(encoding="utf-8")
+        card = (tuned / name / "README.md").read_text(encoding="utf-8")
+        assert "caption_loss, after" in card and str(pictures) not in card
 
 
 # ---- the pictures and the notebook ----

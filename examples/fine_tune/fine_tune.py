@@ -87,7 +87,7 @@ def fine_tune(settings: Settings, out: Path) -> dict:
         source, model.visual_tokenizer, out / "codes", image_processor=processor.image_processor, workers=0
     )
     train, held_out = split(read_codes(out / "codes"), settings.held_out)
-    before, _ = measure(model, processor, train, held_out)
+    before, said_before = measure(model, processor, train, held_out)
     write_json(out / "split.json", {"train": [r["id"] for r in train], "held_out": [r["id"] for r in held_out]})
 
     trainer = TRAINERS[settings.trainer](model, processor, train, settings, str(out / "training"))
@@ -97,18 +97,21 @@ def fine_tune(settings: Settings, out: Path) -> dict:
     model = adapted.merge_and_unload()
     save(out / "model", lambda folder: (model.save_pretrained(folder), processor.save_pretrained(folder)))
 
-    after, captions = measure(model, processor, train, held_out)
-    new = {row["caption"] for row in held_out} - {row["caption"] for row in train}
+    after, said_after = measure(model, processor, train, held_out)
+    known = {row["caption"] for row in train}
     results = {
         "before": before,
         "after": after,
         "pictures": {
             "trained_on": len(train),
             "held_out": len(held_out),
-            "held_out_with_a_caption_never_trained_on": sum(row["caption"] in new for row in held_out),
+            "held_out_with_a_caption_never_trained_on": sum(row["caption"] not in known for row in held_out),
             "distinct_held_out_captions": len({row["caption"] for row in held_out}),
         },
-        "captions": [{"id": r["id"], "caption": r["caption"], "model": c} for r, c in zip(held_out, captions)],
+        "captions": [
+            {"id": row["id"], "caption": row["caption"], "before": old, "after": new}
+            for row, old, new in zip(held_out, said_before, said_after)
+        ],
     }
     write_json(out / "results.json", results)
     return results
@@ -166,7 +169,7 @@ def with_plain_trainer(model, processor, rows, settings: Settings, folder: str) 
         lora_alpha=2 * settings.rank,
         lora_dropout=0.05,
         target_modules=rf"language_model\..*\.({'|'.join(LAYERS)})",
-        trainable_token_indices={"embed_tokens": tokens_of(rows, processor)},
+        trainable_token_indices={"embed_tokens": tokens_of(rows, processor)},  # and with them the tied output layer
     )
     args = TrainingArguments(folder, remove_unused_columns=False, lr_scheduler_type="cosine", **arguments(settings))
     collate = collator_for(model, processor, settings)
@@ -283,14 +286,24 @@ def write_json(file: Path, value) -> None:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def publish(out: Path, settings: Settings, results: dict, repo_id: str | None, dry_run: bool = False):
-    """Write the model cards of both artifacts, and push the finished model if a repository is given."""
+def publish(out: Path, settings: Settings, results: dict, repo_id: str | None = None, dry_run: bool = False):
+    """Write the model cards of both artifacts, and push the finished model if a repository is given.
+
+    Returns:
+        What `seed_hf.hub.push` returns, or `None`.
+    """
     from seed_hf import hub
 
+    out = Path(out)
     figures = {f"{name}, {when}": results[when][name] for name in results["before"] for when in ("before", "after")}
-    training = {"stage": "language_model", **asdict(settings), **results["pictures"]}
+    # A card names the data and the model; where they were on this machine is nobody's business.
+    local = Path(settings.model).is_dir()
+    names = {"pictures": Path(settings.pictures).name, "model": settings.model}
+    if local:
+        names["model"] = "seed-tiny" if settings.model == Settings.model else Path(settings.model).name
+    training = {"stage": "language model, LoRA", **asdict(settings), **names, **results["pictures"]}
     for name in ("model", "adapter"):
-        hub.write_card(out / name, training=training, results=figures)
+        hub.write_card(out / name, training=training, results=figures, base_model=None if local else settings.model)
     return hub.push(out / "model", repo_id, dry_run=dry_run) if repo_id else None
 
 

@@ -56,7 +56,7 @@ def evaluate_choice(
     own_scores = scores.gather(1, own[:, None])
     right = (scores >= own_scores).sum(1) == 1
     return ChoiceResult(
-        accuracy=100.0 * right.float().mean().item(),
+        accuracy=100.0 * right.double().mean().item(),
         loss_per_token=-own_scores.sum().item() / lengths[own].sum().item(),
         candidates=candidates,
         choices=[candidates[i] for i in scores.argmax(1).tolist()],
