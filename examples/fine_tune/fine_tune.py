@@ -211,8 +211,8 @@ def collator_for(model, processor, settings: Settings) -> LanguageModelCollator:
 
 
 def tokens_of(rows: list[dict], processor) -> list[int]:
-    """The tokens of the captions. Their rows of the vocabulary train too: a word that a small model has never said
-    has a row that says "not this one", and LoRA in the blocks cannot talk it out of that."""
+    """The tokens of the captions. Their rows of the vocabulary train too: a word that no caption had
+    before has a row that says "not this one", and LoRA in the blocks cannot talk it out of that."""
     encode = plain_text_encoder(processor.tokenizer)
     return sorted(
         {token for row in rows for text in row.get("captions") or [row["caption"]] for token in encode(f" {text}")}
