@@ -23,8 +23,11 @@ class LanguageModelConfig(TrainingArguments):
     same layers under OPT's names.
 
     Args:
-        lora_r (`int`, *optional*, defaults to 16): Rank of LoRA. Beside it only the new rows of the vocabulary train
+        lora_r (`int`, *optional*, defaults to 16): Rank of LoRA. Beside it only some rows of the vocabulary train
             (and the FC layer, with `visual_embedding="projected"`). 0 trains all weights of the language model.
+        lora_token_ids (`list[int]`, *optional*): Which rows of the vocabulary train beside LoRA, on the way in and on
+            the way out. By default the new ones: `<img>`, `</img>` and the codes. To fine-tune a model that knows its
+            codes, give the tokens of your captions: a word that it never had to say it cannot learn to say otherwise.
         lora_alpha, lora_dropout (*optional*, defaults to 32 and 0.05): As in [`peft.LoraConfig`].
         lora_target_modules (`list[str]`, *optional*): Defaults to all linear layers of an OPT block.
         code_loss_weight (`float`, *optional*, defaults to 1.0): Weight of a code's loss, where a text token has 1. A
@@ -47,6 +50,7 @@ class LanguageModelConfig(TrainingArguments):
     lora_target_modules: list[str] = field(
         default_factory=lambda: ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
     )
+    lora_token_ids: list[int] | None = None
     code_loss_weight: float = 1.0
 
     def __post_init__(self):
@@ -59,6 +63,10 @@ class LanguageModelConfig(TrainingArguments):
 
 class LanguageModelTrainer(SeedTrainer):
     """Trains a `SeedForCausalLM` on the batches of a [`LanguageModelCollator`].
+
+    A whole `SeedForConditionalGeneration` may stand in its place, to fine-tune a finished model: its language model
+    trains and its visual tokenizer stays as it is. The adapter is then one for the whole model, which
+    `SeedForConditionalGeneration.from_pretrained(adapter)` loads.
 
     The loss is the mean over all learned tokens of an optimizer step: of all processes, and of all batches where
     gradients are accumulated, so that it does not depend on how a step's rows are spread. Logged beside it, each a
@@ -78,7 +86,8 @@ class LanguageModelTrainer(SeedTrainer):
         kwargs: As in `transformers.Trainer`: `train_dataset`, `eval_dataset`, `callbacks` ...
 
     Raises:
-        ValueError: a collator that packs, and an attention that cannot keep samples apart.
+        ValueError: a collator that packs, and an attention that cannot keep samples apart; token ids for LoRA that the
+            vocabulary does not have.
     """
 
     trains_under_zero3 = True
@@ -91,9 +100,11 @@ class LanguageModelTrainer(SeedTrainer):
         if args is None:
             args = LanguageModelConfig(output_dir="language_model_output")
         if getattr(data_collator, "pack_length", None):
-            check_attention(model.config._attn_implementation)
+            check_attention(model.config.get_text_config()._attn_implementation)
         if args.lora_r:
             model = add_lora(model, args)
+        elif hasattr(model, "visual_tokenizer"):
+            model.visual_tokenizer.requires_grad_(False)
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
         self.model_accepts_loss_kwargs = True  # that is: `compute_loss` divides by `num_items_in_batch`
         kind_weights = [args.code_loss_weight if kind == "code" else 1.0 for kind in LOSS_KINDS]
@@ -109,7 +120,7 @@ class LanguageModelTrainer(SeedTrainer):
         plain = self.accelerator.unwrap_model(model)
         if "sample_ids" in inputs:
             real = inputs["sample_ids"] != PADDING
-            model_inputs = packed_inputs(inputs, plain.config._attn_implementation)
+            model_inputs = packed_inputs(inputs, plain.config.get_text_config()._attn_implementation)
         else:
             # No attention mask: padding is on the right, where causal attention does not look, and without a mask the
             # faster kernels run.
@@ -158,7 +169,7 @@ class LanguageModelTrainer(SeedTrainer):
         return output
 
     def merge(self):
-        """The trained `SeedForCausalLM` with LoRA merged into its weights. It ends the training of a LoRA model."""
+        """The trained model with LoRA merged into its weights. It ends the training of a LoRA model."""
         model = self.accelerator.unwrap_model(self.model)
         return model.merge_and_unload() if self.args.lora_r else model
 
@@ -173,20 +184,31 @@ class LanguageModelTrainer(SeedTrainer):
 
 
 def add_lora(model, args: LanguageModelConfig):
-    """A `peft.PeftModel` of `model` in which LoRA and the rows of `<img>`, `</img>` and the codes train."""
+    """A `peft.PeftModel` of `model` in which LoRA and some rows of the vocabulary train.
+
+    Args:
+        model: A `SeedForCausalLM`, or a `SeedForConditionalGeneration`, whose language model alone gets LoRA.
+    """
     from peft import LoraConfig, get_peft_model  # takes seconds to import
 
-    config = model.config
-    rows = list(range(config.boi_token_id, config.visual_token_offset + config.codebook_size))
-    tied = config.tie_word_embeddings
+    config = model.config.get_text_config()
+    rows = args.lora_token_ids
+    if rows is None:
+        rows = list(range(config.boi_token_id, config.visual_token_offset + config.codebook_size))
+    if wrong := [row for row in rows if not 0 <= row < config.vocab_size]:
+        raise ValueError(f"lora_token_ids must lie in 0..{config.vocab_size - 1}, got {wrong[:5]}.")
+    targets = list(args.lora_target_modules)
+    if hasattr(model, "visual_tokenizer"):  # which has layers of the same names
+        targets = rf"language_model\..*\.({'|'.join(targets)})"
+    # an output layer of its own needs its own new rows
+    layers = ["embed_tokens"] if config.tie_word_embeddings else ["embed_tokens", "lm_head"]
     lora = LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type=None if hasattr(model, "visual_tokenizer") else "CAUSAL_LM",
         r=args.lora_r,
         lora_alpha=args.lora_alpha,
         lora_dropout=args.lora_dropout,
-        target_modules=list(args.lora_target_modules),
-        # an output layer of its own needs its own new rows
-        trainable_token_indices=rows if tied else {"embed_tokens": rows, "lm_head": rows},
+        target_modules=targets,
+        trainable_token_indices={layer: rows for layer in layers} if rows else None,
         modules_to_save=["visual_projection"] if config.visual_embedding == "projected" else None,
     )
     return get_peft_model(model, lora)

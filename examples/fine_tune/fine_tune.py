@@ -1,0 +1,344 @@
+"""Fine-tunes a SEED model on a folder of your own pictures and captions, with LoRA, and measures what it brought.
+
+    python make_pictures.py --out pictures            # or a folder of yours, with metadata.jsonl or metadata.csv
+    python fine_tune.py pictures --out tuned
+
+`tuned/model` is the finished model, which loads wherever a SEED model does; `tuned/adapter` is the LoRA adapter alone.
+A part of the pictures is never trained on; `tuned/results.json` says how the model did on them before and after.
+A run that was interrupted goes on by the same command.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import Trainer, TrainingArguments, set_seed
+
+from seed_hf import SeedForConditionalGeneration, SeedProcessor, bundled
+from seed_hf.data.pretokenizing import tokenize_images
+from seed_hf.data.sources import open_source
+from seed_hf.evaluation.caption_choice import captions_of_codes, evaluate_choice
+from seed_hf.evaluation.captioning import exact_match
+from seed_hf.files import whole_file, whole_folder
+from seed_hf.modeling.processing_seed import plain_text_encoder
+from seed_hf.training import LanguageModelCollator, LanguageModelConfig, LanguageModelTrainer
+from seed_hf.training.rows import open_rows
+from seed_hf.training.trainer import last_complete_checkpoint
+
+
+logger = logging.getLogger("fine_tune")
+LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]  # all linear layers of an OPT block
+FEWEST = {"train": 8, "held out": 4}  # pictures; with fewer there is nothing to learn or to measure
+
+
+@dataclass
+class Settings:
+    """What makes a run this run: one that goes on must have the same."""
+
+    pictures: str
+    model: str = str(bundled("seed-tiny", "model"))
+    trainer: str = "seed"
+    caption_column: str | None = None
+    held_out: float = 0.2
+    epochs: float = 20
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    rank: int = 16
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.trainer not in TRAINERS:
+            raise ValueError(f"trainer must be one of {', '.join(TRAINERS)}, got {self.trainer!r}.")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out is a share between 0 and 1, got {self.held_out}.")
+        for name in ("epochs", "batch_size", "learning_rate", "rank"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be more than 0, got {getattr(self, name)}.")
+
+
+def fine_tune(settings: Settings, out: Path) -> dict:
+    """Everything from the folder of pictures to `out/model`, `out/adapter` and `out/results.json`.
+
+    Returns:
+        The results: `before` and `after` (see `measure`), and `pictures`, how many of what.
+
+    Raises:
+        ValueError, FileNotFoundError: Not a folder of pictures with captions, too few of them, or an `out` that was
+            begun with other settings or pictures; all before anything is trained.
+    """
+    out = Path(out)
+    source = open_source(settings.pictures, caption_column=settings.caption_column)
+    begin(out, settings)
+    if (out / "results.json").exists():
+        logger.info("%s is finished already.", out)
+        return json.loads((out / "results.json").read_text(encoding="utf-8"))
+    set_seed(settings.seed)
+    model = SeedForConditionalGeneration.from_pretrained(settings.model).eval()
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    processor = SeedProcessor.from_pretrained(settings.model)
+    # Each picture is looked at once: what the language model sees of it is 32 codes.
+    tokenize_images(
+        source, model.visual_tokenizer, out / "codes", image_processor=processor.image_processor, workers=0
+    )
+    train, held_out = split(read_codes(out / "codes"), settings.held_out)
+    before, said_before = measure(model, processor, train, held_out)
+    write_json(out / "split.json", {"train": [r["id"] for r in train], "held_out": [r["id"] for r in held_out]})
+
+    trainer = TRAINERS[settings.trainer](model, processor, train, settings, str(out / "training"))
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(out / "training"))
+    adapted = trainer.accelerator.unwrap_model(trainer.model).eval()
+    save(out / "adapter", lambda folder: adapted.save_pretrained(folder, save_embedding_layers=False))
+    model = adapted.merge_and_unload()
+    save(out / "model", lambda folder: (model.save_pretrained(folder), processor.save_pretrained(folder)))
+
+    after, said_after = measure(model, processor, train, held_out)
+    known = {row["caption"] for row in train}
+    results = {
+        "before": before,
+        "after": after,
+        "pictures": {
+            "trained_on": len(train),
+            "held_out": len(held_out),
+            "held_out_with_a_caption_never_trained_on": sum(row["caption"] not in known for row in held_out),
+            "distinct_held_out_captions": len({row["caption"] for row in held_out}),
+        },
+        "captions": [
+            {"id": row["id"], "caption": row["caption"], "before": old, "after": new}
+            for row, old, new in zip(held_out, said_before, said_after)
+        ],
+    }
+    write_json(out / "results.json", results)
+    return results
+
+
+# ---- pictures ----
+
+
+def read_codes(folder: Path) -> list[dict]:
+    """The pre-tokenized rows: `id`, `caption` and `codes`. Of several captions the first is what is measured."""
+    rows = open_rows(str(folder), "codes").to_list()
+    return [{**row, "caption": row["captions"][0]} if "captions" in row else row for row in rows]
+
+
+def split(rows: list[dict], share: float) -> tuple[list[dict], list[dict]]:
+    """The rows to train on and the `share` of them that is held out.
+
+    The pictures' ids decide, by their hashes: the same pictures give the same parts in whatever order they come.
+    Pictures with the very codes of a held-out one are left out of training: to the language model they are the same.
+
+    Raises:
+        ValueError: Too few pictures.
+    """
+    shuffled = sorted(rows, key=lambda row: hashlib.sha256(row["id"].encode()).digest())
+    held_out = shuffled[: round(share * len(rows))]
+    known = {tuple(row["codes"]) for row in held_out}
+    train = [row for row in shuffled[len(held_out) :] if tuple(row["codes"]) not in known]
+    for name, part in (("train", train), ("held out", held_out)):
+        if len(part) < FEWEST[name]:
+            raise ValueError(
+                f"Of {len(rows)} pictures with captions, {len(part)} are {name}; at least {FEWEST[name]} are needed. "
+                "Add pictures, or change --held-out."
+            )
+    return train, held_out
+
+
+# ---- training ----
+
+
+def with_seed_trainer(model, processor, rows, settings: Settings, folder: str) -> Trainer:
+    """This package's trainer, which adds LoRA itself and logs the loss of captions and codes apart."""
+    args = LanguageModelConfig(
+        folder, lora_r=settings.rank, lora_alpha=2 * settings.rank, lora_token_ids=tokens_of(rows, processor),
+        **arguments(settings),
+    )  # fmt: skip
+    return LanguageModelTrainer(
+        model, args, data_collator=collator_for(model, processor, settings), train_dataset=rows
+    )
+
+
+def with_plain_trainer(model, processor, rows, settings: Settings, folder: str) -> Trainer:
+    """The same with nothing but transformers and peft: the model computes its own loss from `labels`."""
+    lora = LoraConfig(
+        r=settings.rank,
+        lora_alpha=2 * settings.rank,
+        lora_dropout=0.05,
+        target_modules=rf"language_model\..*\.({'|'.join(LAYERS)})",
+        trainable_token_indices={"embed_tokens": tokens_of(rows, processor)},  # and with them the tied output layer
+    )
+    args = TrainingArguments(folder, remove_unused_columns=False, lr_scheduler_type="cosine", **arguments(settings))
+    collate = collator_for(model, processor, settings)
+
+    def batch(rows: list[dict]) -> dict[str, torch.Tensor]:
+        made = collate(rows)  # the rest is for the seed trainer
+        return {name: made[name] for name in ("input_ids", "attention_mask", "labels")}
+
+    return Trainer(get_peft_model(model, lora), args, data_collator=batch, train_dataset=rows)
+
+
+TRAINERS = {"seed": with_seed_trainer, "plain": with_plain_trainer}
+
+
+def arguments(settings: Settings) -> dict:
+    """What both trainers are told."""
+    return {
+        "num_train_epochs": settings.epochs,
+        "per_device_train_batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "warmup_steps": 0.03,
+        "logging_steps": 20,
+        "save_steps": 50,
+        "save_total_limit": 2,
+        "seed": settings.seed,
+        "report_to": "none",
+    }
+
+
+def collator_for(model, processor, settings: Settings) -> LanguageModelCollator:
+    """Rows to sequences: the codes, "a photo of", and the caption, which is what is learned."""
+    return LanguageModelCollator(
+        processor.tokenizer,
+        model.config.text_config,
+        directions={"image_to_text": 1.0},  # {"image_to_text": 0.5, "text_to_image": 0.5} teaches to draw as well
+        caption_prompt=processor.caption_prompt,
+        seed=settings.seed,
+    )
+
+
+def tokens_of(rows: list[dict], processor) -> list[int]:
+    """The tokens of the captions. Their rows of the vocabulary train too: a word that no caption had
+    before has a row that says "not this one", and LoRA in the blocks cannot talk it out of that."""
+    encode = plain_text_encoder(processor.tokenizer)
+    return sorted(
+        {token for row in rows for text in row.get("captions") or [row["caption"]] for token in encode(f" {text}")}
+    )
+
+
+# ---- measuring ----
+
+
+def measure(model, processor, train: list[dict], held_out: list[dict]) -> tuple[dict[str, float], list[str]]:
+    """How well the model captions pictures that it was not trained on, and its captions.
+
+    - `exact_match`: share of the greedy captions that are word for word right, in percent; a model that does not know
+      the wording yet has none.
+    - `exact_match_new_captions`: the same among the pictures whose caption no training picture has.
+    - `choice_accuracy`: share of the pictures, in percent, whose caption is the likeliest among all captions of the
+      held-out pictures. It is fair to a model that does not know the wording; blind guessing has `choice_blind`.
+    - `caption_loss`: of the right captions, in nats per token.
+    """
+    codes = torch.tensor([row["codes"] for row in held_out])
+    references = [row["caption"] for row in held_out]
+    captions = captions_of_codes(model, processor, codes)
+    choice = evaluate_choice(model, processor, codes, references)
+    trained = {row["caption"] for row in train}
+    new = [i for i, caption in enumerate(references) if caption not in trained]
+    measured = {"exact_match": exact_match(captions, references)}
+    if new:
+        measured["exact_match_new_captions"] = exact_match([captions[i] for i in new], [references[i] for i in new])
+    measured["choice_accuracy"] = choice.accuracy
+    measured["choice_blind"] = 100 / len(choice.candidates)
+    measured["caption_loss"] = choice.loss_per_token
+    return measured, captions
+
+
+def table(results: dict) -> str:
+    """Before and after, side by side."""
+    counts = results["pictures"]
+    lines = [f"{'on ' + str(counts['held_out']) + ' held-out pictures':28}{'before':>8}{'after':>8}"]
+    lines += [f"{name:28}{value:8.2f}{results['after'][name]:8.2f}" for name, value in results["before"].items()]
+    return "\n".join(lines)
+
+
+# ---- files ----
+
+
+def begin(out: Path, settings: Settings) -> None:
+    """Note the settings in a new folder; in one that was begun, refuse others."""
+    file, given = out / "settings.json", asdict(settings)
+    if file.exists():
+        begun = json.loads(file.read_text(encoding="utf-8"))
+        if others := [name for name in given if begun.get(name) != given[name]]:
+            raise ValueError(
+                f"{out} was begun with {', '.join(f'{name}={begun.get(name)!r}' for name in others)}. "
+                "Give the same again to go on, or a new folder to begin."
+            )
+        return
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty and holds no run to go on with. Give a new folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(file, given)
+
+
+def save(folder: Path, write) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    with whole_folder(folder) as new:
+        write(new)
+
+
+def write_json(file: Path, value) -> None:
+    with whole_file(file) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def publish(out: Path, settings: Settings, results: dict, repo_id: str | None = None, dry_run: bool = False):
+    """Write the model cards of both artifacts, and push the finished model if a repository is given.
+
+    Returns:
+        What `seed_hf.hub.push` returns, or `None`.
+    """
+    from seed_hf import hub
+
+    out = Path(out)
+    figures = {f"{name}, {when}": results[when][name] for name in results["before"] for when in ("before", "after")}
+    # A card names the data and the model; where they were on this machine is nobody's business.
+    local = Path(settings.model).is_dir()
+    names = {"pictures": Path(settings.pictures).name, "model": settings.model}
+    if local:
+        names["model"] = "seed-tiny" if settings.model == Settings.model else Path(settings.model).name
+    training = {"stage": "language model, LoRA", **asdict(settings), **names, **results["pictures"]}
+    for name in ("model", "adapter"):
+        hub.write_card(out / name, training=training, results=figures, base_model=None if local else settings.model)
+    return hub.push(out / "model", repo_id, dry_run=dry_run) if repo_id else None
+
+
+def main(argv: list[str] | None = None) -> None:
+    defaults = Settings("")
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("pictures", help="folder of pictures with metadata.jsonl or metadata.csv, Parquet, WebDataset tars, ...")
+    add("--out", type=Path, required=True, help="folder of this run")
+    add("--model", default=defaults.model, help="folder or Hub id of the SEED model to begin with")
+    add("--trainer", choices=list(TRAINERS), default=defaults.trainer, help="this package's, or transformers' own")
+    add("--caption-column", help="if it is not one of the usual names")
+    add("--held-out", type=float, default=defaults.held_out, help="share of the pictures that is only measured on")
+    add("--epochs", type=float, default=defaults.epochs, help="times that each picture is seen")
+    add("--batch-size", type=int, default=defaults.batch_size, help="pictures for each step")
+    add("--learning-rate", type=float, default=defaults.learning_rate, help="its peak")
+    add("--rank", type=int, default=defaults.rank, help="of LoRA")
+    add("--seed", type=int, default=defaults.seed, help="of all draws")
+    add("--threads", type=int, default=1, help="CPU threads; on one, a run gives the same figures every time")
+    add("--push", metavar="REPO_ID", help="publish the finished model on the Hub (private)")
+    given = vars(parser.parse_args(argv))
+    out, push, threads = given.pop("out"), given.pop("push"), given.pop("threads")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(threads)
+    try:
+        settings = Settings(**given)
+        results = fine_tune(settings, out)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    print(table(results))
+    publish(out, settings, results, push)
+    print(f"Saved: {out / 'model'}, {out / 'adapter'}, {out / 'results.json'}")
+
+
+if __name__ == "__main__":
+    main()
