@@ -1,0 +1,67 @@
+"""See: a picture to its codes, a caption, and answers to questions about it."""
+
+import gradio as gr
+from artifact import Artifact
+from code_strip import CodeStrip, strip
+from limits import CHARACTERS, FILE_SIZE, checked_text
+from pictures import PictureField, read_picture
+
+from seed_hf.demo import PICTURES
+
+
+QUESTIONS = ["What is its main colour?", "What kind of animal is it?", "What kind of food is it?"]
+
+
+def see_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
+    """Fills the current tab. `model_turn` are the settings of events that use the model."""
+
+    def look(path):
+        picture = read_picture(path)
+        codes = strip(artifact.encode(picture))
+        for caption in artifact.caption(picture):
+            yield codes, caption, ""
+
+    def ask(path, question):
+        picture, question = read_picture(path), checked_text(question, "question")
+        yield from artifact.answer(picture, question)
+
+    shown = read_picture(pictures[0])
+    *_, caption = artifact.caption(shown)
+    gr.Markdown("A picture becomes 32 codes. The language model reads these codes, never the pixels.")
+    with gr.Row():
+        with gr.Column(min_width=280):
+            picture = PictureField(
+                value=pictures[0],
+                label=f"Picture (up to {FILE_SIZE.upper().replace('MB', ' MB')})",
+                height=260,
+                elem_id="see-picture",
+                elem_classes="pixels",
+            )
+            examples = gr.Examples([[path] for path in pictures], picture, label="Pictures it was never trained on")
+        with gr.Column(min_width=280):
+            said = gr.Textbox(caption, label="It says", lines=1, interactive=False, elem_id="see-caption")
+            question = gr.Textbox(
+                label="Ask about the picture",
+                placeholder=QUESTIONS[0],
+                max_length=CHARACTERS,
+                submit_btn="Ask",
+                elem_id="see-question",
+            )
+            gr.Examples([[question] for question in QUESTIONS], question, label="Questions of the kind it learned")
+            answer = gr.Textbox(
+                label="It answers",
+                placeholder="The answer comes here.",
+                lines=1,
+                interactive=False,
+                elem_id="see-answer",
+            )
+    codes = CodeStrip(strip(artifact.encode(shown)), label="The picture's codes", elem_id="see-codes")
+    outputs = [codes, said, answer]
+    picture.upload(look, picture, outputs, api_name="see", **model_turn)
+    examples.load_input_event.then(look, picture, outputs, api_visibility="private", **model_turn)
+    question.submit(ask, [picture, question], answer, api_name="ask", **model_turn)
+
+
+def example_pictures() -> list[str]:
+    """The pictures that the bundled checkpoint carries for its demo."""
+    return [str(path) for path in sorted(PICTURES.glob("*.png"))]
