@@ -136,8 +136,8 @@ class SeedProcessor(ProcessorMixin):
             images_kwargs: Passed to the image processor.
 
         Returns:
-            `input_ids` and `attention_mask` `(rows, length)`, `pixel_values` `(pictures, 3, height, width)` or `codes`;
-            without text only the last, without pictures only the first two.
+            `input_ids` and `attention_mask` `(rows, length)`, and `pixel_values` `(pictures, 3, height, width)` or
+            `codes`; without text only the last, without pictures only the first two.
 
         Raises:
             ValueError: Nothing or another modality given, or another number of `"<image>"` than pictures.

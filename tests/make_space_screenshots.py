@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page
+
 from space_browser import WIDTHS, open_tab, running_chromium, running_space, visit
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # is read when Gradio is imported
 
 import gradio as gr
+
 from artifact import Artifact
 from chat_tab import chat_tab
 from draw_tab import draw_tab
@@ -22,8 +23,8 @@ photographs. It says the exact caption of one in three pictograms that it has ne
 """
 OTHER = "The model on this page is **{}**."
 PRIVACY = f"""\
-What you upload and write is used for your answer alone. Pictures are deleted from the server after {MINUTES} minutes at
-the latest plus a minute of sweeping; nothing is logged, counted or passed on.
+What you upload and write is used for your answer and for nothing else. Pictures are deleted from the server after
+about {MINUTES} minutes; nothing is logged or passed on.
 """
 
 
@@ -56,7 +57,7 @@ def main() -> None:
             primary_hue="emerald", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
         ),
         css_paths=HERE / "style.css",
-        footer_links=["api", "settings"],
+        footer_links=["settings"],
         run_history=False,
         ssr_mode=False,
         show_error=False,

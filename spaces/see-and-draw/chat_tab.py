@@ -1,10 +1,10 @@
 """Chat: several turns, with words and pictures both ways."""
 
 import gradio as gr
-from artifact import Artifact
-from limits import CHARACTERS, MINUTES, TURNS, Refusal, checked_text
-from pictures import read_picture
 
+from artifact import Artifact
+from limits import MINUTES, TURNS, Refusal, checked_text
+from pictures import read_picture
 from seed_hf.modeling.processing_seed import IMAGE_TOKEN
 
 
@@ -22,7 +22,11 @@ def chat_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
         parts = ([codes] if codes else []) + ([text] if text else [])
         prompt, images, shortened = as_prompt(turns, parts, MODES[wanted])
         turns = [*turns, {"role": "user", "parts": parts}]
-        messages = [*messages, *([said("user", {"path": path})] if path else []), *([said("user", text)] if text else [])]
+        messages = [
+            *messages,
+            *([said("user", {"path": path})] if path else []),
+            *([said("user", text)] if text else []),
+        ]
         if shortened:
             messages = [*messages, said("assistant", FORGOT)]
         yield turns, messages, None
@@ -91,7 +95,7 @@ def chat_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
 
     def drawing(codes):
         image = artifact.redraw(codes)[0]
-        return said("assistant", gr.Image(image, format="png", buttons=["fullscreen"], alt_text="a drawing"))
+        return said("assistant", gr.Image(image, format="png", buttons=[], alt_text="a drawing"))
 
     about = (
         "seed-tiny learned captions, questions about a picture and prompts to draw. It is **not a chat model**: "
@@ -117,7 +121,7 @@ def chat_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
         placeholder="Write, or attach a picture",
         file_types=["image"],
         sources=["upload"],
-        max_plain_text_length=CHARACTERS,
+        max_plain_text_length=100_000,  # longer text would become a file; ours is refused with a message
         elem_id="chat-message",
     )
     gr.Examples(
@@ -130,7 +134,5 @@ def chat_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
         example_labels=["ask about a picture", "a picture alone: its caption", "draw a red apple"],
         label="Messages to try: click one, then send it",
     )
-    message.submit(
-        reply, [message, wanted, turns, chat], [turns, chat, message], api_name="chat", **model_turn
-    )
+    message.submit(reply, [message, wanted, turns, chat], [turns, chat, message], api_name="chat", **model_turn)
     chat.clear(lambda: [], None, turns, queue=False, api_visibility="private")

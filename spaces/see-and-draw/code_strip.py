@@ -18,12 +18,13 @@ _HTML = """
 """
 
 _CSS = """
-.codes { display: grid; grid-template-columns: repeat(auto-fill, minmax(3.1rem, 1fr)); gap: 4px;
-         list-style: none; margin: 0; padding: 3px; }
-.codes li { margin: 0; padding: 0; }
+ol.codes.codes { display: grid; grid-template-columns: repeat(16, 1fr); gap: 4px;
+         list-style: none; margin: 0; padding: 2.3rem .7rem .7rem; }
+@media (max-width: 700px) { ol.codes.codes { grid-template-columns: repeat(8, 1fr); gap: 3px; } }
+ol.codes.codes li { margin: 0; padding: 0; list-style: none; }
 .codes button, .codes span { display: block; box-sizing: border-box; width: 100%; padding: .45rem 0; border: 0;
          border-radius: 5px; color: #14181f; text-align: center;
-         font: 600 .8rem/1.2 ui-monospace, "DejaVu Sans Mono", monospace; }
+         font: 600 .78rem/1.2 ui-monospace, "DejaVu Sans Mono", monospace; }
 .codes button { cursor: pointer; min-height: 2.4rem; }
 .codes .changed { text-decoration: underline; text-decoration-thickness: 2px; text-underline-offset: 3px; }
 .codes .unused { opacity: .45; }
@@ -72,7 +73,6 @@ class CodeStrip(gr.HTML):
             editable=editable,
             show_label=True,
             container=True,
-            padding=True,
             **settings,
         )
 

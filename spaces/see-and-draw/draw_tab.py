@@ -1,10 +1,10 @@
 """Draw: a prompt to pictures."""
 
 import gradio as gr
+
 from artifact import Artifact
 from code_strip import CodeStrip, strip
 from limits import CHARACTERS, PICTURES, SEED, STEPS, checked_number, checked_text
-
 from seed_hf.demo import PROMPTS
 
 
@@ -34,8 +34,9 @@ def draw_tab(artifact: Artifact, model_turn: dict) -> None:
     with gr.Row():
         with gr.Column(min_width=280):
             prompt = gr.Textbox(
-                PROMPTS[0], label="What to draw", max_length=CHARACTERS, submit_btn="Draw", elem_id="draw-prompt"
+                PROMPTS[0], label="What to draw", lines=1, max_length=CHARACTERS, elem_id="draw-prompt"
             )
+            button = gr.Button("Draw", variant="primary")
             examples = gr.Examples([[text] for text in PROMPTS], prompt, label="Prompts to try")
             number = gr.Slider(1, PICTURES, 1, step=1, label="Pictures at once", elem_id="draw-number")
             steps = gr.Slider(1, STEPS, 25, step=1, label="Denoising steps")
@@ -52,7 +53,6 @@ def draw_tab(artifact: Artifact, model_turn: dict) -> None:
                 label="Drawings",
                 format="png",
                 columns=2,
-                height=420,
                 object_fit="contain",
                 buttons=["download", "fullscreen"],
                 elem_id="draw-gallery",
@@ -60,5 +60,5 @@ def draw_tab(artifact: Artifact, model_turn: dict) -> None:
             )
     strip_of_first = CodeStrip(strip(codes[0]), label="The codes it wrote for the first drawing", elem_id="draw-codes")
     inputs, outputs = [prompt, number, steps, seed, sample], [gallery, strip_of_first]
-    prompt.submit(draw, inputs, outputs, api_name="draw", **model_turn)
+    gr.on([prompt.submit, button.click], draw, inputs, outputs, api_name="draw", **model_turn)
     examples.load_input_event.then(draw, inputs, outputs, api_visibility="private", **model_turn)

@@ -3,9 +3,9 @@
 import os
 
 import gradio as gr
-from limits import MINUTES, PIXELS, Refusal
 from PIL import Image
 
+from limits import MINUTES, PIXELS, Refusal
 from seed_hf.images import SeedImageError, load_image
 
 
@@ -18,7 +18,7 @@ class PictureField(gr.Image):
     is_template = True  # the page shows it as what it is derived from
 
     def __init__(self, **settings):
-        super().__init__(type="filepath", sources=["upload", "clipboard"], buttons=["fullscreen"], **settings)
+        super().__init__(type="filepath", sources=["upload", "clipboard"], buttons=[], **settings)
 
     def get_config(self, cls=None) -> dict:
         return super().get_config(cls or gr.Image)  # the settings of the constructor that the page knows

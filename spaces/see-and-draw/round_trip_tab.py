@@ -1,6 +1,7 @@
 """Round trip: a picture to its codes and back, with codes to edit."""
 
 import gradio as gr
+
 from artifact import Artifact
 from code_strip import CodeStrip, strip
 from limits import SEED, STEPS, checked_number
@@ -60,38 +61,41 @@ def round_trip_tab(artifact: Artifact, pictures: list[str], model_turn: dict) ->
         image = drawn([own], steps, seed, progress)[0]
         return {"own": own, "now": own}, strip(own, selected=0), *editor(own, 0), places, image, image
 
-    shown = artifact.encode(read_picture(pictures[0]))
+    first = pictures[1]  # simpler than the first, which stands on another tab already
+    shown = artifact.encode(read_picture(first))
     shown_again = artifact.redraw(shown)[0]
     gr.Markdown(
         "All that is left of a picture are its codes. Select a cell, give it another code, and watch the drawing "
-        "change; the noise that drawing starts from stays the same."
+        "change. In the middle it draws the picture's own codes, on the right those below, from the same noise."
     )
     state = gr.State({"own": shown, "now": shown})
     with gr.Row(elem_classes="three-pictures"):
         options = {"height": 230, "min_width": 90, "elem_classes": "pixels"}
-        picture = PictureField(value=pictures[0], label="Your picture", elem_id="trip-picture", **options)
-        options |= {"format": "png", "interactive": False, "buttons": ["fullscreen"]}
-        again = gr.Image(shown_again, label="From its codes", elem_id="trip-again", **options)
-        edited = gr.Image(shown_again, label="From the codes below", elem_id="trip-edited", **options)
+        picture = PictureField(value=first, label="Picture", elem_id="trip-picture", **options)
+        options |= {"format": "png", "interactive": False, "buttons": []}
+        again = gr.Image(shown_again, label="Its codes", elem_id="trip-again", **options)
+        edited = gr.Image(shown_again, label="Edited", elem_id="trip-edited", **options)
     examples = gr.Examples([[path] for path in pictures], picture, label="Pictures it was never trained on")
     codes = CodeStrip(
         strip(shown, selected=0), label="Codes: select one to edit it", editable=True, elem_id="trip-codes"
     )
-    place_now, code_now, near_now = editor(shown, 0)
     with gr.Row():
         place = gr.Number(
-            place_now, label="Place", precision=0, minimum=1, maximum=places, min_width=90, scale=1, elem_id="trip-place"
+            1, label="Place", precision=0, minimum=1, maximum=places, min_width=90, scale=1, elem_id="trip-place"
         )
-        code = gr.Slider(0, last_code, code_now, step=1, label="Its code", min_width=200, scale=4, elem_id="trip-code")
-    near = gr.Radio(near_now.choices, label="Codes most like it in the codebook", elem_id="trip-near")
+        code = gr.Slider(0, last_code, shown[0], step=1, label="Its code", min_width=200, scale=4, elem_id="trip-code")
+    near = gr.Radio(
+        artifact.nearest_codes(shown[0], NEIGHBOURS), label="Codes most like it in the codebook", elem_id="trip-near"
+    )
     with gr.Row():
         used = gr.Slider(
             1,
             places,
             places,
             step=1,
-            label="Use only the first so many codes",
-            info="The other places hold the codes of a blank white picture, so that they add nothing of their own.",
+            scale=2,
+            label="Codes to draw from",
+            info="The first so many. The other places hold the codes of a blank white picture, to add nothing of their own.",
             min_width=240,
             elem_id="trip-used",
         )
@@ -99,14 +103,12 @@ def round_trip_tab(artifact: Artifact, pictures: list[str], model_turn: dict) ->
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEED, min_width=90)
     with gr.Row(elem_classes="pair"):
         again_button = gr.Button("Redraw", variant="primary", min_width=120, elem_id="trip-redraw")
-        reset_button = gr.Button("Back to the picture's codes", min_width=120, elem_id="trip-reset")
+        reset_button = gr.Button("Start over", min_width=120, elem_id="trip-reset")
 
     fields = [codes, place, code, near]
     everything = [state, *fields, used, again, edited]
     picture.upload(start, [picture, steps, seed], everything, api_name="round_trip", **model_turn)
-    examples.load_input_event.then(
-        start, [picture, steps, seed], everything, api_visibility="private", **model_turn
-    )
+    examples.load_input_event.then(start, [picture, steps, seed], everything, api_visibility="private", **model_turn)
     codes.select(select, [state, used], fields, queue=False, show_progress="hidden", api_visibility="private")
     gr.on(
         [place.submit, place.blur],
