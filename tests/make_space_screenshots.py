@@ -1,4 +1,4 @@
-"""Screenshots of each tab of the Space, at desktop and phone width: `python tests/make_space_screenshots.py docs/space`."""
+"""Screenshots of each tab of the Space: `python tests/make_space_screenshots.py docs/space`."""
 
 import argparse
 import tempfile

@@ -79,13 +79,13 @@ def visit(browser: Browser, address: str, *, width: int = 1280, dark: bool = Fal
         has_touch=width < 600,
     )
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(20_000)
     page.trouble = []  # what the tests look at: errors on the console, and requests to other hosts
     page.on("console", lambda message: message.type == "error" and page.trouble.append(message.text))
     page.on("pageerror", lambda error: page.trouble.append(str(error)))
     page.on("request", lambda request: _note_foreign(page, request.url, address))
     page.goto(address)
-    page.locator("#see-codes span").first.wait_for()
+    page.locator("#see-codes li span").first.wait_for()
     return context, page
 
 

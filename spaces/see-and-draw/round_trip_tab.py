@@ -95,7 +95,7 @@ def round_trip_tab(artifact: Artifact, pictures: list[str], model_turn: dict) ->
             step=1,
             scale=2,
             label="Codes to draw from",
-            info="The first so many. The other places hold the codes of a blank white picture, to add nothing of their own.",
+            info="The first so many; the other places hold the codes of a blank white picture, to add nothing.",
             min_width=240,
             elem_id="trip-used",
         )
