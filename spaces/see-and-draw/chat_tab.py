@@ -3,7 +3,7 @@
 import gradio as gr
 
 from artifact import Artifact
-from limits import MINUTES, TURNS, Refusal, checked_text
+from limits import TURNS, Refusal, checked_text
 from pictures import read_picture
 from seed_hf.modeling.processing_seed import IMAGE_TOKEN
 
@@ -103,8 +103,8 @@ def chat_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
         if artifact.is_seed_tiny
         else "Words and pictures in one conversation."
     )
-    gr.Markdown(f"{about} The conversation is kept for this visit only, at most {MINUTES} minutes after it ends.")
-    turns = gr.State([], time_to_live=MINUTES * 60)
+    gr.Markdown(f"{about} The conversation is forgotten an hour after its last turn, if not before.")
+    turns = gr.State([], time_to_live=3600)
     chat = gr.Chatbot(
         label="Conversation",
         height=380,
