@@ -293,7 +293,7 @@ def test_twenty_visitors_at_once_are_all_served(address):
 
 def test_a_full_queue_says_so(address):
     client = Client(address, verbose=False)
-    jobs = [client.submit("a cat face", 1, 12, 0, False, api_name="/draw") for _ in range(40)]
+    jobs = [client.submit("a cat face", 1, 4, 0, False, api_name="/draw") for _ in range(40)]
     messages = []
     for job in jobs:
         try:
