@@ -30,7 +30,7 @@ def draw_tab(artifact: Artifact, model_turn: dict) -> None:
         return [(image, f"seed {seed + i}") for i, image in enumerate(images)]
 
     images, codes = artifact.draw(PROMPTS[0])
-    gr.Markdown("The language model writes 32 codes for the prompt; a diffusion model draws them.")
+    gr.Markdown(f"The language model writes {artifact.places} codes for the prompt; a diffusion model draws them.")
     with gr.Row():
         with gr.Column(min_width=280):
             prompt = gr.Textbox(

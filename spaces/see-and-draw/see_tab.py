@@ -30,7 +30,7 @@ def see_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
 
     shown = read_picture(pictures[0])
     *_, caption = artifact.caption(shown)
-    gr.Markdown("A picture becomes 32 codes. The language model reads these codes, never the pixels.")
+    gr.Markdown(f"A picture becomes {artifact.places} codes. The language model reads these codes, never the pixels.")
     with gr.Row():
         with gr.Column(min_width=280):
             picture = PictureField(
