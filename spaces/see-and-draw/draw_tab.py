@@ -1,0 +1,64 @@
+"""Draw: a prompt to pictures."""
+
+import gradio as gr
+
+from artifact import Artifact
+from code_strip import CodeStrip, strip
+from limits import CHARACTERS, PICTURES, SEED, STEPS, checked_number, checked_text
+from seed_hf.demo import PROMPTS
+
+
+def draw_tab(artifact: Artifact, model_turn: dict) -> None:
+    """Fills the current tab. `model_turn` are the settings of events that use the model."""
+
+    def draw(prompt, number, steps, seed, sample, progress=gr.Progress()):  # noqa: B008 (how Gradio hands it in)
+        prompt = checked_text(prompt, "prompt")
+        number = checked_number(number, "number of pictures", 1, PICTURES)
+        steps = checked_number(steps, "number of steps", 1, STEPS)
+        seed = checked_number(seed, "seed", 0, SEED)
+        progress(0, desc="Writing the codes")
+
+        def on_step(done, of):
+            progress((done, of), desc="Drawing", unit="steps")
+
+        images, codes = artifact.draw(
+            prompt, pictures=number, steps=steps, seed=seed, sample=bool(sample), on_step=on_step
+        )
+        return shown(images, seed), strip(codes[0])
+
+    def shown(images, seed):
+        return [(image, f"seed {seed + i}") for i, image in enumerate(images)]
+
+    images, codes = artifact.draw(PROMPTS[0])
+    gr.Markdown(f"The language model writes {artifact.places} codes for the prompt; a diffusion model draws them.")
+    with gr.Row():
+        with gr.Column(min_width=280):
+            prompt = gr.Textbox(
+                PROMPTS[0], label="What to draw", lines=1, max_length=CHARACTERS, elem_id="draw-prompt"
+            )
+            button = gr.Button("Draw", variant="primary")
+            examples = gr.Examples([[text] for text in PROMPTS], prompt, label="Prompts to try")
+            number = gr.Slider(1, PICTURES, 1, step=1, label="Pictures at once", elem_id="draw-number")
+            steps = gr.Slider(1, STEPS, 25, step=1, label="Denoising steps")
+            with gr.Row(elem_classes="pair"):
+                seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEED, min_width=120)
+                sample = gr.Checkbox(
+                    label="Other codes each time",
+                    info="Sample the codes instead of taking the likeliest.",
+                    min_width=150,
+                )
+        with gr.Column(min_width=280):
+            gallery = gr.Gallery(
+                shown(images, 0),
+                label="Drawings",
+                format="png",
+                columns=2,
+                object_fit="contain",
+                buttons=["download", "fullscreen"],
+                elem_id="draw-gallery",
+                elem_classes="pixels",
+            )
+    strip_of_first = CodeStrip(strip(codes[0]), label="The codes it wrote for the first drawing", elem_id="draw-codes")
+    inputs, outputs = [prompt, number, steps, seed, sample], [gallery, strip_of_first]
+    gr.on([prompt.submit, button.click], draw, inputs, outputs, api_name="draw", **model_turn)
+    examples.load_input_event.then(draw, inputs, outputs, api_visibility="private", **model_turn)

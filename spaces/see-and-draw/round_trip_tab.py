@@ -1,0 +1,139 @@
+"""Round trip: a picture to its codes and back, with codes to edit."""
+
+import gradio as gr
+
+from artifact import Artifact
+from code_strip import CodeStrip, strip
+from limits import SEED, STEPS, checked_number
+from pictures import PictureField, read_picture
+
+
+NEIGHBOURS = 8  # codes that are offered in place of one
+
+
+def round_trip_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
+    """Fills the current tab. `model_turn` are the settings of events that use the model."""
+    places, last_code = artifact.places, artifact.codebook_size - 1
+
+    def start(path, steps, seed, progress=gr.Progress()):  # noqa: B008 (how Gradio hands it in)
+        codes = artifact.encode(read_picture(path))
+        image = drawn([codes], steps, seed, progress)[0]
+        return {"own": codes, "now": codes}, strip(codes, selected=0), *editor(codes, 0), places, image, image
+
+    def drawn(rows, steps, seed, progress):
+        steps = checked_number(steps, "number of steps", 1, STEPS)
+        seed = checked_number(seed, "seed", 0, SEED)
+
+        def on_step(done, of):
+            progress((done, of), desc="Drawing", unit="steps")
+
+        return artifact.redraw(*rows, steps=steps, seed=seed, on_step=on_step)
+
+    def editor(codes, place):
+        """The fields that show one place: its number, its code, and other codes that it could have."""
+        code = codes[place]
+        return place + 1, code, gr.Radio(artifact.nearest_codes(code, NEIGHBOURS), value=None)
+
+    def view(state, place, used):
+        changed = [i for i, (own, now) in enumerate(zip(state["own"], state["now"])) if own != now]
+        return strip(state["now"], selected=place, used=used, changed=changed)
+
+    def select(state, used, event: gr.EventData):
+        place = event.index
+        return view(state, place, used), *editor(state["now"], place)
+
+    def go_to(state, place, used):
+        place = checked_number(place, "place", 1, places) - 1
+        return view(state, place, used), *editor(state["now"], place)
+
+    def redraw(state, place, code, used, steps, seed, progress=gr.Progress()):  # noqa: B008
+        place = checked_number(place, "place", 1, places) - 1
+        code = checked_number(code, "code", 0, last_code)
+        used = checked_number(used, "number of codes", 1, places)
+        now = [*state["now"]]
+        now[place] = code
+        state = {**state, "now": now}
+        before, after = drawn([state["own"], artifact.first(now, used)], steps, seed, progress)
+        return state, view(state, place, used), *editor(now, place), before, after
+
+    def reset(state, steps, seed, progress=gr.Progress()):  # noqa: B008
+        own = state["own"]
+        image = drawn([own], steps, seed, progress)[0]
+        return {"own": own, "now": own}, strip(own, selected=0), *editor(own, 0), places, image, image
+
+    first = pictures[1]  # simpler than the first, which stands on another tab already
+    shown = artifact.encode(read_picture(first))
+    shown_again = artifact.redraw(shown)[0]
+    gr.Markdown(
+        "All that is left of a picture are its codes. Select a cell, give it another code, and watch the drawing "
+        "change. In the middle it draws the picture's own codes, on the right those below, from the same noise."
+    )
+    state = gr.State({"own": shown, "now": shown})
+    with gr.Row(elem_classes="three-pictures"):
+        options = {"height": 230, "min_width": 90, "elem_classes": "pixels"}
+        picture = PictureField(value=first, label="Picture", elem_id="trip-picture", **options)
+        options |= {"format": "png", "interactive": False, "buttons": []}
+        again = gr.Image(shown_again, label="Its codes", elem_id="trip-again", **options)
+        edited = gr.Image(shown_again, label="Edited", elem_id="trip-edited", **options)
+    examples = gr.Examples([[path] for path in pictures], picture, label="Pictures it was never trained on")
+    codes = CodeStrip(
+        strip(shown, selected=0), label="Codes: select one to edit it", editable=True, elem_id="trip-codes"
+    )
+    with gr.Row():
+        place = gr.Number(
+            1, label="Place", precision=0, minimum=1, maximum=places, min_width=90, scale=1, elem_id="trip-place"
+        )
+        code = gr.Slider(0, last_code, shown[0], step=1, label="Its code", min_width=200, scale=4, elem_id="trip-code")
+    near = gr.Radio(
+        artifact.nearest_codes(shown[0], NEIGHBOURS), label="Codes most like it in the codebook", elem_id="trip-near"
+    )
+    with gr.Row():
+        used = gr.Slider(
+            1,
+            places,
+            places,
+            step=1,
+            scale=2,
+            label="Codes to draw from",
+            info="The first so many; the other places hold the codes of a blank white picture, to add nothing.",
+            min_width=240,
+            elem_id="trip-used",
+        )
+        steps = gr.Slider(1, STEPS, 25, step=1, label="Denoising steps", min_width=140)
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEED, min_width=90)
+    with gr.Row(elem_classes="pair"):
+        again_button = gr.Button("Redraw", variant="primary", min_width=120, elem_id="trip-redraw")
+        reset_button = gr.Button("Start over", min_width=120, elem_id="trip-reset")
+
+    fields = [codes, place, code, near]
+    everything = [state, *fields, used, again, edited]
+    picture.upload(start, [picture, steps, seed], everything, api_name="round_trip", **model_turn)
+    examples.load_input_event.then(start, [picture, steps, seed], everything, api_visibility="private", **model_turn)
+    codes.select(select, [state, used], fields, queue=False, show_progress="hidden", api_visibility="private")
+    gr.on(
+        [place.submit, place.blur],
+        go_to,
+        [state, place, used],
+        fields,
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    edit = {"inputs": [state, place, code, used, steps, seed], "outputs": [state, *fields, again, edited]}
+    gr.on(
+        [code.release, used.release, again_button.click],
+        redraw,
+        **edit,
+        show_progress_on=edited,
+        api_name="redraw",
+        **model_turn,
+    )
+    near.input(
+        redraw,
+        [state, place, near, used, steps, seed],
+        edit["outputs"],
+        show_progress_on=edited,
+        api_visibility="private",
+        **model_turn,
+    )
+    reset_button.click(reset, [state, steps, seed], everything, api_visibility="private", **model_turn)
