@@ -35,6 +35,7 @@ from huggingface_hub import snapshot_download
 from PIL import Image
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from seed_hf.modeling.configuration_seed import PrivateByDefault
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
@@ -112,7 +113,7 @@ class EmptyPromptEmbedding(ModelMixin, ConfigMixin):
         return self.embeds.expand(batch_size, -1, -1)
 
 
-class SeedImagePipeline(DiffusionPipeline):
+class SeedImagePipeline(PrivateByDefault, DiffusionPipeline):
     r"""Draws pictures from prompts, from other pictures, or from visual codes.
 
     Args:
