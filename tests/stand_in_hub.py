@@ -1,7 +1,7 @@
 """A stand-in for the Hub on this machine: what huggingface_hub, transformers, diffusers and datasets ask of it.
 
 Weights and tables travel by LFS with their SHA-256 checked, everything else inside the commit. Programs use it as
-processes of their own, with the variables of `StandInHub.environment`, which are read when their libraries are imported.
+processes of their own with the variables of `StandInHub.environment`: they are read when the libraries are imported.
 """
 
 import base64
@@ -119,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
         with self.hub.lock:
             if (kind, name) in self.hub.repositories:
                 return self._json({"error": "You already created this repo", "url": url}, 409)
-            self.hub.repositories[kind, name] = Repository(private=bool(asked.get("private")))
+            self.hub.repositories[kind, name] = Repository(private=_is_private(asked))
         return self._json({"url": url, "name": name, "id": "1"})
 
     def _api(self, kind: str, name: str, rest: str, query: str, body: bytes):
@@ -255,6 +255,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+
+def _is_private(asked: dict) -> bool:
+    # huggingface_hub 1 says `private`, its successor `visibility`
+    return bool(asked.get("private")) or asked.get("visibility") == "private"
 
 
 def _mode(path: str) -> str:

@@ -33,12 +33,17 @@ LICENSES = (
     "postgresql unlicense wtfpl zlib"
 ).split()
 SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
-_REPOSITORY = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*")
+_REPOSITORY = r"([\w-][\w.-]*/)?[\w-][\w.-]*"
+_FORMS = {
+    "datasets": (_REPOSITORY, "the id of a repository"),
+    "base_model": (_REPOSITORY, "the id of a repository"),
+    "language": ("[a-z]{2,3}", "an ISO 639 code"),
+}
 
 
 def is_hub_id(name: Any) -> bool:
     """Whether a name can be that of a repository on the Hub, `owner/name`."""
-    return isinstance(name, str) and name.count("/") == 1 and _REPOSITORY.fullmatch(name) is not None
+    return isinstance(name, str) and name.count("/") == 1 and re.fullmatch(_REPOSITORY, name) is not None
 
 
 def check_card(text: str, kind: str) -> dict[str, Any]:
@@ -74,16 +79,10 @@ def wrong_keys(metadata: Mapping[str, Any], kind: str) -> list[str]:
         values = metadata.get(key, [])
         if not isinstance(values, (str, list)) or not all(isinstance(value, str) for value in values):
             wrong.append(f"{key} must be text or a list of texts, got {values!r}")
-        elif key in ("datasets", "base_model"):
-            names = [values] if isinstance(values, str) else values
-            wrong += [
-                f"{key}: {name!r} is not the id of a repository" for name in names if not _REPOSITORY.fullmatch(name)
-            ]
-        elif key == "language":
-            names = [values] if isinstance(values, str) else values
-            wrong += [
-                f"language: {name!r} is no ISO 639 code" for name in names if not re.fullmatch("[a-z]{2,3}", name)
-            ]
+            continue
+        form, meaning = _FORMS.get(key, (".*", ""))
+        names = [values] if isinstance(values, str) else values
+        wrong += [f"{key}: {name!r} is not {meaning}" for name in names if not re.fullmatch(form, name)]
     wrong += _wrong_choice(metadata, "pipeline_tag", PIPELINE_TAGS) + _wrong_choice(metadata, "license", LICENSES)
     if metadata.get("license") == "other":
         wrong += [f"license: other needs {key}" for key in ("license_name", "license_link") if not metadata.get(key)]

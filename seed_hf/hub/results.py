@@ -1,4 +1,4 @@
-"""Measured results: report files to the tables of a card and to `.eval_results/*.yaml`. Figures pass through as they are.
+"""Measured results: from report files to the tables of a card and to `.eval_results/*.yaml`, figures unchanged.
 
 Results are either what `seed_hf.evaluation.report` writes (several files of the same weights are merged), or a flat
 mapping from metric to number.

@@ -1,5 +1,6 @@
 """The usage snippet of a card: a whole little program, run as it stands before it is shown."""
 
+import json
 import logging
 import os
 import subprocess
@@ -14,6 +15,8 @@ logger = logging.getLogger(__name__)
 # Set to 0 where a second process with the model has no room: snippets are then shown and not run.
 SWITCH = "SEED_HF_RUN_SNIPPETS"
 _SECONDS = 900
+# Ends the process where the program ends: taking down pyarrow's threads has been seen to abort, once in many runs.
+_END = "\nimport os, sys\nsys.stdout.flush()\nos._exit(0)\n"
 _PICTURE = 'picture = Image.new("RGB", (256, 256), "red")  # or Image.open("picture.png").convert("RGB")'
 
 _TOKENIZER = f"""
@@ -61,7 +64,7 @@ span = torch.cat([
     torch.tensor([config.boi_token_id]), codes + config.visual_token_offset, torch.tensor([config.eoi_token_id])
 ])
 words = text_tokenizer(" a photo of", add_special_tokens=False, return_tensors="pt").input_ids[0]
-ids = torch.cat([span, words])[None]
+ids = torch.cat([span, words]).unsqueeze(0)
 logits = model(input_ids=ids).logits
 print(tuple(logits.shape))
 """
@@ -106,10 +109,10 @@ def snippet_for(folder: Path, kind: str, repo_id: str | None = None, stage: str 
     """A program that uses what the folder holds.
 
     Args:
-        repo_id: What the program loads; by default the working directory.
+        repo_id: What the program loads; by default the folder, by its name.
         stage: Of the training, "contrastive": the codebook is not trained yet, and the program does not use it.
     """
-    place = f'"{repo_id}"' if repo_id else '"."  # this folder, or the id of its repository'
+    place = json.dumps(repo_id) if repo_id else f"{_name(folder)}  # this folder, or the id of its repository"
     if kind == "tokenizer":
         program = _TOKENIZER + (_FEATURES if stage == "contrastive" else _CODES).lstrip("\n")
     elif kind == "pipeline":
@@ -135,7 +138,7 @@ def run_snippet(folder: Path, kind: str, repo_id: str | None, snippet: str) -> s
     if os.environ.get(SWITCH) == "0":
         return None
     if repo_id:
-        snippet = snippet.replace(f'place = "{repo_id}"', 'place = "."')
+        snippet = snippet.replace(f"place = {json.dumps(repo_id)}", f"place = {_name(folder)}")
     with tempfile.TemporaryDirectory() as cache:
         quiet = {
             "HF_HUB_OFFLINE": "1",
@@ -145,21 +148,25 @@ def run_snippet(folder: Path, kind: str, repo_id: str | None, snippet: str) -> s
             "PYTHONIOENCODING": "utf-8",
         }
         try:
-            # -P: no file of the folder stands in for a module of the same name
+            # -P: nothing in the working directory stands in for a module of the same name
             done = subprocess.run(
-                [sys.executable, "-P", "-c", snippet],
-                cwd=folder, env={**os.environ, **quiet}, capture_output=True, text=True, encoding="utf-8",
-                timeout=_SECONDS, stdin=subprocess.DEVNULL,
+                [sys.executable, "-P", "-c", snippet + _END],
+                cwd=folder.resolve().parent, env={**os.environ, **quiet}, timeout=_SECONDS,
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8",
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise ValueError(f"{folder}: the usage snippet did not end within {_SECONDS} seconds.") from None
     if done.returncode == 0:
-        return done.stdout.strip()
+        return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in done.stdout.strip())
     if kind == "adapter" and not _has_base(folder):
         logger.warning("%s: the base model is not on this machine, so the card's snippet was not run.", folder)
         return None
     reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     raise ValueError(f"{folder}: the usage snippet of its card does not run, so no card was written: {reason}")
+
+
+def _name(folder: Path) -> str:
+    return json.dumps(folder.resolve().name)
 
 
 def _has_base(folder: Path) -> bool:

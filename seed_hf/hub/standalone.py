@@ -19,9 +19,7 @@ def write_standalone(folder: Path, kind: str, out: Path) -> None:
         ValueError: There is no such way for this kind.
     """
     if kind not in _SAVERS:
-        raise ValueError(
-            f"{folder}: its weights lie outside the folder, and a {kind} cannot be copied. Save it again."
-        )
+        raise ValueError(f"{folder}: its weights lie outside the folder. Load it and save it again.")
     out.mkdir(parents=True, exist_ok=True)
     _SAVERS[kind](folder, out)
     for file in out.rglob("*.safetensors"):
