@@ -26,7 +26,6 @@ _KINDS = {
     "SeedTokenizer": "tokenizer",
     "SeedForCausalLM": "language_model",
     "SeedForConditionalGeneration": "model",
-    "PeftModel": "adapter",
 }
 # Always recorded; all other arguments where they differ from the defaults.
 _MAIN = (
@@ -72,7 +71,8 @@ class ModelCardCallback(TrainerCallback):
         self.recipe = recipe
         self.card_options = card_options
         self.training: dict[str, Any] = {}
-        self._begun, self._first_step, self._evaluation, self._kind = time.monotonic(), 0, {}, None
+        self._begun, self._first_step, self._evaluation = time.monotonic(), 0, {}
+        self._kind, self._config = None, None
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._begun, self._first_step = time.monotonic(), state.global_step
@@ -82,10 +82,11 @@ class ModelCardCallback(TrainerCallback):
             return
         self.training = self._record(args, state)
         self._kind = next((_KINDS[cls.__name__] for cls in type(model).__mro__ if cls.__name__ in _KINDS), None)
+        self._config = model.config.to_dict() if self._kind else None
         self.write(args.output_dir)
 
     def write(self, folder: str | Path) -> Path | None:
-        """Write `train_config.json` and the card; `None` for a model that has no card, such as a plain OPT.
+        """Write `train_config.json` and the card; `None` where there is none: a plain OPT, LoRA before it is saved.
 
         What keeps the card from being written is logged and ends nothing: the training is done.
         """
@@ -102,8 +103,15 @@ class ModelCardCallback(TrainerCallback):
             kind, saved = self._kind, False
         if kind is None:
             return None
+        config = None if saved else self._config
         # results.json is of the weights before this training, if there is one
-        options = {"training": self.training, "results": self._evaluation, "run_snippet": saved, **self.card_options}
+        options = {
+            "training": self.training,
+            "results": self._evaluation,
+            "run_snippet": saved,
+            "config": config,
+            **self.card_options,
+        }
         try:
             return write_card(folder, kind=kind, **options)
         except (ValueError, OSError) as error:

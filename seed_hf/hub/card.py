@@ -44,6 +44,7 @@ def write_card(
     facts: Facts | str | os.PathLike | None = None,
     repo_id: str | None = None,
     kind: str | None = None,
+    config: Mapping[str, Any] | None = None,
     run_snippet: bool = True,
 ) -> Path:
     """Write `README.md` into a folder and, with it, `.eval_results/*.yaml` and `results.json`.
@@ -64,7 +65,8 @@ def write_card(
         facts: A person's words: a `Facts` or the path of a YAML file with its fields; by default `card.yaml` in the
             folder.
         repo_id: Where it will be published: what the snippet loads.
-        kind: By default `kind_of(folder)`; a card of weights that are still to be saved needs it.
+        kind, config: By default `kind_of(folder)` and what the folder's configuration says; a card of a model that is
+            still to be saved needs them.
         run_snippet: Otherwise the snippet is shown, and the card does not say that it ran.
 
     Returns:
@@ -90,7 +92,7 @@ def write_card(
     before = path.read_bytes() if path.is_file() else None
 
     def write(output: str | None) -> None:
-        text = _render(folder, kind, facts, figures, metadata, repo_id, snippet, output)
+        text = _render(folder, kind, facts, figures, metadata, repo_id, snippet, output, config)
         check_card(text, kind)
         _write(path, text)
 
@@ -133,7 +135,7 @@ def _metadata(folder: Path, kind: str, facts: Facts, figures: Mapping[str, Any])
     return {name: value for name, value in keys.items() if value}
 
 
-def _render(folder, kind, facts: Facts, figures, metadata, repo_id, snippet, output) -> str:
+def _render(folder, kind, facts: Facts, figures, metadata, repo_id, snippet, output, config) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(files("seed_hf.model_cards"))),
         trim_blocks=True,
@@ -149,7 +151,7 @@ def _render(folder, kind, facts: Facts, figures, metadata, repo_id, snippet, out
         facts=facts,
         training=_training_rows(facts.training),
         notes=facts.training.get("notes"),
-        config=_described(folder, kind),
+        config=config or _described(folder, kind),
         results=results_table(figures, kind),
         limited=bool(figures.get("settings", {}).get("limit")) if isinstance(figures.get("settings"), dict) else False,
         report="sets" in figures,
