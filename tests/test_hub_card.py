@@ -216,6 +216,9 @@ def test_kinds_that_are_none(tmp_path):
         kind_of(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="holds no artifact"):
         kind_of(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"tokenizer": {}, "source": {}}')  # of cached features, for instance
+    with pytest.raises(ValueError, match="not of pre-tokenized data"):
+        kind_of(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "opt"}')
     with pytest.raises(ValueError, match="'opt'"):
         kind_of(tmp_path)

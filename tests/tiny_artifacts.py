@@ -51,7 +51,6 @@ def _adapter(folder: Path, base: str = "tester/base") -> None:
     adapted = get_peft_model(model, config)
     adapted.peft_config["default"].base_model_name_or_path = base
     adapted.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)  # peft's own draft
 
 
 def _dataset(folder: Path) -> None:

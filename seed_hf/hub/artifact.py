@@ -51,7 +51,7 @@ def kind_of(folder: str | os.PathLike) -> str:
             return _MODEL_TYPES[model_type]
     elif (folder / "manifest.json").is_file():
         found = "a manifest.json that is not of pre-tokenized data"
-        if "tokenizer" in (manifest := read_json(folder / "manifest.json")) and "source" in manifest:
+        if "tokenizer" in read_json(folder / "manifest.json") and any(folder.glob("codes-*.parquet")):
             return "dataset"
     raise ValueError(
         f"{folder}: holds {found or 'no artifact'}. Known are the folders that save_pretrained of a SeedTokenizer, "

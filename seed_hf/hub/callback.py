@@ -83,12 +83,15 @@ class ModelCardCallback(TrainerCallback):
         self.training = self._record(args, state)
         self._kind = next((_KINDS[cls.__name__] for cls in type(model).__mro__ if cls.__name__ in _KINDS), None)
         self._config = model.config.to_dict() if self._kind else None
-        self.write(args.output_dir)
+        self.write(args.output_dir, saved=False)
 
-    def write(self, folder: str | Path) -> Path | None:
+    def write(self, folder: str | Path, *, saved: bool = True) -> Path | None:
         """Write `train_config.json` and the card; `None` where there is none: a plain OPT, LoRA before it is saved.
 
         What keeps the card from being written is logged and ends nothing: the training is done.
+
+        Args:
+            saved: Whether the folder holds what was trained, so that the usage snippet can run.
         """
         if not self.training:  # not the main process
             return None
@@ -97,21 +100,16 @@ class ModelCardCallback(TrainerCallback):
         with whole_file(folder / TRAIN_CONFIG) as temporary:
             temporary.write_text(to_text(self.training), encoding="utf-8")
         try:
-            kind = kind_of(folder)
-            saved = not problems(folder, kind)
+            kind = kind_of(folder) if saved else self._kind
+            saved = saved and not problems(folder, kind)
         except ValueError:
             kind, saved = self._kind, False
         if kind is None:
             return None
-        config = None if saved else self._config
         # results.json is of the weights before this training, if there is one
-        options = {
-            "training": self.training,
-            "results": self._evaluation,
-            "run_snippet": saved,
-            "config": config,
-            **self.card_options,
-        }
+        options = {"training": self.training, "results": self._evaluation, "run_snippet": saved}
+        options |= {} if saved else {"config": self._config}
+        options |= self.card_options
         try:
             return write_card(folder, kind=kind, **options)
         except (ValueError, OSError) as error:

@@ -25,8 +25,18 @@ def write_standalone(folder: Path, kind: str, out: Path) -> None:
     for file in out.rglob("*.safetensors"):
         _store_in_half(file)
     for name in _NOTICES if bundled_name(folder) else ():
-        if text := distribution("seed_hf").read_text(f"licenses/{name}"):
-            (out / name).write_text(text, encoding="utf-8")
+        (out / name).write_text(_notice(name), encoding="utf-8")
+
+
+def _notice(name: str) -> str:
+    """A licence text of this package: installed with it, or at the top of a checkout."""
+    checkout = Path(__file__).parents[2]
+    if (checkout / "setup.py").is_file():
+        return (checkout / name).read_text(encoding="utf-8")
+    text = distribution("seed_hf").read_text(f"licenses/{name}")
+    if text is None:
+        raise ValueError(f"This installation of seed_hf lacks {name}, which has to go along. Install it again.")
+    return text
 
 
 def _save_tokenizer(folder: Path, out: Path) -> None:
