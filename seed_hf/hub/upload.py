@@ -66,8 +66,8 @@ def push(
     """Publish an artifact folder in one commit: weights, processors, code, card and results.
 
     A folder without a card, or with one of the libraries' drafts, gets one first. What is in the repository already is
-    not sent again, so an interrupted push goes on where it was when it is called again. A bundled part is first written
-    into a temporary folder, where it stands alone.
+    not sent again, so an interrupted push goes on where it was when it is called again. A bundled part is written into
+    a temporary folder first, where it stands alone.
 
     Args:
         folder: Anything that `kind_of` knows. Pre-tokenized data become a data set repository.
