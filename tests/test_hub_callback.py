@@ -47,12 +47,12 @@ def test_a_stage_leaves_a_card_with_what_was_trained_on_what(folder, monkeypatch
     loss = next(line["eval_loss"] for line in reversed(state["log_history"]) if "eval_loss" in line)
     assert json.loads((folder / "out" / "results.json").read_text())["eval_loss"] == loss
     assert table["eval_loss"] == f"{loss:.4g}" and "its codebook is random" in text
-    assert "ran as it stands" in text and "(1, 16)" in text and "encode(" not in text
+    assert "This program ran" in text and "(1, 16)" in text and "encode(" not in text
     # and can be written again from the folder alone
     monkeypatch.setenv(SWITCH, "0")
     before = text
     after = write_card(folder / "out").read_text()
-    assert rows(after) == rows(before) and "ran as it stands" not in after
+    assert rows(after) == rows(before) and "This program ran" not in after
 
 
 def test_a_language_model_has_a_card_and_a_plain_one_has_none(folder):  # noqa: F811
