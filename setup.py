@@ -1,4 +1,4 @@
-"""Packaging. The two top-level folders `modeling/` and `pipelines/` are installed inside the package."""
+"""Packaging. The top-level folders `modeling/`, `pipelines/` and `model_cards/` are installed inside the package."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = "0.1.0"
+TOP_LEVEL = ("modeling", "pipelines", "model_cards")
 
 REQUIREMENTS = [
     "torch>=2.6",
@@ -21,6 +22,7 @@ REQUIREMENTS = [
     "tqdm>=4.66",
     "typer>=0.15",
     "pyyaml>=6.0",
+    "jinja2>=3.1",
 ]
 EXTRAS = {
     "train": ["datasets>=5.2", "peft>=0.21", "resvg_py>=0.5"],
@@ -39,9 +41,12 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.11",
-    packages=[*find_packages(include=["seed_hf", "seed_hf.*"]), "seed_hf.modeling", "seed_hf.pipelines"],
-    package_dir={"seed_hf.modeling": "modeling", "seed_hf.pipelines": "pipelines"},
-    package_data={"seed_hf": ["py.typed", "checkpoints/**/*"]},
+    packages=[*find_packages(include=["seed_hf", "seed_hf.*"]), *(f"seed_hf.{folder}" for folder in TOP_LEVEL)],
+    package_dir={f"seed_hf.{folder}": folder for folder in TOP_LEVEL},
+    package_data={
+        "seed_hf": ["py.typed", "checkpoints/**/*"],
+        "seed_hf.model_cards": ["*.md", "*.yaml", "results/*.json"],
+    },
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["seed-hf=seed_hf.cli:main"]},

@@ -15,6 +15,16 @@ _VISION_DEFAULTS = {"initializer_range": 0.02}
 _QFORMER_DEFAULTS = {"vocab_size": 30523, "cross_attention_frequency": 2, "encoder_hidden_size": 1408}
 
 
+class PrivateByDefault:
+    """`push_to_hub` of the SEED classes: a repository that it makes is private unless told otherwise.
+
+    The libraries' own default is a public one. With the package seed_hf around, `seed_hf.hub` adds a model card.
+    """
+
+    def push_to_hub(self, repo_id, *args, private=True, **kwargs):
+        return super().push_to_hub(repo_id, *args, private=private, **kwargs)
+
+
 class _PublishedConfig(PreTrainedConfig):
     """What `config.json` says about remote code.
 

@@ -4,8 +4,10 @@ from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
 
+from .configuration_seed import PrivateByDefault
 
-class SeedImageProcessor(PilBackend):
+
+class SeedImageProcessor(PrivateByDefault, PilBackend):
     r"""Squashes pictures to a square by bicubic interpolation, without cropping, and normalises them with CLIP's mean
     and standard deviation, as BLIP-2 does. Runs on Pillow and numpy; torchvision is not needed.
 

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
-from .configuration_seed import SeedConfig, SeedTextConfig
+from .configuration_seed import PrivateByDefault, SeedConfig, SeedTextConfig
 from .generation_seed import GENERATION_MODES, VisualSpanLogitsProcessor, missing_span_tokens
 from .modeling_seed_tokenizer import SeedTokenizer
 from .plain_opt_seed import plain_opt
@@ -33,7 +33,7 @@ _MOST_SPARE_ROWS = 128
 _DEFAULT_NEW_TOKENS = {"text": 64, "interleaved": 256}
 
 
-class SeedForCausalLM(OPTForCausalLM):
+class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
     r"""OPT with a visual vocabulary; [`SeedTextConfig`] shows how it is laid out.
 
     With `visual_embedding="learned"` this is OPT with more rows and nothing else. With `"projected"` a visual token
@@ -293,7 +293,7 @@ class SeedForCausalLM(OPTForCausalLM):
         return length
 
 
-class SeedForConditionalGeneration(PreTrainedModel, GenerationMixin):
+class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, GenerationMixin):
     r"""Visual tokenizer and language model in one: pictures and text in, text and visual codes out.
 
     Args:

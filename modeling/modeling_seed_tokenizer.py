@@ -20,7 +20,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.models.blip_2.modeling_blip_2 import Blip2Encoder, Blip2TextEmbeddings
 from transformers.utils import ModelOutput
 
-from .configuration_seed import SeedTokenizerConfig
+from .configuration_seed import PrivateByDefault, SeedTokenizerConfig
 from .modeling_seed_quantizer import SeedCodebook, SeedVectorQuantizer
 from .starting_points_seed import tokenizer_from_blip2, tokenizer_from_stage_one
 
@@ -104,7 +104,7 @@ class SeedGenerationDecoder(nn.Module):
         return embeddings.squeeze(1) if self.single else embeddings
 
 
-class SeedTokenizer(PreTrainedModel):
+class SeedTokenizer(PrivateByDefault, PreTrainedModel):
     r"""The SEED visual tokenizer.
 
     Args:

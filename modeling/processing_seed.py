@@ -11,7 +11,7 @@ from transformers.image_utils import make_flat_list_of_images
 from transformers.processing_utils import ProcessorMixin
 from transformers.tokenization_utils_base import AddedToken, BatchEncoding, PreTrainedTokenizerBase
 
-from .configuration_seed import SeedTextConfig, visual_vocabulary
+from .configuration_seed import PrivateByDefault, SeedTextConfig, visual_vocabulary
 from .generation_seed import CodeSegment, Defect, TextSegment, parse_segments
 from .image_processing_seed import SeedImageProcessor
 
@@ -48,7 +48,7 @@ _CHAT_TEMPLATE = """\
 """
 
 
-class SeedProcessor(ProcessorMixin):
+class SeedProcessor(PrivateByDefault, ProcessorMixin):
     r"""Prepares text and pictures for [`SeedForConditionalGeneration`], and reads what it generates.
 
     `"<image>"` in a text stands for a picture: it becomes `<img>`, `num_query_tokens` placeholders and `</img>`, and

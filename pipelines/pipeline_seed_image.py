@@ -33,6 +33,7 @@ from huggingface_hub import snapshot_download
 from PIL import Image
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
+from seed_hf.modeling.configuration_seed import PrivateByDefault
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 
 from .diffusion_parts import check_fit, load_diffusion, parts_of, unclip_labels
@@ -75,7 +76,7 @@ class SeedImagePipelineOutput(BaseOutput):
     codes: torch.Tensor
 
 
-class SeedImagePipeline(DiffusionPipeline):
+class SeedImagePipeline(PrivateByDefault, DiffusionPipeline):
     r"""Draws pictures from prompts, from other pictures, or from visual codes.
 
     Args:

@@ -2,6 +2,7 @@
 
 After it, `AutoModel.from_pretrained(folder)` and its relatives load a SEED folder without `trust_remote_code`, and
 `save_pretrained` writes the code beside the weights, for those who have not installed this package and do pass it.
+`push_to_hub` of the SEED classes writes a model card from the templates.
 """
 
 from transformers import (
@@ -13,7 +14,7 @@ from transformers import (
     AutoProcessor,
 )
 
-from seed_hf.modeling.configuration_seed import SeedConfig, SeedTextConfig, SeedTokenizerConfig
+from seed_hf.modeling.configuration_seed import PrivateByDefault, SeedConfig, SeedTextConfig, SeedTokenizerConfig
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed import SeedForCausalLM, SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
@@ -44,3 +45,17 @@ SeedForConditionalGeneration.register_for_auto_class("AutoModel")
 SeedForCausalLM.register_for_auto_class("AutoModelForCausalLM")
 SeedImageProcessor.register_for_auto_class("AutoImageProcessor")
 SeedProcessor.register_for_auto_class("AutoProcessor")
+
+_plain_push = PrivateByDefault.push_to_hub
+
+
+def _push_with_card(self, repo_id, *args, private=True, **kwargs):
+    """Publish with a model card in one commit, private unless told otherwise; see `seed_hf.hub.saved`."""
+    from seed_hf.hub.saved import has_card, push_object
+
+    if args or not has_card(self):
+        return _plain_push(self, repo_id, *args, private=private, **kwargs)
+    return push_object(self, repo_id, private=private, **kwargs)
+
+
+PrivateByDefault.push_to_hub = _push_with_card

@@ -1,4 +1,5 @@
-"""The command line `seed-hf`: see, ask, draw, reconstruct, tokenize, cache-features, train, convert, data, demo.
+"""The command line `seed-hf`: see, ask, draw, reconstruct, tokenize, cache-features, train, convert, card, push, data,
+demo.
 
 Thin on purpose: a command parses, calls the library and prints. Nothing heavy is imported before a command runs, so
 that `--help` answers at once. What a user got wrong ends in one line on stderr and exit status 2.
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .cli_cache_features import cache_features
+from .cli_hub import card, push
 from .cli_tokenize import tokenize
 from .files import whole_file
 
@@ -34,6 +36,8 @@ data_app = typer.Typer(help="Build training data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.command()(tokenize)
 app.command()(cache_features)
+app.command()(card)
+app.command()(push)
 
 # Suffix of an output file -> Pillow's name of the format.
 _WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}

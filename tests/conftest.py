@@ -5,6 +5,7 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("SEED_HF_RUN_SNIPPETS", "0")  # seconds for each training; the tests of cards run them
 
 import pytest
 import torch

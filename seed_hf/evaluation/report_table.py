@@ -1,6 +1,6 @@
 """The figures of an evaluation as Markdown tables."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 
@@ -36,10 +36,7 @@ def markdown(result: Mapping[str, Any]) -> str:
             "",
         ]
     parts += ["Shares in percent. Every set's captions are its own candidates; ties count against the model.", ""]
-    rows = [[label, *_cells(sets, section, form)] for label, section, form in _LINES]
-    counts = [f"{found['counts']['pictures']} / {found['counts']['captions']}" for found in sets.values()]
-    rows = [["Pictures / distinct captions", *counts], *(row for row in rows if any(row[1:]))]
-    parts += _table(["", *sets], rows)
+    parts += figures_table(sets)
     parts += _questions(sets)
     if result.get("floor"):
         lines = [
@@ -51,6 +48,16 @@ def markdown(result: Mapping[str, Any]) -> str:
     parts += [f"- {name}: {value}" for group in ("settings", "environment") for name, value in result[group].items()]
     parts += [f"- SHA-256 of {name}: `{value[:16]}`" for name, value in result["fingerprints"].items()]
     return "\n".join(parts) + "\n"
+
+
+def figures_table(sets: Mapping[str, Any], sections: Collection[str] | None = None) -> list[str]:
+    """Lines of the table of figures, one column for each set: these sections only, and the sets that have one."""
+    wanted = [line for line in _LINES if sections is None or line[1] in sections]
+    sets = {name: found for name, found in sets.items() if any(section in found for _, section, _ in wanted)}
+    rows = [[label, *_cells(sets, section, form)] for label, section, form in wanted]
+    counts = [f"{found['counts']['pictures']} / {found['counts']['captions']}" for found in sets.values()]
+    rows = [["Pictures / distinct captions", *counts], *(row for row in rows if any(row[1:]))]
+    return _table(["", *sets], rows)
 
 
 def _cells(sets: Mapping[str, Any], section: str, form: str) -> list[str]:

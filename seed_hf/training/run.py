@@ -72,9 +72,9 @@ def _run_tokenizer(recipe: Recipe) -> Path:
     train, validation = _image_rows(recipe, tokenizer, processor, with_text)
     common = {"data_collator": collator, "train_dataset": train, "eval_dataset": validation}
     if stage == "contrastive":
-        return _train(ContrastiveTrainer(tokenizer, args, **common), lambda trainer: trainer.model, processor)
+        return _train(recipe, ContrastiveTrainer(tokenizer, args, **common), lambda trainer: trainer.model, processor)
     trainer = QuantizationTrainer(tokenizer, args, target_encoder=encoder, **common)
-    return _train(trainer, lambda trainer: trainer.model, processor)
+    return _train(recipe, trainer, lambda trainer: trainer.model, processor)
 
 
 def _open_target_encoder(model: TokenizerModel, target: str):
@@ -159,7 +159,7 @@ def _run_language_model(recipe: Recipe) -> Path:
     trainer = LanguageModelTrainer(
         language_model, args, data_collator=collator, train_dataset=train, eval_dataset=validation
     )
-    return _train(trainer, lambda trainer: trainer.merge(), text_tokenizer)
+    return _train(recipe, trainer, lambda trainer: trainer.merge(), text_tokenizer)
 
 
 def _open_language_model(model: LanguageModel, text_vocabulary: int):
@@ -188,9 +188,14 @@ def _open_language_model(model: LanguageModel, text_vocabulary: int):
     )
 
 
-def _train(trainer, finished, processor) -> Path:
-    """Train, then save the finished model and its processor: written aside first, so that no file is half there."""
+def _train(recipe: Recipe, trainer, finished, processor) -> Path:
+    """Train, then save the finished model, its processor and its card: written aside first, so that no file is half
+    there."""
+    from seed_hf.hub.callback import ModelCardCallback
+
     output = Path(trainer.args.output_dir)
+    card = ModelCardCallback(recipe)
+    trainer.add_callback(card)
     trainer.train(resume_from_checkpoint=True)
     trainer.save_state()
     model = finished(trainer)
@@ -202,6 +207,7 @@ def _train(trainer, finished, processor) -> Path:
         for file in aside.iterdir():
             os.replace(file, output / file.name)
         aside.rmdir()
+        card.write(output)
     return output
 
 

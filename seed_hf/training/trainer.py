@@ -121,6 +121,16 @@ class SeedTrainer(Trainer):
         """The window that a forward pass of `model`, in its present mode, belongs to."""
         return self._train_window if model.training else self._eval_window
 
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """As [`Trainer.init_hf_repo`], but private unless `hub_private_repo` says otherwise."""
+        asked = self.args.hub_private_repo if private is None else private
+        super().init_hf_repo(token, True if asked is None else asked)
+
+    def create_model_card(self, *args, **kwargs) -> None:
+        """Trainer's own draft, but not in place of the card that `ModelCardCallback` wrote."""
+        if not (Path(self.args.output_dir) / "README.md").is_file():
+            super().create_model_card(*args, **kwargs)
+
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Weight decay for matrices only: not for vectors and scalars, biases and norms (`SEED_Tokenizer/`)."""
         named = model.named_parameters()

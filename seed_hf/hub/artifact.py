@@ -1,0 +1,171 @@
+"""What an artifact folder is, whether it is complete, and which of its files may be published."""
+
+import json
+import os
+from pathlib import Path
+
+
+KINDS = ("tokenizer", "model", "language_model", "pipeline", "adapter", "dataset")
+_MODEL_TYPES = {"seed_tokenizer": "tokenizer", "seed": "model", "seed_text": "language_model"}
+_TEXT_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+# Groups of files, of which at least one has to be there.
+_NEEDED = {
+    "tokenizer": [("preprocessor_config.json", "processor_config.json")],
+    "model": [("processor_config.json",), ("tokenizer.json",)],
+    "language_model": [_TEXT_TOKENIZER],
+    "pipeline": [],
+    "adapter": [("adapter_model.safetensors",)],
+    "dataset": [],
+}
+# Formats that run code when they are opened, and what a Trainer leaves behind.
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
+# Hidden names that belong to a repository; all others (.git, .env, .job ...) stay where they are.
+_HIDDEN = (".eval_results", ".gitattributes")
+_LARGEST_FILE = 50_000_000_000  # what the Hub accepts
+
+
+def kind_of(folder: str | os.PathLike) -> str:
+    """What a folder holds: "tokenizer", "model", "language_model", "pipeline", "adapter" or "dataset".
+
+    Raises:
+        ValueError: None of these.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder. Give the folder of a saved artifact.")
+    found = None
+    if (folder / "model_index.json").is_file():
+        name = read_json(folder / "model_index.json").get("_class_name")
+        name = name[-1] if isinstance(name, list) and name else name  # [module, class] where the code comes along
+        found = "a diffusers pipeline of the class " + str(name)
+        if name == "SeedImagePipeline":
+            return "pipeline"
+    elif (folder / "adapter_config.json").is_file():
+        found = "an adapter that is not LoRA"
+        if read_json(folder / "adapter_config.json").get("peft_type") == "LORA":
+            return "adapter"
+    elif (folder / "config.json").is_file():
+        model_type = read_json(folder / "config.json").get("model_type")
+        found = f"a model of the type {model_type!r}"
+        if model_type in _MODEL_TYPES:
+            return _MODEL_TYPES[model_type]
+    elif (folder / "manifest.json").is_file():
+        found = "a manifest.json that is not of pre-tokenized data"
+        if "tokenizer" in read_json(folder / "manifest.json") and any(folder.glob("codes-*.parquet")):
+            return "dataset"
+    raise ValueError(
+        f"{folder}: holds {found or 'no artifact'}. Known are the folders that save_pretrained of a SeedTokenizer, "
+        "SeedForConditionalGeneration, SeedForCausalLM or SeedImagePipeline writes, LoRA adapters, and what "
+        "`seed-hf tokenize` writes."
+    )
+
+
+def problems(folder: Path, kind: str) -> list[str]:
+    """What keeps a folder from being a whole artifact of its kind; empty if nothing does."""
+    found = [f"no {' or '.join(names)}" for names in _NEEDED[kind] if not any((folder / n).is_file() for n in names)]
+    if kind == "dataset":
+        return found + _data_problems(folder)
+    if kind == "adapter":
+        return found
+    if kind != "pipeline":
+        return found + _weight_problems(folder)
+    for name, where in read_json(folder / "model_index.json").items():
+        if isinstance(where, list) and not name.startswith("_") and where[-1] is not None:
+            part = folder / name
+            if not part.is_dir():
+                found.append(f"no folder {name}")
+            elif name in ("seed_model", "unet", "vae", "empty_prompt"):
+                found += [f"{name}: {problem}" for problem in _weight_problems(part)]
+    return found
+
+
+def _weight_problems(folder: Path) -> list[str]:
+    weights = [path for path in folder.glob("*.safetensors") if path.is_file()]
+    indices = list(folder.glob("*.safetensors.index.json"))
+    if not weights and not indices:
+        return ["no weights (*.safetensors)"]
+    shards = {name for index in indices for name in set(read_json(index).get("weight_map", {}).values())}
+    return [f"no {name}, which the index names" for name in sorted(shards) if not (folder / name).is_file()]
+
+
+def _data_problems(folder: Path) -> list[str]:
+    manifest = read_json(folder / "manifest.json")
+    if not manifest.get("complete"):
+        return ["the job has not ended (manifest.json: complete is false); run `seed-hf tokenize` again"]
+    missing = [shard["file"] for shard in manifest.get("shards", ()) if not (folder / shard["file"]).is_file()]
+    return [f"no {name}, which manifest.json names" for name in missing]
+
+
+def weights_outside(folder: Path) -> bool:
+    """Whether an index of weights points out of the folder, as those of the bundled checkpoints do."""
+    root = folder.resolve()
+    for index in folder.rglob("*.safetensors.index.json"):
+        for name in set(read_json(index).get("weight_map", {}).values()):
+            if not (index.parent / name).resolve().is_relative_to(root):
+                return True
+    return False
+
+
+def files_of(folder: Path) -> tuple[dict[str, int], list[str]]:
+    """The files to publish, by name with sizes in bytes, and the names that are left out.
+
+    Left out are hidden files and folders, and what a Trainer leaves beside its result (`checkpoint-*`, logs).
+
+    Raises:
+        ValueError: A symbolic link, a pickle or a file that is too large.
+    """
+    files, left_out = {}, []
+    for parent, folders, names in os.walk(folder):
+        place = Path(parent)
+        for name in sorted(folders):
+            path = place / name
+            if path.is_symlink():
+                raise ValueError(f"{path}: a symbolic link. Put the folder itself there.")
+            if name.startswith("checkpoint-") or name in ("runs", "__pycache__") or _hidden(name):
+                left_out.append(f"{path.relative_to(folder).as_posix()}/")
+        folders[:] = sorted(
+            name for name in folders if f"{(place / name).relative_to(folder).as_posix()}/" not in left_out
+        )
+        for name in sorted(names):
+            path, shown = place / name, (place / name).relative_to(folder).as_posix()
+            if _hidden(name):
+                left_out.append(shown)
+                continue
+            files[shown] = _checked_size(path)
+    return files, left_out
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") and name not in _HIDDEN
+
+
+def _checked_size(path: Path) -> int:
+    if path.is_symlink():
+        raise ValueError(f"{path}: a symbolic link. Put the file itself there.")
+    if path.suffix.lower() in _PICKLES:
+        raise ValueError(
+            f"{path}: files of this kind can run code when they are opened, and are not published. Save weights as "
+            "safetensors (save_pretrained does) and remove the file."
+        )
+    size = path.stat().st_size
+    if size > _LARGEST_FILE:
+        raise ValueError(
+            f"{path}: {size / 1e9:.0f} GB in one file; the Hub takes {_LARGEST_FILE / 1e9:.0f}. Save it again in "
+            'shards: save_pretrained(folder, max_shard_size="5GB").'
+        )
+    return size
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object.
+
+    Raises:
+        ValueError: The file is damaged or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as JSON. {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: holds no JSON object but {type(value).__name__}.")
+    return value

@@ -1,0 +1,125 @@
+"""What a card says beyond what its folder shows: a person's words, and what the training left behind.
+
+Sources, the first that says something counts: the arguments of `write_card`; `card.yaml` in the folder, or for a
+bundled checkpoint the one that comes with the templates; `train_config.json` and `results.json` in the folder.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..bundle import CHECKPOINTS
+from .artifact import read_json
+from .front_matter import is_hub_id
+
+
+TRAIN_CONFIG, RESULTS, CARD = "train_config.json", "results.json", "card.yaml"
+
+
+@dataclass
+class Facts:
+    """The fields of `card.yaml`; all may be left out, and what is left out is not in the card.
+
+    Attributes:
+        title, summary: Heading and first paragraph.
+        intended_use, limits: Paragraphs, Markdown.
+        license, license_name, license_link: As the Hub's front matter has them; without, those of the parents.
+        licence_notes: A paragraph on licences: what is asked of those who pass it on.
+        language: ISO 639 codes of the texts.
+        tags: In addition to those of the kind.
+        training: What was trained on what: the content of a `train_config.json`, or the key `notes` with a text.
+        results: Measured figures: a report's path (beside `card.yaml`) or content, or metric -> number.
+        base_model, datasets: Ids on the Hub of what it was made from and trained on.
+        evaluation_dataset: Id on the Hub of the data that `results` were measured on.
+    """
+
+    title: str | None = None
+    summary: str | None = None
+    intended_use: str | None = None
+    limits: str | None = None
+    license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
+    licence_notes: str | None = None
+    language: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    training: dict[str, Any] = field(default_factory=dict)
+    results: Any = None
+    base_model: list[str] = field(default_factory=list)
+    datasets: list[str] = field(default_factory=list)
+    evaluation_dataset: str | None = None
+
+    def __post_init__(self):
+        for name in ("language", "tags", "base_model", "datasets"):
+            value = getattr(self, name)
+            setattr(self, name, [value] if isinstance(value, str) else list(value or ()))
+
+
+def read_facts(path: Path) -> Facts:
+    """Raises `ValueError` if the file is not YAML or has unknown keys; the message lists those that are allowed."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid YAML. {error}") from error
+    known = [entry.name for entry in fields(Facts)]
+    if not isinstance(found, Mapping) or set(found) - set(known):
+        unknown = ", ".join(sorted(map(str, set(found) - set(known)))) if isinstance(found, Mapping) else "no mapping"
+        raise ValueError(f"{path}: unknown keys: {unknown}. Allowed are {', '.join(known)}.")
+    facts = Facts(**found)
+    if isinstance(facts.results, str):
+        facts.results = path.parent / facts.results
+    return facts
+
+
+def facts_of(folder: str | os.PathLike) -> Facts:
+    """What is on record about a folder.
+
+    Raises:
+        ValueError: One of the files is damaged.
+    """
+    folder = Path(folder)
+    facts = Facts()
+    if (folder / CARD).is_file():
+        facts = read_facts(folder / CARD)
+    elif checkpoint := bundled_name(folder):
+        name, part = checkpoint
+        card = Path(str(files("seed_hf.model_cards"))) / f"{name}.yaml"
+        if card.is_file():
+            facts = read_facts(card)
+        facts.title = f"{facts.title or name}, {part}"
+    if not facts.training and (folder / TRAIN_CONFIG).is_file():
+        facts.training = read_json(folder / TRAIN_CONFIG)
+    if facts.results is None and (folder / RESULTS).is_file():
+        facts.results = folder / RESULTS
+    return facts
+
+
+def parents_of(folder: Path, kind: str, facts: Facts) -> list[str]:
+    """Ids of the models on the Hub that this one was made from, as far as they are on record; nothing is guessed.
+
+    They are given, or recorded by the training, by peft (the adapter's base) or by diffusers (where a UNet came from).
+    """
+    found = list(facts.base_model) or list(facts.training.get("base_model") or ())
+    recorded = []
+    if kind == "adapter":
+        recorded.append(read_json(folder / "adapter_config.json").get("base_model_name_or_path"))
+    if kind == "pipeline":
+        recorded.append(read_json(folder / "unet" / "config.json").get("_name_or_path"))
+        for part in ("seed_model", "unet"):
+            if (folder / part / TRAIN_CONFIG).is_file():
+                found += read_json(folder / part / TRAIN_CONFIG).get("base_model") or ()
+    found += [name for name in recorded if is_hub_id(name) and not Path(name).exists()]
+    return list(dict.fromkeys(found))
+
+
+def bundled_name(folder: Path) -> tuple[str, str] | None:
+    """Checkpoint and part, if the folder is one that is shipped with the package."""
+    parts = ()
+    if folder.resolve().is_relative_to(CHECKPOINTS.resolve()):
+        parts = folder.resolve().relative_to(CHECKPOINTS.resolve()).parts
+    return (parts[0], parts[1]) if len(parts) == 2 else None

@@ -1,0 +1,101 @@
+"""The YAML block at the head of a card, checked without asking the Hub."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from huggingface_hub import DatasetCardData, ModelCardData
+from huggingface_hub.repocard import RepoCard
+
+
+# Per kind: the library that loads it and the task that selects its widget.
+LIBRARIES = {
+    "tokenizer": ("transformers", "image-feature-extraction"),
+    "model": ("transformers", "any-to-any"),
+    "language_model": ("transformers", "text-generation"),
+    "pipeline": ("diffusers", "text-to-image"),
+    "adapter": ("peft", "text-generation"),
+}
+PIPELINE_TAGS = (
+    "any-to-any image-feature-extraction image-text-to-text image-to-image image-to-text feature-extraction "
+    "text-generation text-to-image unconditional-image-generation visual-question-answering "
+    "zero-shot-image-classification"
+).split()
+# Those of the Hub's list that weights and picture data come under; "unknown" is also one, but says nothing.
+LICENSES = (
+    "afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0 bigscience-openrail-m bsd "
+    "bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 "
+    "cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 "
+    "cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0 "
+    "cdla-sharing-1.0 creativeml-openrail-m deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 "
+    "gemma gfdl gpl gpl-2.0 gpl-3.0 intel-research isc lgpl lgpl-2.1 lgpl-3.0 llama2 llama3 llama3.1 llama3.2 "
+    "llama3.3 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 open-mdw openrail openrail++ osl-3.0 other pddl "
+    "postgresql unlicense wtfpl zlib"
+).split()
+SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
+_REPOSITORY = r"([\w-][\w.-]*/)?[\w-][\w.-]*"
+_FORMS = {
+    "datasets": (_REPOSITORY, "the id of a repository"),
+    "base_model": (_REPOSITORY, "the id of a repository"),
+    "language": ("[a-z]{2,3}", "an ISO 639 code"),
+}
+
+
+def is_hub_id(name: Any) -> bool:
+    """Whether a name can be that of a repository on the Hub, `owner/name`."""
+    return isinstance(name, str) and name.count("/") == 1 and re.fullmatch(_REPOSITORY, name) is not None
+
+
+def check_card(text: str, kind: str) -> dict[str, Any]:
+    """The metadata of a card's text.
+
+    Raises:
+        ValueError: There is none, or it is not what the Hub takes; the message lists everything that is wrong.
+    """
+    try:
+        card = RepoCard(text)
+    except Exception as error:  # yaml's errors are of several classes
+        raise ValueError(f"README.md: its front matter is not valid YAML. {error}") from error
+    found = card.data.to_dict()
+    if not found:
+        raise ValueError("README.md has no front matter: it must begin with a YAML block between two lines of ---.")
+    if wrong := wrong_keys(found, kind):
+        raise ValueError(f"README.md: {'; '.join(wrong)}.")
+    data = DatasetCardData if kind == "dataset" else ModelCardData
+    if data(**found).to_dict() != found:
+        raise ValueError("README.md: the front matter does not come back as it was when huggingface_hub reads it.")
+    return found
+
+
+def wrong_keys(metadata: Mapping[str, Any], kind: str) -> list[str]:
+    """Everything in the metadata that the Hub would refuse or misread."""
+    wrong = []
+    needed = ("tags",) if kind == "dataset" else ("library_name", "pipeline_tag", "tags")
+    wrong += [f"no {key}" for key in needed if not metadata.get(key)]
+    for key in ("library_name", "pipeline_tag", "license", "license_name", "license_link"):
+        if key in metadata and not isinstance(metadata[key], str):
+            wrong.append(f"{key} must be text, got {metadata[key]!r}")
+    for key in ("tags", "datasets", "metrics", "base_model", "language"):
+        values = metadata.get(key, [])
+        if not isinstance(values, (str, list)) or not all(isinstance(value, str) for value in values):
+            wrong.append(f"{key} must be text or a list of texts, got {values!r}")
+            continue
+        form, meaning = _FORMS.get(key, (".*", ""))
+        names = [values] if isinstance(values, str) else values
+        wrong += [f"{key}: {name!r} is not {meaning}" for name in names if not re.fullmatch(form, name)]
+    wrong += _wrong_choice(metadata, "pipeline_tag", PIPELINE_TAGS) + _wrong_choice(metadata, "license", LICENSES)
+    if metadata.get("license") == "other":
+        wrong += [f"license: other needs {key}" for key in ("license_name", "license_link") if not metadata.get(key)]
+    for size in metadata.get("size_categories", []):
+        wrong += [] if size in SIZES else [f"size_categories: {size!r} is none of {', '.join(SIZES)}"]
+    return wrong
+
+
+def _wrong_choice(metadata: Mapping[str, Any], key: str, known) -> list[str]:
+    value = metadata.get(key)
+    return [f"{key}: {value!r} is not known to the Hub"] if isinstance(value, str) and value not in known else []
+
+
+def size_category(rows: int) -> str:
+    """The Hub's word for a number of rows."""
+    return SIZES[min(max(len(str(rows)) - 3, 0), len(SIZES) - 1)]

@@ -1,0 +1,166 @@
+"""Measured results: from report files to the tables of a card and to `.eval_results/*.yaml`, figures unchanged.
+
+Results are either what `seed_hf.evaluation.report` writes (several files of the same weights are merged), or a flat
+mapping from metric to number.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+from ..evaluation.report_table import figures_table
+from .artifact import read_json
+
+
+# Per kind: the sections of a report that say something about it.
+_SECTIONS = {
+    "tokenizer": ("codebook", "retrieval"),
+    "model": ("codebook", "retrieval", "captions", "questions"),
+    "language_model": ("captions", "questions"),
+    "adapter": ("captions", "questions"),
+    "pipeline": ("codebook", "retrieval", "captions", "questions", "judge", "drawing", "reconstruction"),
+    "dataset": ("codebook",),
+}
+# Section -> the Hub's name of its metric.
+_METRICS = {"retrieval": "recall", "captions": "exact_match", "questions": "exact_match"}
+# What a leaderboard entry is about: section, path to the figure, what it says.
+_ENTRIES = (
+    ("retrieval", ("codes", "R@m"), "mean recall of image-text retrieval on the visual codes, percent"),
+    ("retrieval", ("embeddings", "R@m"), "mean recall of image-text retrieval before the codebook, percent"),
+    ("captions", ("exact_match",), "greedy caption exactly right, percent"),
+    ("questions", ("exact_match",), "questions answered right, percent"),
+    ("drawing", ("caption_first",), "a judge ranks the caption of a drawing first, percent"),
+    ("reconstruction", ("caption_first",), "a judge ranks the caption of a reconstruction first, percent"),
+)
+
+Given = Mapping[str, Any] | str | os.PathLike | Sequence[str | os.PathLike]
+
+
+def read_results(results: Given) -> dict[str, Any]:
+    """Results as one mapping; reports in several files become one.
+
+    Raises:
+        ValueError: Not readable, neither a report nor flat, or reports that do not belong together.
+        FileNotFoundError: There is no such file.
+    """
+    if isinstance(results, (str, os.PathLike)):
+        results = [results]
+    if isinstance(results, Mapping):
+        found, name = dict(results), "results"
+    else:
+        paths = [Path(path) for path in results]
+        for path in paths:
+            if not path.is_file():
+                raise FileNotFoundError(f"{path}: no such file of results.")
+        parts = [read_json(path) for path in paths]
+        if len(parts) > 1:
+            return merge_reports(parts)
+        found, name = parts[0], str(paths[0])
+    if is_report(found):
+        return found
+    wrong = [key for key, value in found.items() if isinstance(value, bool) or not isinstance(value, (int, float))]
+    if wrong:
+        raise ValueError(
+            f"{name}: {', '.join(map(str, wrong[:5]))} is not a number. Results are a report of "
+            "seed_hf.evaluation.report, or a flat mapping from metric to number."
+        )
+    return found
+
+
+def is_report(results: Mapping[str, Any]) -> bool:
+    return isinstance(results.get("sets"), Mapping) and isinstance(results.get("settings"), Mapping)
+
+
+def merge_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Partial reports of the same weights, data and settings as one, with all their figures unchanged.
+
+    Raises:
+        ValueError: Not reports; other weights, data or settings; two different values for the same figure.
+    """
+    if not all(is_report(report) for report in reports):
+        raise ValueError("Only reports of seed_hf.evaluation.report can be merged; give flat results as one mapping.")
+    merged: dict[str, Any] = {}
+    for report in reports:
+        settings = {name: value for name, value in report["settings"].items() if name not in _SCOPE}
+        _unite(merged, {"settings": settings, "fingerprints": report["fingerprints"]}, "")
+        for name in _SCOPE:
+            known = merged["settings"].setdefault(name, [])
+            known += [value for value in report["settings"][name] if value not in known]
+        merged.setdefault("environment", report["environment"])
+        for split, found in report["sets"].items():
+            _unite(merged.setdefault("sets", {}).setdefault(split, {}), found, split)
+        merged.setdefault("seconds", {}).update(report.get("seconds", {}))
+        lines = merged.setdefault("floor", [])
+        lines += [line for line in report.get("floor") or () if line not in lines]
+    return merged
+
+
+_SCOPE = ("sets", "codebook_sets", "sections")  # what parts of a whole may differ in
+
+
+def _unite(into: dict, more: Mapping, place: str) -> None:
+    for key, value in more.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key, {}), dict):
+            _unite(into.setdefault(key, {}), value, f"{place} {key}".strip())
+        elif into.setdefault(key, value) != value:
+            raise ValueError(f"The reports do not belong together: {place} {key} is {into[key]!r} and {value!r}.")
+
+
+def results_table(results: Mapping[str, Any], kind: str) -> str:
+    """The figures that say something about this kind, as a Markdown table; empty if there are none."""
+    if is_report(results):
+        lines = figures_table(results["sets"], _SECTIONS[kind])
+        return "\n".join(lines) if len(lines) > 3 else ""
+    if not results:
+        return ""
+    rows = [f"| {name} | {shown_number(value)} |" for name, value in results.items()]
+    return "\n".join(["| metric | value |", "| --- | --- |", *rows])
+
+
+def shown_number(value: float) -> str:
+    """Whole numbers as they are, others with four significant digits."""
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def metrics_of(results: Mapping[str, Any], kind: str) -> list[str]:
+    """The Hub's names of the metrics that the table shows."""
+    if not is_report(results):
+        return []
+    shown = {section for found in results["sets"].values() for section in found} & set(_SECTIONS[kind])
+    return list(dict.fromkeys(metric for section, metric in _METRICS.items() if section in shown))
+
+
+def eval_result_files(results: Mapping[str, Any], kind: str, dataset_id: str) -> dict[str, str]:
+    """`.eval_results/SPLIT.yaml` -> its text: entries for the Hub's leaderboards, one file for each set.
+
+    A quick look at a part of a set (`limit`) gives none: it is not comparable with anything.
+
+    Args:
+        dataset_id: Repository of the evaluation data on the Hub.
+    """
+    if not is_report(results) or results["settings"].get("limit"):
+        return {}
+    date = results.get("environment", {}).get("date")
+    files = {}
+    for split, found in results["sets"].items():
+        entries = []
+        for section, path, note in _ENTRIES:
+            value: Any = found.get(section) if section in _SECTIONS[kind] else None
+            for key in path:
+                value = value.get(key) if isinstance(value, Mapping) else None
+            if value is not None:
+                task = "_".join((split, section, *path)).replace("@", "_at_").lower()
+                entries.append(EvalResultEntry(dataset_id, task, value, date=date, notes=note))
+        if entries:
+            text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
+            files[f".eval_results/{split}.yaml"] = text
+    return files
+
+
+def to_text(results: Mapping[str, Any]) -> str:
+    return json.dumps(results, indent=1, ensure_ascii=False) + "\n"
