@@ -68,7 +68,9 @@ def problems(folder: Path, kind: str) -> list[str]:
     if kind == "adapter":
         return found
     if kind != "pipeline":
-        return found + _weight_problems(folder)
+        return found + _weight_problems(folder) + _code_problems(folder)
+    if not (folder / "pipeline_seed_image.py").is_file():
+        found.append(_NO_CODE)
     for name, where in read_json(folder / "model_index.json").items():
         if isinstance(where, list) and not name.startswith("_") and where[-1] is not None:
             part = folder / name
@@ -86,6 +88,19 @@ def _weight_problems(folder: Path) -> list[str]:
         return ["no weights (*.safetensors)"]
     shards = {name for index in indices for name in set(read_json(index).get("weight_map", {}).values())}
     return [f"no {name}, which the index names" for name in sorted(shards) if not (folder / name).is_file()]
+
+
+_NO_CODE = "no code for those who have not installed seed_hf; load it with this version and save it again"
+
+
+def _code_problems(folder: Path) -> list[str]:
+    classes = read_json(folder / "config.json").get("auto_map") or {}
+    modules = {name.rpartition("--")[2].partition(".")[0] for name in classes.values() if isinstance(name, str)}
+    if not modules:
+        return [_NO_CODE]
+    return [
+        f"no {name}.py, which config.json names" for name in sorted(modules) if not (folder / f"{name}.py").is_file()
+    ]
 
 
 def _data_problems(folder: Path) -> list[str]:

@@ -95,7 +95,7 @@ place = {place}
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base}), place)
 print(type(model.get_base_model()).__name__)
 """
-# An adapter of a whole model (`LanguageModelTrainer` on a `SeedForConditionalGeneration`), not of a language model alone.
+# An adapter of a whole SeedForConditionalGeneration, not of a language model alone.
 _ADAPTER_OF_MODEL = _MODEL.replace(
     "SeedForConditionalGeneration.from_pretrained(place)",
     "SeedForConditionalGeneration.from_pretrained(place)  # the base model and this adapter",

@@ -87,8 +87,8 @@ def push(
     validate_repo_id(repo_id)
     folder = Path(folder)
     kind = kind_of(folder)
-    _check_whole(folder, kind)
     with _standing_alone(folder, kind) as whole:
+        _check_whole(whole, kind)
         files, left_out = files_of(whole)
         card = whole / "README.md"
         text = card.read_text(encoding="utf-8") if card.is_file() else _DRAFT
