@@ -16,6 +16,9 @@ ELSEWHERE = (
     "CHANGELOG.md",
     "examples/seed_tiny/README.md",
     "examples/seed_opt_2.7b/README.md",
+    "examples/fine_tune/README.md",
+    "examples/fine_tune/pictures.png",
+    "examples/fine_tune/fine_tune.ipynb",
 )
 _LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)([^)\s]*)\)")
 _TYPE = re.compile(r"<code>([^<]*(?:`|\*optional\*)[^<]*)</code>")

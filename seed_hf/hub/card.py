@@ -19,7 +19,7 @@ from .licences import front_matter as licence_keys
 from .licences import licences_of
 from .results import Given, eval_result_files, metrics_of, read_results, results_table, shown_number, to_text
 from .snippet import run_snippet as run
-from .snippet import snippet_for
+from .snippet import snippet_for, without_the_package
 
 
 _TAGS = {
@@ -159,6 +159,7 @@ def _render(folder, kind, facts: Facts, figures, metadata, repo_id, snippet, out
         parents=parents,
         licences=licences_of(parents),
         snippet=snippet,
+        without=without_the_package(kind, repo_id or facts.title or folder.resolve().name),
         output=output,
         version=version("seed_hf"),
     )

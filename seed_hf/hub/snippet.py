@@ -132,6 +132,22 @@ def snippet_for(folder: Path, kind: str, repo_id: str | None = None, stage: str 
     return program.replace("{place}", place).strip()
 
 
+_WITHOUT = {
+    "tokenizer": "AutoModel",
+    "model": "AutoModelForMultimodalLM",
+    "language_model": "AutoModelForCausalLM",
+    "pipeline": "DiffusionPipeline",
+}
+
+
+def without_the_package(kind: str, place: str) -> str | None:
+    """The call that loads the artifact by its own code, in Markdown; `None` for kinds without code."""
+    if kind not in _WITHOUT:
+        return None
+    call = f'`{_WITHOUT[kind]}.from_pretrained("{place}", trust_remote_code=True)`'
+    return call + (", and `AutoProcessor` likewise" if kind == "model" else "")
+
+
 def run_snippet(folder: Path, kind: str, repo_id: str | None, snippet: str) -> str | None:
     """What the program prints, run on the folder in a process of its own, without a network.
 
