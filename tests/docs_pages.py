@@ -5,6 +5,8 @@ says it starts with: `<!-- starts with: cherries.png pictures/ -->` (see `PREPAR
 command, `seed-hf` and Python modules inside this process. A `yaml` block begins with its name, `# recipe.yaml`,
 becomes that file, and some command of the page must use it. `text` is for what is only looked at. A block that cannot
 run has `<!-- not run: the reason -->` on the line above it; then its commands, options, imports and files are checked.
+One with `<!-- on a stand-in Hub -->` runs in processes that take `StandInHub` for the Hub; with `, without seed_hf` they
+cannot import the package.
 """
 
 import argparse
@@ -27,6 +29,7 @@ from typer.testing import CliRunner
 
 from seed_hf import bundled
 from seed_hf.cli import app
+from stand_in_hub import StandInHub
 from tiny import tiny_text_encoder, tiny_text_tokenizer, tiny_tokenizer
 from tiny_sources import rows, write_parquet, write_tar
 
@@ -39,6 +42,7 @@ PAGES = sorted(
 )
 _FENCE = re.compile(r"^\s*```(\w*)\s*$")
 _NOT_RUN = re.compile(r"<!-- not run: (\S.*) -->")
+_ON_HUB = re.compile(r"<!-- on a stand-in Hub(, without seed_hf)? -->")
 _STARTS = re.compile(r"<!-- starts with: (.+?) -->")
 _FOLDERS = ("benchmarks", "docs", "examples", "modeling", "pipelines", "seed_hf", "tests")
 _SHELL = ("cat", "cp", "ls", "mkdir")  # harmless, and everywhere
@@ -51,13 +55,17 @@ class DocsError(AssertionError):
 
 @dataclass
 class Block:
-    """A fenced block: where it is, its language, its text, and why it does not run (`None` if it does)."""
+    """A fenced block: where it is, its language, its text, and why it does not run (`None` if it does).
+
+    `hub` is the code that goes before its Python on a stand-in Hub, `None` elsewhere.
+    """
 
     page: str
     line: int
     language: str
     text: str
     reason: str | None
+    hub: str | None = None
 
     def wrong(self, message: str) -> DocsError:
         return DocsError(f"{self.page}:{self.line}: {message}")
@@ -69,8 +77,9 @@ def read_blocks(page: Path) -> list[Block]:
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         fence = _FENCE.match(line)
         if opened is None and line.lstrip().startswith("```"):
-            marker = _NOT_RUN.search(before)
-            opened = Block(page.name, number, fence[1] if fence else line, "", marker[1] if marker else None)
+            marker, on_hub = _NOT_RUN.search(before), _ON_HUB.search(before)
+            hub = (_BLOCKED if on_hub[1] else "") if on_hub else None
+            opened = Block(page.name, number, fence[1] if fence else line, "", marker[1] if marker else None, hub)
         elif opened is not None and fence and not fence[1]:
             blocks.append(opened)
             opened = None
@@ -82,14 +91,26 @@ def read_blocks(page: Path) -> list[Block]:
     return blocks
 
 
+_BLOCKED = 'import sys; sys.modules["seed_hf"] = None\n'
+
+
 def run_page(page: Path, folder: Path) -> None:
     """Run the blocks of a page in `folder`, which must be the working directory; `DocsError` if one is wrong."""
+    with StandInHub() as hub:
+        _run_blocks(page, folder, hub)
+        if hub.unknown:
+            raise DocsError(f"{page.name}: the stand-in Hub does not know {hub.unknown}.")
+
+
+def _run_blocks(page: Path, folder: Path, hub: StandInHub) -> None:
     for names in _STARTS.findall(page.read_text(encoding="utf-8")):
         for name in names.split():
             PREPARED[name](folder)
     namespace, used, files = {"__name__": "docs"}, set(), {}
     for block in read_blocks(page):
-        if block.language == "python":
+        if block.hub is not None:
+            _on_hub(block, hub.environment(folder / ".hub-home"))
+        elif block.language == "python":
             _python(block, namespace)
         elif block.language == "bash":
             for words in commands(block):
@@ -102,6 +123,24 @@ def run_page(page: Path, folder: Path) -> None:
     for name, block in files.items():
         if name not in used:
             raise block.wrong(f"no command of the page uses {name}.")
+
+
+# On a stand-in Hub
+
+
+def _on_hub(block: Block, environment: dict[str, str]) -> None:
+    if block.language == "python":
+        programs = [["-c", block.hub + block.text]]
+    else:
+        programs = [["-m", "seed_hf.cli", *words[1:]] for words in commands(block) if words[0] == "seed-hf"]
+        if len(programs) != len(commands(block)):
+            raise block.wrong("only seed-hf and Python run on a stand-in Hub.")
+    for program in programs:
+        done = subprocess.run(
+            [sys.executable, *program], env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        if done.returncode:
+            raise block.wrong(f"ends with {done.returncode}: {done.stderr[-2000:]}")
 
 
 # Python and YAML

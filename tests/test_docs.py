@@ -57,6 +57,12 @@ WRONG = {
     "an idle recipe": ("```yaml\n# a.yaml\nmodel: {}\n```", "no command of the page uses a.yaml"),
     "another language": ("```console\nls\n```", "language 'console'"),
     "no language": ("```\nls\n```", "language ''"),
+    "on the Hub, broken": ("<!-- on a stand-in Hub -->\n```python\n1 / 0\n```", "ZeroDivisionError"),
+    "on the Hub, no such command": ("<!-- on a stand-in Hub -->\n```bash\nls\n```", "only seed-hf and Python"),
+    "on the Hub, blocked": (
+        "<!-- on a stand-in Hub, without seed_hf -->\n```python\nimport seed_hf\n```",
+        "import of seed_hf halted",
+    ),
     "an open block": ("```bash\nls", "never closed"),
 }
 
