@@ -5,8 +5,8 @@ says it starts with: `<!-- starts with: cherries.png pictures/ -->` (see `PREPAR
 command, `seed-hf` and Python modules inside this process. A `yaml` block begins with its name, `# recipe.yaml`,
 becomes that file, and some command of the page must use it. `text` is for what is only looked at. A block that cannot
 run has `<!-- not run: the reason -->` on the line above it; then its commands, options, imports and files are checked.
-One with `<!-- on a stand-in Hub -->` runs in processes that take `StandInHub` for the Hub; with `, without seed_hf` they
-cannot import the package.
+One with `<!-- on a stand-in Hub -->` runs in processes that take `StandInHub` for the Hub; with `, without seed_hf`
+they cannot import the package.
 """
 
 import argparse
