@@ -208,22 +208,28 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Replace a value of the file; may be repeated."),
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="lm: train all weights, not LoRA. The same as --set trainer.lora_r=0.")
+    ] = False,
     check: Annotated[bool, typer.Option("--check", help="Only check the file.")] = False,
 ):
     """Train one stage, going on from the last checkpoint if there is one."""
     with _plain_errors():
         if not config.is_file():
             raise ValueError(f"{config}: no such file. Give a YAML file with the settings of stage {stage}.")
+        if full and stage is not Stage.lm:
+            raise ValueError(f"--full is for the stage lm, which trains LoRA by default; got {stage}.")
+        changes = [*(change or ()), *(["trainer.lora_r=0"] if full else ())]
         if check:
             from seed_hf.training.recipe import read_recipe
 
-            read_recipe(stage.value, config, change or ())
+            read_recipe(stage.value, config, changes)
             typer.echo(f"{config} is a valid recipe of the stage {stage.value}.")
             return
         from seed_hf.training.run import run_stage
 
         _show_messages()
-        output_dir = run_stage(stage.value, config, change or ())
+        output_dir = run_stage(stage.value, config, changes)
     typer.echo(output_dir)
 
 

@@ -136,6 +136,8 @@ def test_bad_arguments(tmp_path, picture):
     refused("paint", words="No such command")
     refused("train", "stage-three", "--config", tmp_path / "a.yaml", words="contrastive")
     refused("train", "contrastive", "--config", tmp_path / "a.yaml", words="a.yaml: no such file")
+    (tmp_path / "a.yaml").write_text("{}")
+    refused("train", "contrastive", "--full", "--config", tmp_path / "a.yaml", words="--full is for the stage lm")
 
 
 def test_bad_model_folders(tmp_path, picture):

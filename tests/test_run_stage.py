@@ -19,6 +19,7 @@ from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed import SeedForCausalLM
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.training.run import run_stage
+from test_cli import run
 from tiny import tiny_text_encoder, tiny_text_tokenizer, tiny_tokenizer, tiny_tokenizer_config
 
 
@@ -152,6 +153,16 @@ def test_text_then_codes_in_a_language_model(folder):
     table = pq.read_table("codes.parquet").append_column("words", [[CAPTIONS] * 8])
     pq.write_table(table, "data/train-0.parquet")
     pq.write_table(table.slice(0, 2), "data/validation.parquet")
+    before = OPTForCausalLM.from_pretrained("opt").state_dict()
+    status, _, error = run(
+        "train", "lm", "--config", write({**lm, "trainer": {**lm["trainer"], "output_dir": "all"}}), "--full"
+    )
+    assert status == 0, error
+    after = SeedForCausalLM.from_pretrained("all").state_dict()
+    assert not torch.equal(after["model.decoder.layers.0.fc1.weight"], before["model.decoder.layers.0.fc1.weight"])
+    assert not torch.equal(
+        after["model.decoder.embed_tokens.weight"][:size], before["model.decoder.embed_tokens.weight"]
+    )
     more = {
         "model": {"language_model": "lm"},
         "data": {"train": "data", "validation": "data", "caption_column": "words"},

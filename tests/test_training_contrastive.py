@@ -72,6 +72,7 @@ def test_loss_falls_and_metrics_are_logged(tmp_path):
     assert lines[-1]["image_to_text_accuracy"] > 0.9 > lines[0]["image_to_text_accuracy"]
     assert lines[-1]["temperature"] == pytest.approx(trainer.model.temperature.item())
     assert lines[-1]["temperature"] != pytest.approx(0.07)
+    assert all(line["samples_per_second"] > 0 for line in lines)
 
 
 def test_only_what_stage_one_trains_changes(tmp_path):

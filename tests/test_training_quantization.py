@@ -69,6 +69,7 @@ def test_losses_fall_and_add_up(tmp_path):
     trainer.train()
     lines = [line for line in trainer.state.log_history if "loss" in line]
     assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
+    assert all(line["samples_per_second"] > 0 for line in lines)
     for line in lines:
         parts = 5 * line["vq_loss"] + 2 * line["reconstruction_loss"] + 0.5 * line["generation_loss"]
         assert line["loss"] == pytest.approx(parts, rel=1e-4)

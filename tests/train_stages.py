@@ -48,7 +48,7 @@ def trained(trainer) -> dict[str, torch.Tensor]:
     found = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
     lines = [line for line in trainer.state.log_history if "loss" in line]
     for key in set.intersection(*map(set, lines)):
-        if key not in ("epoch", "step", "learning_rate", "tokens_per_second", "useful_tokens"):
+        if key not in ("epoch", "step", "learning_rate", "tokens_per_second", "samples_per_second", "useful_tokens"):
             found[f"log.{key}"] = torch.tensor([float(line[key]) for line in lines])
     return found
 

@@ -70,6 +70,7 @@ class ContrastiveTrainer(SeedTrainer):
         window = self.window(model)
         window.add("image_to_text_accuracy", to_text.sum(), len(to_text))
         window.add("text_to_image_accuracy", to_image.sum(), len(to_image))
+        self.count(model, len(captions))
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def window_metrics(self, window, training):

@@ -1,6 +1,5 @@
 """The language-model stage: next tokens of captions and codes, in both directions (arXiv 2307.08041, section 3.3)."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from transformers import TrainingArguments
 
 from .language_model_collator import LOSS_KINDS, LanguageModelCollator
 from .packing import PADDING, check_attention, packed_inputs
-from .trainer import MetricWindow, SeedTrainer
+from .trainer import SeedTrainer
 
 
 @dataclass
@@ -92,7 +91,8 @@ class LanguageModelTrainer(SeedTrainer):
 
     trains_under_zero3 = True
     # the losses first: they are added all at once
-    metric_names = (*(f"{kind}_loss" for kind in LOSS_KINDS), "useful_tokens", "tokens_per_second")
+    metric_names = (*(f"{kind}_loss" for kind in LOSS_KINDS), "useful_tokens")
+    rate_name = "tokens_per_second"
 
     def __init__(
         self, model, args: LanguageModelConfig | None = None, *, data_collator: LanguageModelCollator, **kwargs
@@ -109,11 +109,6 @@ class LanguageModelTrainer(SeedTrainer):
         self.model_accepts_loss_kwargs = True  # that is: `compute_loss` divides by `num_items_in_batch`
         kind_weights = [args.code_loss_weight if kind == "code" else 1.0 for kind in LOSS_KINDS]
         self._kind_weights = torch.tensor(kind_weights, device=self.args.device)
-        self._window_start: float | None = None
-
-    def train(self, *args, **kwargs):
-        self._window_start = None  # the first window begins with the first batch, not with an earlier call
-        return super().train(*args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         positions, kinds = inputs["loss_positions"], inputs["loss_kinds"]
@@ -126,7 +121,9 @@ class LanguageModelTrainer(SeedTrainer):
             # faster kernels run.
             real = inputs["attention_mask"]
             model_inputs = {"input_ids": inputs["input_ids"]}
-        self._count_tokens(self.window(model), real)
+        useful = real.sum()
+        self.window(model).add("useful_tokens", useful, real.numel())
+        self.count(model, useful)
         with _logits_only_at(plain.get_output_embeddings(), positions):
             outputs = model(**model_inputs, use_cache=False)
         labels = inputs["labels"].flatten()[positions + 1]
@@ -144,29 +141,6 @@ class LanguageModelTrainer(SeedTrainer):
         gradients are averaged, not added."""
         items = sum(self._kind_weights[batch["loss_kinds"].to(device)].sum() for batch in batch_samples)
         return self.accelerator.reduce(items, "mean")
-
-    def _count_tokens(self, window: MetricWindow, real: torch.Tensor) -> None:
-        if window is self._train_window and self._window_start is None:
-            self._window_start = time.perf_counter()
-        count = real.sum()
-        window.add("useful_tokens", count, real.numel())
-        window.add("tokens_per_second", count, 0.0)  # divided by the seconds, once they are known
-
-    def window_metrics(self, window: MetricWindow, training: bool) -> dict[str, float]:
-        if training and self._window_start is not None:
-            now = time.perf_counter()
-            # What the processes have is added up: their tokens, and these shares of the time that passed for all.
-            seconds = (now - self._window_start) / self.accelerator.num_processes
-            window.add("tokens_per_second", torch.zeros(()), seconds)
-            self._window_start = now
-        return super().window_metrics(window, training)
-
-    def evaluation_loop(self, *args, **kwargs):
-        begun = time.perf_counter()
-        output = super().evaluation_loop(*args, **kwargs)
-        if self._window_start is not None:  # evaluating is not training
-            self._window_start += time.perf_counter() - begun
-        return output
 
     def merge(self):
         """The trained model with LoRA merged into its weights. It ends the training of a LoRA model."""

@@ -120,6 +120,7 @@ class QuantizationTrainer(SeedTrainer):
             if loss is not None:
                 window.add(name, loss)
         window.add("distinct_codes", distinct(outputs.codes).sum(), len(outputs.codes))
+        self.count(model, len(outputs.codes))
         (self._train_usage if model.training else self._eval_usage).add(outputs.codes)
         if model.training and self.args.revive_dead_codes_every:
             self._usage_since_revival.add(outputs.codes)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,13 +63,16 @@ class SeedTrainer(Trainer):
     """`transformers.Trainer` with the decay groups of the authors' recipe and metrics beside the loss.
 
     Subclasses name their metrics in `metric_names` and add to `self.window(model)` inside `compute_loss`. Training
-    metrics appear in every log line beside "loss", evaluation metrics with the prefix "eval_" beside "eval_loss".
+    metrics appear in every log line beside "loss", evaluation metrics with the prefix "eval_" beside "eval_loss". What
+    they give to `self.count` appears as `rate_name`: how much of it all processes together did in a second, by the
+    clock, between two log lines.
 
     A loss that is NaN or infinite ends the run within 16 steps, by a `FloatingPointError` that names the rows of that
     batch; no checkpoint is written after it.
     """
 
     metric_names: tuple[str, ...] = ()
+    rate_name = "samples_per_second"
     trains_under_zero3 = False
 
     def __init__(self, *args, **kwargs):
@@ -77,8 +81,9 @@ class SeedTrainer(Trainer):
         # Our losses are means over the batch. Without this line Trainer takes the **kwargs of `forward` for a sign
         # that the loss is already divided by the gradient accumulation steps.
         self.model_accepts_loss_kwargs = False
-        self._train_window = MetricWindow(self.metric_names, self.args.device)
-        self._eval_window = MetricWindow(self.metric_names, self.args.device)
+        names = (*self.metric_names, self.rate_name)
+        self._train_window, self._eval_window = (MetricWindow(names, self.args.device) for _ in range(2))
+        self._window_start: float | None = None
         self._losses, self._row_ids = FiniteLosses(), None
         if isinstance(self.data_collator, SeededCollator):
             self.add_callback(EpochCallback(self.data_collator))
@@ -95,6 +100,7 @@ class SeedTrainer(Trainer):
         """As [`Trainer.train`]; `True` goes on from the last complete checkpoint in `output_dir`, if there is one."""
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
+        self._window_start = None  # the first window begins with the first batch, not with an earlier call
         output = super().train(resume_from_checkpoint, **kwargs)
         self._losses.check()
         return output
@@ -120,6 +126,13 @@ class SeedTrainer(Trainer):
     def window(self, model: nn.Module) -> MetricWindow:
         """The window that a forward pass of `model`, in its present mode, belongs to."""
         return self._train_window if model.training else self._eval_window
+
+    def count(self, model: nn.Module, done: torch.Tensor | int) -> None:
+        """Add to what was done since the last log line; `done` is a scalar."""
+        window = self.window(model)
+        if window is self._train_window and self._window_start is None:
+            self._window_start = time.perf_counter()
+        window.add(self.rate_name, torch.as_tensor(done), 0.0)  # divided by the seconds, once they are known
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """As [`Trainer.init_hf_repo`], but private unless `hub_private_repo` says otherwise."""
@@ -153,6 +166,12 @@ class SeedTrainer(Trainer):
 
     def window_metrics(self, window: MetricWindow, training: bool) -> dict[str, float]:
         """Read one window; subclasses add what is not a mean."""
+        if training and self._window_start is not None:
+            now = time.perf_counter()
+            # What the processes have is added up: what they did, and these shares of the time that passed for all.
+            seconds = (now - self._window_start) / self.accelerator.num_processes
+            window.add(self.rate_name, torch.zeros(()), seconds)
+            self._window_start = now
         return window.read(self.accelerator)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
@@ -163,7 +182,10 @@ class SeedTrainer(Trainer):
         return loss.detach(), None, None
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
+        begun = time.perf_counter()
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        if self._window_start is not None:  # evaluating is not training
+            self._window_start += time.perf_counter() - begun
         metrics = self.window_metrics(self._eval_window, training=False)
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
