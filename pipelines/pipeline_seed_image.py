@@ -39,6 +39,7 @@ from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from .diffusion_parts import check_fit, load_diffusion, parts_of, unclip_labels
 from .empty_prompt import EmptyPromptEmbedding
 from .hub_code import add_code, installed_classes, is_a
+from .pipeline_inputs import check_candidates, check_inputs
 
 
 # Stable Diffusion's noise schedule with the fast solver, for pipelines that are built without a scheduler.
@@ -49,17 +50,6 @@ _DEFAULT_SCHEDULER = {
     "algorithm_type": "dpmsolver++",
     "steps_offset": 1,
 }
-_OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-# What the pipeline itself tells the language model; the rest of `generate`'s options are free.
-_RESERVED = (
-    "input_ids",
-    "attention_mask",
-    "pixel_values",
-    "codes",
-    "generation_mode",
-    "num_return_sequences",
-    "return_dict_in_generate",
-)
 
 
 @dataclass
@@ -253,118 +243,9 @@ class SeedImagePipeline(PrivateByDefault, DiffusionPipeline):
         """Whether a callback has asked to stop, by setting `pipe._interrupt`."""
         return self._interrupt
 
-    def check_inputs(
-        self,
-        prompt,
-        image,
-        codes,
-        height,
-        width,
-        num_inference_steps,
-        guidance_scale,
-        num_images_per_prompt,
-        num_candidates,
-        generator,
-        latents,
-        generation_kwargs,
-        output_type,
-        callback_on_step_end_tensor_inputs,
-        noise_level=0,
-    ):
+    def check_inputs(self, **inputs) -> None:
         """Raises `ValueError` or `TypeError` for anything that a call cannot work with, before any model runs."""
-        given = [name for name, value in (("prompt", prompt), ("image", image), ("codes", codes)) if value is not None]
-        if len(given) != 1:
-            raise ValueError(f"Give exactly one of prompt, image and codes; got {' and '.join(given) or 'none'}.")
-        if prompt is not None:
-            rows = self._check_prompt(prompt)
-            self._check_candidates(num_candidates, generation_kwargs)
-        elif image is not None:
-            rows = _check_images(image)
-        else:
-            rows = self._check_codes(codes)
-        if prompt is None and generation_kwargs:
-            raise ValueError("generation_kwargs are for the language model, which only a prompt uses.")
-        taken = [name for name in _RESERVED if name in (generation_kwargs or {})]
-        if taken:
-            raise ValueError(f"generation_kwargs may not contain {', '.join(taken)}: the pipeline sets them.")
-        if num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}.")
-        if num_images_per_prompt < 1:
-            raise ValueError(f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}.")
-        if height % self.vae_scale_factor or width % self.vae_scale_factor or height < 1 or width < 1:
-            raise ValueError(
-                f"height and width must be positive multiples of {self.vae_scale_factor}, got {height} and {width}."
-            )
-        if self.is_unclip:
-            levels = self.image_noising_scheduler.config.num_train_timesteps
-            if not 0 <= noise_level < levels:
-                raise ValueError(f"noise_level must be in [0, {levels}), got {noise_level}.")
-        elif noise_level:
-            raise ValueError("noise_level is unCLIP's (SEED-2); this pipeline draws with Stable Diffusion (SEED-1).")
-        if (guidance_scale > 1 or self.is_unclip) and self.empty_prompt is None:
-            needy = "unCLIP" if self.is_unclip else f"guidance_scale={guidance_scale}"
-            raise ValueError(
-                f"{needy} needs the embedding of the empty prompt. Build the pipeline with "
-                "empty_prompt=, or with the diffusion model's text_encoder= and tokenizer=; Stable "
-                "Diffusion can also draw with guidance_scale=1."
-            )
-        rows *= num_images_per_prompt
-        if isinstance(generator, list) and len(generator) != rows:
-            raise ValueError(f"{len(generator)} generators for {rows} pictures. Give one for each, or a single one.")
-        shape = self._latents_shape(rows, height, width)
-        if latents is not None and tuple(latents.shape) != shape:
-            raise ValueError(f"latents must have shape {shape}, got {tuple(latents.shape)}.")
-        if output_type not in _OUTPUT_TYPES:
-            raise ValueError(f"output_type must be one of {', '.join(_OUTPUT_TYPES)}, got {output_type!r}.")
-        unknown = [name for name in callback_on_step_end_tensor_inputs if name not in self._callback_tensor_inputs]
-        if unknown:
-            known = ", ".join(self._callback_tensor_inputs)
-            raise ValueError(f"callback_on_step_end_tensor_inputs may name {known}, got {unknown}.")
-
-    def _check_prompt(self, prompt) -> int:
-        if is_a(self.seed_model, "SeedTokenizer"):
-            raise ValueError(
-                "A prompt needs a language model, and this pipeline's seed_model is a bare SeedTokenizer. "
-                "Build it with a SeedForConditionalGeneration, or call it with image= or codes=."
-            )
-        if self.processor is None:
-            raise ValueError("A prompt needs a text tokenizer. Build the pipeline with processor=SeedProcessor(...).")
-        prompts = [prompt] if isinstance(prompt, str) else prompt
-        if not isinstance(prompts, (list, tuple)) or not all(isinstance(text, str) for text in prompts):
-            raise TypeError(f"prompt must be a string or a list of strings, got {type(prompt).__name__}.")
-        if not prompts or not all(text.strip() for text in prompts):
-            raise ValueError("A prompt is empty. Say what to draw.")
-        return len(prompts)
-
-    def _check_candidates(self, num_candidates: int, generation_kwargs: dict | None):
-        if num_candidates < 1:
-            raise ValueError(f"num_candidates must be at least 1, got {num_candidates}.")
-        if num_candidates == 1:
-            return
-        config, words = self.visual_tokenizer.config, self.seed_model.config.text_config.text_vocab_size
-        if not config.text_tower:
-            raise ValueError(
-                f"num_candidates={num_candidates} needs a tokenizer with its text tower (text_tower=True): that tells "
-                "how well codes fit a prompt. This one has none: pass num_candidates=1."
-            )
-        if config.qformer_config.vocab_size != words:
-            raise ValueError(
-                f"num_candidates={num_candidates} needs a text tower that reads the language model's vocabulary of "
-                f"{words} tokens. This one has {config.qformer_config.vocab_size}: pass num_candidates=1."
-            )
-        if not (generation_kwargs or {}).get("do_sample", True):
-            raise ValueError(
-                f"num_candidates={num_candidates} needs sampling, or all candidates are the same. Leave do_sample out "
-                "of generation_kwargs, or pass num_candidates=1."
-            )
-
-    def _check_codes(self, codes) -> int:
-        if isinstance(codes, torch.Tensor) and codes.ndim == 1:
-            codes = codes.unsqueeze(0)
-        rows = len(self.visual_tokenizer.check_codes(codes))
-        if rows == 0:
-            raise ValueError("codes has no rows.")
-        return rows
+        check_inputs(self, **inputs)
 
     def encode_prompt(
         self,
@@ -389,7 +270,7 @@ class SeedImagePipeline(PrivateByDefault, DiffusionPipeline):
         options = dict(generation_kwargs or {})
         if num_candidates is None:
             num_candidates = self.config.num_candidates
-        self._check_candidates(num_candidates, options)
+        check_candidates(self, num_candidates, options)
         if num_candidates > 1:
             options = {"do_sample": True, "top_k": 0, **options, "num_return_sequences": num_candidates}
         _wake(self.seed_model)
@@ -524,21 +405,21 @@ class SeedImagePipeline(PrivateByDefault, DiffusionPipeline):
         if num_candidates is None:
             num_candidates = self.config.num_candidates
         self.check_inputs(
-            prompt,
-            image,
-            codes,
-            height,
-            width,
-            num_inference_steps,
-            guidance_scale,
-            num_images_per_prompt,
-            num_candidates,
-            generator,
-            latents,
-            generation_kwargs,
-            output_type,
-            callback_on_step_end_tensor_inputs,
-            noise_level,
+            prompt=prompt,
+            image=image,
+            codes=codes,
+            height=height,
+            width=width,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            num_images_per_prompt=num_images_per_prompt,
+            num_candidates=num_candidates,
+            generator=generator,
+            latents=latents,
+            generation_kwargs=generation_kwargs,
+            output_type=output_type,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            noise_level=noise_level,
         )
         self._guidance_scale = guidance_scale
         self._interrupt = False
@@ -618,15 +499,6 @@ class SeedImagePipeline(PrivateByDefault, DiffusionPipeline):
             return self.processor.image_processor
         size = self.visual_tokenizer.config.vision_config.image_size
         return SeedImageProcessor(size={"height": size, "width": size})
-
-
-def _check_images(image) -> int:
-    images = [image] if isinstance(image, Image.Image) else image
-    if not isinstance(images, (list, tuple)) or not all(isinstance(each, Image.Image) for each in images):
-        raise TypeError(f"image must be a PIL.Image.Image or a list of them, got {type(image).__name__}.")
-    if not images:
-        raise ValueError("The list of pictures is empty.")
-    return len(images)
 
 
 def _wake(module: torch.nn.Module):

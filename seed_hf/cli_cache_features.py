@@ -68,18 +68,9 @@ def cache_features(
         captions = text_encoder is not None
         if caption_column and not captions:
             raise ValueError("--caption-column is of no use without --text-encoder, which turns captions to targets.")
-        from .data.filters import RowFilters
-        from .data.sources import open_source
-
-        filters = RowFilters(min_side=min_side, max_aspect=max_aspect, empty_captions=not captions)
-        opened = open_source(
-            source,
-            split=split,
-            image_column=image_column,
-            caption_column=caption_column,
-            id_column=id_column,
-            captions=captions,
-            revision=revision,
+        columns = {"image_column": image_column, "caption_column": caption_column, "id_column": id_column}
+        opened, filters = source_options.open_filtered(
+            source, min_side, max_aspect, split=split, captions=captions, revision=revision, **columns
         )
         where, _ = _quiet_and_where(source_options.local_device(device))
         import torch

@@ -62,6 +62,15 @@ def tokenizer_folder(folder: Path | None) -> Path:
     return folder
 
 
+def open_filtered(source: str, min_side: int, max_aspect: float | None, *, captions: bool, **settings):
+    """The opened source and the filters that go with it; captions that are read must not be empty."""
+    from .data.filters import RowFilters
+    from .data.sources import open_source
+
+    filters = RowFilters(min_side=min_side, max_aspect=max_aspect, empty_captions=not captions)
+    return open_source(source, captions=captions, **settings), filters
+
+
 def local_device(device: str | None) -> str | None:
     """Under torchrun the GPU of this process, unless one is named."""
     if device is None and "LOCAL_RANK" in os.environ:

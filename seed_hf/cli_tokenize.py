@@ -37,18 +37,9 @@ def tokenize(
 
     with _plain_errors():
         folder = source_options.tokenizer_folder(tokenizer)
-        from .data.filters import RowFilters
-        from .data.sources import open_source
-
-        filters = RowFilters(min_side=min_side, max_aspect=max_aspect, empty_captions=not captions)
-        opened = open_source(
-            source,
-            split=split,
-            image_column=image_column,
-            caption_column=caption_column,
-            id_column=id_column,
-            captions=captions,
-            revision=revision,
+        columns = {"image_column": image_column, "caption_column": caption_column, "id_column": id_column}
+        opened, filters = source_options.open_filtered(
+            source, min_side, max_aspect, split=split, captions=captions, revision=revision, **columns
         )
         where, usual_dtype = _quiet_and_where(source_options.local_device(device))
         import torch
