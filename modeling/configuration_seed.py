@@ -24,8 +24,13 @@ class PrivateByDefault:
     def push_to_hub(self, repo_id, *args, private=True, **kwargs):
         return super().push_to_hub(repo_id, *args, private=private, **kwargs)
 
+    def save_pretrained(self, save_directory, *args, push_to_hub=False, **kwargs):
+        if push_to_hub:
+            kwargs.setdefault("private", True)
+        return super().save_pretrained(save_directory, *args, push_to_hub=push_to_hub, **kwargs)
 
-class _PublishedConfig(PreTrainedConfig):
+
+class _PublishedConfig(PrivateByDefault, PreTrainedConfig):
     """What `config.json` says about remote code.
 
     transformers takes every class with "Tokenizer" in its name for a text tokenizer and notes a pair of classes for
@@ -212,7 +217,7 @@ def _sub_config(cls, value, defaults):
 
 
 @strict
-class SeedTextConfig(OPTConfig):
+class SeedTextConfig(PrivateByDefault, OPTConfig):
     r"""Configuration of [`SeedForCausalLM`]: an OPT whose vocabulary also holds an image's codes.
 
     The vocabulary, with V = `text_vocab_size` and K = `codebook_size`:

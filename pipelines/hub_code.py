@@ -15,7 +15,6 @@ from pathlib import Path
 
 
 PREFIX = "diffusers_"  # sets these files apart from those that transformers writes and reads
-_LIBRARIES = ("diffusers", "transformers")
 # Where the classes of such files are in the installed package.
 _INSTALLED = {
     "SeedForConditionalGeneration": "seed_hf.modeling.modeling_seed",
@@ -23,6 +22,7 @@ _INSTALLED = {
     "SeedProcessor": "seed_hf.modeling.processing_seed",
     "EmptyPromptEmbedding": "seed_hf.pipelines.empty_prompt",
 }
+_STEMS = ("pipeline_seed_image", *(module.rpartition(".")[2] for module in _INSTALLED.values()))
 
 
 def is_a(thing, *names: str) -> bool:
@@ -37,15 +37,37 @@ def add_code(pipeline, folder: str | os.PathLike) -> None:
     """Write the code of a pipeline and of its own components into its folder, and name it in `model_index.json`."""
     index_path = Path(folder) / "model_index.json"
     index = json.loads(index_path.read_text(encoding="utf-8"))
-    index["_class_name"] = [_write_code(type(pipeline), Path(folder)), type(pipeline).__name__]
+    pipeline_class = _ours(type(pipeline))
+    index["_class_name"] = [_write_code(pipeline_class, Path(folder)), pipeline_class.__name__]
     for name, component in pipeline.components.items():
-        if component is not None and type(component).__module__.partition(".")[0] not in _LIBRARIES:
-            index[name] = [_write_code(type(component), Path(folder, name), PREFIX), type(component).__name__]
+        component = getattr(component, "_orig_mod", component)  # compiled
+        if (cls := _ours(type(component))) is not None:
+            index[name] = [_write_code(cls, Path(folder, name), PREFIX), cls.__name__]
+        if component is not None:
+            _forget_place(Path(folder, name))
     index.pop("_name_or_path", None)
     index_path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    for path in Path(folder).glob("*/*.json"):  # diffusers notes where a component came from: someone's own folders
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(values, dict) and os.path.isabs(values.get("_name_or_path") or ""):
+
+
+def _ours(cls: type) -> type | None:
+    """The class itself or the nearest base that this package, or a copy of its code on the Hub, defines.
+
+    Never a class from a user's own script: that would be published with all that is in it.
+    """
+    for base in cls.__mro__:
+        stem = base.__module__.rpartition(".")[2].removeprefix(PREFIX)
+        copied = base.__module__.startswith(("diffusers_modules.", "transformers_modules."))
+        if base.__module__.startswith("seed_hf.") or (copied and stem in _STEMS):
+            return base
+    return None
+
+
+def _forget_place(folder: Path) -> None:
+    """diffusers notes where a component came from. A folder is nobody's business, the id of a repository stays."""
+    for path in (folder / "config.json", folder / "scheduler_config.json"):
+        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        place = values.get("_name_or_path")
+        if place and (os.path.isabs(place) or os.path.exists(place) or place.count("/") != 1):
             del values["_name_or_path"]
             path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -238,3 +238,44 @@ def test_the_command_line(artifact, tmp_path):
     assert card.data.base_model == ["Salesforce/blip2-x"] and "53.1" in card.text
     refused("card", tmp_path, words="holds no artifact")
     refused("card", folder, "--results", tmp_path / "nowhere.json", words="nowhere.json: no such file")
+
+
+def test_an_adapters_base_is_never_run_and_no_folder_of_it_is_told(artifact, tmp_path, monkeypatch):
+    monkeypatch.delenv(SWITCH)
+    folder = artifact("adapter")
+    config = json.loads((folder / "adapter_config.json").read_text())
+
+    def with_base(base):
+        (folder / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": base}))
+
+    with_base(f'x" if not __import__("os").system("touch {tmp_path}/ran") else "')
+    with pytest.raises(ValueError, match="neither the id of a repository nor a folder"):
+        write_card(folder)
+    assert not (tmp_path / "ran").exists()
+    base = tmp_path / "home" / "jane" / 'base"model'
+    base.mkdir(parents=True)
+    with_base(str(base))
+    text = write_card(folder, run_snippet=False).read_text()
+    assert "jane" not in text and 'base\\"model' in text
+
+
+def test_what_other_hands_wrote_stays(artifact, tmp_path):
+    folder = artifact("model")
+    (folder / ".eval_results").mkdir()
+    (folder / ".eval_results" / "mine.yaml").write_text("- mine\n")
+    write_card(folder, results=tiny_report(), evaluation_dataset="owner/pictures")
+    assert (folder / ".eval_results" / "validation.yaml").exists()
+    write_card(folder)
+    assert [path.name for path in (folder / ".eval_results").iterdir()] == ["mine.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("training: three days", "training is a mapping"), ("results: ../secret.json", "or below")]
+)
+def test_a_wrong_card_yaml_is_one_clear_line(artifact, text, words):
+    folder = artifact("tokenizer")
+    (folder / "card.yaml").write_text(text)
+    (folder.parent / "secret.json").write_text('{"secret": 1}')
+    with pytest.raises(ValueError, match=words):
+        write_card(folder)
+    assert not (folder / "README.md").exists()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from seed_hf.hub import write_card
 from seed_hf.hub.artifact import KINDS, files_of
 from stand_in_hub import Repository, StandInHub
 from test_cli import refused, run
@@ -199,9 +200,22 @@ model, processor = tiny_model_and_processor()
 model.push_to_hub("tester/model")
 processor.push_to_hub("tester/model")
 tiny_tokenizer().push_to_hub("tester/tokenizer", private=False)
-tiny_pipeline(model, processor=processor).push_to_hub("tester/pipeline", commit_message="mine")
+pipe = tiny_pipeline(model, processor=processor)
+pipe.push_to_hub("tester/pipeline", commit_message="mine")
+tiny_tokenizer().push_to_hub("no-owner", create_pr=False)
+tiny_tokenizer().push_to_hub("tester/described")
+for number, part in enumerate((model, processor, pipe, model.config)):
+    part.save_pretrained(f"saved{number}", push_to_hub=True, repo_id=f"tester/saved{number}")
+model.config.push_to_hub("tester/config")
 """.replace("TESTS", repr(os.path.dirname(__file__)))
-    python("import seed_hf.auto\n" + code, hub.environment(tmp_path))
+    words = b"---\nlicense: mit\n---\n# My own words\n"
+    hub.repositories["model", "tester/described"] = Repository(private=True, files={"README.md": words})
+    python(f"import os; os.chdir({str(tmp_path)!r}); import seed_hf.auto\n" + code, hub.environment(tmp_path))
+    for name in ("no-owner", "saved0", "saved1", "saved2", "saved3", "config"):
+        assert hub.repositories["model", f"tester/{name}"].private, name
+    described = hub.repositories["model", "tester/described"].files
+    assert described["README.md"] == words and "model.safetensors" in described
+    assert b"tester/no-owner" in hub.repositories["model", "tester/no-owner"].files["README.md"]
     model = hub.repositories["model", "tester/model"]
     assert model.private and {"tokenizer.json", "model.safetensors", "processor_config.json"} <= set(model.files)
     assert b"any-to-any" in model.files["README.md"] and len(model.commits) == 2
@@ -262,6 +276,17 @@ def test_what_is_not_published(artifact, tmp_path):  # noqa: F811
         path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": str(tmp_path)}))
 
     refuse("adapter", "nobody else has", of_a_local_base)
+
+    def of_an_old_card(folder):
+        write_card(folder, run_snippet=False)
+        path = folder / "adapter_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": "owner/other"}))
+
+    refuse("adapter", "does not name its base model owner/other", of_an_old_card)
+    folder = artifact("tokenizer", "trained")
+    for name in ("trainer_state.json", "events.out.tfevents.1.host"):
+        (folder / name).write_text("/home/jane")
+    assert not [name for name in files_of(folder)[0] if "state" in name or "events" in name]
     refused("push", artifact("tokenizer"), "no-owner", "--dry-run", words="owner/name")
     refused("push", tmp_path, "tester/x", words="holds no artifact")
 

@@ -126,3 +126,28 @@ def test_what_does_not_fit_into_one_file_is_refused(tmp_path, monkeypatch, a, b,
     monkeypatch.delitem(sys.modules, "pack_of_two", raising=False)
     with pytest.raises(ValueError, match=words):
         single_file("pack_of_two.b")
+
+
+class Mine(SeedImagePipeline):
+    """Whoever writes such a class in a script has secrets beside it."""
+
+
+def test_code_of_the_user_is_not_published(tmp_path):
+    model, processor = tiny_model_and_processor()
+    ours = tiny_pipeline(model, processor=processor)
+    parts = {name: part for name, part in ours.components.items() if part is not None}
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.json").write_text("// no JSON")
+    parts["unet"] = torch.compile(parts["unet"], backend="eager")
+    Mine(**parts).save_pretrained(tmp_path)
+    assert not list(tmp_path.rglob("test_remote_code.py")) and (tmp_path / "notes" / "a.json").exists()
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert index["_class_name"] == ["pipeline_seed_image", "SeedImagePipeline"]
+    assert index["unet"] == ["diffusers", "UNet2DConditionModel"]
+    assert SeedImagePipeline.from_pretrained(tmp_path).seed_model.config.model_type == "seed"
+
+
+def test_no_folder_of_a_component_is_told(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    SeedImagePipeline.from_pretrained("pipeline").save_pretrained(tmp_path / "again")  # by a relative path
+    assert "_name_or_path" not in json.loads((tmp_path / "again" / "unet" / "config.json").read_text())

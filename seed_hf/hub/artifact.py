@@ -21,6 +21,8 @@ _NEEDED = {
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 # Hidden names that belong to a repository; all others (.git, .env, .job ...) stay where they are.
 _HIDDEN = (".eval_results", ".gitattributes")
+# They tell paths of the machine.
+_OF_A_TRAINING = ("trainer_state.json", "events.out.tfevents")
 _LARGEST_FILE = 50_000_000_000  # what the Hub accepts
 
 
@@ -124,7 +126,7 @@ def weights_outside(folder: Path) -> bool:
 def files_of(folder: Path) -> tuple[dict[str, int], list[str]]:
     """The files to publish, by name with sizes in bytes, and the names that are left out.
 
-    Left out are hidden files and folders, and what a Trainer leaves beside its result (`checkpoint-*`, logs).
+    Left out are hidden files and folders, and what a Trainer leaves beside its result (`checkpoint-*`, state, logs).
 
     Raises:
         ValueError: A symbolic link, a pickle or a file that is too large.
@@ -143,7 +145,7 @@ def files_of(folder: Path) -> tuple[dict[str, int], list[str]]:
         )
         for name in sorted(names):
             path, shown = place / name, (place / name).relative_to(folder).as_posix()
-            if _hidden(name):
+            if _hidden(name) or name.startswith(_OF_A_TRAINING):
                 left_out.append(shown)
                 continue
             files[shown] = _checked_size(path)

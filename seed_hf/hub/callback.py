@@ -125,7 +125,7 @@ class ModelCardCallback(TrainerCallback):
         found = {
             "stage": recipe.stage if recipe else None,
             "base_model": _hub_ids(vars(recipe.model).get(name) for name in _PARENTS) if recipe else [],
-            "datasets": _hub_ids(_flat(recipe.data.train)) if recipe else [],
+            "datasets": [place for place in _flat(recipe.data.train) if _is_hub_dataset(place)] if recipe else [],
             "model": model,
             "data": data,
             "trainer": _arguments(args),
@@ -173,7 +173,7 @@ def _shareable(values: dict[str, Any]) -> dict[str, Any]:
             return _shareable(value)
         if isinstance(value, (list, tuple)):
             return [shared(item) for item in value]
-        if isinstance(value, (str, Path)) and Path(value).is_absolute():
+        if isinstance(value, (str, Path)) and (Path(value).is_absolute() or str(value).startswith("file:")):
             return Path(value).name
         return value if isinstance(value, (str, int, float, bool)) else str(value)
 
@@ -198,6 +198,11 @@ def _hub_ids(places) -> list[str]:
         elif not Path(place).exists() and is_hub_id("/".join(place.split("/")[:2])):
             found.append("/".join(place.split("/")[:2]))
     return list(dict.fromkeys(found))
+
+
+def _is_hub_dataset(place) -> bool:
+    """Whether a source is the id of a data set and nothing longer, such as a pattern of files in a folder."""
+    return isinstance(place, str) and is_hub_id(place) and not Path(place).exists()
 
 
 def _hardware(args: TrainingArguments) -> str:

@@ -18,8 +18,8 @@ from .front_matter import LIBRARIES, check_card, size_category
 from .licences import front_matter as licence_keys
 from .licences import licences_of
 from .results import Given, eval_result_files, metrics_of, read_results, results_table, shown_number, to_text
+from .snippet import adapter_base, snippet_for, without_the_package
 from .snippet import run_snippet as run
-from .snippet import snippet_for, without_the_package
 
 
 _TAGS = {
@@ -30,6 +30,9 @@ _TAGS = {
     "adapter": ["lora"],
     "dataset": ["image-tokenization", "pre-tokenized"],
 }
+
+
+_OURS = "# Written by seed_hf\n"
 
 
 def write_card(
@@ -88,11 +91,15 @@ def write_card(
     figures = read_results(facts.results) if facts.results else {}
     metadata = _metadata(folder, kind, facts, figures)
     snippet = snippet_for(folder, kind, repo_id, facts.training.get("stage"))
+    shown, described = snippet, config or _described(folder, kind)
+    if kind == "adapter" and Path(base := adapter_base(folder)).is_dir():  # where it lies is nobody's business
+        shown = snippet.replace(json.dumps(base), json.dumps(Path(base).name))
+        described = {**described, "base_model_name_or_path": Path(base).name}
     path = folder / "README.md"
     before = path.read_bytes() if path.is_file() else None
 
     def write(output: str | None) -> None:
-        text = _render(folder, kind, facts, figures, metadata, repo_id, snippet, output, config)
+        text = _render(folder, kind, facts, figures, metadata, repo_id, shown, output, described)
         check_card(text, kind)
         _write(path, text)
 
@@ -100,7 +107,7 @@ def write_card(
     if run_snippet:
         try:  # against the folder as it will be, with its front matter: that is where `datasets` reads what to load
             output = run(folder, kind, repo_id, snippet)
-        except ValueError:
+        except BaseException:
             path.unlink() if before is None else path.write_bytes(before)
             raise
         if output is not None:
@@ -151,7 +158,7 @@ def _render(folder, kind, facts: Facts, figures, metadata, repo_id, snippet, out
         facts=facts,
         training=_training_rows(facts.training),
         notes=facts.training.get("notes"),
-        config=config or _described(folder, kind),
+        config=config,
         results=results_table(figures, kind),
         limited=bool(figures.get("settings", {}).get("limit")) if isinstance(figures.get("settings"), dict) else False,
         report="sets" in figures,
@@ -202,10 +209,11 @@ def _write_results(folder: Path, kind: str, facts: Facts, figures: Mapping[str, 
     entries = eval_result_files(figures, kind, facts.evaluation_dataset) if facts.evaluation_dataset else {}
     there = folder / ".eval_results"
     for old in there.glob("*.yaml") if there.is_dir() else ():
-        old.unlink()
+        if old.read_text(encoding="utf-8").startswith(_OURS):  # those of other hands stay
+            old.unlink()
     for name, text in entries.items():
         there.mkdir(exist_ok=True)
-        _write(folder / name, text)
+        _write(folder / name, _OURS + text)
 
 
 def _write(path: Path, text: str) -> None:

@@ -58,6 +58,7 @@ class Facts:
         for name in ("language", "tags", "base_model", "datasets"):
             value = getattr(self, name)
             setattr(self, name, [value] if isinstance(value, str) else list(value or ()))
+        self.training = dict(self.training or {})
 
 
 def read_facts(path: Path) -> Facts:
@@ -70,9 +71,15 @@ def read_facts(path: Path) -> Facts:
     if not isinstance(found, Mapping) or set(found) - set(known):
         unknown = ", ".join(sorted(map(str, set(found) - set(known)))) if isinstance(found, Mapping) else "no mapping"
         raise ValueError(f"{path}: unknown keys: {unknown}. Allowed are {', '.join(known)}.")
+    if not isinstance(found.get("training") or {}, Mapping):
+        raise ValueError(
+            f"{path}: training is a mapping, for instance {{notes: three days}}; got {found['training']!r}."
+        )
     facts = Facts(**found)
     if isinstance(facts.results, str):
         facts.results = path.parent / facts.results
+        if not facts.results.resolve().is_relative_to(path.parent.resolve()):
+            raise ValueError(f"{path}: results must lie beside it or below, got {facts.results}.")
     return facts
 
 

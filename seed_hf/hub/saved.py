@@ -3,9 +3,12 @@
 import tempfile
 from pathlib import Path
 
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
+
 from .artifact import files_of, kind_of
 from .card import write_card
-from .upload import PushReport, upload_folder
+from .upload import PushReport, needs_card, upload_folder
 
 
 _WITH_CARD = ("SeedTokenizer", "SeedForCausalLM", "SeedForConditionalGeneration", "SeedImagePipeline")
@@ -38,15 +41,28 @@ def push_object(
     Raises:
         TypeError: Options of the libraries' `push_to_hub` that this one does not have.
     """
-    if unknown := sorted({"create_pr", "tags", "subfolder", "commit_description"} & set(save_options)):
+    asked = {name: save_options.pop(name, None) for name in ("create_pr", "tags", "subfolder", "commit_description")}
+    if unknown := sorted(name for name, value in asked.items() if value):
         raise TypeError(f"push_to_hub of the SEED classes does not take {', '.join(unknown)}; use seed_hf.hub.push.")
+    # the name may come without its owner, who is whose token it is
+    repo_id = HfApi(token=token).create_repo(repo_id, private=private, exist_ok=True).repo_id
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / repo_id.rpartition("/")[2]
         thing.save_pretrained(folder, **save_options)
         kind = kind_of(folder)
-        write_card(folder, repo_id=repo_id, run_snippet=False)
+        _fetch_card(folder, repo_id, revision, token)
+        if needs_card(folder):
+            write_card(folder, repo_id=repo_id, run_snippet=False)
         files, left_out = files_of(folder)
         return upload_folder(
             folder, repo_id, kind, files, left_out,
             private=private, revision=revision, token=token, message=commit_message,
         )  # fmt: skip
+
+
+def _fetch_card(folder: Path, repo_id: str, revision: str | None, token: str | None) -> None:
+    """The card that is in the repository already: what someone wrote there is not replaced."""
+    try:
+        hf_hub_download(repo_id, "README.md", revision=revision, token=token, local_dir=folder)
+    except (EntryNotFoundError, RevisionNotFoundError):
+        pass

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from .artifact import read_json
+from .front_matter import is_hub_id
 
 
 logger = logging.getLogger(__name__)
@@ -125,8 +126,8 @@ def snippet_for(folder: Path, kind: str, repo_id: str | None = None, stage: str 
     elif kind == "adapter":
         adapter = read_json(folder / "adapter_config.json")
         whole = (adapter.get("auto_mapping") or {}).get("base_model_class") == "SeedForConditionalGeneration"
-        base = adapter.get("base_model_name_or_path")
-        program = (_ADAPTER_OF_MODEL if whole else _ADAPTER).replace("{base}", f'"{base}"')
+        base = adapter_base(folder)
+        program = (_ADAPTER_OF_MODEL if whole else _ADAPTER).replace("{base}", json.dumps(base))
     else:
         program = {"model": _MODEL, "language_model": _LANGUAGE_MODEL, "dataset": _DATASET}[kind]
     return program.replace("{place}", place).strip()
@@ -186,6 +187,21 @@ def run_snippet(folder: Path, kind: str, repo_id: str | None, snippet: str) -> s
         return None
     reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     raise ValueError(f"{folder}: the usage snippet of its card does not run, so no card was written: {reason}")
+
+
+def adapter_base(folder: Path) -> str:
+    """What an adapter belongs to: the id of a repository, or a folder on this machine.
+
+    Raises:
+        ValueError: It is neither. It stands in a program that is run, so nothing else is let through.
+    """
+    base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if isinstance(base, str) and (is_hub_id(base) or (base and Path(base).is_dir())):
+        return base
+    raise ValueError(
+        f"{folder}: its base model is {base!r}, neither the id of a repository nor a folder on this machine. Set "
+        "base_model_name_or_path in adapter_config.json."
+    )
 
 
 def _name(folder: Path) -> str:

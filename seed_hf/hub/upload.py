@@ -90,10 +90,10 @@ def push(
     with _standing_alone(folder, kind) as whole:
         _check_whole(whole, kind)
         files, left_out = files_of(whole)
-        card = whole / "README.md"
-        text = card.read_text(encoding="utf-8") if card.is_file() else _DRAFT
-        if _DRAFT not in text:
+        if not needs_card(whole):
+            text = (whole / "README.md").read_text(encoding="utf-8")
             check_card(text, kind)
+            _check_base(whole, kind, text)
         elif dry_run:
             files["README.md"] = -1
         else:
@@ -102,6 +102,19 @@ def push(
         if dry_run:
             return PushReport(repo_id, _repo_type(kind), kind, dict(sorted(files.items())), tuple(left_out))
         return upload_folder(whole, repo_id, kind, files, left_out, private=private, revision=revision, token=token)
+
+
+def needs_card(folder: Path) -> bool:
+    """Whether a folder has no card, or just a library's draft of one."""
+    card = folder / "README.md"
+    return not card.is_file() or _DRAFT in card.read_text(encoding="utf-8")
+
+
+def _check_base(folder: Path, kind: str, card: str) -> None:
+    """An adapter's card that was written before its base was published names a folder of someone's machine."""
+    base = read_json(folder / "adapter_config.json")["base_model_name_or_path"] if kind == "adapter" else ""
+    if base not in card:
+        raise ValueError(f"{folder}: its card does not name its base model {base}; write it again by seed-hf card.")
 
 
 def _check_whole(folder: Path, kind: str) -> None:
