@@ -64,7 +64,7 @@ Model = Annotated[
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps ... Default: a GPU if there is one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per picture.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Picture file to write: .png, .jpg, .webp or .bmp.")]
-Seed = Annotated[int, typer.Option(help="The same seed draws the same picture.", min=0)]
+Seed = Annotated[int, typer.Option(help="The same seed draws the same picture.", min=0, max=2**63 - 65)]
 Steps = Annotated[int, typer.Option(help="Denoising steps.", min=1, max=1000)]
 Guidance = Annotated[
     float | None, typer.Option(help="Guidance scale, 1 for none. Default: the pipeline's own.", min=0)
@@ -120,7 +120,7 @@ def ask(
         picture = _read_pictures([image])[0]
         seed_model, processor = _load_model(model, device)
         inputs = processor.ask([picture], [question]).to(seed_model.device)
-    answer = _say(seed_model, processor, inputs)
+        answer = _say(seed_model, processor, inputs)
     typer.echo(json.dumps({"image": image, "question": question, "answer": answer}) if as_json else answer)
 
 
@@ -159,14 +159,15 @@ def draw(
             raise ValueError(f"{model}: this pipeline has no language model, so it cannot draw from words.")
     sampling = {} if temperature is None else {"do_sample": True, "temperature": temperature}
     for index, path in enumerate(paths):
-        picture = pipe(
-            prompt,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=_generator(seed + index),
-            num_candidates=candidates,
-            generation_kwargs=sampling,
-        ).images[0]
+        with _plain_errors():  # a prompt that is longer than the model can read, for instance
+            picture = pipe(
+                prompt,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                generator=_generator(seed + index),
+                num_candidates=candidates,
+                generation_kwargs=sampling,
+            ).images[0]
         with _plain_errors():
             _write(picture, path)
         typer.echo(path)
@@ -185,6 +186,8 @@ def reconstruct(
     """Draw a picture again from nothing but its 32 codes."""
     with _plain_errors():
         _check_output(output)
+        if output.exists() and Path(image).exists() and output.samefile(image):
+            raise ValueError(f"{output}: the drawing would replace the picture itself. Give another -o.")
         picture = _read_pictures([image])[0]
         pipe = _load_pipeline(model, device)
     drawn = pipe(image=picture, num_inference_steps=steps, guidance_scale=guidance, generator=_generator(seed)).images[
@@ -319,7 +322,7 @@ def demo(
     with _plain_errors():
         from seed_hf.bundle import bundled
 
-        folder = _existing(model)
+        folder = None if model is None else _pipeline_folder(model)
         bundled("seed-tiny", "pipeline")  # says what is wrong with the installation before anything is written
         out.mkdir(parents=True, exist_ok=True)
         where, _ = _quiet_and_where(device)
@@ -382,7 +385,7 @@ def _load_model(folder: Path | None, device: str | None):
         return model, SeedProcessor.from_pretrained(processor_folder)
 
 
-def _load_pipeline(folder: Path | None, device: str | None):
+def _pipeline_folder(folder: Path | None) -> Path:
     from seed_hf.bundle import bundled
 
     folder = _existing(folder) or bundled("seed-tiny", "pipeline")
@@ -390,6 +393,11 @@ def _load_pipeline(folder: Path | None, device: str | None):
         folder = folder / "pipeline"
     if not (folder / "model_index.json").is_file():
         raise ValueError(f"{folder.parent}: holds no pipeline (model_index.json), which drawing needs.")
+    return folder
+
+
+def _load_pipeline(folder: Path | None, device: str | None):
+    folder = _pipeline_folder(folder)
     device, dtype = _quiet_and_where(device)
     from seed_hf import SeedImagePipeline
 

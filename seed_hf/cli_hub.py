@@ -68,10 +68,19 @@ def push(
     from .cli import _plain_errors, _show_messages
 
     with _plain_errors():
+        from huggingface_hub.errors import HfHubHTTPError
+
         from .hub import push as publish
 
         _show_messages()
-        report = publish(folder, repo_id, private=private, dry_run=dry_run, revision=revision)
+        try:
+            report = publish(folder, repo_id, private=private, dry_run=dry_run, revision=revision)
+        except HfHubHTTPError as error:
+            raise ValueError(f"The Hub refused: {error}") from error
+        except Exception as error:
+            if not type(error).__module__.startswith("httpx"):  # httpx or httpx2, as huggingface_hub has it
+                raise
+            raise ValueError(f"The Hub cannot be reached: {error}. The same command goes on later.") from error
     for name, size in report.files.items():
         typer.echo(f"{_readable(size):>10}  {name}")
     for name in report.left_out:
@@ -80,7 +89,8 @@ def push(
         typer.echo(f"{'stale':>10}  {name} (in the repository from before; it stays)")
     total = f"{len(report.files)} files, {_readable(report.size)}"
     if dry_run:
-        typer.echo(f"{total}; nothing was sent")
+        seen = "private" if private else "PUBLIC"
+        typer.echo(f"{total} for {repo_id}, {seen} if it is new; nothing was sent")
         return
     seen = "private" if report.private else "PUBLIC"
     typer.echo(f"{report.url} ({seen}): {total}, {'commit ' + report.commit if report.changed else 'nothing new'}")

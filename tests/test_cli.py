@@ -226,3 +226,15 @@ def test_reconstruct(folder, picture, tmp_path):
     status, out, _ = run("reconstruct", picture, "-o", tmp_path / "a.webp", "--steps", 2, "--model", folder)
     assert status == 0 and out.strip() == str(tmp_path / "a.webp")
     assert Image.open(tmp_path / "a.webp").format == "WEBP"
+
+
+def test_what_is_too_long_or_in_the_way_is_one_line(tmp_path):
+    words, picture = "red " * 500, tmp_path / "a.png"
+    Image.new("RGB", (30, 30), "red").save(picture)
+    before = picture.read_bytes()
+    refused("ask", picture, words, words="there is room for no more")
+    refused("draw", words, "-o", tmp_path / "b.png", words="there is room for no more")
+    refused("draw", "an apple", "-o", tmp_path / "b.png", "--seed", 10**22, words="--seed")
+    refused("reconstruct", picture, "-o", picture, words="would replace the picture itself")
+    refused("demo", "--model", tmp_path, "--out", tmp_path / "out", words="holds no pipeline")
+    assert picture.read_bytes() == before and sorted(path.name for path in tmp_path.iterdir()) == ["a.png"]

@@ -336,7 +336,7 @@ def test_the_cards_are_written_and_a_push_can_be_tried(tuned, pictures, tiny_mod
     assert report is not None
     for name in ("model", "adapter"):
         card = (tuned / name / "README.md").read_text(encoding="utf-8")
-        assert "caption_loss, after" in card and str(pictures) not in card
+        assert "loss of the right caption, nats per token: after" in card and str(pictures) not in card
 
 
 # ---- the pictures and the notebook ----

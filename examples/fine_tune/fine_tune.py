@@ -74,12 +74,17 @@ def fine_tune(settings: Settings, out: Path) -> dict:
     """
     out = Path(out)
     source = open_source(settings.pictures, caption_column=settings.caption_column)
-    begin(out, settings)
+    check_begun(out, settings)
     if (out / "results.json").exists():
         logger.info("%s is finished already.", out)
         return json.loads((out / "results.json").read_text(encoding="utf-8"))
     set_seed(settings.seed)
-    model = SeedForConditionalGeneration.from_pretrained(settings.model).eval()
+    try:
+        model = SeedForConditionalGeneration.from_pretrained(settings.model).eval()
+    except OSError as error:
+        raise ValueError(f"--model {settings.model}: no SEED model is there. {error}") from error
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "settings.json", asdict(settings))
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     processor = SeedProcessor.from_pretrained(settings.model)
     # Each picture is looked at once: what the language model sees of it is 32 codes.
@@ -258,8 +263,8 @@ def table(results: dict) -> str:
 # ---- files ----
 
 
-def begin(out: Path, settings: Settings) -> None:
-    """Note the settings in a new folder; in one that was begun, refuse others."""
+def check_begun(out: Path, settings: Settings) -> None:
+    """A new folder is fine; one that was begun goes on with the same settings alone."""
     file, given = out / "settings.json", asdict(settings)
     if file.exists():
         begun = json.loads(file.read_text(encoding="utf-8"))
@@ -269,10 +274,8 @@ def begin(out: Path, settings: Settings) -> None:
                 "Give the same again to go on, or a new folder to begin."
             )
         return
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty and holds no run to go on with. Give a new folder.")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(file, given)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is not empty and holds no run to go on with, or is a file. Give a new folder.")
 
 
 def save(folder: Path, write) -> None:
@@ -293,17 +296,39 @@ def publish(out: Path, settings: Settings, results: dict, repo_id: str | None = 
         What `seed_hf.hub.push` returns, or `None`.
     """
     from seed_hf import hub
+    from seed_hf.hub.facts import Facts
 
     out = Path(out)
-    figures = {f"{name}, {when}": results[when][name] for name in results["before"] for when in ("before", "after")}
+    shown = {
+        "exact_match": "caption exactly right, %",
+        "exact_match_new_captions": "the same where no training picture has the caption, %",
+        "choice_accuracy": "its caption is the likeliest of the set's, %",
+        "choice_blind": "the same by blind choice, %",
+        "caption_loss": "loss of the right caption, nats per token",
+    }
+    figures = {
+        f"{shown[name]}: {when}": results[when][name] for name in results["before"] for when in ("before", "after")
+    }
     # A card names the data and the model; where they were on this machine is nobody's business.
     local = Path(settings.model).is_dir()
     names = {"pictures": Path(settings.pictures).name, "model": settings.model}
     if local:
         names["model"] = "seed-tiny" if settings.model == Settings.model else Path(settings.model).name
     training = {"stage": "language model, LoRA", **asdict(settings), **names, **results["pictures"]}
+    facts = Facts(
+        summary=f"A SEED model that captions pictures, fine-tuned by LoRA from {names['model']} on "
+        f"{results['pictures']['trained_on']} pictures ({names['pictures']}). The results are of "
+        f"{results['pictures']['held_out']} others, before and after.",
+        limits="It was tuned to these pictures and their wording alone: what it knew of others, and drawing, may have "
+        "got worse and was not measured.",
+    )
+    if settings.model == Settings.model:
+        facts.license = "apache-2.0"
+        facts.licence_notes = "seed-tiny, which it was made from, learned from works of others: see seed_hf's NOTICE."
+    options = {"training": training, "results": figures, "base_model": None if local else settings.model}
     for name in ("model", "adapter"):
-        hub.write_card(out / name, training=training, results=figures, base_model=None if local else settings.model)
+        if not (out / name / "train_config.json").exists():  # a card that was written since is somebody's own
+            hub.write_card(out / name, facts=facts, **options)
     return hub.push(out / "model", repo_id, dry_run=dry_run) if repo_id else None
 
 

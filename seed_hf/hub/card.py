@@ -13,8 +13,8 @@ from huggingface_hub import DatasetCardData, ModelCardData
 
 from ..files import whole_file
 from .artifact import KINDS, kind_of, read_json
-from .facts import RESULTS, Facts, facts_of, parents_of, read_facts
-from .front_matter import LIBRARIES, check_card, size_category
+from .facts import RESULTS, TRAIN_CONFIG, Facts, facts_of, parents_of, read_facts
+from .front_matter import LIBRARIES, check_card, is_hub_id, size_category
 from .licences import front_matter as licence_keys
 from .licences import licences_of
 from .results import Given, eval_result_files, metrics_of, read_results, results_table, shown_number, to_text
@@ -58,8 +58,8 @@ def write_card(
     Args:
         folder: Of a tokenizer, model, language model, pipeline, LoRA adapter or pre-tokenized data set.
         title: Heading; by default the name of the repository or of the folder.
-        training: What was trained on what, as `ModelCardCallback` records it; by default the folder's
-            `train_config.json`.
+        training: What was trained on what, as `ModelCardCallback` records it. Kept in `train_config.json`, which is
+            also the default.
         results: A report of `seed_hf.evaluation.report`, its path or several paths of partial ones, or a mapping from
             metric to number. Kept in `results.json`, which is also the default; `{}` for none.
         base_model, datasets: Ids on the Hub of what it was made from and trained on, for the front matter.
@@ -83,6 +83,8 @@ def write_card(
     folder = Path(folder)
     if kind is not None and kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
+    if repo_id is not None and not is_hub_id(repo_id):
+        raise ValueError(f"{repo_id!r} is not the name of a repository. Give owner/name.")
     kind = kind or kind_of(folder)
     facts = facts_of(folder) if facts is None else facts if isinstance(facts, Facts) else read_facts(Path(facts))
     given = {"training": training, "results": results, "base_model": base_model, "datasets": datasets}
@@ -113,6 +115,8 @@ def write_card(
         if output is not None:
             write(output)
     _write_results(folder, kind, facts, figures)
+    if training:
+        _write(folder / TRAIN_CONFIG, to_text(training))
     return path
 
 
@@ -166,7 +170,7 @@ def _render(folder, kind, facts: Facts, figures, metadata, repo_id, snippet, out
         parents=parents,
         licences=licences_of(parents),
         snippet=snippet,
-        without=without_the_package(kind, repo_id or facts.title or folder.resolve().name),
+        without=without_the_package(kind, repo_id or folder.resolve().name),
         output=output,
         version=version("seed_hf"),
     )
