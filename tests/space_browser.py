@@ -24,8 +24,11 @@ _SWITCHES += ["--disable-component-update", "--disable-sync"]
 
 
 @contextmanager
-def running_space(folder: Path) -> Iterator[str]:
-    """The Space's address. What it writes lands in `folder`: `space.log` and Gradio's temporary files."""
+def running_space(folder: Path, **variables: str) -> Iterator[str]:
+    """The Space's address. What it writes lands in `folder`: `space.log` and Gradio's temporary files.
+
+    `variables` are further ones of its environment.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -39,7 +42,11 @@ def running_space(folder: Path) -> Iterator[str]:
     }
     with open(folder / "space.log", "wb") as log:
         app = subprocess.Popen(
-            [sys.executable, SPACE / "app.py"], env=os.environ | settings, cwd=folder, stdout=log, stderr=log
+            [sys.executable, SPACE / "app.py"],
+            env=os.environ | settings | variables,
+            cwd=folder,
+            stdout=log,
+            stderr=log,
         )
     try:
         address = f"http://127.0.0.1:{port}"

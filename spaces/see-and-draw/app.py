@@ -8,10 +8,11 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # is read when Gradi
 
 import gradio as gr
 
+import guard
 from artifact import Artifact
 from chat_tab import chat_tab
 from draw_tab import draw_tab
-from limits import FILE_SIZE, MINUTES, WAITING
+from limits import FILE_SIZE, KEPT, MINUTES, WAITING
 from round_trip_tab import round_trip_tab
 from see_tab import example_pictures, see_tab
 
@@ -33,7 +34,7 @@ def build(artifact: Artifact) -> gr.Blocks:
     pictures = example_pictures()
     # One at a time, whatever the tab: a pipeline's scheduler has a state, and the cores are few.
     model_turn = {"concurrency_limit": 1, "concurrency_id": "model"}
-    with gr.Blocks(title="SEED: see and draw", analytics_enabled=False, delete_cache=(60, MINUTES * 60)) as page:
+    with gr.Blocks(title="SEED: see and draw", analytics_enabled=False, delete_cache=(min(60, KEPT), KEPT)) as page:
         gr.Markdown("# See and draw with SEED")
         gr.Markdown(SEED_TINY if artifact.is_seed_tiny else OTHER.format(artifact.name), elem_id="about")
         with gr.Tab("See"):
@@ -49,6 +50,7 @@ def build(artifact: Artifact) -> gr.Blocks:
 
 
 def main() -> None:
+    guard.install()
     page = build(Artifact.from_environment())
     page.launch(
         max_file_size=FILE_SIZE,

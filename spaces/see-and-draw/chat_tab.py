@@ -3,8 +3,8 @@
 import gradio as gr
 
 from artifact import Artifact
-from limits import TURNS, Refusal, checked_text
-from pictures import read_picture
+from limits import MESSAGES, TURNS, Refusal, checked_text
+from pictures import read_picture, uploaded
 from seed_hf.modeling.processing_seed import IMAGE_TOKEN
 
 
@@ -29,17 +29,18 @@ def chat_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
         ]
         if shortened:
             messages = [*messages, said("assistant", FORGOT)]
-        yield turns, messages, None
+        yield turns, messages, messages, None
         written = []
         for written in artifact.reply(prompt, images, MODES[wanted]):
-            yield turns, [*messages, *map(as_message, written)], None
+            yield turns, messages, [*messages, *map(as_message, written)], None
         answer = [part for part in written if not isinstance(part, int)]
         turns = [*turns, {"role": "assistant", "parts": answer}]
         for part in answer:
             messages = [*messages, as_message(part) if isinstance(part, str) else drawing(part)]
         if not answer:
             messages = [*messages, said("assistant", NOTHING)]
-        yield turns[-TURNS:], messages, None
+        messages = messages[-MESSAGES:]
+        yield turns[-TURNS:], messages, messages, None
 
     def read(message, wanted):
         """The words, the codes of the picture and its file, of which either words or picture may be missing."""
@@ -53,8 +54,8 @@ def chat_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
             raise Refusal(f"{IMAGE_TOKEN} stands for a picture and cannot be written. Attach a picture instead.")
         if MODES[wanted] == "image" and not text:
             raise Refusal("Say in words what to draw.")
-        codes = artifact.encode(read_picture(files[0])) if files else []
-        return text, codes, files[0] if files else None
+        path = uploaded(files[0]) if files else None
+        return text, artifact.encode(read_picture(path)) if path else [], path
 
     def as_prompt(turns, parts, mode):
         """The conversation in the form that the model learned, as much of its end as fits."""
@@ -105,6 +106,8 @@ def chat_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
     )
     gr.Markdown(f"{about} The conversation is forgotten an hour after its last turn, if not before.")
     turns = gr.State([], time_to_live=3600)
+    # What is on display, kept here: a history sent by the page could name any file of this machine.
+    messages = gr.State([], time_to_live=3600)
     chat = gr.Chatbot(
         label="Conversation",
         height=380,
@@ -134,5 +137,7 @@ def chat_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
         example_labels=["ask about a picture", "a picture alone: its caption", "draw a red apple"],
         label="Messages to try: click one, then send it",
     )
-    message.submit(reply, [message, wanted, turns, chat], [turns, chat, message], api_name="chat", **model_turn)
-    chat.clear(lambda: [], None, turns, queue=False, api_visibility="private")
+    message.submit(
+        reply, [message, wanted, turns, messages], [turns, messages, chat, message], api_name="chat", **model_turn
+    )
+    chat.clear(lambda: ([], []), None, [turns, messages], queue=False, api_visibility="private")

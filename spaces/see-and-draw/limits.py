@@ -1,5 +1,7 @@
 """What one visitor may ask for at once, and the messages for those who ask for more."""
 
+import os
+
 import gradio as gr
 
 
@@ -10,8 +12,10 @@ PICTURES = 4  # drawn at once
 STEPS = 50
 SEED = 2**31 - 1
 TURNS = 20  # that a conversation keeps
+MESSAGES = 2 * TURNS  # that the page shows of it: a turn may be a picture and words
 WAITING = 24  # visitors in the queue; the next one is told that it is full
-MINUTES = 30  # that a visitor's pictures and conversation stay on the server
+KEPT = int(os.environ.get("SEED_SPACE_KEPT", 30 * 60))  # seconds that pictures stay on the server
+MINUTES = -(-KEPT // 60)  # the same, for visitors to read
 
 
 def checked_text(text: str | None, what: str) -> str:
