@@ -145,7 +145,7 @@ def test_bad_model_folders(tmp_path, picture):
     (tmp_path / "foreign" / "config.json").write_text('{"model_type": "bert"}')
     refused("see", picture, "--model", tmp_path / "nowhere", words="no such folder")
     refused("demo", "--out", tmp_path / "out", "--model", tmp_path / "nowhere", words="no such folder")
-    refused("demo", "--out", picture, "--model", tmp_path, words="File exists")
+    refused("demo", "--out", picture, words="File exists")
     refused("see", picture, "--model", tmp_path, words="neither a model")
     refused("see", picture, "--model", tmp_path / "foreign", words="'bert'")
     refused("draw", "a", "-o", tmp_path / "a.png", "--model", tmp_path / "foreign", words="no pipeline")
