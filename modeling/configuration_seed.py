@@ -77,6 +77,9 @@ class SeedTokenizerConfig(_PublishedConfig):
         num_generation_tokens (`int`, *optional*, defaults to 77 for text and 1 for image): Generation embeddings.
         generation_dim (`int`, *optional*, defaults to 768 for text and 1024 for image): Their width.
         mlp_head_dims (`tuple[int]`, *optional*, defaults to `(256, 128, 32)`): Widths of the `"mlp"` head.
+        generation_memory_dim, generation_memory_rank (`int`, *optional*, defaults to 0 and 64): Width of a
+            [`SeedCodeMemory`] that adds to the generation embeddings of the text target, and the numbers it says of
+            each; 0 is none, as in the paper.
         vq_beta (`float`, *optional*, defaults to 0.25): Commitment weight of the VQ loss.
         vq_legacy_beta (`bool`, *optional*, defaults to `True`): The authors' (taming-transformers') order: `vq_beta`
             weighs the codebook side. `False` puts it on the encoder side, as the VQ-VAE paper does.
@@ -121,6 +124,8 @@ class SeedTokenizerConfig(_PublishedConfig):
         num_generation_tokens: int | None = None,
         generation_dim: int | None = None,
         mlp_head_dims=(256, 128, 32),
+        generation_memory_dim: int = 0,
+        generation_memory_rank: int = 64,
         vq_beta: float = 0.25,
         vq_legacy_beta: bool = True,
         vq_loss_weight: float = 5.0,
@@ -178,6 +183,8 @@ class SeedTokenizerConfig(_PublishedConfig):
         self.num_generation_tokens = num_generation_tokens or (1 if image_target else 77)
         self.generation_dim = generation_dim or (1024 if image_target else 768)
         self.mlp_head_dims = tuple(mlp_head_dims)
+        self.generation_memory_dim = generation_memory_dim
+        self.generation_memory_rank = generation_memory_rank
         self.vq_beta = vq_beta
         self.vq_legacy_beta = vq_legacy_beta
         self.vq_loss_weight = vq_loss_weight
@@ -203,6 +210,8 @@ class SeedTokenizerConfig(_PublishedConfig):
                 "generation_target='image' is one embedding: num_generation_tokens must be 1, "
                 f"got {self.num_generation_tokens}."
             )
+        if self.generation_memory_dim and self.generation_target != "text":
+            raise ValueError("generation_memory_dim adds to the embeddings of generation_target='text' alone.")
         if self.feature_loss_weight and not (self.text_tower and self.embedding_decoder):
             raise ValueError("feature_loss_weight needs text_tower=True and embedding_decoder=True.")
         for name in ("num_query_tokens", "codebook_size", "code_dim", "projection_dim"):

@@ -21,6 +21,7 @@ from transformers.models.blip_2.modeling_blip_2 import Blip2Encoder, Blip2TextEm
 from transformers.utils import ModelOutput
 
 from .configuration_seed import PrivateByDefault, SeedTokenizerConfig
+from .modeling_seed_memory import SeedCodeMemory
 from .modeling_seed_quantizer import SeedCodebook, SeedVectorQuantizer
 from .starting_points_seed import tokenizer_from_blip2, tokenizer_from_stage_one
 
@@ -154,6 +155,8 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
         if config.embedding_decoder:
             self.embedding_decoder = SeedCodeDecoder(config)
         self.generation_decoder = SeedGenerationDecoder(config)
+        if config.generation_memory_dim:
+            self.generation_memory = SeedCodeMemory(config)
         self._frozen_modules: tuple[nn.Module, ...] = ()
         self.post_init()
 
@@ -168,6 +171,8 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
             init.normal_(module.query_tokens, std=std)
         elif isinstance(module, SeedCodeDecoder):
             init.zeros_(module.position_embeddings)
+        elif isinstance(module, SeedCodeMemory):
+            init.zeros_(module.projection)
         elif isinstance(module, Blip2TextEmbeddings):
             # Not part of a checkpoint: without this line a loaded model has whatever lay in memory there.
             init.copy_(module.position_ids, torch.arange(module.position_ids.shape[-1]).expand((1, -1)))
@@ -292,7 +297,12 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Generation embeddings of codes `(batch, num_query_tokens)`: `(batch, num_generation_tokens, generation_dim)`
         for the text target, `(batch, generation_dim)` for the image target."""
-        return self.generation_decoder(self.code_decoder(self.quantizer.lookup(self.check_codes(codes))))
+        code_vectors = self.quantizer.lookup(self.check_codes(codes))
+        return self._generation_embeddings(code_vectors, self.code_decoder(code_vectors))
+
+    def _generation_embeddings(self, code_vectors: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
+        embeddings = self.generation_decoder(decoded)
+        return embeddings + self.generation_memory(code_vectors) if self.config.generation_memory_dim else embeddings
 
     # The shared space of stage I
 
@@ -365,7 +375,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
         codes, quantized, vq_loss = self.quantizer(self.code_encoder(causal_embeddings))
         decoded = self.code_decoder(quantized)
         output = SeedTokenizerOutput(codes=codes, causal_embeddings=causal_embeddings)
-        output.generation_embeddings = self.generation_decoder(decoded)
+        output.generation_embeddings = self._generation_embeddings(quantized, decoded)
         if self.config.embedding_decoder:
             output.reconstructed_embeddings = self.embedding_decoder(decoded)
         return output if stage is None else self._quantization(output, vq_loss, target_embeddings)
@@ -429,6 +439,8 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
         drawing = [self.code_encoder, self.quantizer, self.code_decoder, self.generation_decoder]
         if self.config.embedding_decoder:
             drawing.append(self.embedding_decoder)
+        if self.config.generation_memory_dim:
+            drawing.append(self.generation_memory)
         if stage == "contrastive":
             self._require_text_tower()
             trained, frozen = [*seeing, vision_norm], [self.vision_model, *drawing]

@@ -32,7 +32,7 @@ def load_parts(work: Path) -> SeedImagePipeline:
     """The pipeline of all trained parts, with the weights rounded to float16 as they will be stored."""
     text_tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "text" / "tokenizer")
     text_encoder = CLIPTextModel.from_pretrained(work / "text" / "text_encoder").eval()
-    visual = SeedTokenizer.from_pretrained(work / "drawing" / "tokenizer")
+    visual = SeedTokenizer.from_pretrained(work / "memory" / "model")
     language = SeedForCausalLM.from_pretrained(work / "language" / "model")
     model = SeedForConditionalGeneration.from_parts(visual, language).eval()
     model.generation_config.update(

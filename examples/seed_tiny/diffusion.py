@@ -30,15 +30,14 @@ def build() -> UNet2DConditionModel:
         sample_size=8,
         in_channels=16,
         out_channels=16,
-        block_out_channels=(128, 160),
+        block_out_channels=(64, 128),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=16,
         cross_attention_dim=WIDTH,
         attention_head_dim=8,
-        # Besides the cross-attention, the text reaches every block through the time embedding.
-        addition_embed_type="text",
-        addition_embed_type_num_heads=6,
+        resnet_time_scale_shift="scale_shift",
     )
 
 

@@ -18,13 +18,15 @@ import diffusion
 import drawing
 import features
 import language
+import memory
 import quantization
+import spoken
 import text
 import vision
 
 
 # In this order each stage finds what it needs. Two processes can train side by side: `autoencoder` and `diffusion`
-# beside `vision` to `quantization`, then `drawing` beside `language`.
+# beside `vision` to `quantization`.
 STAGES = {
     "features": lambda a: features.main(["--data", a.data, "--work", a.work]),
     "autoencoder": lambda a: autoencoder.main(["--data", a.data, "--work", a.work]),
@@ -33,8 +35,10 @@ STAGES = {
     "vision": lambda a: vision.main(["--data", a.data, "--work", a.work]),
     "contrastive": lambda a: contrastive.main(["--data", a.data, "--work", a.work]),
     "quantization": lambda a: quantization.main(["--data", a.data, "--work", a.work]),
-    "drawing": lambda a: drawing.main(["--data", a.data, "--work", a.work]),
     "language": lambda a: language.main(["--data", a.data, "--work", a.work]),
+    "spoken": lambda a: spoken.main(["--data", a.data, "--work", a.work]),
+    "memory": lambda a: memory.main(["--data", a.data, "--work", a.work]),
+    "drawing": lambda a: drawing.main(["--data", a.data, "--work", a.work]),
     "assemble": lambda a: assemble.main(["--work", a.work, "--out", a.out]),
     "demo_pictures": lambda a: demo_pictures.main(["--data", a.data, "--out", f"{a.out}/demo"]),
 }
