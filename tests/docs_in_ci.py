@@ -66,7 +66,8 @@ def run_page(page: Path, folder: Path, environment: dict[str, str], limit: float
     Raises:
         DocsError: A block failed. Those after it have not run. Whatever the page started is stopped.
     """
-    prepare(page, folder, clone=True)
+    with contextlib.redirect_stderr(io.StringIO()):  # progress bars
+        prepare(page, folder, clone=True)
     namespace = {"__name__": "docs"}
     with contextlib.chdir(folder), contextlib.ExitStack() as servers:
         for block in read_blocks(page):
@@ -194,4 +195,5 @@ def scratch_environment(folder: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # not at once, but with all that was started
     sys.exit(main(sys.argv[1:]))

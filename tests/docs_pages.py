@@ -93,7 +93,7 @@ def _check_bash(block: Block) -> None:
 def run_python(block: Block, namespace: dict) -> None:
     try:
         exec(_compiled(block), namespace)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise block.wrong(f"{type(error).__name__}: {error}") from error
 
 

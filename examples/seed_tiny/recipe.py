@@ -4,7 +4,7 @@
 
 Every stage is skipped when its result is there and goes on from its last checkpoint when it was interrupted, so the
 command can be killed and started again at any time. `--only` runs single stages, for two processes side by side.
-`--quick` shows that everything runs: a few steps of each stage, for a set as small as a hundred pictures.
+`--quick` takes a few steps of each stage, to see that everything runs; a hundred pictures are enough for it.
 """
 
 import argparse
@@ -41,15 +41,15 @@ STAGES = {
 }
 
 
-def few(stage, *options: str):
+def _few(stage, *options: str):
     return lambda a: stage.main(["--data", a.data, "--work", a.work, *options])
 
 
 # The stages as `--quick` runs them.
 QUICK = STAGES | {
-    **{stage.__name__: few(stage, "--steps", "3") for stage in (autoencoder, text, diffusion, vision, drawing)},
-    **{stage.__name__: few(stage, "--epochs", "0.01") for stage in (contrastive, quantization)},
-    "language": few(language, "--text-epochs", "0.01", "--epochs", "0.01"),
+    **{stage.__name__: _few(stage, "--steps", "3") for stage in (autoencoder, text, diffusion, vision, drawing)},
+    **{stage.__name__: _few(stage, "--epochs", "0.01") for stage in (contrastive, quantization)},
+    "language": _few(language, "--text-epochs", "0.01", "--epochs", "0.01"),
 }
 
 
