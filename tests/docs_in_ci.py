@@ -1,9 +1,10 @@
 """Runs the pages of the documentation that the test suite alone cannot run: `make pages`, a part of `.ci/run`.
 
 These are the pages with blocks that are marked `<!-- in CI: ... -->` (`docs_blocks.py`), because they install
-packages, start several processes or a server, or take long. All blocks of such a page run in their order, `bash` as it
-stands, in a fresh copy of the repository's files and with a fresh virtual environment that sees the packages of this
-one behind its own: what a page installs is really installed, and touches nothing else. It needs a package registry.
+packages, start several processes or a server, or take long. All blocks of such a page run in their order, in a fresh
+copy of the repository's files: Python in this process, `bash` as it stands and with a fresh virtual environment that
+sees the packages of this one behind its own. What a page installs is really installed, and touches nothing else. It
+needs a package registry.
 
     python tests/docs_in_ci.py [PAGE ...]      all such pages, or these
 """
