@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo space test lint docs clean
+.PHONY: demo space test pages lint docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/seed-hf demo --out outputs
@@ -16,6 +16,10 @@ space: $(VENV)/.space
 # Tests of remote code also run in the environment of the oldest libraries that setup.py allows.
 test: $(VENV)/.dev $(VENV)/.lowest
 	SEED_HF_LOWEST_PYTHON=$(abspath $(VENV)/lowest/bin/python) $(BIN)/python -m pytest
+
+# What pages of the documentation say and tests cannot run: installations, several processes, servers.
+pages: $(VENV)/.dev
+	HF_HUB_OFFLINE=1 $(BIN)/python tests/docs_in_ci.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -57,7 +57,7 @@ def other_size(seed: int = 0, **overrides) -> SeedTokenizer:
             if name != "temperature":
                 parameter.add_(torch.randn_like(parameter) * 0.05)
             if name.startswith("vision_model") and name.endswith("qkv.bias"):
-                parameter[88:176] = 0  # the authors' keys have no bias
+                parameter[len(parameter) // 3 : 2 * len(parameter) // 3] = 0  # the authors' keys have no bias
     return model
 
 
@@ -77,3 +77,25 @@ def stage_one_state(model: SeedTokenizer) -> dict[str, torch.Tensor]:
     names = OriginalNames()
     later = {key for ours in model.state_dict() if ours.startswith(STAGE_TWO) for key in names.of(ours)}
     return {key: value for key, value in original_state(model, names).items() if key not in later}
+
+
+def write_original_files(folder: Path) -> None:
+    """Small checkpoints in the files that the authors gave out, with the published numbers of heads: the ViT, which
+    goes with each, the rest of SEED-1 in two files, of SEED-2 in one, and of BLIP-2 in one."""
+    vit = other_size().config.vision_config.to_dict() | {"hidden_size": 64, "num_attention_heads": 16}
+    seed1, seed2, blip2 = (
+        other_size(vision_config=vit, **settings)
+        for settings in ({}, {"generation_target": "image", "generation_dim": 40}, {"text_tower": True})
+    )
+    state = original_state(seed1)
+    eyes = {key: value for key, value in state.items() if key.startswith("visual_encoder.")}
+    qformer = {key: value for key, value in state.items() if key.startswith(("Qformer.", "query_tokens", "ln_vision"))}
+    files = {
+        "causal_qformer.pth": qformer,
+        "seed_tokenizer.pth": {key: value for key, value in state.items() if key not in {*eyes, *qformer}},
+        "seed_quantizer.pt": {k: v for k, v in original_state(seed2, OriginalNames("image")).items() if k not in eyes},
+        "blip2_pretrained.pth": {key: value for key, value in stage_one_state(blip2).items() if key not in eyes},
+    }
+    for name, weights in files.items():
+        torch.save({"model": weights}, folder / name)
+    torch.save({key.removeprefix("visual_encoder."): value for key, value in eyes.items()}, folder / "eva_vit_g.pth")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from seed_hf.data.emoji import STYLES
+from seed_hf.data.emoji import STYLES, TEXT_PACKAGES
 
 
-# code point, label, group, subgroup
+Emoji = tuple[tuple[str, str, int, int], ...]  # code point, label, group, subgroup
 EMOJI = (
     ("1F692", "fire engine", 5, 52),
     ("1F34E", "red apple", 4, 34),
@@ -18,9 +18,24 @@ EMOJI = (
     ("1F1EB-1F1EF", "flag: Fiji", 9, 101),
     ("1F566", "nine-thirty", 5, 58),
 )
-GROUPS = {"1": "people-body", "4": "food-drink", "5": "travel-places", "9": "flags"}
-SUBGROUPS = {"25": "person-role", "34": "food-fruit", "52": "transport-ground", "58": "time", "101": "country-flag"}
+# Those of the demo's pictures: with them the recipe of seed-tiny finds what it looks for.
+DEMO_EMOJI = (
+    ("1F352", "cherries", 4, 34),
+    ("1F424", "baby chick", 3, 29),
+    ("1F428", "koala", 3, 28),
+    ("1F682", "locomotive", 5, 52),
+    ("1F34B", "lemon", 4, 34),
+    ("1F436", "dog face", 3, 28),
+    ("1F693", "police car", 5, 52),
+    ("1F339", "rose", 3, 33),
+)
+GROUPS = {"1": "people-body", "3": "animals-nature", "4": "food-drink", "5": "travel-places", "9": "flags"}
+SUBGROUPS = {
+    **{"25": "person-role", "28": "animal-mammal", "29": "animal-bird", "33": "plant-flower", "34": "food-fruit"},
+    **{"52": "transport-ground", "58": "time", "101": "country-flag"},
+}
 FILLS = {"1F692": "#d01020", "1F34E": "#e02030", "1F1EB-1F1EF": "#7cc4f0", "1F566": "#202020"}
+DEBIAN = ("wordnet-base", "openclipart-svg")
 LISTS_CODES = ("noto", "twemoji", "openmoji", "fluent-flat")
 SVG_HEAD = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:rdf="r" xmlns:dc="d" xmlns:cc="c" width="20" height="10">'
 
@@ -28,29 +43,41 @@ SVG_HEAD = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:rdf="r" xmlns:dc="d" x
 def write_packages(folder: Path) -> dict[str, Path]:
     """Write all packages into `folder`; returns their folders by name, the `sources` of `build_pictograms`."""
     folders = {style.package: folder / style.name for style in STYLES}
+    folders |= {name: folder / name for name in (*TEXT_PACKAGES, *DEBIAN)}
+    _write_all(folders, EMOJI)
+    return folders
+
+
+def write_fetched_packages(folder: Path) -> None:
+    """Write them as `fetch_npm` and `fetch_debian` leave theirs in `folder`, with the emoji of the demo among them."""
+    versions = {style.package: style.version for style in STYLES} | TEXT_PACKAGES
+    folders = {
+        name: folder / f"{name.removeprefix('@').replace('/', '-')}-{version}" for name, version in versions.items()
+    }
+    _write_all(folders | {name: folder / f"debian-{name}" for name in DEBIAN}, EMOJI + DEMO_EMOJI)
+
+
+def _write_all(folders: dict[str, Path], emoji: Emoji) -> None:
     for number, style in enumerate(STYLES):
         if style.name == "fluent-3d":
             _write_3d(folders[style.package] / "assets")
         else:
-            _write_icons(style.name, number, folders[style.package])
-    folders |= {name: folder / name for name in ("emojibase-data", "emojilib", "wordnet-base", "openclipart-svg")}
-    folders |= {f"cldr-annotations-{kind}": folder / kind for kind in ("full", "derived-full")}
-    _write_texts(folders)
+            _write_icons(style.name, number, folders[style.package], emoji)
+    _write_texts(folders, emoji)
     _write_wordnet(folders["wordnet-base"] / "usr/share/wordnet")
     _write_clip_art(folders["openclipart-svg"])
-    return folders
 
 
-def _write_icons(style: str, number: int, folder: Path) -> None:
+def _write_icons(style: str, number: int, folder: Path, emoji: Emoji) -> None:
     icons, codes = {}, {}
-    for index, (code, label, _, _) in enumerate(EMOJI):
+    for index, (code, label, _, _) in enumerate(emoji):
         if style == "streamline" and code == "1F566":
             continue
         name = label.replace(": ", "-").replace(" ", "-").lower()
         if style == "fxemoji":
             name = name.replace("-", "")
         fill = FILLS.get(code, "#f0c040")
-        body = f'<rect x="1" y="{1 + index}" width="{8 + index}" height="{4 + number}" fill="{fill}"/>'
+        body = f'<rect x="1" y="{1 + index % 6}" width="{8 + index}" height="{4 + number}" fill="{fill}"/>'
         if style == "twemoji" and code == "1F469-200D-1F373":
             body = icons["man-cook"]["body"]  # drawn alike: one of the two is dropped
         if style == "noto" and code == "1F566":
@@ -69,11 +96,11 @@ def _write_3d(assets: Path) -> None:
         picture.save(assets / f"{code.lower()}.webp", lossless=True)
 
 
-def _write_texts(folders: dict[str, Path]) -> None:
+def _write_texts(folders: dict[str, Path], emoji: Emoji) -> None:
     base = folders["emojibase-data"]
     records = [
         {"label": label, "hexcode": code, "group": group, "subgroup": subgroup, "tags": ["Tag", label.split()[-1]]}
-        for code, label, group, subgroup in EMOJI
+        for code, label, group, subgroup in emoji
     ]
     component = {"label": "light skin tone", "hexcode": "1F3FB", "group": 2, "subgroup": 0}
     letter = {"label": "regional indicator A", "hexcode": "1F1E6"}

@@ -4,6 +4,7 @@
 
 Every stage is skipped when its result is there and goes on from its last checkpoint when it was interrupted, so the
 command can be killed and started again at any time. `--only` runs single stages, for two processes side by side.
+`--quick` takes a few steps of each stage, to see that everything runs; a hundred pictures are enough for it.
 """
 
 import argparse
@@ -44,18 +45,37 @@ STAGES = {
 }
 
 
+def _few(stage, *options: str):
+    return lambda a: stage.main(["--data", a.data, "--work", a.work, *options])
+
+
+# The stages as `--quick` runs them.
+QUICK = STAGES | {
+    **{stage.__name__: _few(stage, "--steps", "3") for stage in (autoencoder, text, diffusion, vision, drawing)},
+    **{stage.__name__: _few(stage, "--epochs", "0.01") for stage in (contrastive, quantization)},
+    "language": _few(language, "--text-epochs", "0.01", "--epochs", "0.01"),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder with the pictogram Parquet files")
     parser.add_argument("--work", required=True, help="folder for everything in between")
     parser.add_argument("--out", required=True, help="folder for the checkpoint")
     parser.add_argument("--only", nargs="+", choices=list(STAGES), default=list(STAGES), metavar="STAGE")
+    parser.add_argument("--quick", action="store_true", help="a few steps of each stage, to see that everything runs")
     arguments = parser.parse_args()
-    Path(arguments.work).mkdir(parents=True, exist_ok=True)
-    for name in STAGES:
+    # A stage whose result is there is skipped: that of a few steps must not become part of a real run.
+    work, mark = Path(arguments.work), Path(arguments.work) / "quick"
+    if work.is_dir() and any(work.iterdir()) and mark.exists() != arguments.quick:
+        parser.error(f"{work} was begun with{'' if mark.exists() else 'out'} --quick: take another folder.")
+    work.mkdir(parents=True, exist_ok=True)
+    if arguments.quick:
+        mark.touch()
+    for name, stage in (QUICK if arguments.quick else STAGES).items():
         if name in arguments.only:
             logging.info("stage %s", name)
-            STAGES[name](arguments)
+            stage(arguments)
 
 
 if __name__ == "__main__":
