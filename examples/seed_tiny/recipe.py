@@ -51,7 +51,8 @@ def _few(stage, *options: str):
 
 # The stages as `--quick` runs them.
 QUICK = STAGES | {
-    **{stage.__name__: _few(stage, "--steps", "3") for stage in (autoencoder, text, diffusion, vision, drawing)},
+    **{stage.__name__: _few(stage, "--steps", "3") for stage in (text, diffusion, vision, memory, drawing)},
+    "autoencoder": _few(autoencoder, "--steps", "3", "--decoder-steps", "3"),
     **{stage.__name__: _few(stage, "--epochs", "0.01") for stage in (contrastive, quantization)},
     "language": _few(language, "--text-epochs", "0.01", "--epochs", "0.01"),
 }
