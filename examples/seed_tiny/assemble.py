@@ -25,11 +25,11 @@ from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
 
 
 SHARD = 14_000_000
-GUIDANCE = 5.0
+GUIDANCE = 2.0
 
 
-def load_parts(work: Path) -> SeedImagePipeline:
-    """The pipeline of all trained parts, with the weights rounded to float16 as they will be stored."""
+def load_parts(work: Path, vae: Path) -> SeedImagePipeline:
+    """The pipeline of all trained parts and this autoencoder, with weights rounded to float16 as they are stored."""
     text_tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "text" / "tokenizer")
     text_encoder = CLIPTextModel.from_pretrained(work / "text" / "text_encoder").eval()
     visual = SeedTokenizer.from_pretrained(work / "memory" / "model")
@@ -44,7 +44,7 @@ def load_parts(work: Path) -> SeedImagePipeline:
     pipe = SeedImagePipeline(
         seed_model=model,
         unet=UNet2DConditionModel.from_pretrained(work / "drawing" / "unet").eval(),
-        vae=AutoencoderDC.from_pretrained(work / "autoencoder" / "model").eval(),
+        vae=AutoencoderDC.from_pretrained(vae).eval(),
         scheduler=DPMSolverMultistepScheduler.from_pretrained(work / "drawing" / "scheduler"),
         processor=SeedProcessor(
             image_processor=SeedImageProcessor(size={"height": size, "width": size}),
@@ -140,7 +140,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(argv)
-    pipe = load_parts(arguments.work)
+    pipe = load_parts(arguments.work, arguments.work / "decoder" / "model")
     save(pipe, arguments.out)
     total = sum(file.stat().st_size for file in arguments.out.rglob("*.safetensors"))
     logging.info("%s: %.1f MB of weights", arguments.out, total / 1e6)
