@@ -23,7 +23,7 @@ from pixels import load_pixels, normalise
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 
-STEPS, RATE = 1500, 1e-3
+STEPS, RATE = 1000, 1e-3
 BATCH = 32  # of each kind
 NOISE = 0.4  # on real latents, up to this standard deviation
 SEEN_WEIGHT = 1.0
