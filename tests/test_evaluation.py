@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -404,6 +405,7 @@ def test_report_holds_every_figure_and_goes_on_where_it_stopped(saved, tmp_path)
         assert set(found) == every
         assert found["counts"] == {"pictures": number, "captions": 3}
         assert found["drawing"]["num_images"] == 3
+        assert found["drawing"]["num_new_captions"] == 0
         assert found["reconstruction"]["num_images"] == number
         assert found["judge"]["real_caption_first"] == 100.0
         assert found["judge"]["retrieval"]["TR@1"] == 100.0
@@ -428,6 +430,21 @@ def test_report_holds_every_figure_and_goes_on_where_it_stopped(saved, tmp_path)
     assert set(again["sets"]["test_style"]) == every
     assert again["sets"]["validation"]["captions"]["exact_match"] == 12.5
     assert {path.name for path in tmp_path.iterdir()} == {"evaluation.json", "evaluation.md"}
+
+
+@pytest.mark.parametrize("kept, new", [(["a red apple"], 2), ([], 3)])
+def test_drawings_of_captions_that_were_never_trained_on_are_counted_apart(saved, tmp_path, kept, new):
+    datasets = pytest.importorskip("datasets")
+    folder = shutil.copytree(saved, tmp_path / "saved")
+    rows = [row for row in pictogram_rows(6) if row["caption"] in kept] or [pictogram_rows(1)[0] | {"caption": "tea"}]
+    rows = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())
+    rows.to_parquet(folder / "data" / "train.parquet")
+    options = {"sections": ("drawing",), "sets": ("validation",), "codebook_sets": ()}
+    drawn = run(folder, tmp_path / "new.json", **options)["sets"]["validation"]["drawing"]
+    assert drawn["num_new_captions"] == new
+    first, first_of_new = round(drawn["caption_first"] * 3 / 100), round(drawn["new_caption_first"] * new / 100)
+    assert first - first_of_new in range(3 - new + 1)
+    assert f" ({new}) |" in (tmp_path / "new.md").read_text(encoding="utf-8")
 
 
 def test_a_limited_report_says_so_and_keeps_no_figures_of_other_settings(saved, tmp_path):

@@ -18,7 +18,7 @@ from seed_hf import (
     SeedTokenizer,
     bundled,
 )
-from seed_hf.demo import PICTURES, run_demo
+from seed_hf.demo import KNOWN_PROMPTS, PICTURES, run_demo
 
 
 ROOT = Path(__file__).parent.parent
@@ -133,6 +133,20 @@ def test_the_pipeline_draws_from_words_pictures_and_codes(pipe, pictures, tmp_pa
     again = SeedImagePipeline.from_pretrained(tmp_path)
     again.set_progress_bar_config(disable=True)
     assert draw(again, prompt="a red apple").images[0].tobytes() == drawn.images[0].tobytes()
+
+
+@pytest.mark.parametrize("seed", [0, 100])
+def test_it_sees_in_its_drawings_what_they_were_drawn_from(pipe, processor, seed):
+    """README: a caption that a training picture has is drawn so that one recognises it."""
+    prompts = [*KNOWN_PROMPTS, "a yellow heart", "a green apple", "a koala", "a rainbow"]
+    noise = [torch.Generator().manual_seed(seed + number) for number in range(len(prompts))]
+    pictures = pipe(prompts, generator=noise, num_inference_steps=10).images
+    seen = pipe.visual_tokenizer.get_image_features(processor(images=pictures, return_tensors="pt").pixel_values)
+    words = processor.tokenizer(prompts, padding=True, padding_side="right", return_tensors="pt")
+    said = pipe.visual_tokenizer.get_text_features(words.input_ids, words.attention_mask)
+    cosines = seen @ said.T
+    others = cosines.masked_fill(torch.eye(len(prompts), dtype=torch.bool), -1).max(dim=1).values
+    assert (cosines.diagonal() > others + 0.1).all()
 
 
 def test_the_demo_writes_its_sheet_and_its_figures(tmp_path):

@@ -25,11 +25,11 @@ from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
 
 
 SHARD = 14_000_000
-GUIDANCE = 5.0
+GUIDANCE = 2.0
 
 
-def load_parts(work: Path) -> SeedImagePipeline:
-    """The pipeline of all trained parts, with the weights rounded to float16 as they will be stored."""
+def load_parts(work: Path, vae: Path) -> SeedImagePipeline:
+    """The pipeline of all trained parts and this autoencoder, with weights rounded to float16 as they are stored."""
     text_tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "text" / "tokenizer")
     text_encoder = CLIPTextModel.from_pretrained(work / "text" / "text_encoder").eval()
     visual = SeedTokenizer.from_pretrained(work / "memory" / "model")
@@ -44,7 +44,7 @@ def load_parts(work: Path) -> SeedImagePipeline:
     pipe = SeedImagePipeline(
         seed_model=model,
         unet=UNet2DConditionModel.from_pretrained(work / "drawing" / "unet").eval(),
-        vae=AutoencoderDC.from_pretrained(work / "autoencoder" / "model").eval(),
+        vae=AutoencoderDC.from_pretrained(vae).eval(),
         scheduler=DPMSolverMultistepScheduler.from_pretrained(work / "drawing" / "scheduler"),
         processor=SeedProcessor(
             image_processor=SeedImageProcessor(size={"height": size, "width": size}),
@@ -81,13 +81,27 @@ def write_index(path: Path, held: dict[str, str]) -> None:
     path.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
+def leave_code_out(folder: Path, pipe: SeedImagePipeline) -> None:
+    """Name the package's classes in a saved pipeline: what is bundled with the package needs no copy of its code."""
+    for file in folder.rglob("*.py"):
+        file.unlink()
+    file = folder / "model_index.json"
+    index = json.loads(file.read_text(encoding="utf-8"))
+    index["_class_name"] = type(pipe).__name__
+    for name in ("seed_model", "processor", "empty_prompt"):
+        part = type(getattr(pipe, name))
+        index[name] = [part.__module__, part.__name__]
+    file.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def clean(config: Path) -> None:
-    """Let the configuration, not the stored weights, say what a model loads as, and forget the folders of the run."""
+    """Let the configuration, not the stored weights, say what a model loads as; forget code and the run's folders."""
     settings = json.loads(config.read_text(encoding="utf-8"))
     if "model_type" in settings:
         settings["dtype"] = "float32"
     for part in [settings, *(value for value in settings.values() if isinstance(value, dict))]:
         part.pop("_name_or_path", None)
+        part.pop("auto_map", None)
         if "dtype" in part:
             part["dtype"] = "float32"
     config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -121,6 +135,7 @@ def save(pipe: SeedImagePipeline, out: Path) -> None:
 
     folder = out / "pipeline"
     pipe.save_pretrained(folder)
+    leave_code_out(folder, pipe)
     for file in (folder / "seed_model").glob("*.safetensors*"):
         file.unlink()
     relative = {name: f"../../tokenizer/{file}" for name, file in visual_shards.items()}
@@ -140,7 +155,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(argv)
-    pipe = load_parts(arguments.work)
+    pipe = load_parts(arguments.work, arguments.work / "decoder" / "model")
     save(pipe, arguments.out)
     total = sum(file.stat().st_size for file in arguments.out.rglob("*.safetensors"))
     logging.info("%s: %.1f MB of weights", arguments.out, total / 1e6)

@@ -18,7 +18,7 @@ from loop import device, stage_arguments, train
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 
-STEPS, BATCH, RATE = 3000, 192, 1.5e-3
+STEPS, BATCH, RATE = 5000, 192, 1.5e-3
 NOTHING = 0.08  # how often a picture is drawn from the empty text, for guidance
 
 

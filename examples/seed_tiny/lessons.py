@@ -15,8 +15,8 @@ from loop import device
 
 
 # What a picture is drawn from: what the language model says of its caption or of its description, or its own codes.
-CAPTION, DESCRIPTION, OWN = 0.65, 0.13, 0.22
-GREEDY = 0.5  # how often the first of a caption's takes
+CAPTION, DESCRIPTION, OWN = 0.8, 0.1, 0.1
+GREEDY = 0.75  # how often the first of a caption's takes
 VIEWS = 4  # of each picture's own codes
 STYLES = ("fluent-flat", "twemoji", "noto", "emojione2", "noto-blob", "fluent-color", "fluent-3d", "fxemoji",
           "streamline", "openclipart")  # fmt: skip

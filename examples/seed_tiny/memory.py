@@ -17,7 +17,7 @@ from seed_hf.modeling.modeling_seed_memory import SeedCodeMemory
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 
-STEPS, BATCH, RATE = 10_000, 512, 1e-3
+STEPS, BATCH, RATE = 20_000, 512, 1e-3
 DIM = 1152
 PATCHES = 16
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import assemble
 import autoencoder
 import contrastive
+import decoder
 import demo_pictures
 import diffusion
 import drawing
@@ -40,6 +41,7 @@ STAGES = {
     "spoken": lambda a: spoken.main(["--data", a.data, "--work", a.work]),
     "memory": lambda a: memory.main(["--data", a.data, "--work", a.work]),
     "drawing": lambda a: drawing.main(["--data", a.data, "--work", a.work]),
+    "decoder": lambda a: decoder.main(["--data", a.data, "--work", a.work]),
     "assemble": lambda a: assemble.main(["--work", a.work, "--out", a.out]),
     "demo_pictures": lambda a: demo_pictures.main(["--data", a.data, "--out", f"{a.out}/demo"]),
 }
@@ -51,7 +53,7 @@ def _few(stage, *options: str):
 
 # The stages as `--quick` runs them.
 QUICK = STAGES | {
-    **{stage.__name__: _few(stage, "--steps", "3") for stage in (text, diffusion, vision, memory, drawing)},
+    **{stage.__name__: _few(stage, "--steps", "3") for stage in (text, diffusion, vision, memory, drawing, decoder)},
     "autoencoder": _few(autoencoder, "--steps", "3", "--decoder-steps", "3"),
     **{stage.__name__: _few(stage, "--epochs", "0.01") for stage in (contrastive, quantization)},
     "language": _few(language, "--text-epochs", "0.01", "--epochs", "0.01"),

@@ -24,7 +24,7 @@ from PIL import Image
 
 from ..bundle import bundled
 from ..files import whole_file
-from .captioning import evaluate_captions
+from .captioning import evaluate_captions, normalize_text
 from .codebook import codebook_use, encode_rows
 from .judge import JUDGE_SEED, Judge, judge_pictures, judge_retrieval, load_or_train_judge
 from .reconstruction import codes_for_captions, compare_reconstructions, draw_codes
@@ -120,6 +120,10 @@ class _Subject:
     def judge(self) -> Judge:
         return load_or_train_judge(self.data_dir, self.cache_dir, seed=self.settings.judge_seed)
 
+    @cached_property
+    def _trained_captions(self) -> set[str]:
+        return {normalize_text(caption) for caption in read_rows(self.data_dir, "train")["caption"]}
+
     def _folder(self, part: str) -> Path:
         given = self.model_dir if part == "model" else self.pipeline_dir
         return bundled("seed-tiny", part) if given is None else Path(given)
@@ -169,7 +173,11 @@ class _Subject:
         codes = codes_for_captions(self.pipeline, captions, settings.batch_size, **options)
         texts = self.judge.embed_captions(captions)
         drawn = self.judge.embed_pictures(self._draw(codes))
-        figures = _judged(caption_ranks(drawn, texts, torch.arange(len(captions))))
+        ranks = caption_ranks(drawn, texts, torch.arange(len(captions)))
+        # A caption that a training picture has can be drawn from memory, another one cannot.
+        new = torch.tensor([normalize_text(caption) not in self._trained_captions for caption in captions])
+        new_first = recalls(ranks[new])[0] if new.any() else 0.0
+        figures = {**_judged(ranks), "new_caption_first": new_first, "num_new_captions": int(new.sum())}
         return {**figures, "num_candidates": settings.num_candidates or self.pipeline.config.num_candidates}
 
     def judge_section(self, split: str, rows) -> dict[str, Any]:

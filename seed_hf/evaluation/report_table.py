@@ -17,6 +17,7 @@ _LINES = (
     ("Different codes in a picture, mean", "codebook", "{distinct_per_image:.1f}"),
     ("Drawn from its caption: caption ranks first", "drawing", "{caption_first:.1f}"),
     ("among the first 5 / 10", "drawing", "{caption_in_5:.1f} / {caption_in_10:.1f}"),
+    ("of captions that no training picture has (how many)", "drawing", "{new_caption_first:.1f} ({num_new_captions})"),
     ("Real picture: caption ranks first", "judge", "{real_caption_first:.1f}"),
     ("the same, shrunk to the size of drawings", "judge", "{real_caption_first_at_drawn_size:.1f}"),
     ("Reconstruction: caption ranks first", "reconstruction", "{caption_first:.1f}"),
@@ -61,7 +62,13 @@ def figures_table(sets: Mapping[str, Any], sections: Collection[str] | None = No
 
 
 def _cells(sets: Mapping[str, Any], section: str, form: str) -> list[str]:
-    return [form.format(**found[section]) if section in found else "" for found in sets.values()]
+    def shown(figures: Mapping[str, Any]) -> str:
+        try:
+            return form.format(**figures)
+        except KeyError:  # a result from before this figure
+            return ""
+
+    return [shown(found[section]) if section in found else "" for found in sets.values()]
 
 
 def _questions(sets: Mapping[str, Any]) -> list[str]:

@@ -20,7 +20,8 @@ from see_tab import example_pictures, see_tab
 HERE = Path(__file__).parent
 SEED_TINY = """\
 **This is seed-tiny, a very small model of icon-like pictures, 64 x 64 pixels.** It knows emoji and clip art, not
-photographs. It says the exact caption of one in three pictograms that it has never seen, and what it draws is blurred.
+photographs. It says the exact caption of one in three pictograms that it has never seen. It draws from memory what it
+has learned the name of; a new combination of words, or a picture's own codes, becomes a smear of the right colours.
 """
 OTHER = "The model on this page is **{}**."
 PRIVACY = f"""\
