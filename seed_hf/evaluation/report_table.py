@@ -62,13 +62,7 @@ def figures_table(sets: Mapping[str, Any], sections: Collection[str] | None = No
 
 
 def _cells(sets: Mapping[str, Any], section: str, form: str) -> list[str]:
-    def shown(figures: Mapping[str, Any]) -> str:
-        try:
-            return form.format(**figures)
-        except KeyError:  # a result from before this figure
-            return ""
-
-    return [shown(found[section]) if section in found else "" for found in sets.values()]
+    return [form.format(**found[section]) if section in found else "" for found in sets.values()]
 
 
 def _questions(sets: Mapping[str, Any]) -> list[str]:

@@ -91,13 +91,20 @@ class Artifact:
         return drawn.images, drawn.codes.tolist()
 
     def redraw(self, *rows: list[int], steps: int = 25, seed: int = 0, on_step=None) -> list[Image.Image]:
-        """One picture for each row of codes, all from the same noise, so that they differ by their codes alone."""
-        codes = torch.tensor(rows)
-        generators = [generator for _ in rows for generator in _generators(seed, 1)]
-        callback = _reporter(on_step, steps)
-        return self.pipe(
-            codes=codes, num_inference_steps=steps, generator=generators, callback_on_step_end=callback
-        ).images
+        """One picture for each row of codes, all from the same noise, so that they differ by their codes alone.
+
+        Drawn one by one: in a batch each picture's rounding depends on how many others there are.
+        """
+        pictures = []
+        for number, row in enumerate(rows):
+            drawn = self.pipe(
+                codes=torch.tensor(row),
+                num_inference_steps=steps,
+                generator=_generators(seed, 1),
+                callback_on_step_end=_reporter(on_step, steps * len(rows), before=steps * number),
+            )
+            pictures += drawn.images
+        return pictures
 
     def first(self, codes: list[int], number: int) -> list[int]:
         """The first `number` codes; the other places hold the codes of a blank white picture."""
@@ -198,13 +205,13 @@ def _generators(seed: int, count: int) -> list[torch.Generator]:
     return [torch.Generator("cpu").manual_seed(seed + i) for i in range(count)]
 
 
-def _reporter(on_step: Callable[[int, int], None] | None, steps: int):
-    """`on_step(done, of)` in the form in which a diffusion pipeline calls back."""
+def _reporter(on_step: Callable[[int, int], None] | None, steps: int, before: int = 0):
+    """`on_step(done, of)` in the form in which a pipeline calls back, after `before` steps of other calls."""
     if on_step is None:
         return None
 
     def report(pipe, step, timestep, tensors):
-        on_step(step + 1, steps)
+        on_step(before + step + 1, steps)
         return {}
 
     return report
