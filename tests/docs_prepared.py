@@ -1,8 +1,7 @@
-"""What pages of the documentation start with: `<!-- starts with: cherries.png pictures/ -->` makes these two."""
+"""What pages of the documentation start with: `<!-- starts with: opt/ pictures/ -->` makes these two."""
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,8 +39,10 @@ def _clone(folder: Path) -> None:
 # Pictures
 
 
-def _picture(folder: Path) -> None:
-    shutil.copy(bundled("seed-tiny", "demo") / "noto_1F352.png", folder / "cherries.png")
+def _cherries(folder: Path) -> None:
+    """The repository's own file: in a fresh clone, too, the commands of the page find it."""
+    (folder / "examples").mkdir(exist_ok=True)
+    (folder / "examples" / "cherries.png").write_bytes((ROOT / "examples" / "cherries.png").read_bytes())
 
 
 def _pictures(folder: Path) -> None:
@@ -126,7 +127,7 @@ def _blip2(folder: Path) -> None:
 
 
 PREPARED: dict[str, Callable[[Path], None]] = {
-    "cherries.png": _picture,
+    "examples/cherries.png": _cherries,
     "pictures/": _pictures,
     "shards/": lambda folder: _tars(folder / "shards", 3),
     "data/image_text/": lambda folder: _tars(folder / "data" / "image_text", 5),

@@ -95,9 +95,9 @@ def test_a_wrong_block_fails(page, words, tmp_path, monkeypatch):
 def test_blocks_of_a_page_share_a_namespace_and_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "page.md").write_text(
-        "<!-- starts with: cherries.png -->\n```bash\nmkdir made   # a comment\n```\n"
+        "<!-- starts with: pictures/ -->\n```bash\nmkdir made   # a comment\n```\n"
         "```python\nfrom pathlib import Path\n"
-        "there = Path('made').is_dir() and Path('cherries.png').is_file()\n```\n```python\nassert there\n```\n"
+        "there = Path('made').is_dir() and Path('pictures').is_dir()\n```\n```python\nassert there\n```\n"
     )
     run_page(tmp_path / "page.md", tmp_path)
 

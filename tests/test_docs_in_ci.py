@@ -45,12 +45,12 @@ def is_running(pid: int) -> bool:
 def test_a_page_runs_in_its_order_and_tells_of_each_block(tmp_path, capsys):
     run(
         tmp_path,
-        "<!-- starts with: cherries.png clone -->\n```yaml\n# a.yaml\nx: 1\n```\n```text\nnot this\n```\n"
+        "<!-- starts with: pictures/ clone -->\n```yaml\n# a.yaml\nx: 1\n```\n```text\nnot this\n```\n"
         "<!-- in CI: x; with SMALL => 1; large => small -->\n```bash\ncp a.yaml b.yaml\necho SMALL > large\n```\n"
         "<!-- in CI: .ci/run calls these -->\n```bash\nmake no-such-target\n```\n"
         "```python\nx = open('small').read()\n```\n```python\nassert x == '1\\n'\nprint('not shown')\n```\n",
     )
-    assert {"b.yaml", "small", "cherries.png"} <= set(os.listdir(tmp_path)) and not (tmp_path / "docs").exists()
+    assert {"b.yaml", "small", "pictures"} <= set(os.listdir(tmp_path)) and not (tmp_path / "docs").exists()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["page.md:10", "page.md:18", "page.md:21"]
 
