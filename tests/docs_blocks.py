@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
-    [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+    [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "RELEASE.md", "SECURITY.md")]
     + list((ROOT / "docs").rglob("*.md"))
     + list((ROOT / "examples").glob("*/README.md"))
 )

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 ELSEWHERE = (
     "SECURITY.md",
     "CONTRIBUTING.md",
+    "RELEASE.md",
     "CHANGELOG.md",
     "examples/seed_tiny/README.md",
     "examples/seed_opt_2.7b/README.md",
