@@ -425,18 +425,14 @@ def _loading(folder: Path):
 def _quiet_and_where(device: str | None):
     """The device and the number type that goes with it; turns off the libraries' loading bars."""
     import diffusers
-    import torch
     import transformers
+
+    from seed_hf.devices import number_type, usable_device
 
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.disable_progress_bar()
-    try:
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=where)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"--device {device}: not usable here ({reason}). Try --device cpu.") from error
-    return where, torch.bfloat16 if where.type == "cuda" else torch.float32
+    where = usable_device(device)
+    return where, number_type(where)
 
 
 def _say(model, processor, inputs) -> str:

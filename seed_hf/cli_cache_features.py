@@ -72,13 +72,14 @@ def cache_features(
         opened, filters = source_options.open_filtered(
             source, min_side, max_aspect, split=split, captions=captions, revision=revision, **columns
         )
-        where, _ = _quiet_and_where(source_options.local_device(device))
+        where, _ = _quiet_and_where(device)
         import torch
         from transformers import AutoModel, AutoTokenizer, CLIPVisionModelWithProjection
 
         from . import SeedTokenizer
         from .data.feature_caching import cache_features as cache
         from .data.pixel_values import load_image_processor
+        from .devices import number_type
 
         # As `run_stage` loads them: in the number type in which they were saved.
         with _loading(folder):
@@ -92,8 +93,7 @@ def cache_features(
                 encoder = AutoModel.from_pretrained(text_encoder)
             with _loading(text_tokenizer):
                 words = AutoTokenizer.from_pretrained(text_tokenizer)
-        if compute_dtype is None and where.type == "cuda":
-            compute_dtype = source_options.Dtype.bfloat16
+        own = compute_dtype is None and where.type == "cpu"  # that of the weights
         _show_messages()
         manifest = cache(
             opened,
@@ -105,7 +105,7 @@ def cache_features(
             views=views,
             seed=seed,
             dtype=getattr(torch, dtype),
-            compute_dtype=getattr(torch, compute_dtype) if compute_dtype else None,
+            compute_dtype=None if own else number_type(where, compute_dtype),
             image_processor=load_image_processor(folder, model),
             batch_size=batch_size,
             workers=workers,

@@ -1,7 +1,6 @@
 """What the commands that go through a source have in common: options, opening, and the line at the end."""
 
 import json
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -69,15 +68,6 @@ def open_filtered(source: str, min_side: int, max_aspect: float | None, *, capti
 
     filters = RowFilters(min_side=min_side, max_aspect=max_aspect, empty_captions=not captions)
     return open_source(source, captions=captions, **settings), filters
-
-
-def local_device(device: str | None) -> str | None:
-    """Under torchrun the GPU of this process, unless one is named."""
-    if device is None and "LOCAL_RANK" in os.environ:
-        import torch
-
-        return f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else "cpu"
-    return device
 
 
 def say_result(out: Path, manifest: dict, more: str = "") -> None:

@@ -41,15 +41,14 @@ def tokenize(
         opened, filters = source_options.open_filtered(
             source, min_side, max_aspect, split=split, captions=captions, revision=revision, **columns
         )
-        where, usual_dtype = _quiet_and_where(source_options.local_device(device))
-        import torch
-
+        where, _ = _quiet_and_where(device)
         from . import SeedTokenizer
         from .data.pixel_values import load_image_processor
         from .data.pretokenizing import tokenize_images
+        from .devices import number_type
 
         with _loading(folder):
-            model = SeedTokenizer.from_pretrained(folder, dtype=getattr(torch, dtype) if dtype else usual_dtype)
+            model = SeedTokenizer.from_pretrained(folder, dtype=number_type(where, dtype))
         _show_messages()
         manifest = tokenize_images(
             opened,

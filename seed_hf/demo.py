@@ -45,19 +45,21 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
     import torch
 
     from seed_hf import SeedImagePipeline, bundled
+    from seed_hf.devices import number_type, usable_device
     from seed_hf.images import load_image
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    pipe = SeedImagePipeline.from_pretrained(model or bundled("seed-tiny", "pipeline")).to(device)
+    where = usable_device(device)
+    dtype = number_type(where)
+    pipe = SeedImagePipeline.from_pretrained(model or bundled("seed-tiny", "pipeline"), dtype=dtype).to(where)
     seed_model, processor = pipe.seed_model, pipe.processor
     rows = json.loads((PICTURES / "pictures.json").read_text(encoding="utf-8"))
     images = [load_image(PICTURES / row["file"]) for row in rows]
 
     logger.info("Looking at %d pictures", len(images))
-    pixels = processor(images=images).pixel_values.to(device)
+    pixels = processor(images=images).pixel_values.to(where, dtype)
     codes = seed_model.visual_tokenizer.encode(pixels)
-    captions = _answers(seed_model, processor, processor.caption(images), device)
-    answers = _answers(seed_model, processor, processor.ask(images, [row["question"] for row in rows]), device)
+    captions = _answers(seed_model, processor, processor.caption(images), where)
+    answers = _answers(seed_model, processor, processor.ask(images, [row["question"] for row in rows]), where)
     settings = {"num_inference_steps": STEPS}
     again = pipe(codes=codes, generator=_generators(len(images)), **settings).images
 
@@ -70,7 +72,8 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
             "guidance_scale": pipe.config.guidance_scale,
             "num_candidates": pipe.config.num_candidates,
             "seed": SEED,
-            "device": device,
+            "device": str(where),
+            "dtype": str(dtype).removeprefix("torch."),
             "torch": torch.__version__,
         },
         "pictures": [

@@ -158,7 +158,7 @@ def test_damaged_weights_name_the_folder(tmp_path):
 
 
 def test_no_such_device(folder, picture):
-    refused("see", picture, "--model", folder, "--device", "toaster", words="--device toaster")
+    refused("see", picture, "--model", folder, "--device", "toaster", words="device 'toaster'")
 
 
 def test_a_bare_tokenizer_cannot_caption_or_draw_from_words(tmp_path, picture):

@@ -9,6 +9,7 @@ import torch
 import yaml
 from transformers import OPTConfig, OPTForCausalLM
 
+from seed_hf.devices import has_native_bf16
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
 from seed_hf.modeling.modeling_seed import SeedForCausalLM
 from seed_hf.training.recipe import read_recipe
@@ -33,7 +34,9 @@ def test_every_shipped_recipe_is_listed_here():
 @pytest.mark.parametrize(("name", "stage"), SHIPPED.items())
 def test_the_shipped_recipes_are_valid(name, stage):
     recipe = read_recipe(stage, FULL_SIZE / f"{name}.yaml", ON_CPU)
-    assert recipe.trainer.max_steps > 0 and recipe.trainer.weight_decay == 0.05 and recipe.trainer.bf16
+    assert recipe.trainer.max_steps > 0 and recipe.trainer.weight_decay == 0.05
+    assert yaml.safe_load((FULL_SIZE / f"{name}.yaml").read_text())["trainer"]["bf16"] is True
+    assert recipe.trainer.bf16 == has_native_bf16()
 
 
 def test_the_shipped_recipes_have_the_published_values():

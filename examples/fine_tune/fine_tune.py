@@ -23,6 +23,7 @@ from transformers import Trainer, TrainingArguments, set_seed
 from seed_hf import SeedForConditionalGeneration, SeedProcessor, bundled
 from seed_hf.data.pretokenizing import tokenize_images
 from seed_hf.data.sources import open_source
+from seed_hf.devices import usable_device
 from seed_hf.evaluation.caption_choice import captions_of_codes, evaluate_choice
 from seed_hf.evaluation.captioning import exact_match
 from seed_hf.files import whole_file, whole_folder
@@ -85,7 +86,7 @@ def fine_tune(settings: Settings, out: Path) -> dict:
         raise ValueError(f"--model {settings.model}: no SEED model is there. {error}") from error
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "settings.json", asdict(settings))
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(usable_device())
     processor = SeedProcessor.from_pretrained(settings.model)
     # Each picture is looked at once: what the language model sees of it is 32 codes.
     tokenize_images(

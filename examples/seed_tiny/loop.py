@@ -6,6 +6,7 @@ the same steps as one that was not.
 
 import argparse
 import ctypes
+import functools
 import json
 import logging
 import math
@@ -18,6 +19,7 @@ from pathlib import Path
 import torch
 
 from optimizer import MuonAdamW
+from seed_hf.devices import has_native_bf16, usable_device
 
 
 logger = logging.getLogger(__name__)
@@ -43,13 +45,14 @@ def prepare_cpu() -> None:
     keep_freed_memory()
 
 
+@functools.cache
 def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return usable_device()
 
 
 def has_bf16() -> bool:
-    """Whether the hardware multiplies bf16 natively; training then uses it, else fp32."""
-    return torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
+    """Whether the hardware multiplies bf16; training then uses it, else fp32."""
+    return has_native_bf16(device())
 
 
 def autocast():
@@ -74,7 +77,7 @@ def stage_arguments(doc: str, argv: list[str] | None, **numbers: float) -> argpa
     for name, value in numbers.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     arguments = parser.parse_args(argv)
-    if not torch.cuda.is_available():
+    if device().type == "cpu":
         prepare_cpu()
     return arguments
 

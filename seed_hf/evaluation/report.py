@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 
 from ..bundle import bundled
+from ..devices import usable_device
 from ..files import whole_file
 from .captioning import evaluate_captions, normalize_text
 from .codebook import codebook_use, encode_rows
@@ -241,7 +242,7 @@ def evaluate(
         shares in percent), `floor` and `seconds`.
     """
     settings = settings or EvaluationSettings()
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = str(usable_device(device))
     subject = _Subject(model_dir, pipeline_dir, data_dir, settings, device, cache_dir, judge)
     out = Path(out_json)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
+from seed_hf.devices import use_fp32_where_half_is_slow
+
 from .gathering import gather_features
 from .trainer import SeedTrainer
 
@@ -28,6 +30,10 @@ class ContrastiveConfig(TrainingArguments):
     remove_unused_columns: bool = False
     dataloader_drop_last: bool = True  # a short last batch has fewer negatives and so another loss
     logging_nan_inf_filter: bool = False  # reading the loss at every step makes a GPU wait
+
+    def __post_init__(self):
+        use_fp32_where_half_is_slow(self)
+        super().__post_init__()
 
 
 class ContrastiveTrainer(SeedTrainer):

@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import TrainingArguments
 
+from seed_hf.devices import use_fp32_where_half_is_slow
+
 from .language_model_collator import LOSS_KINDS, LanguageModelCollator
 from .packing import PADDING, check_attention, packed_inputs
 from .trainer import SeedTrainer
@@ -57,6 +59,7 @@ class LanguageModelConfig(TrainingArguments):
             raise ValueError(f"lora_r must be 0 (train all weights) or more, got {self.lora_r}.")
         if not self.code_loss_weight > 0:
             raise ValueError(f"code_loss_weight must be positive, got {self.code_loss_weight}.")
+        use_fp32_where_half_is_slow(self)
         super().__post_init__()
 
 

@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
+from seed_hf.devices import use_fp32_where_half_is_slow
+
 from .codebook import CodebookUsage, distinct, kmeans, pick
 from .collators import ImageTextCollator
 from .targets import image_targets, text_targets
@@ -62,6 +64,7 @@ class QuantizationConfig(TrainingArguments):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.revive_dead_codes_every < 0:
             raise ValueError(f"revive_dead_codes_every must be 0 (off) or more, got {self.revive_dead_codes_every}.")
+        use_fp32_where_half_is_slow(self)
         super().__post_init__()
 
 

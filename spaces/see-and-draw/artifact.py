@@ -11,6 +11,7 @@ from transformers import StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
 from seed_hf import SeedForConditionalGeneration, SeedImagePipeline, SeedProcessor, bundled
+from seed_hf.devices import number_type, usable_device
 from seed_hf.modeling.generation_seed import CodeSegment, TextSegment
 
 
@@ -31,10 +32,8 @@ class Artifact:
     def __init__(self, source: str | None = None):
         self.is_seed_tiny = not source
         self.name = source or "seed-tiny"
-        on_gpu = torch.cuda.is_available()
-        pipe = SeedImagePipeline.from_pretrained(
-            source or bundled("seed-tiny", "pipeline"), dtype=torch.bfloat16 if on_gpu else torch.float32
-        )
+        device = usable_device()
+        pipe = SeedImagePipeline.from_pretrained(source or bundled("seed-tiny", "pipeline"), dtype=number_type(device))
         if not isinstance(pipe.seed_model, SeedForConditionalGeneration) or not isinstance(
             pipe.processor, SeedProcessor
         ):
@@ -42,7 +41,7 @@ class Artifact:
                 f"{self.name}: the Space needs a pipeline with a SeedForConditionalGeneration and a SeedProcessor. "
                 "Build it with SeedImagePipeline(seed_model=..., processor=..., ...) and save it again."
             )
-        self.pipe = pipe.to("cuda" if on_gpu else "cpu")
+        self.pipe = pipe.to(device)
         self.pipe.set_progress_bar_config(disable=True)
         self.model, self.processor = self.pipe.seed_model.eval(), self.pipe.processor
         config = self.model.config.text_config

@@ -1,0 +1,118 @@
+"""Where the package computes and in which number type: fp32 on a CPU, bf16 on a GPU, unless the caller says otherwise.
+
+bf16 on a CPU without hardware support is up to a hundred times slower than fp32, so nothing chooses it there.
+"""
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import TrainingArguments
+
+
+logger = logging.getLogger(__name__)
+
+
+def has_native_bf16(device: "torch.device | str" = "cpu") -> bool:
+    """Whether a device multiplies bf16 matrices in hardware.
+
+    Of CPUs only x86 ones with AVX512_BF16 (all CPUs with AMX have it too) are known to; `False` for others. The limits
+    that `ATEN_CPU_CAPABILITY` and `ONEDNN_MAX_CPU_ISA` set count.
+
+    Args:
+        device: `"cpu"`, `"cuda"` ... or a `torch.device`.
+    """
+    import torch
+
+    if torch.device(device).type != "cpu":
+        return torch.device(device).type == "cuda"
+    hardware = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    if hardware is None or not hardware() or not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        return False
+    try:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()  # oneDNN multiplies the matrices, under its own limit
+    except AttributeError:  # a torch without oneDNN
+        return False
+
+
+def usable_device(device: "torch.device | str | None" = None) -> "torch.device":
+    """The device to compute on.
+
+    Args:
+        device: `"cpu"`, `"cuda:1"` ... By default a GPU if there is one, under torchrun the GPU of this process; else
+            the CPU.
+
+    Raises:
+        ValueError: this machine does not have that device.
+    """
+    import torch
+
+    if device is None and torch.cuda.is_available():
+        device = f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+    try:
+        found = torch.device(device or "cpu")
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device {str(device)!r} is not usable here ({reason}). Try 'cpu'.") from error
+    return found
+
+
+def number_type(device: "torch.device | str", asked: "torch.dtype | str | None" = None) -> "torch.dtype":
+    """The number type to compute in: what was asked for, else bfloat16 on CUDA and float32 elsewhere.
+
+    Warns if half precision was asked for on a CPU that is slow at it.
+
+    Args:
+        device: Where it will be computed.
+        asked: A `torch.dtype` or its name.
+    """
+    import torch
+
+    where = torch.device(device)
+    if asked is None:
+        return torch.bfloat16 if where.type == "cuda" else torch.float32
+    dtype = getattr(torch, asked) if isinstance(asked, str) else asked
+    if where.type == "cpu" and _slow_on_cpu(dtype == torch.bfloat16, dtype == torch.float16):
+        name = str(dtype).removeprefix("torch.")
+        logger.warning("%s: this CPU has no hardware for it and is many times slower than in float32.", name)
+    return dtype
+
+
+def use_fp32_where_half_is_slow(args: "TrainingArguments") -> None:
+    """Turn off half precision in training arguments that mean a CPU without hardware for it, with one warning.
+
+    Called before `TrainingArguments.__post_init__`, which refuses some of them.
+
+    Args:
+        args: Of the run; `bf16`, `fp16` and their `_full_eval` may become `False`.
+    """
+    fields = ("bf16", "bf16_full_eval", "fp16", "fp16_full_eval")
+    on = [name for name in fields if getattr(args, name)]
+    slow = [name for name in on if _slow_on_cpu(name.startswith("bf16"), name.startswith("fp16"))]
+    if not slow or not _trains_on_cpu(args):
+        return
+    for name in slow:
+        setattr(args, name, False)
+    if os.environ.get("RANK", "0") == "0":  # one of several processes says it
+        logger.warning(
+            "%s: the run is on a CPU that has no hardware for %s, which makes it many times slower than fp32. "
+            "It trains in fp32 instead.",
+            ", ".join(f"trainer.{name}" for name in slow),
+            " and ".join(dict.fromkeys(name[:4] for name in slow)),
+        )
+
+
+def _slow_on_cpu(bf16: bool, fp16: bool) -> bool:
+    return fp16 or bf16 and not has_native_bf16()
+
+
+def _trains_on_cpu(args: "TrainingArguments") -> bool:
+    import torch
+    from transformers.utils import is_torch_xla_available
+
+    forced = args.use_cpu or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "on", "t")
+    return forced or not (torch.accelerator.is_available() or is_torch_xla_available())

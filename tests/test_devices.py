@@ -1,0 +1,112 @@
+"""Number types: fp32 on a CPU, and bf16 only where the hardware has it. A child process is limited to AVX2, as many
+laptops are."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from seed_hf.devices import has_native_bf16, number_type, usable_device
+from test_training_quantization import config
+from tiny import tiny_tokenizer
+from tiny_sources import rows, write_parquet
+
+
+TESTS = Path(__file__).parent
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+
+
+def on_avx2(*command, **variables) -> subprocess.CompletedProcess:
+    paths = os.pathsep.join([str(TESTS), str(TESTS.parent / "examples" / "seed_tiny")])
+    environment = {**os.environ, **AVX2, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **variables}
+    command = [sys.executable, *map(str, command)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_the_usual_number_types():
+    assert number_type("cpu") == number_type("mps") == torch.float32
+    assert number_type("cuda") == number_type(torch.device("cuda", 1)) == torch.bfloat16
+    assert number_type("cuda", "float32") == torch.float32 and number_type("cuda", torch.float16) == torch.float16
+    assert has_native_bf16("cuda") and not has_native_bf16("mps")
+    assert usable_device("cpu") == torch.device("cpu")
+    assert usable_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(ValueError, match="device 'toaster' is not usable here .* Try 'cpu'"):
+        usable_device("toaster")
+
+
+def test_half_precision_that_was_asked_for_on_a_cpu(caplog):
+    assert number_type("cpu", "bfloat16") == torch.bfloat16
+    assert len(caplog.records) == (0 if has_native_bf16() else 1)
+    caplog.clear()
+    assert number_type("cpu", "float32") == torch.float32 and not caplog.records
+    assert number_type("cpu", torch.float16) == torch.float16
+    assert [record.getMessage()[:40] for record in caplog.records] == ["float16: this CPU has no hardware for it"]
+
+
+def test_training_in_fp16_on_a_cpu_becomes_fp32(tmp_path, caplog):
+    args = config(tmp_path, fp16=True, fp16_full_eval=True)
+    assert not args.fp16 and not args.fp16_full_eval and args.mixed_precision == "no"
+    (record,) = caplog.records
+    assert record.getMessage().startswith("trainer.fp16, trainer.fp16_full_eval: the run is on a CPU")
+    caplog.clear()
+    assert config(tmp_path, bf16=True).bf16 == has_native_bf16() == (not caplog.records)
+
+
+TRAINING = """
+import sys
+import seed_hf.devices
+assert "torch" not in sys.modules
+import torch
+from seed_hf.devices import has_native_bf16
+from test_training_quantization import config, tiny_tokenizer, trainer_for
+assert not has_native_bf16()
+trainer = trainer_for(tiny_tokenizer(), config(sys.argv[1], max_steps=2, bf16=True, bf16_full_eval=True))
+autocast = []
+trainer.model.register_forward_pre_hook(lambda *_: autocast.append(torch.is_autocast_enabled("cpu")))
+trainer.train()
+trainer.evaluate(trainer.train_dataset)
+assert len(autocast) >= 3 and not any(autocast), autocast
+assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+from optimizer import Float32Muon, MuonAdamW
+assert isinstance(MuonAdamW(torch.nn.Linear(2, 2), 0.1, 0.0).parts[1], Float32Muon)
+"""
+
+
+def test_training_in_bf16_becomes_fp32_without_native_bf16(tmp_path):
+    said = on_avx2("-c", TRAINING, tmp_path).stderr
+    assert said.count("trainer.bf16, trainer.bf16_full_eval: the run is on a CPU that has no hardware for bf16") == 1
+    assert said.count("no hardware") == 1 and "It trains in fp32 instead." in said
+
+
+def test_tokenizing_in_bf16_without_native_bf16_warns_once(tmp_path):
+    tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    source = write_parquet(tmp_path / "a.parquet", rows(3))
+    command = ["-m", "seed_hf.cli", "tokenize", source, "--tokenizer", tmp_path / "tokenizer", "--workers", 0]
+    said = on_avx2(*command, "--out", tmp_path / "out", "--device", "cpu", "--dtype", "bfloat16")
+    assert said.stderr.count("bfloat16: this CPU has no hardware for it") == 1
+    assert said.stdout == f"{tmp_path / 'out'}: 3 of 3 rows\n"
+
+
+def test_muon_in_fp32_is_torchs_muon(monkeypatch):
+    """But for the rounding of bf16."""
+    monkeypatch.syspath_prepend(str(TESTS.parent / "examples" / "seed_tiny"))
+    from optimizer import Float32Muon
+
+    weights = []
+    for muon in (torch.optim.Muon, Float32Muon):
+        generator = torch.Generator().manual_seed(0)
+        matrices = [torch.randn(shape, generator=generator).requires_grad_() for shape in ((12, 30), (30, 12))]
+        optimizer = muon(matrices, lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+        for _ in range(3):
+            for matrix in matrices:
+                matrix.grad = torch.randn(matrix.shape, generator=generator)
+            optimizer.step()
+        weights.append([matrix.detach() for matrix in matrices])
+        assert set(optimizer.state[matrices[0]]) == {"momentum_buffer"}
+    for ours, theirs in zip(*weights):
+        torch.testing.assert_close(ours, theirs, atol=0.01, rtol=0)
