@@ -93,7 +93,7 @@ def cache_features(
                 encoder = AutoModel.from_pretrained(text_encoder)
             with _loading(text_tokenizer):
                 words = AutoTokenizer.from_pretrained(text_tokenizer)
-        own = compute_dtype is None and where.type == "cpu"  # that of the weights
+        computed = number_type(where, compute_dtype or (model.dtype if where.type == "cpu" else None))
         _show_messages()
         manifest = cache(
             opened,
@@ -105,7 +105,7 @@ def cache_features(
             views=views,
             seed=seed,
             dtype=getattr(torch, dtype),
-            compute_dtype=None if own else number_type(where, compute_dtype),
+            compute_dtype=computed,
             image_processor=load_image_processor(folder, model),
             batch_size=batch_size,
             workers=workers,

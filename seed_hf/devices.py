@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
     from transformers import TrainingArguments
 
 
@@ -103,6 +104,24 @@ def use_fp32_where_half_is_slow(args: "TrainingArguments") -> None:
             "It trains in fp32 instead.",
             ", ".join(f"trainer.{name}" for name in slow),
             " and ".join(dict.fromkeys(name[:4] for name in slow)),
+        )
+
+
+def weights_to_fp32_where_half_is_slow(model: "nn.Module") -> None:
+    """Widen half-precision weights of a model that is on a CPU without hardware for them, with a warning.
+
+    Args:
+        model: Changed in place.
+    """
+    import torch
+
+    weights = [p for p in model.parameters() if p.is_floating_point() and p.device.type == "cpu"]
+    found = {p.dtype for p in weights}
+    if _slow_on_cpu(torch.bfloat16 in found, torch.float16 in found):
+        model.float()
+        logger.warning(
+            "%s: its weights are in half precision, for which this CPU has no hardware. They become fp32.",
+            type(model).__name__,
         )
 
 

@@ -113,6 +113,19 @@ def test_quantization_with_a_text_encoder(folder):
     assert not torch.equal(before.quantizer.embedding.weight, after.quantizer.embedding.weight)
 
 
+def test_weights_in_fp16_train_in_fp32_on_a_cpu(folder, caplog):
+    """Hardly any CPU multiplies fp16 in hardware. What was trained is saved in fp32."""
+    tiny_tokenizer().half().save_pretrained("tokenizer")
+    tiny_text_encoder().half().save_pretrained("text_encoder")
+    model = {"tokenizer": "tokenizer", "text_encoder": "text_encoder", "text_tokenizer": "text_tokenizer"}
+    trainer = {**TRAINER, "output_dir": "out", "fp16": True}
+    run_stage("quantization", write({"model": model, "data": {"train": "pictures.parquet"}, "trainer": trainer}))
+    assert SeedTokenizer.from_pretrained("out").dtype == torch.float32
+    said = [record.getMessage() for record in caplog.records if record.name == "seed_hf.devices"]
+    beginnings = ("trainer.fp16: ", "SeedTokenizer: its weights", "CLIPTextModel: its weights")
+    assert len(said) == 3 and all(map(str.startswith, said, beginnings)), said
+
+
 def test_quantization_on_cached_features(folder):
     features = {"causal_embeddings": torch.randn(8, 32, 24).half(), "target_embeddings": torch.randn(8, 6, 20).half()}
     save_file(features, "features.safetensors")

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from seed_hf.devices import weights_to_fp32_where_half_is_slow
+
 from .recipe import LanguageModel, Recipe, TokenizerModel, read_recipe
 from .rows import open_rows, stream_rows, with_caption
 
@@ -196,6 +198,9 @@ def _train(recipe: Recipe, trainer, finished, processor) -> Path:
     output = Path(trainer.args.output_dir)
     card = ModelCardCallback(recipe)
     trainer.add_callback(card)
+    for part in (trainer.model, getattr(trainer, "target_encoder", None)):
+        if part is not None:
+            weights_to_fp32_where_half_is_slow(part)
     trainer.train(resume_from_checkpoint=True)
     trainer.save_state()
     model = finished(trainer)
