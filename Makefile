@@ -25,7 +25,7 @@ test-lowest: $(VENV)/.lowest ## run the test suite with the oldest libraries: co
 	$(LOWEST)/python -m pytest $(TESTS)
 
 pages: $(VENV)/.dev ## run the code of the documentation that tests cannot: servers, several processes, installations
-	HF_HUB_OFFLINE=1 $(BIN)/python tests/docs_in_ci.py
+	HF_HUB_OFFLINE=1 $(BIN)/python tests/support/docs_in_ci.py
 
 lint: $(VENV)/.dev ## check style and spelling
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -97,6 +97,7 @@ class SeedTokenizerConfig(_PublishedConfig):
     """
 
     model_type = "seed_tokenizer"
+    _auto_class = "AutoConfig"
     base_config_key = "tokenizer_config"
     sub_configs = {
         "vision_config": Blip2VisionConfig,
@@ -261,6 +262,7 @@ class SeedTextConfig(PrivateByDefault, OPTConfig):
     """
 
     model_type = "seed_text"
+    _auto_class = "AutoConfig"
     base_config_key = "text_config"
 
     text_vocab_size: int = 50265
@@ -319,6 +321,7 @@ class SeedConfig(_PublishedConfig):
     """
 
     model_type = "seed"
+    _auto_class = "AutoConfig"
     sub_configs = {"tokenizer_config": SeedTokenizerConfig, "text_config": SeedTextConfig}
 
     def __init__(

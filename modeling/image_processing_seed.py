@@ -32,6 +32,7 @@ class SeedImageProcessor(PrivateByDefault, PilBackend):
     do_normalize = True
     do_convert_rgb = True
     model_input_names = ["pixel_values"]
+    _auto_class = "AutoImageProcessor"
 
     def convert_to_rgb(self, image, *args, **kwargs):
         if isinstance(image, Image.Image) and image.has_transparency_data:

@@ -49,6 +49,7 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
 
     config: SeedTextConfig
     config_class = SeedTextConfig
+    _auto_class = "AutoModelForCausalLM"
 
     def __init__(self, config: SeedTextConfig):
         super().__init__(config)
@@ -322,6 +323,7 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
     _supports_sdpa = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+    _auto_class = "AutoModel"
     _tied_weights_keys = {"language_model.lm_head.weight": "language_model.model.decoder.embed_tokens.weight"}
 
     def __init__(self, config: SeedConfig):

@@ -129,6 +129,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
     _no_split_modules = ["Blip2EncoderLayer", "Blip2QFormerLayer"]
     _supports_sdpa = True
     _supports_attention_backend = True
+    _auto_class = "AutoModel"
 
     def __init__(self, config: SeedTokenizerConfig):
         super().__init__(config)

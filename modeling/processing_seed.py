@@ -70,6 +70,8 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         ValueError: A tokenizer without the visual tokens, or with other ids than [`SeedTextConfig`] lays out.
     """
 
+    _auto_class = "AutoProcessor"
+
     def __init__(
         self,
         image_processor=None,

@@ -21,7 +21,7 @@ _PUBLIC = {
     "SeedImageProcessor": "seed_hf.modeling.image_processing_seed",
     "SeedProcessor": "seed_hf.modeling.processing_seed",
     "SeedImagePipeline": "seed_hf.pipelines.pipeline_seed_image",
-    "bundled": "seed_hf.bundle",
+    "bundled": "seed_hf.artifacts.bundled",
 }
 
 __all__ = ["__version__", *_PUBLIC]
@@ -42,7 +42,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from seed_hf.bundle import bundled
+    from seed_hf.artifacts.bundled import bundled
     from seed_hf.modeling.configuration_seed import SeedConfig, SeedTextConfig, SeedTokenizerConfig
     from seed_hf.modeling.image_processing_seed import SeedImageProcessor
     from seed_hf.modeling.modeling_seed import SeedForCausalLM, SeedForConditionalGeneration

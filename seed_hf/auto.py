@@ -1,8 +1,8 @@
 """Makes transformers' Auto classes know the SEED classes. Importing this module is all there is to do.
 
 After it, `AutoModel.from_pretrained(folder)` and its relatives load a SEED folder without `trust_remote_code`, and
-`save_pretrained` writes the code beside the weights, for those who have not installed this package and do pass it.
-`push_to_hub` of the SEED classes writes a model card from the templates.
+`push_to_hub` of the SEED classes writes a model card from the templates. (Each class names its own Auto class in
+`_auto_class`, so `save_pretrained` writes the code beside the weights with or without this module.)
 """
 
 from transformers import (
@@ -37,14 +37,6 @@ for _config in (SeedTokenizerConfig, SeedConfig):
         # it: SeedProcessor loads its image processor by name.
         break
 AutoProcessor.register(SeedConfig, SeedProcessor, exist_ok=True)
-
-for _config in (SeedTokenizerConfig, SeedTextConfig, SeedConfig):
-    _config.register_for_auto_class()
-SeedTokenizer.register_for_auto_class("AutoModel")
-SeedForConditionalGeneration.register_for_auto_class("AutoModel")
-SeedForCausalLM.register_for_auto_class("AutoModelForCausalLM")
-SeedImageProcessor.register_for_auto_class("AutoImageProcessor")
-SeedProcessor.register_for_auto_class("AutoProcessor")
 
 _plain_push = PrivateByDefault.push_to_hub
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_training_quantization import config
 
 from seed_hf.devices import has_native_bf16, number_type, usable_device
-from test_training_quantization import config
 from tiny import tiny_tokenizer
 from tiny_sources import rows, write_parquet
 

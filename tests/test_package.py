@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import seed_hf
-from seed_hf import bundle
+from seed_hf.artifacts import bundled as bundle
 from tiny import tiny_tokenizer
 
 

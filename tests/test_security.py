@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from command_line import run
 from seed_hf import SeedImagePipeline, SeedProcessor, SeedTokenizer
-from seed_hf.data.filters import RowFilters, read_picture
-from seed_hf.data.sources import open_source
+from seed_hf.data.sources.filters import RowFilters, read_picture
+from seed_hf.data.sources.source import open_source
 from seed_hf.images import SeedImageError
-from test_cli import run
 from tiny import tiny_text_tokenizer, tiny_tokenizer
 from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
 from tiny_sources import noise, rows, write_parquet

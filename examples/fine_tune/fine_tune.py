@@ -21,15 +21,15 @@ from peft import LoraConfig, get_peft_model
 from transformers import Trainer, TrainingArguments, set_seed
 
 from seed_hf import SeedForConditionalGeneration, SeedProcessor, bundled
-from seed_hf.data.pretokenizing import tokenize_images
-from seed_hf.data.sources import open_source
+from seed_hf.data.jobs.tokenizing import tokenize_images
+from seed_hf.data.sources.rows import open_rows
+from seed_hf.data.sources.source import open_source
 from seed_hf.devices import usable_device
 from seed_hf.evaluation.caption_choice import captions_of_codes, evaluate_choice
 from seed_hf.evaluation.captioning import exact_match
 from seed_hf.files import whole_file, whole_folder
 from seed_hf.modeling.processing_seed import plain_text_encoder
 from seed_hf.training import LanguageModelCollator, LanguageModelConfig, LanguageModelTrainer
-from seed_hf.training.rows import open_rows
 from seed_hf.training.trainer import last_complete_checkpoint
 
 

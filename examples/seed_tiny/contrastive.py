@@ -19,8 +19,8 @@ from loop import autocast, device, stage_arguments, trainer_arguments
 from model import tokenizer_config
 from optimizer import MuonAdamW
 from pixels import load_pixels, normalise, random_affine, random_view
-from seed_hf.data.dataset import caption_variants
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.pictograms.dataset import caption_variants
 from seed_hf.training import ContrastiveConfig, ContrastiveTrainer, ImageTextCollator
 
 

@@ -7,8 +7,8 @@ import argparse
 import json
 from pathlib import Path
 
-from seed_hf.data.dataset import caption_variants, load_pictograms
-from seed_hf.demo import NEW_PROMPTS
+from seed_hf.demo.see_and_draw import NEW_PROMPTS
+from seed_hf.pictograms.dataset import caption_variants, load_pictograms
 
 
 CHOSEN = [

@@ -18,7 +18,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from loop import device, stage_arguments
-from seed_hf.data.dataset import caption_variants, load_pictograms
 from seed_hf.evaluation.reference_models import (
     EFFICIENTNET_DIM,
     efficientnet_maps,
@@ -26,6 +25,7 @@ from seed_hf.evaluation.reference_models import (
     load_minilm,
     minilm_features,
 )
+from seed_hf.pictograms.dataset import caption_variants, load_pictograms
 
 
 logger = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from features import rows_of
 from loop import autocast, device, stage_arguments, trainer_arguments
 from optimizer import MuonAdamW
 from places import give_places_directions
-from seed_hf.data.dataset import full_description
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.pictograms.dataset import full_description
 from seed_hf.training import QuantizationConfig, QuantizationTrainer
 
 

@@ -20,9 +20,9 @@ from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 from features import rows_of, sentence_vectors, training_texts
 from loop import autocast, device, stage_arguments, train
 from model import TEXT_LENGTH, WIDTH, tokenizer_config
-from seed_hf.data.dataset import caption_variants
-from seed_hf.data.questions import questions
 from seed_hf.evaluation.reference_models import MINILM_DIM
+from seed_hf.pictograms.dataset import caption_variants
+from seed_hf.pictograms.questions import questions
 
 
 VOCABULARY = 4096

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from seed_hf.training.codebook import distinct, perplexity
+from seed_hf.codes import distinct, perplexity
 
 from .sets import batches, open_picture
 

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
 
-from ..files import whole_file
+from seed_hf.files import whole_file
+
 from .reference_features import ReferenceFeatures
 from .reference_models import EFFICIENTNET_DIM, MINILM_DIM
 from .retrieval import RetrievalResult, caption_ranks, retrieval_recalls

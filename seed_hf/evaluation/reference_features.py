@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..files import whole_file
+from seed_hf.files import whole_file
+
 from .reference_models import EFFICIENTNET_DIM, efficientnet_features, load_efficientnet, load_minilm, minilm_features
 from .sets import batches, open_picture, read_rows
 

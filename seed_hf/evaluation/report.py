@@ -22,9 +22,10 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..bundle import bundled
-from ..devices import usable_device
-from ..files import whole_file
+from seed_hf.artifacts.bundled import bundled
+from seed_hf.devices import usable_device
+from seed_hf.files import whole_file
+
 from .captioning import evaluate_captions, normalize_text
 from .codebook import codebook_use, encode_rows
 from .judge import JUDGE_SEED, Judge, judge_pictures, judge_retrieval, load_or_train_judge
@@ -99,20 +100,20 @@ class _Subject:
 
     @cached_property
     def model(self):
-        from ..modeling.modeling_seed import SeedForConditionalGeneration
+        from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 
         model = SeedForConditionalGeneration.from_pretrained(self._folder("model"), dtype=torch.float32)
         return model.to(self.device).eval()
 
     @cached_property
     def processor(self):
-        from ..modeling.processing_seed import SeedProcessor
+        from seed_hf.modeling.processing_seed import SeedProcessor
 
         return SeedProcessor.from_pretrained(self._folder("model"))
 
     @cached_property
     def pipeline(self):
-        from ..pipelines.pipeline_seed_image import SeedImagePipeline
+        from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
 
         parts = {"seed_model": self.model, "processor": self.processor}
         return SeedImagePipeline.from_pretrained(self._folder("pipeline"), **parts).to(self.device)

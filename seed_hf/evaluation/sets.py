@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 
-from ..data.dataset import load_pictograms
-from ..images import load_image
+from seed_hf.images import load_image
+from seed_hf.pictograms.dataset import load_pictograms
 
 
 if TYPE_CHECKING:

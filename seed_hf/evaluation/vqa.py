@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from ..data.questions import questions_by_topic
+from seed_hf.pictograms.questions import questions_by_topic
+
 from .captioning import MAX_NEW_TOKENS, exact_match, generate_texts, normalize_text
 from .codebook import encode_rows
 from .sets import batches, open_picture

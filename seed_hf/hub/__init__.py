@@ -25,7 +25,8 @@ def __getattr__(name: str):
 
 
 if TYPE_CHECKING:
-    from .artifact import kind_of
+    from seed_hf.artifacts.kinds import kind_of
+
     from .callback import ModelCardCallback
     from .card import write_card
     from .upload import PushReport, push

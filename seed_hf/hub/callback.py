@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainingArguments
 
-from ..files import whole_file
-from .artifact import kind_of, problems
+from seed_hf.artifacts.kinds import kind_of, problems
+from seed_hf.files import whole_file
+
 from .card import write_card
 from .facts import TRAIN_CONFIG
 from .front_matter import is_hub_id
@@ -192,7 +193,7 @@ def _hub_ids(places) -> list[str]:
         if not isinstance(place, str):
             continue
         if (Path(place) / TRAIN_CONFIG).is_file():
-            from .artifact import read_json
+            from seed_hf.artifacts.kinds import read_json
 
             found += read_json(Path(place) / TRAIN_CONFIG).get("base_model") or ()
         elif not Path(place).exists() and is_hub_id("/".join(place.split("/")[:2])):

@@ -11,8 +11,9 @@ from typing import Any
 import jinja2
 from huggingface_hub import DatasetCardData, ModelCardData
 
-from ..files import whole_file
-from .artifact import KINDS, kind_of, read_json
+from seed_hf.artifacts.kinds import KINDS, kind_of, read_json
+from seed_hf.files import whole_file
+
 from .facts import RESULTS, TRAIN_CONFIG, Facts, facts_of, parents_of, read_facts
 from .front_matter import LIBRARIES, check_card, is_hub_id, size_category
 from .licences import front_matter as licence_keys

@@ -13,8 +13,9 @@ from typing import Any
 
 import yaml
 
-from ..bundle import CHECKPOINTS
-from .artifact import read_json
+from seed_hf.artifacts.bundled import CHECKPOINTS
+from seed_hf.artifacts.kinds import read_json
+
 from .front_matter import is_hub_id
 
 

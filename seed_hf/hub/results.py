@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
-from ..evaluation.report_table import figures_table
-from .artifact import read_json
+from seed_hf.artifacts.kinds import read_json
+from seed_hf.evaluation.report_table import figures_table
 
 
 # Per kind: the sections of a report that say something about it.

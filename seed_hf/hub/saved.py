@@ -6,7 +6,8 @@ from pathlib import Path
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
 
-from .artifact import files_of, kind_of
+from seed_hf.artifacts.kinds import files_of, kind_of
+
 from .card import write_card
 from .upload import PushReport, needs_card, upload_folder
 

@@ -8,7 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .artifact import read_json
+from seed_hf.artifacts.kinds import read_json
+
 from .front_matter import is_hub_id
 
 

@@ -40,7 +40,9 @@ def _notice(name: str) -> str:
 
 
 def _save_tokenizer(folder: Path, out: Path) -> None:
-    from seed_hf import SeedImageProcessor, SeedProcessor, SeedTokenizer
+    from seed_hf.modeling.image_processing_seed import SeedImageProcessor
+    from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+    from seed_hf.modeling.processing_seed import SeedProcessor
 
     SeedTokenizer.from_pretrained(folder).save_pretrained(out)
     processor = SeedProcessor if (folder / "tokenizer.json").is_file() else SeedImageProcessor
@@ -48,14 +50,15 @@ def _save_tokenizer(folder: Path, out: Path) -> None:
 
 
 def _save_model(folder: Path, out: Path) -> None:
-    from seed_hf import SeedForConditionalGeneration, SeedProcessor
+    from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
+    from seed_hf.modeling.processing_seed import SeedProcessor
 
     SeedForConditionalGeneration.from_pretrained(folder).save_pretrained(out)
     SeedProcessor.from_pretrained(folder).save_pretrained(out)
 
 
 def _save_pipeline(folder: Path, out: Path) -> None:
-    from seed_hf import SeedImagePipeline
+    from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
 
     SeedImagePipeline.from_pretrained(folder).save_pretrained(out)
 
@@ -69,7 +72,7 @@ def _store_in_half(file: Path) -> None:
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
 
-    from ..files import whole_file
+    from seed_hf.files import whole_file
 
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata()

@@ -11,7 +11,8 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.utils import validate_repo_id
 
-from .artifact import files_of, kind_of, problems, read_json, weights_outside
+from seed_hf.artifacts.kinds import files_of, kind_of, problems, read_json, weights_outside
+
 from .card import write_card
 from .facts import bundled_name, facts_of
 from .front_matter import check_card, is_hub_id

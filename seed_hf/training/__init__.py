@@ -1,4 +1,4 @@
-"""Training: one config and one trainer per stage, their collators, and `run_stage` for YAML files.
+"""Training: one configuration and one trainer per stage. The collators they take come from `seed_hf.data.batches`.
 
 Names are looked up on first use, so that importing this package does not import torch.
 """
@@ -7,15 +7,14 @@ from importlib import import_module
 
 
 _MODULES = {
-    "ContrastiveConfig": "contrastive",
-    "ContrastiveTrainer": "contrastive",
-    "ImageTextCollator": "collators",
-    "LanguageModelCollator": "language_model_collator",
-    "LanguageModelConfig": "language_model",
-    "LanguageModelTrainer": "language_model",
-    "QuantizationConfig": "quantization",
-    "QuantizationTrainer": "quantization",
-    "run_stage": "run",
+    "ContrastiveConfig": "seed_hf.training.contrastive",
+    "ContrastiveTrainer": "seed_hf.training.contrastive",
+    "ImageTextCollator": "seed_hf.data.batches.collators",
+    "LanguageModelCollator": "seed_hf.data.batches.language_model_collator",
+    "LanguageModelConfig": "seed_hf.training.language_model",
+    "LanguageModelTrainer": "seed_hf.training.language_model",
+    "QuantizationConfig": "seed_hf.training.quantization",
+    "QuantizationTrainer": "seed_hf.training.quantization",
 }
 
 __all__ = sorted(_MODULES)
@@ -23,7 +22,7 @@ __all__ = sorted(_MODULES)
 
 def __getattr__(name):
     if name in _MODULES:
-        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import TrainingArguments
 
+from seed_hf.data.batches.language_model_collator import LOSS_KINDS, LanguageModelCollator
+from seed_hf.data.batches.packing import PADDING, check_attention, packed_inputs
 from seed_hf.devices import use_fp32_where_half_is_slow
 
-from .language_model_collator import LOSS_KINDS, LanguageModelCollator
-from .packing import PADDING, check_attention, packed_inputs
 from .trainer import SeedTrainer
 
 

@@ -13,11 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
+from seed_hf.codes import CodebookUsage, distinct
+from seed_hf.data.batches.collators import ImageTextCollator
+from seed_hf.data.features.targets import image_targets, text_targets
 from seed_hf.devices import use_fp32_where_half_is_slow
 
-from .codebook import CodebookUsage, distinct, kmeans, pick
-from .collators import ImageTextCollator
-from .targets import image_targets, text_targets
+from .codebook import kmeans, pick
 from .trainer import SeedTrainer
 
 

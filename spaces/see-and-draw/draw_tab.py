@@ -5,7 +5,7 @@ import gradio as gr
 from artifact import Artifact
 from code_strip import CodeStrip, strip
 from limits import CHARACTERS, PICTURES, SEED, STEPS, checked_number, checked_text
-from seed_hf.demo import PROMPTS
+from seed_hf.demo.see_and_draw import PROMPTS
 
 
 def draw_tab(artifact: Artifact, model_turn: dict) -> None:

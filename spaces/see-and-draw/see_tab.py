@@ -8,7 +8,7 @@ from artifact import Artifact
 from code_strip import CodeStrip, strip
 from limits import CHARACTERS, FILE_SIZE, checked_text
 from pictures import PictureField, read_picture
-from seed_hf.demo import PICTURES
+from seed_hf.demo.see_and_draw import PICTURES
 
 
 FIRST = "a locomotive"

@@ -1,0 +1,33 @@
+"""Finds the checkpoints that are shipped inside the package."""
+
+from pathlib import Path
+
+
+CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
+
+
+def bundled(name: str = "seed-tiny", part: str = "pipeline") -> Path:
+    """The folder of a shipped checkpoint, ready for `from_pretrained`.
+
+    The parts of one checkpoint share their weight files (the index of one part points into the folder of another), so
+    move or copy the whole checkpoint, not a single part; `save_pretrained` writes a part that stands alone.
+
+    Args:
+        name: The checkpoint, e.g. `"seed-tiny"`.
+        part: `"tokenizer"` ([`SeedTokenizer`]), `"model"` ([`SeedForConditionalGeneration`] and [`SeedProcessor`]) or
+            `"pipeline"` ([`SeedImagePipeline`]).
+
+    Raises:
+        ValueError: If there is no such checkpoint or it has no such part; the message lists what there is.
+    """
+    names = _folders(CHECKPOINTS)
+    if name not in names:
+        raise ValueError(f"No bundled checkpoint {name!r}. This installation has: {', '.join(names) or 'none'}.")
+    parts = _folders(CHECKPOINTS / name)
+    if part not in parts:
+        raise ValueError(f"The bundled checkpoint {name!r} has no part {part!r}, only: {', '.join(parts) or 'none'}.")
+    return CHECKPOINTS / name / part
+
+
+def _folders(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []

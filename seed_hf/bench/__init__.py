@@ -1,0 +1,1 @@
+"""Benchmarks: two ways of the same work, side by side in one run."""

@@ -1,0 +1,6 @@
+"""The command line `seed-hf`."""
+
+from .app import main
+
+
+__all__ = ["main"]

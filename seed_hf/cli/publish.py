@@ -1,0 +1,104 @@
+"""`seed-hf card` and `seed-hf push`: model cards, and publishing on the Hub."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .shared import plain_errors, show_messages
+
+
+Folder = Annotated[Path, typer.Argument(help="A saved tokenizer, model, language model, pipeline, LoRA or data set.")]
+
+
+def card(
+    folder: Folder,
+    title: Annotated[str | None, typer.Option(help="Heading. Default: the folder's name.")] = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="JSON", help="Report of seed_hf.evaluation.report; repeat for parts of one."),
+    ] = None,
+    base_model: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Model on the Hub that it was made from; may be repeated.")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Data set on the Hub that it was trained on; repeat.")
+    ] = None,
+    evaluation_dataset: Annotated[
+        str | None, typer.Option(metavar="ID", help="Data set on the Hub of the results, for .eval_results.")
+    ] = None,
+    facts: Annotated[
+        Path | None, typer.Option(metavar="YAML", help="Your words: licence, limits ... Default: card.yaml there.")
+    ] = None,
+    repo_id: Annotated[str | None, typer.Option(metavar="ID", help="Where it will be published.")] = None,
+    run_snippet: Annotated[bool, typer.Option(help="Run the usage snippet and show what it prints.")] = True,
+):
+    """Write README.md of an artifact folder: what it is, how it was trained, measured results, licences."""
+    with plain_errors():
+        for path in [*(results or ()), *([facts] if facts else ())]:
+            if not path.is_file():
+                raise ValueError(f"{path}: no such file.")
+        from seed_hf.hub import write_card
+
+        show_messages()
+        path = write_card(
+            folder,
+            title=title,
+            results=results or None,
+            base_model=base_model or None,
+            datasets=dataset or None,
+            evaluation_dataset=evaluation_dataset,
+            facts=facts,
+            repo_id=repo_id,
+            run_snippet=run_snippet,
+        )
+    typer.echo(path)
+
+
+def push(
+    folder: Folder,
+    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="owner/name on the Hub; made if missing.")],
+    private: Annotated[
+        bool, typer.Option("--private/--public", help="Of a repository that is made; an existing one stays as it is.")
+    ] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the files; touch nothing.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch to commit to.")] = None,
+):
+    """Publish an artifact folder on the Hub in one commit. An interrupted push goes on when it is called again."""
+    with plain_errors():
+        from huggingface_hub.errors import HfHubHTTPError
+
+        from seed_hf.hub import push as publish
+
+        show_messages()
+        try:
+            report = publish(folder, repo_id, private=private, dry_run=dry_run, revision=revision)
+        except HfHubHTTPError as error:
+            raise ValueError(f"The Hub refused: {error}") from error
+        except Exception as error:
+            if not type(error).__module__.startswith("httpx"):  # httpx or httpx2, as huggingface_hub has it
+                raise
+            raise ValueError(f"The Hub cannot be reached: {error}. The same command goes on later.") from error
+    for name, size in report.files.items():
+        typer.echo(f"{_readable(size):>10}  {name}")
+    for name in report.left_out:
+        typer.echo(f"{'left out':>10}  {name}")
+    for name in report.stale:
+        typer.echo(f"{'stale':>10}  {name} (in the repository from before; it stays)")
+    total = f"{len(report.files)} files, {_readable(report.size)}"
+    if dry_run:
+        seen = "private" if private else "PUBLIC"
+        typer.echo(f"{total} for {repo_id}, {seen} if it is new; nothing was sent")
+        return
+    seen = "private" if report.private else "PUBLIC"
+    typer.echo(f"{report.url} ({seen}): {total}, {'commit ' + report.commit if report.changed else 'nothing new'}")
+
+
+def _readable(size: int) -> str:
+    if size < 0:
+        return "to write"
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

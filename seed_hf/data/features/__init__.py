@@ -1,0 +1,1 @@
+"""The cache of stage II: what its frozen networks compute, stored once."""

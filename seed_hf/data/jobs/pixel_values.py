@@ -1,0 +1,80 @@
+"""Decoded pixels to the `pixel_values` that the image processor makes of them, on the device."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from seed_hf.data.sources.filters import RowFilters
+from seed_hf.modeling.image_processing_seed import SeedImageProcessor
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+
+from .decoding import PictureDecoder
+
+
+def normalisation_table(processor: SeedImageProcessor) -> torch.Tensor:
+    """What the processor makes of each value of each channel: fp32 `(3, 256)`."""
+    values = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256))
+    if processor.do_rescale:
+        values = processor.rescale(values, processor.rescale_factor)
+    if processor.do_normalize:
+        values = processor.normalize(values, processor.image_mean, processor.image_std)
+    return torch.from_numpy(np.array(values, dtype=np.float32).reshape(3, 256))
+
+
+def normalise(pixels: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """uint8 `(batch, 3, height, width)` to the processor's `pixel_values`, bit for bit, on the pixels' device.
+
+    Args:
+        table: From `normalisation_table`, on the same device.
+    """
+    return torch.stack([table[channel][pixels[:, channel].int()] for channel in range(3)], dim=1)
+
+
+def load_image_processor(folder: str | os.PathLike, tokenizer: SeedTokenizer) -> SeedImageProcessor:
+    """The image processor saved beside a tokenizer, or else the usual one of its picture size."""
+    folder = Path(folder)
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        if (folder / name).is_file():
+            settings = json.loads((folder / name).read_text(encoding="utf-8"))
+            if name.startswith("pre") or "image_processor" in settings:
+                return SeedImageProcessor.from_pretrained(folder)
+    return default_image_processor(tokenizer)
+
+
+def default_image_processor(tokenizer: SeedTokenizer) -> SeedImageProcessor:
+    """The usual one: CLIP's mean and standard deviation, and the tokenizer's picture size."""
+    size = tokenizer.config.vision_config.image_size
+    return SeedImageProcessor(size={"height": size, "width": size})
+
+
+def processor_settings(processor: SeedImageProcessor) -> dict:
+    """What a processor does, for a manifest."""
+    size = processor.size
+    return {
+        "height": size["height"],
+        "width": size["width"],
+        "resample": int(processor.resample),
+        "mean": list(processor.image_mean) if processor.do_normalize else None,
+        "std": list(processor.image_std) if processor.do_normalize else None,
+        "rescale_factor": processor.rescale_factor if processor.do_rescale else None,
+    }
+
+
+def picture_decoder(tokenizer: SeedTokenizer, processor: SeedImageProcessor, filters: RowFilters) -> PictureDecoder:
+    """What the worker processes do to make the pixels that the processor would.
+
+    Raises:
+        ValueError: The processor makes pictures of another size than the tokenizer sees, or crops or pads them.
+    """
+    side = tokenizer.config.vision_config.image_size
+    size = dict(processor.size)
+    if not processor.do_resize or size.get("height") != side or size.get("width") != side:
+        raise ValueError(f"The image processor makes {size}, but the tokenizer sees {side} x {side} pixels.")
+    if getattr(processor, "do_center_crop", None) or getattr(processor, "do_pad", None):
+        raise ValueError("The image processor crops or pads; here pictures are squashed to the model's size.")
+    return PictureDecoder(side, side, int(processor.resample), filters)

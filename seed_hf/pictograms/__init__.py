@@ -1,0 +1,1 @@
+"""The embedded data set of pictograms: how it is built, read, and asked about."""

@@ -1,0 +1,163 @@
+"""The bundled checkpoint: what README and design promise of it, run on the real thing."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from transformers import AutoModel, AutoModelForMultimodalLM, AutoProcessor
+
+import seed_hf.auto  # noqa: F401
+from seed_hf import (
+    SeedForConditionalGeneration,
+    SeedImagePipeline,
+    SeedProcessor,
+    SeedTokenizer,
+    bundled,
+)
+from seed_hf.demo.see_and_draw import KNOWN_PROMPTS, PICTURES, run_demo
+
+
+ROOT = Path(__file__).parents[2]
+CHECKPOINT = bundled("seed-tiny", "model").parent
+
+
+@pytest.fixture(scope="module")
+def model():
+    return SeedForConditionalGeneration.from_pretrained(bundled("seed-tiny", "model")).eval()
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return SeedProcessor.from_pretrained(bundled("seed-tiny", "model"))
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    pipe = SeedImagePipeline.from_pretrained(bundled("seed-tiny", "pipeline"))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return [Image.open(PICTURES / row["file"]) for row in json.loads((PICTURES / "pictures.json").read_text())]
+
+
+def test_weights_fit_the_budget_and_are_stored_once():
+    files = sorted(CHECKPOINT.rglob("*.safetensors"))
+    assert sum(file.stat().st_size for file in files) <= 48 * 2**20
+    assert max(file.stat().st_size for file in files) <= 15 * 2**20
+    seen = {}
+    for file in files:
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118
+                tensor = tensors.get_tensor(name)
+                if tensor.numel() > 10_000:
+                    digest = hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
+                    assert digest not in seen, f"{file.name}:{name} is stored twice, also as {seen[digest]}"
+                    seen[digest] = f"{file.name}:{name}"
+
+
+def test_everything_loads_as_float32_on_a_cpu(model, pipe):
+    tokenizer = SeedTokenizer.from_pretrained(bundled("seed-tiny", "tokenizer"))
+    for part in (tokenizer, model, pipe.seed_model, pipe.unet, pipe.vae, pipe.empty_prompt):
+        assert part.dtype == torch.float32
+    for part in (model.visual_tokenizer, pipe.seed_model.visual_tokenizer):
+        assert all(torch.equal(a, b) for a, b in zip(tokenizer.state_dict().values(), part.state_dict().values()))
+
+
+def test_the_calls_of_the_public_surface(model, processor, pictures):
+    tokenizer = model.visual_tokenizer
+    inputs = processor(images=pictures[:2], return_tensors="pt")
+    codes = tokenizer.encode(inputs.pixel_values)
+    assert codes.shape == (2, 32) and codes.dtype == torch.int64
+    assert tokenizer.decode(codes).shape == (2, 24, 192)
+    assert tokenizer.embed_codes(codes).shape == (2, 32, 192)
+    words = processor.tokenizer(["cherries"], return_tensors="pt")
+    for features in (
+        tokenizer.get_image_features(inputs.pixel_values),
+        tokenizer.get_image_features(codes=codes),
+        tokenizer.get_text_features(words.input_ids, words.attention_mask),
+    ):
+        torch.testing.assert_close(features.norm(dim=-1), torch.ones(len(features)))
+    inputs = processor(text="<image> a photo of", images=pictures[0], return_tensors="pt")
+    for mode in ("text", "image", "interleaved"):
+        output = model.generate(**inputs, generation_mode=mode)
+        for segments in processor.post_process_multimodal_output(output):
+            assert not [s for s in segments if type(s).__name__ == "Defect"]
+
+
+def test_auto_classes_load_it():
+    folder = bundled("seed-tiny", "model")
+    assert isinstance(AutoModel.from_pretrained(folder), SeedForConditionalGeneration)
+    assert isinstance(AutoModelForMultimodalLM.from_pretrained(folder), SeedForConditionalGeneration)
+    assert isinstance(AutoProcessor.from_pretrained(folder), SeedProcessor)
+    assert isinstance(AutoModel.from_pretrained(bundled("seed-tiny", "tokenizer")), SeedTokenizer)
+
+
+def test_save_load_save_is_bit_equal(model, processor, pictures, tmp_path):
+    model.save_pretrained(tmp_path / "one")
+    again = SeedForConditionalGeneration.from_pretrained(tmp_path / "one").eval()
+    again.save_pretrained(tmp_path / "two")
+    first, second = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("one", "two"))
+    assert first == second
+    inputs = processor.caption(pictures)
+    assert torch.equal(model.generate(**inputs, max_new_tokens=8), again.generate(**inputs, max_new_tokens=8))
+
+
+def test_every_place_has_codes_of_its_own(model, processor, pictures):
+    """What `places.py` of the recipe promises: no code can fill several places, under autocast either."""
+    tokenizer = model.visual_tokenizer
+    pixel_values = processor(images=pictures, return_tensors="pt").pixel_values
+    places = torch.arange(32).expand(len(pictures), 32)
+    each = tokenizer.config.codebook_size // 32
+    assert torch.equal(tokenizer.encode(pixel_values) // each, places)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(tokenizer.encode(pixel_values) // each, places)
+
+
+def test_the_pipeline_draws_from_words_pictures_and_codes(pipe, pictures, tmp_path):
+    def draw(pipe, **inputs):
+        return pipe(**inputs, num_inference_steps=3, generator=torch.Generator().manual_seed(0))
+
+    drawn = draw(pipe, prompt="a red apple")
+    assert drawn.images[0].size == (64, 64)
+    codes = draw(pipe, image=pictures[0]).codes
+    assert draw(pipe, codes=codes).images[0].tobytes() == draw(pipe, image=pictures[0]).images[0].tobytes()
+    assert len(pipe(codes=codes.repeat(3, 1), num_inference_steps=1).images) == 3
+    pipe.save_pretrained(tmp_path)
+    again = SeedImagePipeline.from_pretrained(tmp_path)
+    again.set_progress_bar_config(disable=True)
+    assert draw(again, prompt="a red apple").images[0].tobytes() == drawn.images[0].tobytes()
+
+
+@pytest.mark.parametrize("seed", [0, 100])
+def test_it_sees_in_its_drawings_what_they_were_drawn_from(pipe, processor, seed):
+    """README: a caption that a training picture has is drawn so that one recognises it."""
+    prompts = [*KNOWN_PROMPTS, "a yellow heart", "a green apple", "a koala", "a rainbow"]
+    noise = [torch.Generator().manual_seed(seed + number) for number in range(len(prompts))]
+    pictures = pipe(prompts, generator=noise, num_inference_steps=10).images
+    seen = pipe.visual_tokenizer.get_image_features(processor(images=pictures, return_tensors="pt").pixel_values)
+    words = processor.tokenizer(prompts, padding=True, padding_side="right", return_tensors="pt")
+    said = pipe.visual_tokenizer.get_text_features(words.input_ids, words.attention_mask)
+    cosines = seen @ said.T
+    others = cosines.masked_fill(torch.eye(len(prompts), dtype=torch.bool), -1).max(dim=1).values
+    assert (cosines.diagonal() > others + 0.1).all()
+
+
+def test_the_demo_writes_its_sheet_and_its_figures(tmp_path):
+    result = run_demo(tmp_path)
+    written = json.loads((tmp_path / "see_and_draw.json").read_text())
+    assert written == json.loads(json.dumps(result))
+    assert len(written["pictures"]) == len(written["prompts"]) == 8
+    assert sum(row["split"] != "validation" for row in written["pictures"]) == 4
+    assert all(len(row["codes"]) == 32 for row in written["pictures"] + written["prompts"])
+    assert all(row["model_caption"] for row in written["pictures"])
+    assert sum(row["new"] for row in written["prompts"]) == 4
+    with Image.open(tmp_path / "see_and_draw.png") as sheet:
+        assert sheet.width > 1000 and sheet.height > 600
+    assert not list(tmp_path.glob("*.partial"))

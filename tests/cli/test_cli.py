@@ -1,0 +1,224 @@
+"""`seed-hf`: quick help, one line and status 2 for what a user got wrong, whole files for what worked."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from command_line import refused, run
+from seed_hf import SeedImagePipeline
+from seed_hf.cli import app as cli
+from tiny import tiny_tokenizer
+from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A saved pipeline with a language model, for --model."""
+    path = tmp_path_factory.mktemp("pipeline")
+    model, processor = tiny_model_and_processor()
+    tiny_pipeline(model, processor=processor, guidance_scale=2.0).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pictures") / "red.png"
+    Image.new("RGB", (30, 20), "red").save(path)
+    return path
+
+
+@pytest.fixture
+def no_model_is_loaded(monkeypatch):
+    def fail(*arguments, **keywords):
+        raise AssertionError("A model was loaded before the mistake was found.")
+
+    monkeypatch.setattr(cli, "_load_model", fail)
+    monkeypatch.setattr(cli, "_load_pipeline", fail)
+
+
+# Help
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["see"], ["draw"], ["tokenize"], ["cache-features"], ["train"], ["convert"], ["data", "pictograms"]],
+)
+def test_help_imports_nothing_heavy(arguments):
+    code = f"""
+import sys
+from seed_hf.cli.app import main
+sys.argv = ["seed-hf", *{arguments}, "--help"]
+try:
+    main()
+except SystemExit as done:
+    assert done.code == 0, done.code
+heavy = {{"torch", "transformers", "diffusers", "datasets", "peft", "numpy", "PIL"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
+def test_help_names_every_command():
+    status, out, _ = run("--help")
+    assert status == 0
+    for command in (
+        "see",
+        "ask",
+        "draw",
+        "reconstruct",
+        "tokenize",
+        "cache-features",
+        "train",
+        "convert",
+        "data",
+        "demo",
+    ):
+        assert command in out
+
+
+# Mistakes
+
+
+@pytest.mark.usefixtures("no_model_is_loaded")
+def test_bad_pictures(tmp_path, picture):
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:60])
+    refused("see", tmp_path / "missing.png", words="no such file")
+    refused("see", picture, tmp_path / "text.png", words="text.png: not a picture")
+    refused("see", tmp_path / "cut.png", words="cut.png: damaged or cut off")
+    refused("see", tmp_path, words="folder")
+    refused("see", "https://example.org/a.png", words="URL")
+    refused("ask", tmp_path / "text.png", "what is shown?", words="not a picture")
+    refused("reconstruct", tmp_path / "text.png", "-o", tmp_path / "a.png", words="not a picture")
+
+
+@pytest.mark.usefixtures("no_model_is_loaded")
+def test_bad_outputs(tmp_path, picture):
+    (tmp_path / "folder.png").mkdir()
+    for command in (["draw", "a red apple"], ["reconstruct", picture]):
+        refused(*command, "-o", tmp_path / "nowhere" / "a.png", words="does not exist")
+        refused(*command, "-o", tmp_path / "a.txt", words=".png, .jpg")
+        refused(*command, "-o", tmp_path / "a", words="not a picture's name")
+        refused(*command, "-o", tmp_path / "folder.png", words="this is a folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
+
+
+@pytest.mark.usefixtures("no_model_is_loaded")
+def test_bad_arguments(tmp_path, picture):
+    refused("see", words="Missing argument")
+    refused("draw", "a red apple", words="Missing option")
+    refused("draw", " ", "-o", tmp_path / "a.png", words="prompt is empty")
+    refused("ask", picture, " ", words="question is empty")
+    refused("draw", "a red apple", "-o", tmp_path / "a.png", "--steps", 0, words="--steps")
+    refused("draw", "a red apple", "-o", tmp_path / "a.png", "-n", 0, words="--num-images")
+    refused("paint", words="No such command")
+    refused("train", "stage-three", "--config", tmp_path / "a.yaml", words="contrastive")
+    refused("train", "contrastive", "--config", tmp_path / "a.yaml", words="a.yaml: no such file")
+    (tmp_path / "a.yaml").write_text("{}")
+    refused("train", "contrastive", "--full", "--config", tmp_path / "a.yaml", words="--full is for the stage lm")
+
+
+def test_bad_model_folders(tmp_path, picture):
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "config.json").write_text('{"model_type": "bert"}')
+    refused("see", picture, "--model", tmp_path / "nowhere", words="no such folder")
+    refused("demo", "--out", tmp_path / "out", "--model", tmp_path / "nowhere", words="no such folder")
+    refused("demo", "--out", picture, words="File exists")
+    refused("see", picture, "--model", tmp_path, words="neither a model")
+    refused("see", picture, "--model", tmp_path / "foreign", words="'bert'")
+    refused("draw", "a", "-o", tmp_path / "a.png", "--model", tmp_path / "foreign", words="no pipeline")
+
+
+def test_damaged_weights_name_the_folder(tmp_path):
+    tiny_pipeline().save_pretrained(tmp_path)
+    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"\x08" + b"\0" * 20)
+    refused("draw", "a", "-o", tmp_path / "a.png", "--model", tmp_path, words=f"{tmp_path}: cannot be loaded")
+
+
+def test_no_such_device(folder, picture):
+    refused("see", picture, "--model", folder, "--device", "toaster", words="device 'toaster'")
+
+
+def test_a_bare_tokenizer_cannot_caption_or_draw_from_words(tmp_path, picture):
+    tiny_pipeline(tiny_tokenizer()).save_pretrained(tmp_path)
+    refused("see", picture, "--model", tmp_path, words="'seed_tokenizer'")
+    refused("draw", "a", "-o", tmp_path / "a.png", "--model", tmp_path, words="no language model")
+    status, _, _ = run("reconstruct", picture, "-o", tmp_path / "a.png", "--steps", 2, "--model", tmp_path)
+    assert status == 0 and Image.open(tmp_path / "a.png").size == (16, 16)
+
+
+def test_debug_shows_the_traceback(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEED_HF_DEBUG", "1")
+    with pytest.raises(ValueError, match="no such file"):
+        run("see", tmp_path / "missing.png")
+
+
+def test_a_bug_is_not_dressed_up_as_a_mistake(folder, picture, monkeypatch):
+    def broken(*arguments):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(cli, "_say", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        run("see", picture, "--model", folder)
+
+
+# Work
+
+
+def test_see(folder, picture):
+    status, out, _ = run("see", picture, picture, "--model", folder)
+    assert status == 0 and out.count(str(picture)) == 2 and "caption" in out
+    status, out, _ = run("see", picture, "--json", "--model", folder)
+    answer = json.loads(out)
+    assert answer["image"] == str(picture) and isinstance(answer["caption"], str)
+    pipe = SeedImagePipeline.from_pretrained(folder)
+    assert answer["codes"] == pipe.encode_image(Image.open(picture))[0].tolist()
+
+
+def test_ask(folder, picture):
+    status, out, _ = run("ask", picture, "what is shown?", "--json", "--model", folder)
+    assert status == 0 and set(json.loads(out)) == {"image", "question", "answer"}
+
+
+def test_draw_is_repeatable_and_writes_whole_files(folder, tmp_path):
+    for name in ("a.png", "b.png"):
+        assert run("draw", "a red apple", "-o", tmp_path / name, "--steps", 2, "--model", folder)[0] == 0
+    assert run("draw", "a red apple", "-o", tmp_path / "c.png", "--steps", 2, "--seed", 1, "--model", folder)[0] == 0
+    first, again, other = (np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png", "c.png"))
+    assert (first == again).all() and not (first == other).all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "c.png"]  # no temporary files left
+
+    status, out, _ = run("draw", "a red apple", "-o", tmp_path / "d.jpg", "-n", 2, "--steps", 2, "--model", folder)
+    assert status == 0 and out.split() == [str(tmp_path / "d-1.jpg"), str(tmp_path / "d-2.jpg")]
+    assert Image.open(tmp_path / "d-2.jpg").format == "JPEG"
+
+
+def test_several_pictures_are_those_of_the_following_seeds(folder, tmp_path):
+    arguments = ["draw", "a red apple", "--steps", 2, "--temperature", 2.0, "--model", folder]
+    run(*arguments, "-o", tmp_path / "many.png", "-n", 2, "--seed", 5)
+    run(*arguments, "-o", tmp_path / "one.png", "--seed", 6)
+    assert (tmp_path / "many-2.png").read_bytes() == (tmp_path / "one.png").read_bytes()
+
+
+def test_reconstruct(folder, picture, tmp_path):
+    status, out, _ = run("reconstruct", picture, "-o", tmp_path / "a.webp", "--steps", 2, "--model", folder)
+    assert status == 0 and out.strip() == str(tmp_path / "a.webp")
+    assert Image.open(tmp_path / "a.webp").format == "WEBP"
+
+
+def test_what_is_too_long_or_in_the_way_is_one_line(tmp_path):
+    words, picture = "red " * 500, tmp_path / "a.png"
+    Image.new("RGB", (30, 30), "red").save(picture)
+    before = picture.read_bytes()
+    refused("ask", picture, words, words="there is room for no more")
+    refused("draw", words, "-o", tmp_path / "b.png", words="there is room for no more")
+    refused("draw", "an apple", "-o", tmp_path / "b.png", "--seed", 10**22, words="--seed")
+    refused("reconstruct", picture, "-o", picture, words="would replace the picture itself")
+    refused("demo", "--model", tmp_path, "--out", tmp_path / "out", words="holds no pipeline")
+    assert picture.read_bytes() == before and sorted(path.name for path in tmp_path.iterdir()) == ["a.png"]

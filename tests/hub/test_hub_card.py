@@ -1,0 +1,281 @@
+"""Model cards: figures from a results file, snippets that ran, front matter that the Hub takes, parents' licences."""
+
+import json
+import re
+import shutil
+
+import pytest
+import yaml
+from huggingface_hub import DatasetCardData, ModelCardData, parse_eval_result_entries
+from huggingface_hub.repocard import RepoCard
+
+from command_line import refused, run
+from seed_hf.artifacts.kinds import KINDS, problems
+from seed_hf.hub import kind_of, write_card
+from seed_hf.hub.front_matter import check_card, size_category, wrong_keys
+from seed_hf.hub.results import merge_reports
+from seed_hf.hub.snippet import SWITCH
+from tiny_artifacts import save_artifact, tiny_report
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    """One folder of each kind; tests copy what they change."""
+    place = tmp_path_factory.mktemp("artifacts")
+    return {kind: save_artifact(kind, place / kind) for kind in KINDS}
+
+
+@pytest.fixture
+def artifact(saved, tmp_path):
+    def copy(kind, name="thing"):
+        return shutil.copytree(saved[kind], tmp_path / name)
+
+    return copy
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_has_a_card_that_the_hub_takes(artifact, kind):
+    folder = artifact(kind)
+    assert kind_of(folder) == kind and problems(folder, kind) == []
+    assert write_card(folder, base_model="facebook/opt-125m", datasets=["owner/pictures"]) == folder / "README.md"
+    text = (folder / "README.md").read_text()
+    metadata = check_card(text, kind)
+    assert "seed_hf" in metadata["tags"] and text.count("\n# thing\n") == 1
+    assert (DatasetCardData if kind == "dataset" else ModelCardData)(**metadata).to_dict() == metadata
+    for part in ("## Use", "## What it is for", "## Limits", "## Licence", "## Citation", "arxiv.org/abs/2307.08041"):
+        assert part in text
+    assert "None" not in text and "{{" not in text and "\n\n\n" not in text and "This program ran" not in text
+    assert "## Results" not in text and not (folder / "results.json").exists()  # nothing was measured
+    if kind != "dataset":
+        assert metadata["base_model"][0] == "facebook/opt-125m" and metadata["datasets"] == ["owner/pictures"]
+        assert metadata["license"] == "other" and metadata["license_name"] == "opt-license"
+        assert "OPT-175B licence" in text and "no commercial use" in text
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "dataset"])
+def test_the_snippet_ran_and_its_output_is_shown(artifact, kind, monkeypatch):
+    monkeypatch.delenv(SWITCH)
+    folder = artifact(kind)
+    text = write_card(folder, repo_id="owner/thing").read_text()
+    program = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    assert 'place = "owner/thing"' in program
+    printed = re.search(r"This program ran.*?```\n(.*?)\n```", text, re.DOTALL)[1].splitlines()
+    if kind == "tokenizer":
+        from PIL import Image
+
+        from seed_hf import SeedImageProcessor, SeedTokenizer
+
+        pixels = SeedImageProcessor.from_pretrained(folder)(Image.new("RGB", (256, 256), "red"), return_tensors="pt")
+        codes = SeedTokenizer.from_pretrained(folder).encode(pixels.pixel_values)
+        assert printed == [str(codes[0].tolist()), "(1, 6, 20)"]
+    else:
+        assert printed[0] == "6"
+
+
+def test_a_snippet_that_fails_leaves_the_old_card(artifact, monkeypatch):
+    monkeypatch.delenv(SWITCH)
+    folder = artifact("tokenizer")
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    (folder / "README.md").write_text("old")
+    with pytest.raises(ValueError, match="usage snippet of its card does not run"):
+        write_card(folder)
+    assert (folder / "README.md").read_text() == "old"
+    (folder / "README.md").unlink()
+    with pytest.raises(ValueError):
+        write_card(folder)
+    assert not (folder / "README.md").exists()
+
+
+def test_every_figure_is_one_of_the_results_file(artifact, tmp_path):
+    folder, report = artifact("model"), tmp_path / "report.json"
+    report.write_text(json.dumps(tiny_report()))
+    text = write_card(folder, results=report, evaluation_dataset="owner/pictures").read_text()
+    table = re.search(r"## Results.*?(\|.*?)\n\n", text, re.DOTALL)[1]
+    shown = re.findall(r"(?<![\w@])\d+\.\d+", table)
+    measured = {f"{value:.1f}" for value in (10.0, 50.0, 100.0, 53.125, 61.25, 37.5)}
+    assert shown and set(shown) == measured
+    assert "Drawn" not in text and "Questions answered" not in text  # not measured, so not there
+    assert check_card(text, "model")["metrics"] == ["recall", "exact_match"]
+    assert json.loads((folder / "results.json").read_text()) == tiny_report()
+    # as the Hub reads them, with the figures as they were measured
+    entries = parse_eval_result_entries(yaml.safe_load((folder / ".eval_results" / "validation.yaml").read_text()))
+    values = {entry.task_id: entry.value for entry in entries}
+    assert values["validation_retrieval_codes_r_at_m"] == 53.125 and values["validation_captions_exact_match"] == 37.5
+    assert {(entry.dataset_id, entry.date) for entry in entries} == {("owner/pictures", "2026-01-02")}
+    # a card that is written again finds them in the folder; {} takes them away
+    assert "53.1" in write_card(folder).read_text() and not list(folder.glob(".eval_results/*.yaml"))
+    assert "53.1" not in write_card(folder, results={}).read_text() and not (folder / "results.json").exists()
+
+
+def test_a_quick_look_is_called_one_and_gives_no_entries(artifact):
+    report = tiny_report()
+    report["settings"]["limit"] = 8
+    folder = artifact("model")
+    text = write_card(folder, results=report, evaluation_dataset="owner/pictures").read_text()
+    assert "not comparable with anything" in text and not (folder / ".eval_results").exists()
+
+
+def test_flat_results_and_what_is_no_result(artifact, tmp_path):
+    folder = artifact("adapter")
+    text = write_card(folder, results={"eval_loss": 1.23456, "rows": 1234567}).read_text()
+    assert "| eval_loss | 1.235 |" in text and "| rows | 1234567 |" in text
+    with pytest.raises(ValueError, match="comment is not a number"):
+        write_card(folder, results={"eval_loss": 1.0, "comment": "fine"})
+    with pytest.raises(FileNotFoundError, match="nowhere.json"):
+        write_card(folder, results=tmp_path / "nowhere.json")
+    (tmp_path / "damaged.json").write_text("{")
+    with pytest.raises(ValueError, match="damaged.json: not readable"):
+        write_card(folder, results=tmp_path / "damaged.json")
+
+
+def test_parts_of_a_report_become_one_only_if_they_belong_together():
+    first, second = tiny_report(), tiny_report()
+    del first["sets"]["validation"]["captions"]
+    second["sets"] = {"test": second["sets"]["validation"]}
+    second["settings"]["sets"] = ["test"]
+    merged = merge_reports([first, second])
+    assert merged["settings"]["sets"] == ["validation", "test"]
+    assert merged["sets"] == {**first["sets"], **second["sets"]}
+    for change in ({"fingerprints": {"model": "cd" * 32}}, {"settings": {**second["settings"], "seed": 1}}):
+        other = tiny_report(**change)
+        other["settings"].setdefault("seed", 0)
+        with pytest.raises(ValueError, match="do not belong together"):
+            merge_reports([{**first, "settings": {**first["settings"], "seed": 0}}, other])
+    other = tiny_report()
+    other["sets"]["validation"]["retrieval"]["codes"]["R@m"] = 99.0
+    with pytest.raises(ValueError, match=r"R@m is 53.125 and 99.0"):
+        merge_reports([first, other])
+
+
+def test_words_of_a_person_come_from_card_yaml(artifact, tmp_path):
+    folder = artifact("tokenizer")
+    facts = {"title": "Ours", "license": "cc-by-4.0", "language": "de", "limits": "Only cats.", "tags": ["cats"]}
+    (folder / "card.yaml").write_text(yaml.safe_dump(facts))
+    text = write_card(folder).read_text()
+    metadata = check_card(text, "tokenizer")
+    assert metadata["license"] == "cc-by-4.0" and metadata["language"] == ["de"] and metadata["tags"][-1] == "cats"
+    assert "# Ours\n" in text and "Only cats." in text and "no licence" not in text
+    (folder / "card.yaml").write_text("licence: mit")
+    with pytest.raises(ValueError, match="unknown keys: licence. Allowed are .*license"):
+        write_card(folder)
+    (folder / "card.yaml").write_text("license: my-own")
+    with pytest.raises(ValueError, match="'my-own' is not known to the Hub"):
+        write_card(folder)
+
+
+@pytest.mark.parametrize(
+    "parent, license, words",
+    [
+        ("stable-diffusion-v1-5/stable-diffusion-v1-5", "creativeml-openrail-m", "CreativeML Open RAIL-M"),
+        ("stabilityai/stable-diffusion-2-1-unclip", "openrail++", r"Open RAIL\+\+-M"),
+        ("Salesforce/blip2-itm-vit-g", "mit", "MIT"),
+        ("owner/unknown", None, "stated no licence"),
+    ],
+)
+def test_licences_of_parents(artifact, parent, license, words):
+    text = write_card(artifact("pipeline"), base_model=parent).read_text()
+    assert check_card(text, "pipeline").get("license") == license
+    assert re.search(words, text) and f"[{parent}]" in text
+
+
+def test_a_pipeline_of_two_restricted_parents_names_both_licences(artifact):
+    folder = artifact("pipeline")
+    path = folder / "unet" / "config.json"  # where diffusers notes what a UNet was loaded from
+    path.write_text(json.dumps({**json.loads(path.read_text()), "_name_or_path": "CompVis/stable-diffusion-v1-4"}))
+    text = write_card(folder, base_model=["facebook/opt-2.7b"]).read_text()
+    metadata = check_card(text, "pipeline")
+    assert metadata["base_model"] == ["facebook/opt-2.7b", "CompVis/stable-diffusion-v1-4"]
+    assert metadata["license_name"] == "opt-license-and-creativeml-openrail-m"
+    assert "OPT-175B licence" in text and "CreativeML Open RAIL-M" in text
+
+
+def test_front_matter_that_is_wrong():
+    good = {"library_name": "transformers", "pipeline_tag": "any-to-any", "tags": ["a"]}
+    assert wrong_keys(good, "model") == []
+    for change, words in (
+        ({"pipeline_tag": "see-and-draw"}, "not known"),
+        ({"license": "other"}, "needs license_name"),
+        ({"tags": [1]}, "list of texts"),
+        ({"datasets": ["/home/me/pictures"]}, "id of a repository"),
+        ({"base_model": ["a/b/c"]}, "id of a repository"),
+        ({"language": ["English"]}, "ISO 639"),
+        ({"library_name": None}, "no library_name"),
+    ):
+        assert any(words in wrong for wrong in wrong_keys({**good, **change}, "model")), change
+    with pytest.raises(ValueError, match="no front matter"):
+        check_card("# A card", "model")
+    with pytest.raises(ValueError, match="not valid YAML"):
+        check_card("---\ntags: [\n---\n", "model")
+    assert [size_category(rows) for rows in (0, 999, 1000, 12242, 10**7)] == [
+        "n<1K", "n<1K", "1K<n<10K", "10K<n<100K", "10M<n<100M",
+    ]  # fmt: skip
+
+
+def test_kinds_that_are_none(tmp_path):
+    with pytest.raises(ValueError, match="no such folder"):
+        kind_of(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="holds no artifact"):
+        kind_of(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"tokenizer": {}, "source": {}}')  # of cached features, for instance
+    with pytest.raises(ValueError, match="not of pre-tokenized data"):
+        kind_of(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "opt"}')
+    with pytest.raises(ValueError, match="'opt'"):
+        kind_of(tmp_path)
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    with pytest.raises(ValueError, match="StableDiffusionPipeline"):
+        kind_of(tmp_path)
+    (tmp_path / "model_index.json").write_text('{"_class_name": ["pipeline_seed_image", "SeedImagePipeline"]}')
+    assert kind_of(tmp_path) == "pipeline"
+
+
+def test_the_command_line(artifact, tmp_path):
+    folder, report = artifact("tokenizer"), tmp_path / "report.json"
+    report.write_text(json.dumps(tiny_report()))
+    status, text, _ = run("card", folder, "--title", "Ours", "--results", report, "--base-model", "Salesforce/blip2-x")
+    assert status == 0 and text == f"{folder / 'README.md'}\n"
+    card = RepoCard.load(folder / "README.md")
+    assert card.data.base_model == ["Salesforce/blip2-x"] and "53.1" in card.text
+    refused("card", tmp_path, words="holds no artifact")
+    refused("card", folder, "--results", tmp_path / "nowhere.json", words="nowhere.json: no such file")
+
+
+def test_an_adapters_base_is_never_run_and_no_folder_of_it_is_told(artifact, tmp_path, monkeypatch):
+    monkeypatch.delenv(SWITCH)
+    folder = artifact("adapter")
+    config = json.loads((folder / "adapter_config.json").read_text())
+
+    def with_base(base):
+        (folder / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": base}))
+
+    with_base(f'x" if not __import__("os").system("touch {tmp_path}/ran") else "')
+    with pytest.raises(ValueError, match="neither the id of a repository nor a folder"):
+        write_card(folder)
+    assert not (tmp_path / "ran").exists()
+    base = tmp_path / "home" / "jane" / 'base"model'
+    base.mkdir(parents=True)
+    with_base(str(base))
+    text = write_card(folder, run_snippet=False).read_text()
+    assert "jane" not in text and 'base\\"model' in text
+
+
+def test_what_other_hands_wrote_stays(artifact, tmp_path):
+    folder = artifact("model")
+    (folder / ".eval_results").mkdir()
+    (folder / ".eval_results" / "mine.yaml").write_text("- mine\n")
+    write_card(folder, results=tiny_report(), evaluation_dataset="owner/pictures")
+    assert (folder / ".eval_results" / "validation.yaml").exists()
+    write_card(folder)
+    assert [path.name for path in (folder / ".eval_results").iterdir()] == ["mine.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("training: three days", "training is a mapping"), ("results: ../secret.json", "or below")]
+)
+def test_a_wrong_card_yaml_is_one_clear_line(artifact, text, words):
+    folder = artifact("tokenizer")
+    (folder / "card.yaml").write_text(text)
+    (folder.parent / "secret.json").write_text('{"secret": 1}')
+    with pytest.raises(ValueError, match=words):
+        write_card(folder)
+    assert not (folder / "README.md").exists()

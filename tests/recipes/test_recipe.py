@@ -1,0 +1,190 @@
+"""Recipes: those that we ship are valid and start; errors name the field and what it takes."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from transformers import OPTConfig, OPTForCausalLM
+
+from seed_hf.devices import has_native_bf16
+from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
+from seed_hf.modeling.modeling_seed import SeedForCausalLM
+from seed_hf.recipes.reading import read_recipe
+from seed_hf.recipes.running import run_stage
+from tiny import tiny_text_tokenizer, tiny_tokenizer
+
+
+FULL_SIZE = Path(__file__).parents[2] / "examples" / "seed_opt_2.7b"
+SHIPPED = {
+    "contrastive": "contrastive",
+    "quantization": "quantization",
+    "lm_image_to_text": "lm",
+    "lm": "lm",
+}
+ON_CPU = ("trainer.use_cpu=true",)
+
+
+def test_every_shipped_recipe_is_listed_here():
+    assert {path.stem for path in FULL_SIZE.glob("*.yaml")} == set(SHIPPED)
+
+
+@pytest.mark.parametrize(("name", "stage"), SHIPPED.items())
+def test_the_shipped_recipes_are_valid(name, stage):
+    recipe = read_recipe(stage, FULL_SIZE / f"{name}.yaml", ON_CPU)
+    assert recipe.trainer.max_steps > 0 and recipe.trainer.weight_decay == 0.05
+    assert yaml.safe_load((FULL_SIZE / f"{name}.yaml").read_text())["trainer"]["bf16"] is True
+    assert recipe.trainer.bf16 == has_native_bf16()
+
+
+def test_the_shipped_recipes_have_the_published_values():
+    first, second, lm = (
+        read_recipe(stage, FULL_SIZE / f"{stage}.yaml", ON_CPU) for stage in ("contrastive", "quantization", "lm")
+    )
+    assert (first.trainer.learning_rate, first.trainer.per_device_train_batch_size) == (3e-5, 64)
+    assert (second.trainer.learning_rate, second.trainer.per_device_train_batch_size) == (1e-4, 256)
+    assert second.trainer.warmup_steps == 2000
+    config = SeedTokenizerConfig(**second.model.settings)
+    assert (config.codebook_size, config.code_dim, config.num_generation_tokens) == (8192, 32, 77)
+    assert (config.vq_loss_weight, config.reconstruction_loss_weight, config.generation_loss_weight) == (5, 2, 0.5)
+    assert (lm.trainer.lora_r, lm.trainer.lora_alpha, lm.trainer.learning_rate) == (16, 32, 1.5e-4)
+    assert lm.data.directions == {"image_to_text": 0.5, "text_to_image": 0.5}
+
+
+@pytest.mark.slow
+def test_the_full_size_language_model_recipe_starts(tmp_path, monkeypatch):
+    """Two steps at the width of OPT-2.7B, from random weights, with two layers and few words."""
+    monkeypatch.chdir(tmp_path)
+    words = tiny_text_tokenizer()
+    config = OPTConfig(
+        vocab_size=len(words),
+        hidden_size=2560,
+        word_embed_proj_dim=2560,
+        ffn_dim=10240,
+        num_hidden_layers=2,
+        num_attention_heads=32,
+        bos_token_id=0,
+        pad_token_id=1,
+        eos_token_id=2,
+    )
+    OPTForCausalLM(config).save_pretrained("opt")
+    words.save_pretrained("opt")
+    tiny_tokenizer(codebook_size=8192, code_dim=32).save_pretrained("tokenizer")
+    codes = torch.randint(0, 8192, (8, 32), generator=torch.Generator().manual_seed(0)).tolist()
+    pq.write_table(pa.table({"codes": codes, "caption": ["a red apple", "an answer"] * 4}), "codes.parquet")
+    changes = {
+        "model.language_model": "opt",
+        "model.visual_tokenizer": "tokenizer",
+        "data.train": "codes.parquet",
+        "data.max_length": 96,
+        "data.pack_length": 192,
+        "trainer.max_steps": 2,
+        "trainer.per_device_train_batch_size": 4,
+        "trainer.output_dir": "out",
+        "trainer.save_strategy": '"no"',
+        "trainer.logging_steps": 1,
+        "trainer.dataloader_num_workers": 0,
+        "trainer.use_cpu": "true",
+    }
+    run_stage("lm", FULL_SIZE / "lm_image_to_text.yaml", [f"{key}={value}" for key, value in changes.items()])
+    trained = SeedForCausalLM.from_pretrained("out")
+    assert trained.config.visual_embedding == "projected" and trained.config.hidden_size == 2560
+    base = OPTForCausalLM.from_pretrained("opt")
+    rows = len(words)
+    assert torch.equal(trained.get_input_embeddings().weight[:rows], base.get_input_embeddings().weight)
+    weight = trained.model.decoder.layers[0].fc1.weight
+    assert not torch.equal(weight, base.model.decoder.layers[0].fc1.weight)  # LoRA has been merged
+
+
+RECIPES = {
+    "contrastive": {
+        "model": {"tokenizer": "tokenizer", "text_tokenizer": "text_tokenizer"},
+        "data": {"train": "pictures.parquet"},
+        "trainer": {"output_dir": "out", "use_cpu": True},
+    },
+    "quantization": {
+        "model": {"stage_one": "tokenizer", "settings": {"codebook_size": 64}},
+        "data": {"features": "features"},
+        "trainer": {"output_dir": "out", "use_cpu": True},
+    },
+    "lm": {
+        "model": {"language_model": "opt"},
+        "data": {"train": "codes.parquet"},
+        "trainer": {"output_dir": "out", "use_cpu": True},
+    },
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(stage):
+        path = tmp_path / f"{stage}.yaml"
+        path.write_text(yaml.safe_dump(RECIPES[stage]))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("stage", RECIPES)
+def test_changes_replace_values_of_the_file(write, stage):
+    source = "data.features=x" if stage == "quantization" else "data.train=x"
+    recipe = read_recipe(stage, write(stage), ["trainer.max_steps=7", "trainer.learning_rate=1e-3", source])
+    assert recipe.trainer.max_steps == 7 and recipe.trainer.learning_rate == 1e-3
+    assert (recipe.data.features if stage == "quantization" else recipe.data.train) == "x"
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "message"),
+    [
+        ("contrastive", "trainer.max_step=1", "trainer has unknown keys: max_step. Allowed keys: .*max_steps"),
+        ("contrastive", "data.max_text_tokens=many", "data.max_text_tokens must be int, got 'many'"),
+        ("contrastive", "data.max_text_tokens=0", "data.max_text_tokens must be a positive"),
+        ("contrastive", "data.augment=3", "data.augment must be bool, got 3"),
+        ("contrastive", "model.config=[]", "model.config must be dict"),
+        ("contrastive", "model.blip2=a/b", "either tokenizer or config or blip2 or stage_one, and not several"),
+        ("contrastive", "data.min_side=180", "data.min_side goes with data.streaming: true"),
+        ("contrastive", "data.train=[a.tar, b.tar]", "A list of sources goes with data.streaming"),
+        ("contrastive", "data.streaming=true", "data.streaming needs trainer.max_steps"),
+        ("contrastive", "trainer.save_strategy=often", "save_strategy must be one of no, .*; got 'often'"),
+        ("quantization", "model.settings={code_dims: 3}", "model.settings has unknown keys: code_dims. .*code_dim"),
+        ("quantization", "model.text_encoder=a/b/c", "model.text_encoder needs model.text_tokenizer"),
+        ("quantization", "data.augment=true", "data.augment changes pictures"),
+        ("quantization", "trainer.codebook_init=zeros", "codebook_init must be 'none' or 'kmeans', got 'zeros'"),
+        ("lm", "model.visual_embedding=sum", "model.visual_embedding must be one of learned, projected; got 'sum'"),
+        ("lm", "data.pack_length=-3", "data.pack_length must be a positive"),
+        ("lm", "trainer.lora_r=-1", "lora_r must be 0"),
+        ("lm", "trainer.max_steps", "section.key=value"),
+        ("lm", "optimizer.lr=1", "section.key=value"),
+    ],
+)
+def test_errors_name_the_field(write, stage, change, message):
+    with pytest.raises(ValueError, match=message):
+        read_recipe(stage, write(stage), [change])
+
+
+@pytest.mark.parametrize(
+    ("stage", "model", "message"),
+    [
+        ("quantization", {"blip2": "a/b"}, "model.blip2 is where stage I begins"),
+        ("contrastive", {"stage_one": "x", "text_tokenizer": "y"}, "model.stage_one is where stage II begins"),
+        ("contrastive", {"tokenizer": "x", "text_tokenizer": "y", "settings": {}}, None),
+        (
+            "contrastive",
+            {"tokenizer": "x", "text_tokenizer": "y", "settings": {"code_dim": 8}},
+            "goes with model.blip2",
+        ),
+        ("contrastive", {"config": {"hidden": 1}, "text_tokenizer": "y"}, "model.config has unknown keys: hidden"),
+        ("lm", {"config": {"hidden_sizes": 8}, "text_tokenizer": "y"}, "model.config has unknown keys: hidden_sizes"),
+        ("lm", {"config": {"hidden_size": 8}}, "give model.text_tokenizer"),
+    ],
+)
+def test_impossible_combinations(tmp_path, stage, model, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**RECIPES[stage], "model": model, "data": {"train": "x.parquet"}}))
+    if message is None:
+        read_recipe(stage, path)
+    else:
+        with pytest.raises(ValueError, match=message):
+            read_recipe(stage, path)

@@ -1,0 +1,89 @@
+"""The Space on another artifact than the bundled one: `SEED_ARTIFACT` names a pipeline's folder."""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
+
+
+if importlib.util.find_spec("gradio") is None:
+    pytest.skip("The Space needs gradio: pip install .[demo]", allow_module_level=True)
+
+SPACE = Path(__file__).parents[2] / "spaces" / "see-and-draw"
+
+
+@pytest.fixture(scope="module")
+def space():
+    """Imports one of the Space's modules, which are no package."""
+    sys.path.insert(0, str(SPACE))
+    yield importlib.import_module
+    sys.path.remove(str(SPACE))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    model, processor = tiny_model_and_processor()
+    folder = tmp_path_factory.mktemp("pipeline")
+    tiny_pipeline(model, processor=processor).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def artifact(space, folder, monkeypatch):
+    monkeypatch.setenv("SEED_ARTIFACT", str(folder))
+    return space("artifact").Artifact.from_environment()
+
+
+def test_another_artifact_is_shown_under_its_own_name(space, artifact, folder):
+    page = str(space("app").build(artifact).get_config_file())
+    assert str(folder) in page and "seed-tiny" not in page
+
+
+def test_a_reply_is_streamed_and_its_pictures_are_whole(artifact):
+    codes = artifact.encode(Image.new("RGB", (9, 9), "red"))
+    *unfinished, last = artifact.reply("a cat <image>", [codes], "image")
+    counts = [parts[-1] for parts in unfinished if parts and isinstance(parts[-1], int)]
+    assert counts == sorted(counts) and len(counts) >= artifact.places
+    picture = next(part for part in last if isinstance(part, list))
+    assert len(picture) == artifact.places and max(picture) < artifact.codebook_size
+    assert artifact.redraw(picture)[0].size[0] > 0
+
+
+def test_who_stops_listening_stops_the_model(artifact, monkeypatch):
+    ended = []
+    generate = artifact.model.generate
+    monkeypatch.setattr(artifact.model, "generate", lambda **settings: ended.append(generate(**settings)))
+    stream = artifact.reply("a cat", [], "image")
+    next(stream)
+    stream.close()
+    assert len(ended) == 1  # the thread is over when close() returns
+
+
+def test_errors_of_the_model_reach_the_page(artifact):
+    with pytest.raises(ValueError, match="generation_mode"):
+        list(artifact.reply("a cat", [], "song"))
+
+
+def test_codes_that_are_not_used_are_those_of_a_white_picture(artifact):
+    codes = artifact.encode(Image.new("RGB", (9, 9), "red"))
+    white = artifact.encode(Image.new("RGB", (64, 64), "white"))
+    assert artifact.first(codes, 5) == codes[:5] + white[5:]
+    assert artifact.first(codes, artifact.places) == codes
+
+
+def test_near_codes_are_others_and_the_nearest_first(artifact):
+    near = artifact.nearest_codes(3, 8)
+    vectors = artifact.pipe.visual_tokenizer.quantizer.embedding.weight
+    far = [(vectors[code] - vectors[3]).norm().item() for code in near]
+    assert len(near) == 8 and 3 not in near and far == sorted(far)
+
+
+def test_a_pipeline_without_a_language_model_is_refused(space, tmp_path):
+    tiny_pipeline().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="language model|SeedForConditionalGeneration"):
+        space("artifact").Artifact(str(tmp_path))

@@ -1,0 +1,145 @@
+"""What pages of the documentation start with: `<!-- starts with: opt/ pictures/ -->` makes these two."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from docs_blocks import ROOT
+from seed_hf import bundled
+from tiny import tiny_text_encoder, tiny_text_tokenizer, tiny_tokenizer
+from tiny_sources import rows, write_parquet, write_tar
+
+
+FOLDERS = ("docs", "examples", "modeling", "pipelines", "seed_hf", "tests")
+_STARTS = re.compile(r"<!-- starts with: (.+?) -->")
+
+
+def prepare(page: Path, folder: Path, *, clone: bool) -> None:
+    """Put into `folder` what the page says it starts with; `clone` if it is a copy of the repository already."""
+    for names in _STARTS.findall(page.read_text(encoding="utf-8")):
+        for name in names.split():
+            if not (clone and name == "clone"):
+                PREPARED[name](folder)
+
+
+def _demo_pictures() -> list[dict]:
+    folder = bundled("seed-tiny", "demo")
+    return [
+        {**row, "image": (folder / row["file"]).read_bytes()}
+        for row in json.loads((folder / "pictures.json").read_text(encoding="utf-8"))
+    ]
+
+
+def _clone(folder: Path) -> None:
+    for name in FOLDERS:
+        (folder / name).symlink_to(ROOT / name)
+
+
+# Pictures
+
+
+def _cherries(folder: Path) -> None:
+    """The repository's own file: in a fresh clone, too, the commands of the page find it."""
+    (folder / "examples").mkdir(exist_ok=True)
+    (folder / "examples" / "cherries.png").write_bytes((ROOT / "examples" / "cherries.png").read_bytes())
+
+
+def _pictures(folder: Path) -> None:
+    (folder / "pictures").mkdir()
+    with open(folder / "pictures" / "metadata.jsonl", "w", encoding="utf-8") as file:
+        for row in _demo_pictures():
+            (folder / "pictures" / row["file"]).write_bytes(row["image"])
+            file.write(json.dumps({"file_name": row["file"], "caption": row["caption"]}) + "\n")
+
+
+def _tars(folder: Path, digits: int) -> None:
+    folder.mkdir(parents=True)
+    for number in range(2):
+        made = [{**row, "id": f"{number}{i}"} for i, row in enumerate(_demo_pictures())]
+        write_tar(folder / f"{number:0{digits}}.tar", made)
+
+
+def _parquet(folder: Path) -> None:
+    (folder / "parquet").mkdir()
+    write_parquet(folder / "parquet" / "train-0.parquet", rows(6))
+
+
+def _pictograms(folder: Path) -> None:
+    import datasets
+
+    told = {"style_phrase": "noto emoji", "category": "food-drink", "subcategory": "food-fruit", "colours": ["red"]}
+    made = [{**told, **row, "image": {"bytes": row["image"], "path": None}} for row in _demo_pictures()]
+    rows = datasets.Dataset.from_list(made).cast_column("image", datasets.Image())
+    for split in ("train", "validation", "test_concept", "test_style"):
+        rows.to_parquet(folder / "data" / "pictograms" / f"{split}.parquet")
+
+
+def _packages(folder: Path) -> None:
+    """Hand-made packages where `seed-hf data pictograms` keeps fetched ones: those that are there are not fetched."""
+    from tiny_packages import write_fetched_packages
+
+    write_fetched_packages(folder / "data" / "pictograms" / ".work" / "packages")
+
+
+# Models and codes
+
+
+def _stage(folder: Path) -> None:
+    from seed_hf import SeedImageProcessor
+
+    tiny_tokenizer().save_pretrained(folder)
+    SeedImageProcessor(size={"height": 28, "width": 28}).save_pretrained(folder)
+
+
+def _stable_diffusion(folder: Path) -> None:
+    tiny_text_encoder().save_pretrained(folder / "sd" / "text_encoder")
+    tiny_text_tokenizer().save_pretrained(folder / "sd" / "tokenizer")
+
+
+def _language_model(folder: Path) -> None:
+    from tiny_language import tiny_language_model, tiny_processor
+
+    tiny_language_model().save_pretrained(folder / "opt")
+    tiny_processor().tokenizer.save_pretrained(folder / "opt")
+
+
+def _codes(folder: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    codes = [[(row * 7 + place) % 64 for place in range(32)] for row in range(8)]
+    captions = ["a red apple", "the blue fire engine"] * 4
+    pq.write_table(pa.table({"codes": codes, "caption": captions}), folder / "codes.parquet")
+
+
+def _original_checkpoints(folder: Path) -> None:
+    """Small checkpoints under the authors' names, in the files that the authors gave out."""
+    from original import write_original_files
+
+    write_original_files(folder)
+
+
+def _blip2(folder: Path) -> None:
+    from test_starting_points import blip2
+
+    blip2().save_pretrained(folder / "blip2-itm-vit-g")
+
+
+PREPARED: dict[str, Callable[[Path], None]] = {
+    "examples/cherries.png": _cherries,
+    "pictures/": _pictures,
+    "shards/": lambda folder: _tars(folder / "shards", 3),
+    "data/image_text/": lambda folder: _tars(folder / "data" / "image_text", 5),
+    "parquet/": _parquet,
+    "data/pictograms/": _pictograms,
+    "data/pictograms/.work/packages/": _packages,
+    "stage1/": lambda folder: _stage(folder / "stage1"),
+    "runs/seed_opt_2.7b/quantization/": lambda folder: _stage(folder / "runs" / "seed_opt_2.7b" / "quantization"),
+    "sd/": _stable_diffusion,
+    "opt/": _language_model,
+    "codes.parquet": _codes,
+    "the-authors-files": _original_checkpoints,
+    "blip2-itm-vit-g/": _blip2,
+    "clone": _clone,
+}

@@ -1,0 +1,16 @@
+"""A decoder that dies of one picture. Worker processes import this file, so it imports little."""
+
+import os
+from dataclasses import dataclass
+
+from seed_hf.data.jobs.decoding import PictureDecoder
+
+
+@dataclass(frozen=True)
+class FragileDecoder(PictureDecoder):
+    """Ends its process at b"poison", as a codec with a bug would."""
+
+    def __call__(self, images):
+        if b"poison" in images:
+            os._exit(1)
+        return super().__call__(images)

@@ -1,0 +1,154 @@
+"""Each stage for a few steps in this process, or in one of several: losses and weights go to a file.
+
+`test_distributed.py` starts it, alone and under torchrun. Real models and trainers, batches of 8 in all.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import test_training_contrastive as contrastive
+import test_training_language_model as language
+import test_training_quantization as quantization
+import torch
+from safetensors.torch import save_file
+from torch import distributed
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+from seed_hf.training.gathering import gather_features
+from seed_hf.training.language_model import LanguageModelTrainer
+from tiny import tiny_tokenizer
+
+
+DEEPSPEED = "DS_ACCELERATOR" in os.environ  # `test_deepspeed.py` sets it
+PROCESSES, RANK = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+
+
+def settings(out: Path) -> dict:
+    return {
+        "folder": out / "trainer",
+        "max_steps": 6,
+        "logging_steps": 1,
+        "per_device_train_batch_size": 8 // PROCESSES,
+        "deepspeed": zero(2) if DEEPSPEED and PROCESSES > 1 else None,
+    }
+
+
+def zero(stage: int) -> dict:
+    """A configuration of DeepSpeed."""
+    automatic = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
+    return {"zero_optimization": {"stage": stage}, **dict.fromkeys(automatic, "auto")}
+
+
+def trained(trainer) -> dict[str, torch.Tensor]:
+    """Weights that the stage trains, and the logged losses and metrics of every step."""
+    trainer.train()
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    found = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
+    lines = [line for line in trainer.state.log_history if "loss" in line]
+    for key in set.intersection(*map(set, lines)):
+        if key not in ("epoch", "step", "learning_rate", "tokens_per_second", "samples_per_second", "useful_tokens"):
+            found[f"log.{key}"] = torch.tensor([float(line[key]) for line in lines])
+    return found
+
+
+def run_contrastive(out: Path):
+    args = contrastive.config(**settings(out))
+    return trained(contrastive.trainer_for(tiny_tokenizer(), args))
+
+
+def run_quantization(out: Path):
+    remedy = {} if DEEPSPEED else {"codebook_init": "kmeans", "kmeans_batches": 2 * PROCESSES}
+    args = quantization.config(**settings(out), **remedy)
+    return trained(quantization.trainer_for(tiny_tokenizer(), args))
+
+
+def run_contrastive_zero3(out: Path):
+    args = contrastive.config(**{**settings(out), "deepspeed": zero(3)})
+    return trained(contrastive.trainer_for(tiny_tokenizer(), args))
+
+
+def run_remedies_zero2(out: Path):
+    args = quantization.config(**settings(out), revive_dead_codes_every=2)
+    return trained(quantization.trainer_for(tiny_tokenizer(), args))
+
+
+def run_language_model(out: Path, **collating):
+    args = language.config(**settings(out), lora_dropout=0.0, code_loss_weight=0.3)
+    model = language.tiny_language_model(dropout=0.0)
+    collator = language.collator(**collating)
+    return trained(LanguageModelTrainer(model, args, train_dataset=language.rows(), data_collator=collator))
+
+
+def sharded(model, losses_of) -> dict[str, torch.Tensor]:
+    """Losses and weights of six steps of AdamW; with several processes the model is sharded by FSDP2.
+
+    `transformers.Trainer` passes over FSDP where there is no GPU, so this shards by hand what it would shard.
+    """
+    if PROCESSES > 1:
+        if not distributed.is_initialized():
+            distributed.init_process_group("gloo")
+        layers = set(type(model)._no_split_modules)
+        for module in [m for m in model.modules() if type(m).__name__ in layers]:
+            fully_shard(module)
+        fully_shard(model)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3, foreach=False)
+    losses = []
+    for step in range(6):
+        loss = losses_of(model, step)
+        loss.backward()
+        loss = loss.detach()
+        if PROCESSES > 1:
+            distributed.all_reduce(loss)
+        losses.append(loss / PROCESSES)
+        optimizer.step()
+        optimizer.zero_grad()
+    found = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    found = {name: p.full_tensor() if isinstance(p, DTensor) else p for name, p in found.items()}
+    return {**found, "log.loss": torch.stack(losses)}
+
+
+def own_rows(rows, step: int):
+    """This process's share of the batch of 8 rows of a step."""
+    batch = [rows[(8 * step + i) % len(rows)] for i in range(8)]
+    return contrastive.stack(batch[RANK * 8 // PROCESSES : (RANK + 1) * 8 // PROCESSES])
+
+
+def run_sharded_tokenizer(stage: str, rows):
+    model = tiny_tokenizer()
+    model.freeze_for(stage)
+    model.train()
+    gather = {"gather_features": gather_features} if stage == "contrastive" and PROCESSES > 1 else {}
+    return sharded(model, lambda model, step: model(**own_rows(rows, step), stage=stage, **gather).loss)
+
+
+def run_sharded_language_model(out: Path):
+    ids = torch.randint(4, 300, (16, 24), generator=torch.Generator().manual_seed(0))
+    rows = [{"input_ids": row, "labels": row} for row in ids]
+    model = language.tiny_language_model(dropout=0.0)
+    return sharded(model, lambda model, step: model(**own_rows(rows, step)).loss)
+
+
+RUNS = {
+    "sharded_contrastive": lambda out: run_sharded_tokenizer("contrastive", contrastive.rows()),
+    "sharded_quantization": lambda out: run_sharded_tokenizer("quantization", quantization.pictures()),
+    "sharded_lm": run_sharded_language_model,
+    "contrastive": run_contrastive,
+    "quantization": run_quantization,
+    "lm": run_language_model,
+    "packed_lm": lambda out: run_language_model(out, pack_length=96),
+}
+REFUSED = {"contrastive_zero3": run_contrastive_zero3, "remedies_zero2": run_remedies_zero2}
+
+
+def main(out: Path, *names: str) -> None:
+    for name in names or RUNS:
+        found = {**RUNS, **REFUSED}[name](out)
+        if not distributed.is_initialized() or distributed.get_rank() == 0:
+            save_file({key: value.contiguous() for key, value in found.items()}, out / f"{name}.safetensors")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])
