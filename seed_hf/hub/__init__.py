@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 # Public name -> the module that defines it.
 _PUBLIC = {
-    "kind_of": "artifact",
-    "write_card": "card",
-    "push": "upload",
-    "PushReport": "upload",
-    "ModelCardCallback": "callback",
+    "kind_of": "seed_hf.artifacts.kinds",
+    "write_card": "seed_hf.hub.card",
+    "push": "seed_hf.hub.upload",
+    "PushReport": "seed_hf.hub.upload",
+    "ModelCardCallback": "seed_hf.hub.callback",
 }
 
 __all__ = [*_PUBLIC]
@@ -19,7 +19,7 @@ __all__ = [*_PUBLIC]
 def __getattr__(name: str):
     if name not in _PUBLIC:
         raise AttributeError(f"module 'seed_hf.hub' has no attribute {name!r}. Public names: {', '.join(_PUBLIC)}.")
-    value = getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    value = getattr(import_module(_PUBLIC[name]), name)
     globals()[name] = value
     return value
 
