@@ -117,11 +117,18 @@ def write_tar(path: Path, codes: np.ndarray, captions: list[str]) -> None:
             tar.addfile(member, io.BytesIO(content))
 
 
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads lists, numbers and text; a pickle that names a class or function is refused."""
+
+    def find_class(self, module: str, name: str):
+        raise pickle.UnpicklingError(f"The pickle names {module}.{name}; only plain values are read.")
+
+
 def read_tar(path: Path) -> tuple[np.ndarray, list[str]]:
     rows, captions = [], []
     with tarfile.open(path) as tar:
         for member in tar:
-            content = pickle.loads(tar.extractfile(member).read())  # ours, written a moment ago
+            content = _PlainUnpickler(tar.extractfile(member)).load()
             rows.append(content["image_ids"])
             captions.append(content["text"])
     return np.asarray(rows, np.uint16), captions
