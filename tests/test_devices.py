@@ -20,7 +20,8 @@ AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
 def on_avx2(*command, **variables) -> subprocess.CompletedProcess:
-    paths = os.pathsep.join(str(TESTS / name) for name in ("support", "training"))
+    places = (TESTS / "support", TESTS / "training", TESTS.parent / "examples" / "seed_tiny")
+    paths = os.pathsep.join(map(str, places))
     environment = {**os.environ, **AVX2, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **variables}
     command = [sys.executable, *map(str, command)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
