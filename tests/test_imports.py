@@ -16,7 +16,8 @@ FOLDERS = {"seed_hf": "seed_hf", **{f"seed_hf.{name}": name for name in ("modeli
 LEVELS = (
     ("modeling",),
     ("pipelines",),
-    ("files", "images", "codes", "devices", "environment", "version", "model_cards"),
+    ("files", "images", "codes", "devices", "version", "model_cards"),
+    ("environment",),
     ("artifacts", "pictograms", "conversion"),
     ("data", "evaluation"),
     ("training", "hub"),

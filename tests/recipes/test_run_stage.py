@@ -16,7 +16,7 @@ from seed_hf.modeling.modeling_seed import SeedForCausalLM
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.recipes.running import run_stage
 from stage_recipes import CAPTIONS, OPT, TRAINER, contrastive, folder, write  # noqa: F401  folder is a fixture
-from tiny import tiny_text_encoder, tiny_tokenizer_config
+from tiny import tiny_text_encoder, tiny_tokenizer, tiny_tokenizer_config
 
 
 def test_contrastive_and_going_on_after_an_interruption(folder):
