@@ -55,6 +55,7 @@ setup(
     package_dir={f"seed_hf.{folder}": folder for folder in TOP_LEVEL},
     package_data={
         "seed_hf": ["py.typed", "checkpoints/**/*"],
+        "seed_hf.pictograms": ["things.json"],
         "seed_hf.model_cards": ["*.md", "*.yaml", "results/*.json"],
     },
     install_requires=REQUIREMENTS,

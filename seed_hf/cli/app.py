@@ -311,6 +311,27 @@ def pictograms(
         typer.echo(f"{out / split}.parquet  {count} rows")
 
 
+@data_app.command()
+def scenes(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the Parquet files; made if missing.")],
+    pictograms: Annotated[
+        Path, typer.Option("--pictograms", help="Folder that `seed-hf data pictograms` wrote.")
+    ] = Path("data/pictograms"),
+    pixels: Annotated[int, typer.Option(help="Side of the images.", min=16, max=1024)] = 96,
+    train_rows: Annotated[int, typer.Option(help="Scenes, and edits, for training.", min=1)] = 20_000,
+    other_rows: Annotated[int, typer.Option(help="Scenes of every other set.", min=1)] = 1_000,
+    seed: Annotated[int, typer.Option(help="Another seed gives other scenes.", min=0, max=2**32)] = 0,
+):
+    """Build the small world: scenes of the pictograms' things with captions, questions and edits."""
+    with plain_errors():
+        from seed_hf.pictograms.scene_dataset import build_scenes
+
+        show_messages()
+        rows = build_scenes(pictograms, out, pixels=pixels, train_rows=train_rows, other_rows=other_rows, seed=seed)
+    for name, count in rows.items():
+        typer.echo(f"{out / name}.parquet  {count} rows")
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the results; made if missing.")] = Path("outputs"),

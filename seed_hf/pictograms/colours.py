@@ -34,12 +34,15 @@ MIN_PIXELS = 20  # of the 48 x 48 that are looked at
 LIGHTNESS_WEIGHT = 0.6  # shading changes the lightness more than the hue
 
 
+SRGB_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+D65 = np.array([0.95047, 1.0, 1.08883])
+
+
 def srgb_to_lab(rgb: np.ndarray) -> np.ndarray:
     """sRGB (..., 3) in [0, 255] -> CIE Lab (..., 3), white point D65."""
     value = np.asarray(rgb, dtype=np.float64) / 255
     linear = np.where(value > 0.04045, ((value + 0.055) / 1.055) ** 2.4, value / 12.92)
-    matrix = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-    xyz = linear @ matrix.T / [0.95047, 1.0, 1.08883]
+    xyz = linear @ SRGB_TO_XYZ.T / D65
     root = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     lightness = 116 * root[..., 1] - 16
     return np.stack([lightness, 500 * (root[..., 0] - root[..., 1]), 200 * (root[..., 1] - root[..., 2])], axis=-1)

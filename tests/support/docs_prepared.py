@@ -75,6 +75,13 @@ def _pictograms(folder: Path) -> None:
         rows.to_parquet(folder / "data" / "pictograms" / f"{split}.parquet")
 
 
+def _things(folder: Path) -> None:
+    from seed_hf.pictograms.scene_things import read_things
+    from tiny_scenes import write_art
+
+    write_art(folder / "data" / "things", read_things(), side=24)
+
+
 def _packages(folder: Path) -> None:
     """Hand-made packages where `seed-hf data pictograms` keeps fetched ones: those that are there are not fetched."""
     from tiny_packages import write_fetched_packages
@@ -133,6 +140,7 @@ PREPARED: dict[str, Callable[[Path], None]] = {
     "data/image_text/": lambda folder: _tars(folder / "data" / "image_text", 5),
     "parquet/": _parquet,
     "data/pictograms/": _pictograms,
+    "data/things/": _things,
     "data/pictograms/.work/packages/": _packages,
     "stage1/": lambda folder: _stage(folder / "stage1"),
     "runs/seed_opt_2.7b/quantization/": lambda folder: _stage(folder / "runs" / "seed_opt_2.7b" / "quantization"),
