@@ -20,7 +20,7 @@ from model import tokenizer_config
 from optimizer import MuonAdamW
 from pixels import load_pixels, normalise, random_affine, random_view
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
-from seed_hf.pictograms.dataset import caption_variants
+from seed_hf.pictograms.wordings import caption_variants
 from seed_hf.training import ContrastiveConfig, ContrastiveTrainer, ImageTextCollator
 
 

@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 
 from seed_hf.demo.see_and_draw import NEW_PROMPTS
-from seed_hf.pictograms.dataset import caption_variants, load_pictograms
+from seed_hf.pictograms.reading import load_pictograms
+from seed_hf.pictograms.wordings import caption_variants
 
 
 CHOSEN = [

@@ -16,7 +16,7 @@ from features import rows_of
 from loop import autocast, device, stage_arguments, train
 from model import WIDTH
 from pixels import load_pixels
-from seed_hf.pictograms.dataset import caption_variants, full_description
+from seed_hf.pictograms.wordings import caption_variants, full_description
 from text import encode_texts
 
 

@@ -25,7 +25,8 @@ from seed_hf.evaluation.reference_models import (
     load_minilm,
     minilm_features,
 )
-from seed_hf.pictograms.dataset import caption_variants, load_pictograms
+from seed_hf.pictograms.reading import load_pictograms
+from seed_hf.pictograms.wordings import caption_variants
 
 
 logger = logging.getLogger(__name__)

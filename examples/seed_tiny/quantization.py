@@ -19,7 +19,7 @@ from loop import autocast, device, stage_arguments, trainer_arguments
 from optimizer import MuonAdamW
 from places import give_places_directions
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
-from seed_hf.pictograms.dataset import full_description
+from seed_hf.pictograms.wordings import full_description
 from seed_hf.training import QuantizationConfig, QuantizationTrainer
 
 

@@ -20,7 +20,7 @@ from model import CODEBOOK
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed import SeedForCausalLM
 from seed_hf.modeling.processing_seed import SeedProcessor, extend_text_tokenizer
-from seed_hf.pictograms.dataset import full_description
+from seed_hf.pictograms.wordings import full_description
 
 
 TAKES, BATCH = 4, 128

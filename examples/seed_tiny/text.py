@@ -21,8 +21,8 @@ from features import rows_of, sentence_vectors, training_texts
 from loop import autocast, device, stage_arguments, train
 from model import TEXT_LENGTH, WIDTH, tokenizer_config
 from seed_hf.evaluation.reference_models import MINILM_DIM
-from seed_hf.pictograms.dataset import caption_variants
 from seed_hf.pictograms.questions import questions
+from seed_hf.pictograms.wordings import caption_variants
 
 
 VOCABULARY = 4096

@@ -28,7 +28,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVi
 from transformers import logging as transformers_logging
 
 from seed_hf.artifacts.bundled import bundled
-from seed_hf.data.batches.collators import ImageTextCollator
+from seed_hf.data.batches.image_text import ImageTextCollator
 from seed_hf.data.features.cached import CachedFeatures
 from seed_hf.data.features.caching import cache_features
 from seed_hf.data.sources.source import open_source

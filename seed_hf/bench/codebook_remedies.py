@@ -20,7 +20,7 @@ from seed_hf.artifacts.bundled import bundled
 from seed_hf.evaluation.codebook import codebook_use
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
-from seed_hf.pictograms.dataset import load_pictograms
+from seed_hf.pictograms.reading import load_pictograms
 from seed_hf.training import QuantizationConfig, QuantizationTrainer
 
 

@@ -1,1 +1,32 @@
-"""Data: the pictogram set (how it is built, read and asked about)."""
+"""Data: any source of images with captions as rows, rows as batches, and jobs that store codes or features.
+
+Names are looked up on first use, so that importing this package imports neither torch nor `datasets`.
+"""
+
+from importlib import import_module
+
+
+_MODULES = {
+    "CachedFeatures": "seed_hf.data.features.cached",
+    "ImageTextCollator": "seed_hf.data.batches.image_text",
+    "ImageTextSource": "seed_hf.data.sources.source",
+    "LanguageModelCollator": "seed_hf.data.batches.language_model",
+    "RowFilters": "seed_hf.data.sources.filters",
+    "RowReport": "seed_hf.data.sources.filters",
+    "cache_features": "seed_hf.data.features.caching",
+    "image_text_dataset": "seed_hf.data.sources.image_text",
+    "open_source": "seed_hf.data.sources.source",
+    "tokenize_images": "seed_hf.data.jobs.tokenizing",
+}
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name):
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return [*globals(), *__all__]

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from seed_hf.images import load_image
-from seed_hf.pictograms.dataset import load_pictograms
+from seed_hf.pictograms.reading import load_pictograms
 
 
 if TYPE_CHECKING:

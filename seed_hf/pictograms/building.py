@@ -1,43 +1,33 @@
-"""Building the pictogram set: 128 x 128 pictures with captions, from emoji packages and public-domain clip art.
+"""Building the pictogram set: 128 x 128 images with captions, from emoji packages and public-domain clip art.
 
-    python -m seed_hf.pictograms.building --out DIR [--no-clip-art]
-    python -m seed_hf.pictograms.building --compare BUILT REFERENCE
-
-Ten drawing styles of emoji come from npm packages of fixed versions, an eleventh style, clip art, and the definitions
-from two Debian packages. Nothing in the packages is run. NOTICE names the licences.
+npm packages of fixed versions hold ten drawing styles of emoji. Two Debian packages hold an eleventh style, clip art,
+and the definitions. Nothing in the packages is run. NOTICE names the licences.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import logging
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image as PILImage
 
 from .clipart import CLIP_ART_PACKAGE, clip_art_rows
-from .dataset import SPLITS
+from .drawings import Drawing, fingerprint, kept_drawings
 from .emoji import STYLES, TEXT_PACKAGES, EmojiConcepts, IconSet
 from .packages import PackageError, fetch_debian, fetch_npm
-from .pictures import Picture, fingerprint, kept_pictures, make_row, write_whole
+from .reading import SPLITS
+from .rows import TEXT_COLUMNS, make_row, write_split
 from .splits import split_of
 from .wordnet import WordNet
 
 
 logger = logging.getLogger(__name__)
 
-TEXT_COLUMNS = (
-    *("caption", "rich_caption", "style", "style_phrase", "concept", "category", "subcategory"),
-    *("keywords", "colours", "definition", "licence", "source"),
-)
 WORDNET_PACKAGE = "wordnet-base"
 
 
@@ -50,22 +40,22 @@ def build_pictograms(
 ) -> dict[str, int]:
     """Write train.parquet, validation.parquet, test_concept.parquet and test_style.parquet.
 
-    Everything is the same on every machine: ids, captions, splits and order; pictures up to rounding in the renderer.
-    A stopped build goes on with the package or the style that it was at.
+    Ids, captions, splits and order are the same on every machine; images differ at most by rounding in the renderer.
+    A stopped build resumes at the package or the style that it had reached.
 
     Args:
-        out: the folder for the four files.
-        work_dir: where unpacked packages and drawn styles are kept, 450 MB; `out`/.work by default. It may be deleted
+        out: Folder for the four files.
+        work_dir: Folder for unpacked packages and drawn styles, 450 MB; `out`/.work by default. It may be deleted
             after the build.
-        sources: folders of packages that are unpacked already, by package name; these are not fetched.
-        clip_art: also draw the clip art of the Debian package openclipart-svg. Without it neither apt-get nor dpkg-deb
-            is required; definitions are then left empty if wordnet-base cannot be had.
+        sources: Folders of unpacked packages by package name; these packages are not fetched.
+        clip_art: Whether to draw the clip art of the Debian package openclipart-svg. Without it apt-get and dpkg-deb
+            are not required; definitions are left empty if wordnet-base is not available.
 
     Returns:
         The number of rows of each split.
 
     Raises:
-        PackageError: a package or the client that fetches it is missing; the message says how to get it.
+        PackageError: A package or the client that fetches it is missing; the message says how to get it.
     """
     out = Path(out)
     work_dir = Path(work_dir) if work_dir is not None else out / ".work"
@@ -79,12 +69,12 @@ def build_pictograms(
     if clip_art:
         all_rows.append(clip_art_rows(clip_folder, wordnet, work_dir / "rendered"))
     for source in all_rows:
-        for name, row, picture in source:
-            if picture.pixels not in seen:  # many packages repeat a picture under several names
-                seen.add(picture.pixels)
+        for name, row, drawing in source:
+            if drawing.pixels not in seen:  # many packages repeat a drawing under several names
+                seen.add(drawing.pixels)
                 rows[split_of(row["id"], name, row["licence"])].append(row)
     for split, split_rows in rows.items():
-        _write_split(split_rows, out / f"{split}.parquet")
+        write_split(split_rows, out / f"{split}.parquet")
     counts = {split: len(split_rows) for split, split_rows in rows.items()}
     logger.info("wrote %s to %s", ", ".join(f"{count} {split}" for split, count in counts.items()), out)
     return counts
@@ -93,10 +83,18 @@ def build_pictograms(
 def compare_pictograms(built: str | Path, reference: str | Path) -> dict[str, dict[str, float]]:
     """Compare two built sets, split by split.
 
+    Args:
+        built: Folder of one set.
+        reference: Folder of the other.
+
     Returns:
-        For each split: rows of both, `missing` (only in the reference), `extra` (only in the build), how many of the
-        common rows have an equal caption, rich caption, colours and so on, how many are equal in all texts, and the
-        mean and the largest mean absolute difference of a picture (0 to 255 over its RGB values).
+        For each split: `rows` and `reference` (their numbers of rows), `common`, `missing` (only in the reference),
+        `extra` (only in the build); of the common rows, how many have an equal caption, rich caption, colours and so
+        on, and how many are equal in all texts; and `picture_difference_mean` and `picture_difference_max`, over the
+        mean absolute difference of each image (RGB values from 0 to 255).
+
+    Raises:
+        FileNotFoundError: A folder lacks the file of a split.
     """
     report = {}
     for split in SPLITS:
@@ -133,44 +131,28 @@ def _debian_packages(folder: Path, given: Mapping[str, Path], clip_art: bool) ->
 
 def _emoji_rows(
     packages: Mapping[str, Path], wordnet: WordNet | None, rendered: Path
-) -> Iterator[tuple[str, dict[str, Any], Picture]]:
-    """(name of the concept, row, picture) of every emoji in every style."""
+) -> Iterator[tuple[str, dict[str, Any], Drawing]]:
+    """(name of the concept, row, drawing) of every emoji in every style."""
     concepts = EmojiConcepts(packages)
     flat_style = next(style for style in STYLES if style.name == "fluent-flat")
     flat = IconSet(flat_style, packages[flat_style.package], concepts)
     for style in STYLES:
         icons = flat if style is flat_style else IconSet(style, packages[style.package], concepts, flat)
         path = rendered / f"{style.name}-{fingerprint(*icons.fingerprint_parts())}.parquet"
-        for code, picture in kept_pictures(path, icons.codes, icons.picture, style.name).items():
+        for code, drawing in kept_drawings(path, icons.codes, icons.draw, style.name).items():
             concept = concepts.concepts[code]
-            definition = wordnet.define(concept.name, concept.category) if wordnet else ""
-            yield (
-                concept.name,
-                make_row(
-                    style,
-                    f"emoji:{code}",
-                    picture,
-                    caption=concept.caption,
-                    category=concept.category,
-                    subcategory=concept.subcategory,
-                    keywords=list(concept.keywords),
-                    definition=definition,
-                    source=f"npm {style.package} {style.version}",
-                ),
-                picture,
+            row = make_row(
+                style,
+                f"emoji:{code}",
+                drawing,
+                caption=concept.caption,
+                category=concept.category,
+                subcategory=concept.subcategory,
+                keywords=list(concept.keywords),
+                definition=wordnet.define(concept.name, concept.category) if wordnet else "",
+                source=f"npm {style.package} {style.version}",
             )
-
-
-def _write_split(rows: list[dict[str, Any]], path: Path) -> None:
-    from datasets import Features, Image, List, Value
-
-    columns = {"id": Value("string"), "image": Image()} | {name: Value("string") for name in TEXT_COLUMNS}
-    columns |= {name: List(Value("string")) for name in ("keywords", "colours")}
-    schema = Features(columns).arrow_schema  # carries the metadata by which `datasets` knows the pictures
-    compression = {name: "snappy" for name in schema.names if name not in ("image", "keywords", "colours")}
-    compression |= {f"{name}.list.element": "snappy" for name in ("keywords", "colours")}
-    compression |= {"image.bytes": "none", "image.path": "none"}  # pictures are compressed already
-    write_whole(pa.Table.from_pylist(rows, schema=schema), path, compression=compression)
+            yield concept.name, row, drawing
 
 
 def _rows_by_id(path: Path) -> dict[str, dict[str, Any]]:
@@ -180,32 +162,5 @@ def _rows_by_id(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _pixels(row: Mapping[str, Any]) -> np.ndarray:
-    with PILImage.open(io.BytesIO(row["image"]["bytes"])) as picture:
-        return np.asarray(picture.convert("RGB"), dtype=np.float32)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line of this module; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m seed_hf.pictograms.building", description="Build the pictogram set."
-    )
-    task = parser.add_mutually_exclusive_group(required=True)
-    task.add_argument("--out", type=Path, help="folder for the four Parquet files")
-    task.add_argument("--compare", nargs=2, type=Path, metavar=("BUILT", "REFERENCE"), help="compare two built sets")
-    parser.add_argument("--work-dir", type=Path, help="where packages and drawn styles are kept (default: OUT/.work)")
-    parser.add_argument("--no-clip-art", action="store_true", help="emoji only; needs no Debian package")
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        if options.compare:
-            print(json.dumps(compare_pictograms(*options.compare), indent=2))
-        else:
-            build_pictograms(options.out, work_dir=options.work_dir, clip_art=not options.no_clip_art)
-    except (PackageError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    with PILImage.open(io.BytesIO(row["image"]["bytes"])) as image:
+        return np.asarray(image.convert("RGB"), dtype=np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .dataset import join_words
+from .wordings import join_words
 
 
 # Without an article. Emoji use these as a mass or as a pair.

@@ -15,8 +15,9 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from .captions import with_article
-from .emoji import PICTURE_SIZE, Style, fit_square
-from .pictures import Picture, fingerprint, kept_pictures, make_row
+from .drawings import Drawing, fingerprint, kept_drawings
+from .emoji import IMAGE_SIZE, Style, fit_square
+from .rows import make_row
 from .svg_worker import draw_files
 from .wordnet import WordNet
 
@@ -129,25 +130,25 @@ def find_clip_art(package: Path, wordnet: WordNet) -> list[ClipArt]:
     return list(kept.values())
 
 
-def clip_art_rows(package: Path, wordnet: WordNet, rendered: Path) -> Iterator[tuple[str, dict, Picture]]:
-    """(title, row, picture) of every clip-art file that is taken and can be drawn."""
+def clip_art_rows(package: Path, wordnet: WordNet, rendered: Path) -> Iterator[tuple[str, dict, Drawing]]:
+    """(title, row, drawing) of every clip-art file that is taken and can be drawn."""
     arts = {art.key: art for art in find_clip_art(package, wordnet)}
     mark = fingerprint([(art.folder, key, art.path.stat().st_size) for key, art in arts.items()])
-    kept, drawings = rendered / f"openclipart-{mark}.parquet", rendered / f"openclipart-{mark}"
+    kept, folder = rendered / f"openclipart-{mark}.parquet", rendered / f"openclipart-{mark}"
     # numbered by a digest: a file name may be too long to be given an ending
-    files = {key: drawings / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.png" for key in arts}
+    files = {key: folder / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.png" for key in arts}
     if not kept.is_file():
-        drawings.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         draw_files([(arts[key].path, png) for key, png in files.items()], "openclipart, drawing")
-    pictures = kept_pictures(kept, arts, lambda key: _crop(files[key]), "openclipart")
-    shutil.rmtree(drawings, ignore_errors=True)
+    drawings = kept_drawings(kept, arts, lambda key: _crop(files[key]), "openclipart")
+    shutil.rmtree(folder, ignore_errors=True)
     version = _version(package)
-    for key, picture in pictures.items():
+    for key, drawing in drawings.items():
         art = arts[key]
         row = make_row(
             CLIP_ART_STYLE,
             f"oca:{key}",
-            picture,
+            drawing,
             caption=art.caption,
             category=art.category,
             subcategory=art.folder,
@@ -155,7 +156,7 @@ def clip_art_rows(package: Path, wordnet: WordNet, rendered: Path) -> Iterator[t
             definition=wordnet.define(art.title, art.category),
             source=f"deb {CLIP_ART_PACKAGE} {version}",
         )
-        yield art.title, row, picture
+        yield art.title, row, drawing
 
 
 def _crop(png: Path) -> Image.Image | None:
@@ -168,7 +169,7 @@ def _crop(png: Path) -> Image.Image | None:
     if box is None:
         return None
     drawing = drawing.crop(box)
-    scale = PICTURE_SIZE / max(drawing.size)
+    scale = IMAGE_SIZE / max(drawing.size)
     size = (max(1, round(drawing.width * scale)), max(1, round(drawing.height * scale)))
     return fit_square(drawing.resize(size, Image.Resampling.LANCZOS))
 

@@ -18,7 +18,7 @@ from PIL import Image
 from .captions import emoji_caption
 
 
-PICTURE_SIZE = 128
+IMAGE_SIZE = 128
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,8 @@ class IconSet:
             return [[(code, icon.name, icon.stat().st_size) for code, icon in self.codes.items()]]
         return [self._digest, list(self.codes.items())]
 
-    def picture(self, code: str) -> Image.Image:
-        """The RGBA picture of a concept, 128 x 128, on transparent ground."""
+    def draw(self, code: str) -> Image.Image:
+        """The RGBA image of a concept, 128 x 128, on a transparent background."""
         icon = self.codes[code]
         if isinstance(icon, Path):
             with Image.open(icon) as opened:
@@ -180,7 +180,7 @@ class IconSet:
         return fit_square(render_svg(svg, wide=width >= height))
 
 
-def render_svg(svg: str, *, wide: bool = True, size: int = PICTURE_SIZE) -> Image.Image:
+def render_svg(svg: str, *, wide: bool = True, size: int = IMAGE_SIZE) -> Image.Image:
     """Draw an SVG text as RGBA, its longer side `size` pixels. Text inside it is drawn without the system's fonts."""
     import resvg_py
 
@@ -190,19 +190,19 @@ def render_svg(svg: str, *, wide: bool = True, size: int = PICTURE_SIZE) -> Imag
     return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
 
 
-def fit_square(picture: Image.Image, size: int = PICTURE_SIZE) -> Image.Image:
-    """Shrink an RGBA picture into a square of `size`, centred on transparent white."""
-    picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+def fit_square(image: Image.Image, size: int = IMAGE_SIZE) -> Image.Image:
+    """Shrink an RGBA image in place and centre it in a transparent white square of `size` pixels."""
+    image.thumbnail((size, size), Image.Resampling.LANCZOS)
     square = Image.new("RGBA", (size, size), (255, 255, 255, 0))
-    square.paste(picture, ((size - picture.width) // 2, (size - picture.height) // 2))
+    square.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
     return square
 
 
-def on_white(picture: Image.Image) -> Image.Image:
-    """An RGBA picture on white ground, as RGB."""
-    ground = Image.new("RGB", picture.size, "white")
-    ground.paste(picture, (0, 0), picture)
-    return ground
+def on_white(image: Image.Image) -> Image.Image:
+    """An RGBA image on a white background, as RGB."""
+    background = Image.new("RGB", image.size, "white")
+    background.paste(image, (0, 0), image)
+    return background
 
 
 def _load(path: Path) -> Any:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .dataset import join_words
+from .wordings import join_words
 
 
 # topic -> wordings. The first wording is the one that evaluations use.

@@ -43,7 +43,8 @@ def run_stage(stage: str, config_path: str | os.PathLike, changes: Sequence[str]
 def _run_tokenizer(recipe: Recipe) -> Path:
     from transformers import AutoTokenizer, set_seed
 
-    from seed_hf.data.batches.collators import ImageTextCollator, random_crop_flip
+    from seed_hf.data.batches.augmentation import random_crop_flip
+    from seed_hf.data.batches.image_text import ImageTextCollator
     from seed_hf.modeling.image_processing_seed import SeedImageProcessor
     from seed_hf.training.contrastive import ContrastiveTrainer
     from seed_hf.training.quantization import QuantizationTrainer
@@ -132,7 +133,7 @@ def _image_rows(recipe: Recipe, tokenizer, processor, captions: bool):
 def _run_language_model(recipe: Recipe) -> Path:
     from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM, set_seed
 
-    from seed_hf.data.batches.language_model_collator import LanguageModelCollator
+    from seed_hf.data.batches.language_model import LanguageModelCollator
     from seed_hf.data.batches.packing import installed_flash_attention
     from seed_hf.training.language_model import LanguageModelTrainer
 

@@ -9,8 +9,8 @@ from importlib import import_module
 _MODULES = {
     "ContrastiveConfig": "seed_hf.training.contrastive",
     "ContrastiveTrainer": "seed_hf.training.contrastive",
-    "ImageTextCollator": "seed_hf.data.batches.collators",
-    "LanguageModelCollator": "seed_hf.data.batches.language_model_collator",
+    "ImageTextCollator": "seed_hf.data.batches.image_text",
+    "LanguageModelCollator": "seed_hf.data.batches.language_model",
     "LanguageModelConfig": "seed_hf.training.language_model",
     "LanguageModelTrainer": "seed_hf.training.language_model",
     "QuantizationConfig": "seed_hf.training.quantization",

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import TrainingArguments
 
-from seed_hf.data.batches.language_model_collator import LOSS_KINDS, LanguageModelCollator
+from seed_hf.data.batches.language_model import LOSS_KINDS, LanguageModelCollator
 from seed_hf.data.batches.packing import PADDING, check_attention, packed_inputs
 from seed_hf.devices import use_fp32_where_half_is_slow
 

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
 from seed_hf.codes import CodebookUsage, distinct
-from seed_hf.data.batches.collators import ImageTextCollator
+from seed_hf.data.batches.image_text import ImageTextCollator
 from seed_hf.data.features.targets import image_targets, text_targets
 from seed_hf.devices import use_fp32_where_half_is_slow
 

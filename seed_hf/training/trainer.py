@@ -12,7 +12,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from seed_hf.data.batches.collators import SeededCollator
+from seed_hf.data.batches.seeded import SeededCollator
 
 from .finite_losses import FiniteLosses
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from command_line import refused, run
 from jobs import cache, in_a_process, killed
-from seed_hf.data.batches.collators import random_crop_flip
+from seed_hf.data.batches.augmentation import random_crop_flip
 from seed_hf.data.features.cached import CachedFeatures
 from seed_hf.data.features.caching import cache_features
 from seed_hf.data.features.shards import FeatureFolder

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 from transformers.modeling_flash_attention_utils import FlashAttentionKwargs
 
-from seed_hf.data.batches.language_model_collator import LanguageModelCollator
+from seed_hf.data.batches.language_model import LanguageModelCollator
 from seed_hf.data.batches.packing import PADDING, block_causal_mask, borders, pack, packed_inputs
 from seed_hf.recipes.running import run_stage
 from seed_hf.training.language_model import LanguageModelConfig, LanguageModelTrainer

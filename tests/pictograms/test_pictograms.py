@@ -14,13 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw
 
-from seed_hf.pictograms.building import build_pictograms, compare_pictograms, main
+from command_line import refused
+from seed_hf.pictograms.building import build_pictograms, compare_pictograms
 from seed_hf.pictograms.captions import emoji_caption, rich_caption, with_article
 from seed_hf.pictograms.clipart import clean_title
 from seed_hf.pictograms.colours import named_colours
-from seed_hf.pictograms.dataset import SPLITS, load_pictograms
 from seed_hf.pictograms.emoji import STYLES, code_of, fit_square, render_svg
 from seed_hf.pictograms.packages import PackageError, fetch_debian, fetch_npm
+from seed_hf.pictograms.reading import SPLITS, load_pictograms
 from seed_hf.pictograms.splits import base_subject, split_of
 from seed_hf.pictograms.svg_worker import draw_files
 from seed_hf.pictograms.wordnet import WordNet
@@ -196,12 +197,11 @@ def test_changed_icons_are_drawn_again(sources, built, tmp_path):
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
-def test_without_npm(no_clients, tmp_path, capsys):
+def test_without_npm(no_clients, tmp_path):
     with pytest.raises(PackageError, match="npm is needed for npm package @iconify-json/noto@1.2.9") as raised:
         build_pictograms(tmp_path / "out")
     assert "\n" not in str(raised.value) and "install Node.js" in str(raised.value)
-    assert main(["--out", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err.startswith("error: npm is needed")
+    refused("data", "pictograms", "--out", tmp_path / "out", words="seed-hf: npm is needed")
 
 
 def test_without_apt_get(no_clients, sources, tmp_path, caplog):
@@ -247,13 +247,13 @@ def test_failing_clients_give_one_line(no_clients, tmp_path):
     assert not [path for path in tmp_path.iterdir() if path != no_clients]
 
 
-def test_missing_set_and_split(tmp_path, capsys):
+def test_missing_set_and_split(tmp_path):
     with pytest.raises(FileNotFoundError, match="seed-hf data pictograms"):
         load_pictograms(tmp_path, "train")
     with pytest.raises(ValueError, match="unknown split 'test'.*test_concept"):
         load_pictograms(tmp_path, "test")
-    assert main(["--compare", str(tmp_path), str(tmp_path)]) == 2
-    assert "give the folder of a built pictogram set" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match="give the folder of a built pictogram set"):
+        compare_pictograms(tmp_path, tmp_path)
 
 
 def test_drawing_goes_on_after_a_drawing_that_ends_the_process(tmp_path, caplog):

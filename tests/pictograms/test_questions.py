@@ -2,7 +2,6 @@
 
 import pytest
 
-from seed_hf.pictograms.dataset import caption_variants, full_description, join_words
 from seed_hf.pictograms.questions import (
     ALL_KINDS,
     BASIC_COLOURS,
@@ -12,6 +11,7 @@ from seed_hf.pictograms.questions import (
     questions,
     questions_by_topic,
 )
+from seed_hf.pictograms.wordings import caption_variants, full_description, join_words
 
 
 def row(**changes):

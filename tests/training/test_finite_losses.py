@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from seed_hf.data.batches.collators import ImageTextCollator
+from seed_hf.data.batches.image_text import ImageTextCollator
 from seed_hf.training.finite_losses import FiniteLosses
 from seed_hf.training.quantization import QuantizationConfig, QuantizationTrainer
 from seed_hf.training.trainer import last_complete_checkpoint

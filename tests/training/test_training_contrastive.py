@@ -5,7 +5,8 @@ import logging
 import pytest
 import torch
 
-from seed_hf.data.batches.collators import ImageTextCollator, random_crop_flip
+from seed_hf.data.batches.augmentation import random_crop_flip
+from seed_hf.data.batches.image_text import ImageTextCollator
 from seed_hf.training.contrastive import ContrastiveConfig, ContrastiveTrainer, retrieval_hits
 from seed_hf.training.trainer import last_complete_checkpoint
 from tiny import tiny_text_tokenizer, tiny_tokenizer

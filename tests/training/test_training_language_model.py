@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from seed_hf.data.batches.language_model_collator import LOSS_KINDS, LanguageModelCollator
+from seed_hf.data.batches.language_model import LOSS_KINDS, LanguageModelCollator
 from seed_hf.modeling.configuration_seed import SeedTextConfig
 from seed_hf.modeling.modeling_seed import SeedForCausalLM
 from seed_hf.training.language_model import LanguageModelConfig, LanguageModelTrainer

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch.utils.data import Dataset
 
 from seed_hf.artifacts.fingerprints import causal_fingerprint
-from seed_hf.data.batches.collators import CACHED_KEYS
+from seed_hf.data.batches.image_text import CACHED_KEYS
 from seed_hf.data.jobs.pixel_values import processor_settings
 from seed_hf.data.jobs.shard_folder import FORMAT, differences, sha256_of
 

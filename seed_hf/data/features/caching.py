@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from seed_hf.artifacts.fingerprints import causal_fingerprint, image_encoder_fingerprint, text_encoder_fingerprint
-from seed_hf.data.batches.collators import ImageTextCollator, crop_flip, random_crops
+from seed_hf.data.batches.augmentation import crop_flip, random_crops
+from seed_hf.data.batches.image_text import ImageTextCollator
 from seed_hf.data.features.targets import image_targets, text_targets
 from seed_hf.data.jobs.pixel_values import normalisation_table, normalise
 from seed_hf.data.jobs.shard_folder import FORMAT

@@ -8,8 +8,8 @@ import torch
 
 from seed_hf.modeling.processing_seed import plain_text_encoder
 
-from .collators import SeededCollator
 from .packing import PADDING, borders, pack
+from .seeded import SeededCollator
 
 
 DIRECTIONS = ("image_to_text", "text_to_image", "question")
