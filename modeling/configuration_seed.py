@@ -7,7 +7,8 @@ a named field whose default is the original.
 
 from huggingface_hub.dataclasses import strict
 from transformers import Blip2QFormerConfig, Blip2VisionConfig, OPTConfig
-from transformers.configuration_utils import PreTrainedConfig
+
+from .publishing_seed import PrivateByDefault, PublishedConfig
 
 
 # Sizes of the published model (BLIP-2's EVA ViT-g and bert-base), where transformers' own defaults differ from them.
@@ -15,39 +16,7 @@ _VISION_DEFAULTS = {"initializer_range": 0.02}
 _QFORMER_DEFAULTS = {"vocab_size": 30523, "cross_attention_frequency": 2, "encoder_hidden_size": 1408}
 
 
-class PrivateByDefault:
-    """`push_to_hub` of the SEED classes: a repository that it makes is private unless told otherwise.
-
-    The libraries' own default is a public one. With the package seed_hf around, `seed_hf.hub` adds a model card.
-    """
-
-    def push_to_hub(self, repo_id, *args, private=True, **kwargs):
-        return super().push_to_hub(repo_id, *args, private=private, **kwargs)
-
-    def save_pretrained(self, save_directory, *args, push_to_hub=False, **kwargs):
-        if push_to_hub:
-            kwargs.setdefault("private", True)
-        return super().save_pretrained(save_directory, *args, push_to_hub=push_to_hub, **kwargs)
-
-
-class _PublishedConfig(PrivateByDefault, PreTrainedConfig):
-    """What `config.json` says about remote code.
-
-    transformers takes every class with "Tokenizer" in its name for a text tokenizer and notes a pair of classes for
-    it, with which `AutoModel` cannot do anything.
-    """
-
-    def to_dict(self) -> dict:
-        values = super().to_dict()
-        if values.get("auto_map"):
-            values["auto_map"] = {
-                name: next(filter(None, found)) if isinstance(found, (list, tuple)) else found
-                for name, found in values["auto_map"].items()
-            }
-        return values
-
-
-class SeedTokenizerConfig(_PublishedConfig):
+class SeedTokenizerConfig(PublishedConfig):
     r"""Configuration of [`SeedTokenizer`]. The defaults give SEED-1 at full size (arXiv 2307.08041).
 
     Args:
@@ -302,7 +271,7 @@ class SeedTextConfig(PrivateByDefault, OPTConfig):
         super().__post_init__(**kwargs)
 
 
-class SeedConfig(_PublishedConfig):
+class SeedConfig(PublishedConfig):
     r"""Configuration of [`SeedForConditionalGeneration`]: the visual tokenizer and the language model in one.
 
     Args:

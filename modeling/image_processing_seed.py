@@ -4,7 +4,7 @@ from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
 
-from .configuration_seed import PrivateByDefault
+from .publishing_seed import PrivateByDefault
 
 
 class SeedImageProcessor(PrivateByDefault, PilBackend):

@@ -17,12 +17,14 @@ from transformers import Blip2QFormerModel, Blip2VisionModel
 from transformers import initialization as init
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_utils import PreTrainedModel
-from transformers.models.blip_2.modeling_blip_2 import Blip2Encoder, Blip2TextEmbeddings
+from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 from transformers.utils import ModelOutput
 
-from .configuration_seed import PrivateByDefault, SeedTokenizerConfig
-from .modeling_seed_memory import SeedCodeMemory
+from .configuration_seed import SeedTokenizerConfig
+from .losses_seed import contrastive_loss, quantization_losses
+from .modeling_seed_decoders import SeedCodeDecoder, SeedCodeMemory, SeedGenerationDecoder
 from .modeling_seed_quantizer import SeedCodebook, SeedVectorQuantizer
+from .publishing_seed import PrivateByDefault
 from .starting_points_seed import tokenizer_from_blip2, tokenizer_from_stage_one
 
 
@@ -58,51 +60,6 @@ class SeedTokenizerOutput(ModelOutput):
     text_features: torch.Tensor | None = None
     logits_per_image: torch.Tensor | None = None
     logits_per_text: torch.Tensor | None = None
-
-
-class SeedCodeDecoder(nn.Module):
-    """Bidirectional ViT blocks over the decoded codes, with learned positions and no final norm (paper 3.2)."""
-
-    def __init__(self, config: SeedTokenizerConfig):
-        super().__init__()
-        width = config.decoder_config.hidden_size
-        self.position_embeddings = nn.Parameter(torch.zeros(1, config.num_query_tokens, width))
-        self.encoder = Blip2Encoder(config.decoder_config)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.encoder(inputs_embeds=hidden_states + self.position_embeddings).last_hidden_state
-
-
-class SeedGenerationDecoder(nn.Module):
-    """Decoded codes to generation embeddings, by a Reverse Q-Former or by SEED-2's bottleneck MLP."""
-
-    def __init__(self, config: SeedTokenizerConfig):
-        super().__init__()
-        self.decoder = SeedCodeDecoder(config)
-        hidden = config.qformer_config.hidden_size
-        if config.generation_head == "qformer":
-            reverse = config.reverse_qformer_config
-            self.query_tokens = nn.Parameter(torch.zeros(1, config.num_generation_tokens, reverse.hidden_size))
-            self.reverse_qformer = Blip2QFormerModel._from_config(reverse)
-            self.projection = nn.Linear(reverse.hidden_size, config.generation_dim)
-        else:
-            layers, width = [], hidden
-            for size in config.mlp_head_dims:
-                layers += [nn.Linear(width, size, bias=False), nn.ReLU()]
-                width = size
-            self.bottleneck = nn.Sequential(*layers[:-1])
-            self.projection = nn.Linear(width * config.num_query_tokens, config.generation_dim)
-        self.has_queries = config.generation_head == "qformer"
-        self.single = config.generation_target == "image"
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        hidden_states = self.decoder(hidden_states)
-        if not self.has_queries:
-            return self.projection(self.bottleneck(hidden_states).flatten(1))
-        queries = self.query_tokens.expand(hidden_states.shape[0], -1, -1)
-        hidden_states = self.reverse_qformer(queries, encoder_hidden_states=hidden_states).last_hidden_state
-        embeddings = self.projection(hidden_states)
-        return embeddings.squeeze(1) if self.single else embeddings
 
 
 class SeedTokenizer(PrivateByDefault, PreTrainedModel):
@@ -379,7 +336,19 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
         output.generation_embeddings = self._generation_embeddings(quantized, decoded)
         if self.config.embedding_decoder:
             output.reconstructed_embeddings = self.embedding_decoder(decoded)
-        return output if stage is None else self._quantization(output, vq_loss, target_embeddings)
+        if stage == "quantization":
+            losses = quantization_losses(
+                self.config,
+                vq_loss=vq_loss,
+                causal_embeddings=output.causal_embeddings,
+                generation_embeddings=output.generation_embeddings,
+                reconstructed_embeddings=output.reconstructed_embeddings,
+                target_embeddings=target_embeddings,
+                image_features=self._project_image,
+            )
+            for name, value in losses.items():
+                setattr(output, name, value)
+        return output
 
     def _contrastive(self, causal_embeddings, input_ids, attention_mask, gather_features) -> SeedTokenizerOutput:
         if input_ids is None or len(input_ids) != len(causal_embeddings):
@@ -403,29 +372,6 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
             logits_per_image=per_image,
             logits_per_text=per_text,
         )
-
-    def _quantization(self, output, vq_loss, target_embeddings) -> SeedTokenizerOutput:
-        config = self.config
-        output.vq_loss = vq_loss
-        output.loss = config.vq_loss_weight * vq_loss
-        if config.embedding_decoder:
-            cosine = F.cosine_similarity(output.reconstructed_embeddings.float(), output.causal_embeddings.float(), -1)
-            output.reconstruction_loss = 1 - cosine.mean()
-            output.loss = output.loss + config.reconstruction_loss_weight * output.reconstruction_loss
-        if config.feature_loss_weight:
-            features = self._project_image(output.reconstructed_embeddings).float()
-            target = self._project_image(output.causal_embeddings).float().detach()
-            output.feature_loss = 1 - (features * target).sum(-1).mean()
-            output.loss = output.loss + config.feature_loss_weight * output.feature_loss
-        if target_embeddings is not None:
-            if target_embeddings.shape != output.generation_embeddings.shape:
-                raise ValueError(
-                    f"target_embeddings must have the shape of the generation embeddings, "
-                    f"{tuple(output.generation_embeddings.shape)}, got {tuple(target_embeddings.shape)}."
-                )
-            output.generation_loss = F.mse_loss(output.generation_embeddings.float(), target_embeddings.float())
-            output.loss = output.loss + config.generation_loss_weight * output.generation_loss
-        return output
 
     def freeze_for(self, stage: str) -> None:
         """Freeze what the paper freezes in `"contrastive"` (stage I) or `"quantization"` (stage II).
@@ -463,37 +409,6 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
         for module in getattr(self, "_frozen_modules", ()):
             module.eval()
         return self
-
-
-def contrastive_loss(
-    image_features: torch.Tensor,
-    text_features: torch.Tensor,
-    temperature: torch.Tensor | float,
-    label_smoothing: float = 0.1,
-    gather_features: Callable[[torch.Tensor], tuple[torch.Tensor, int]] | None = None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Symmetric image-text contrast of stage I: the mean of both directions' cross-entropies.
-
-    Args:
-        image_features, text_features: `(batch, projection_dim)`, L2-normalised; rows i of both belong together.
-        temperature: Divides the cosines.
-        gather_features: See [`SeedTokenizer.forward`]. The loss is then the mean over this process's own pairs, each
-            against the pictures and texts of all processes; the mean of it over the processes is the loss that one
-            process would have found for all pairs.
-
-    Returns:
-        The loss, `()`; the logits per image and per text, both `(batch, all)`.
-    """
-    all_images, all_texts, first = image_features, text_features, 0
-    if gather_features is not None:
-        all_images, first = gather_features(image_features)
-        all_texts, _ = gather_features(text_features)
-    per_image = image_features @ all_texts.T / temperature
-    per_text = text_features @ all_images.T / temperature
-    labels = torch.arange(first, first + len(per_image), device=per_image.device)
-    loss = F.cross_entropy(per_image, labels, label_smoothing=label_smoothing)
-    loss = loss + F.cross_entropy(per_text, labels, label_smoothing=label_smoothing)
-    return loss / 2, per_image, per_text
 
 
 __all__ = ["SeedTokenizer", "SeedTokenizerOutput", "contrastive_loss"]

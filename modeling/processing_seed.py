@@ -11,9 +11,10 @@ from transformers.image_utils import make_flat_list_of_images
 from transformers.processing_utils import ProcessorMixin
 from transformers.tokenization_utils_base import AddedToken, BatchEncoding, PreTrainedTokenizerBase
 
-from .configuration_seed import PrivateByDefault, SeedTextConfig, visual_vocabulary
+from .configuration_seed import SeedTextConfig, visual_vocabulary
 from .generation_seed import CodeSegment, Defect, TextSegment, parse_segments
 from .image_processing_seed import SeedImageProcessor
+from .publishing_seed import PrivateByDefault
 
 
 IMAGE_TOKEN = "<image>"

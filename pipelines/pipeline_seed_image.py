@@ -33,8 +33,8 @@ from huggingface_hub import snapshot_download
 from PIL import Image
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
-from seed_hf.modeling.configuration_seed import PrivateByDefault
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
+from seed_hf.modeling.publishing_seed import PrivateByDefault
 
 from .diffusion_parts import check_fit, load_diffusion, parts_of, unclip_labels
 from .empty_prompt import EmptyPromptEmbedding

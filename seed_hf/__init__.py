@@ -16,7 +16,7 @@ _PUBLIC = {
     "SeedTokenizerConfig": "seed_hf.modeling.configuration_seed",
     "SeedTextConfig": "seed_hf.modeling.configuration_seed",
     "SeedConfig": "seed_hf.modeling.configuration_seed",
-    "SeedForCausalLM": "seed_hf.modeling.modeling_seed",
+    "SeedForCausalLM": "seed_hf.modeling.modeling_seed_text",
     "SeedForConditionalGeneration": "seed_hf.modeling.modeling_seed",
     "SeedImageProcessor": "seed_hf.modeling.image_processing_seed",
     "SeedProcessor": "seed_hf.modeling.processing_seed",
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from seed_hf.artifacts.bundled import bundled
     from seed_hf.modeling.configuration_seed import SeedConfig, SeedTextConfig, SeedTokenizerConfig
     from seed_hf.modeling.image_processing_seed import SeedImageProcessor
-    from seed_hf.modeling.modeling_seed import SeedForCausalLM, SeedForConditionalGeneration
+    from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
+    from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
     from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
     from seed_hf.modeling.processing_seed import SeedProcessor
     from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline

@@ -14,11 +14,13 @@ from transformers import (
     AutoProcessor,
 )
 
-from seed_hf.modeling.configuration_seed import PrivateByDefault, SeedConfig, SeedTextConfig, SeedTokenizerConfig
+from seed_hf.modeling.configuration_seed import SeedConfig, SeedTextConfig, SeedTokenizerConfig
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
-from seed_hf.modeling.modeling_seed import SeedForCausalLM, SeedForConditionalGeneration
+from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
+from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.modeling.processing_seed import SeedProcessor
+from seed_hf.modeling.publishing_seed import PrivateByDefault
 
 
 for _config in (SeedTokenizerConfig, SeedTextConfig, SeedConfig):

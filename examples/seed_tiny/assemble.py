@@ -17,7 +17,8 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from model import CODEBOOK, TEXT_LENGTH
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
-from seed_hf.modeling.modeling_seed import SeedForCausalLM, SeedForConditionalGeneration
+from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
+from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.modeling.processing_seed import SeedProcessor, extend_text_tokenizer
 from seed_hf.pipelines.empty_prompt import EmptyPromptEmbedding

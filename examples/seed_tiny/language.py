@@ -16,7 +16,7 @@ from features import rows_of
 from loop import stage_arguments, trainer_arguments
 from model import CODEBOOK
 from optimizer import MuonAdamW
-from seed_hf.modeling.modeling_seed import SeedForCausalLM
+from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.pictograms.questions import questions
 from seed_hf.pictograms.wordings import caption_variants
 from seed_hf.training import LanguageModelCollator, LanguageModelConfig, LanguageModelTrainer

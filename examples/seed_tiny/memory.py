@@ -13,7 +13,7 @@ from diffusion import training_latents
 from lessons import Lessons
 from loop import autocast, device, stage_arguments, train
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
-from seed_hf.modeling.modeling_seed_memory import SeedCodeMemory
+from seed_hf.modeling.modeling_seed_decoders import SeedCodeMemory
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 

@@ -18,7 +18,7 @@ from features import rows_of
 from loop import device, stage_arguments
 from model import CODEBOOK
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
-from seed_hf.modeling.modeling_seed import SeedForCausalLM
+from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.modeling.processing_seed import SeedProcessor, extend_text_tokenizer
 from seed_hf.pictograms.wordings import full_description
 

@@ -28,7 +28,7 @@ from transformers import AutoTokenizer
 
 from seed_hf.artifacts.bundled import bundled
 from seed_hf.modeling.configuration_seed import SeedConfig
-from seed_hf.modeling.modeling_seed import SeedForCausalLM
+from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.training import LanguageModelCollator, LanguageModelConfig, LanguageModelTrainer
 
 

@@ -167,7 +167,7 @@ def _run_language_model(recipe: Recipe) -> Path:
 def _open_language_model(model: LanguageModel, text_vocabulary: int):
     from transformers import OPTForCausalLM, PreTrainedConfig
 
-    from seed_hf.modeling.modeling_seed import SeedForCausalLM
+    from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
     from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
     key = "model.language_model"

@@ -225,7 +225,7 @@ model.config.push_to_hub("tester/config")
 
 def test_the_classes_are_private_however_they_are_imported(hub, tmp_path):
     code = """
-from seed_hf.modeling.configuration_seed import PrivateByDefault
+from seed_hf.modeling.publishing_seed import PrivateByDefault
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 import sys
 assert "seed_hf.auto" not in sys.modules

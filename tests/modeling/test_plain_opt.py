@@ -13,7 +13,7 @@ from tiny_language import CODEBOOK_SIZE, tiny_language_model, tiny_processor
 @pytest.mark.parametrize("visual_embedding", ["learned", "projected"])
 def test_logits_of_the_saved_folder_are_those_of_the_model(tmp_path, visual_embedding):
     model, processor = tiny_language_model(visual_embedding=visual_embedding), tiny_processor()
-    model.to_opt().save_pretrained(tmp_path)
+    model.to_plain().save_pretrained(tmp_path)
     processor.opt_tokenizer().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["architectures"] == ["OPTForCausalLM"] and config["model_type"] == "opt"
@@ -44,7 +44,7 @@ def test_codes_in_a_served_prompt_are_tokens(tmp_path):
 def test_the_model_itself_is_left_alone():
     model = tiny_language_model()
     before = model.model.decoder.embed_tokens.weight.clone()
-    opt = model.to_opt()
+    opt = model.to_plain()
     with torch.no_grad():
         opt.model.decoder.embed_tokens.weight.zero_()
     assert torch.equal(model.model.decoder.embed_tokens.weight, before) and opt.lm_head.weight.abs().sum() == 0

@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from seed_hf.modeling import modeling_seed_quantizer
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
+from seed_hf.modeling.losses_seed import contrastive_loss
 from seed_hf.modeling.modeling_seed_quantizer import SeedVectorQuantizer
-from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer, contrastive_loss
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from tiny import tiny_tokenizer, tiny_tokenizer_config
 
 

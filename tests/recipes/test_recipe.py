@@ -11,7 +11,7 @@ from transformers import OPTConfig, OPTForCausalLM
 
 from seed_hf.devices import has_native_bf16
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
-from seed_hf.modeling.modeling_seed import SeedForCausalLM
+from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.recipes.reading import read_recipe
 from seed_hf.recipes.running import run_stage
 from tiny import tiny_text_tokenizer, tiny_tokenizer

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, OPTForCausalLM
 
 from command_line import run
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
-from seed_hf.modeling.modeling_seed import SeedForCausalLM
+from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.recipes.running import run_stage
 from stage_recipes import CAPTIONS, OPT, TRAINER, contrastive, folder, write  # noqa: F401  folder is a fixture

@@ -5,7 +5,8 @@ from PIL import Image
 
 from seed_hf.modeling.configuration_seed import SeedTextConfig
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
-from seed_hf.modeling.modeling_seed import SeedForCausalLM, SeedForConditionalGeneration
+from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
+from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.modeling.processing_seed import SeedProcessor, extend_text_tokenizer
 from tiny import tiny_text_tokenizer, tiny_tokenizer
 

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from seed_hf.data.batches.language_model import LOSS_KINDS, LanguageModelCollator
 from seed_hf.modeling.configuration_seed import SeedTextConfig
-from seed_hf.modeling.modeling_seed import SeedForCausalLM
+from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.training.language_model import LanguageModelConfig, LanguageModelTrainer
 from tiny import tiny_text_tokenizer
 

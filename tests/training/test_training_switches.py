@@ -10,7 +10,7 @@ import test_training_quantization as quantization
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 
-from seed_hf.modeling.modeling_seed import SeedForCausalLM
+from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.training.language_model import LanguageModelTrainer
 from tiny import tiny_tokenizer
 

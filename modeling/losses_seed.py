@@ -1,0 +1,85 @@
+"""The losses of stage I and stage II (arXiv 2307.08041, sections 3.1 to 3.3)."""
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional as F
+
+from .configuration_seed import SeedTokenizerConfig
+
+
+def contrastive_loss(
+    image_features: torch.Tensor,
+    text_features: torch.Tensor,
+    temperature: torch.Tensor | float,
+    label_smoothing: float = 0.1,
+    gather_features: Callable[[torch.Tensor], tuple[torch.Tensor, int]] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Symmetric image-text contrast of stage I: the mean of both directions' cross-entropies.
+
+    Args:
+        image_features, text_features: `(batch, projection_dim)`, L2-normalised; rows i of both belong together.
+        temperature: Divides the cosines.
+        gather_features: See [`SeedTokenizer.forward`]. The loss is then the mean over this process's own pairs, each
+            against the pictures and texts of all processes; the mean of it over the processes is the loss that one
+            process would have found for all pairs.
+
+    Returns:
+        The loss, `()`; the logits per image and per text, both `(batch, all)`.
+    """
+    all_images, all_texts, first = image_features, text_features, 0
+    if gather_features is not None:
+        all_images, first = gather_features(image_features)
+        all_texts, _ = gather_features(text_features)
+    per_image = image_features @ all_texts.T / temperature
+    per_text = text_features @ all_images.T / temperature
+    labels = torch.arange(first, first + len(per_image), device=per_image.device)
+    loss = F.cross_entropy(per_image, labels, label_smoothing=label_smoothing)
+    loss = loss + F.cross_entropy(per_text, labels, label_smoothing=label_smoothing)
+    return loss / 2, per_image, per_text
+
+
+def quantization_losses(
+    config: SeedTokenizerConfig,
+    *,
+    vq_loss: torch.Tensor,
+    causal_embeddings: torch.Tensor,
+    generation_embeddings: torch.Tensor,
+    reconstructed_embeddings: torch.Tensor | None = None,
+    target_embeddings: torch.Tensor | None = None,
+    image_features: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> dict[str, torch.Tensor]:
+    """The losses of stage II, each before its weight, and under `"loss"` their weighted sum. All have shape `()`.
+
+    Args:
+        config: Its `*_loss_weight` fields are the weights.
+        vq_loss: Of the quantizer.
+        causal_embeddings: `(batch, num_query_tokens, hidden_size)`.
+        generation_embeddings: What the diffusion model is conditioned on.
+        reconstructed_embeddings: Of the shape of `causal_embeddings`, for `reconstruction_loss`: 1 - mean cosine.
+        target_embeddings: Of the shape of `generation_embeddings`, for `generation_loss`: the mean squared error.
+        image_features: Takes embeddings to L2-normalised features `(batch, projection_dim)`, for `feature_loss`.
+
+    Raises:
+        ValueError: `target_embeddings` have another shape than `generation_embeddings`.
+    """
+    losses = {"vq_loss": vq_loss}
+    if reconstructed_embeddings is not None:
+        cosine = F.cosine_similarity(reconstructed_embeddings.float(), causal_embeddings.float(), -1)
+        losses["reconstruction_loss"] = 1 - cosine.mean()
+    if config.feature_loss_weight:
+        features = image_features(reconstructed_embeddings).float()
+        target = image_features(causal_embeddings).float().detach()
+        losses["feature_loss"] = 1 - (features * target).sum(-1).mean()
+    if target_embeddings is not None:
+        if target_embeddings.shape != generation_embeddings.shape:
+            raise ValueError(
+                f"target_embeddings must have the shape of the generation embeddings, "
+                f"{tuple(generation_embeddings.shape)}, got {tuple(target_embeddings.shape)}."
+            )
+        losses["generation_loss"] = F.mse_loss(generation_embeddings.float(), target_embeddings.float())
+    losses["loss"] = sum(getattr(config, f"{name}_weight") * value for name, value in losses.items())
+    return losses
+
+
+__all__ = ["contrastive_loss", "quantization_losses"]

@@ -1,0 +1,39 @@
+"""What all SEED classes do when they are published on the Hub: private repositories, and a usable `auto_map`."""
+
+from transformers.configuration_utils import PreTrainedConfig
+
+
+class PrivateByDefault:
+    """Makes the repositories that `push_to_hub` creates private, unless told otherwise.
+
+    The libraries' own default is a public repository. Where the package seed_hf is installed, `seed_hf.hub` adds a
+    model card.
+    """
+
+    def push_to_hub(self, repo_id, *args, private=True, **kwargs):
+        return super().push_to_hub(repo_id, *args, private=private, **kwargs)
+
+    def save_pretrained(self, save_directory, *args, push_to_hub=False, **kwargs):
+        if push_to_hub:
+            kwargs.setdefault("private", True)
+        return super().save_pretrained(save_directory, *args, push_to_hub=push_to_hub, **kwargs)
+
+
+class PublishedConfig(PrivateByDefault, PreTrainedConfig):
+    """A configuration whose `config.json` names its remote code in the form that the Auto classes read.
+
+    transformers takes every class with "Tokenizer" in its name for a text tokenizer and writes a pair of classes for
+    it into `auto_map`. `AutoModel` cannot read such a pair.
+    """
+
+    def to_dict(self) -> dict:
+        values = super().to_dict()
+        if values.get("auto_map"):
+            values["auto_map"] = {
+                name: next(filter(None, found)) if isinstance(found, (list, tuple)) else found
+                for name, found in values["auto_map"].items()
+            }
+        return values
+
+
+__all__ = ["PrivateByDefault", "PublishedConfig"]
