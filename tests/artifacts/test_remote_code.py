@@ -105,7 +105,9 @@ def test_one_file_for_a_module_and_what_it_needs():
     imports = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
     assert any(node.module == "transformers" for node in imports)
     assert not [node.module for node in imports if node.level or node.module.startswith("seed_hf")]
-    assert text.index("class SeedTokenizerConfig") < text.index("class SeedTokenizer(") < text.index("class SeedForC")
+    whole = text.index("class SeedForConditionalGeneration(")
+    assert text.index("class SeedTokenizerConfig") < text.index("class SeedTokenizer(") < whole
+    assert text.index("class SeedTextConfig") < text.index("class SeedForCausalLM(") < whole
 
 
 @pytest.mark.parametrize(
