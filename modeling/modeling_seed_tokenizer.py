@@ -88,6 +88,14 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
     _supports_attention_backend = True
     _auto_class = "AutoModel"
 
+    # What each module and parameter is for. Freezing, starting points, fingerprints and conversion read this table.
+    PARTS = {
+        "seeing": ("vision_model", "query_tokens", "qformer"),  # pixels to causal embeddings
+        "matching": ("text_embeddings", "vision_projection", "text_projection", "temperature"),  # images with texts
+        "coding": ("code_encoder", "quantizer"),  # causal embeddings to codes
+        "drawing": ("code_decoder", "embedding_decoder", "generation_decoder", "generation_memory"),  # codes to images
+    }
+
     def __init__(self, config: SeedTokenizerConfig):
         super().__init__(config)
         # The decoder blocks are plain modules: nothing else hands them the attention that the model runs with.
@@ -380,29 +388,26 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
         stage II everything after the Q-Former. Frozen modules stay in eval mode also after `train()`; the Q-Former of
         stage II not with `teacher_dropout`, which is what the authors' code does.
         """
-        vision_norm = self.vision_model.post_layernorm
-        text = [self.text_embeddings, self.vision_projection, self.text_projection] if self.config.text_tower else []
-        seeing = [self.qformer, *text]
-        drawing = [self.code_encoder, self.quantizer, self.code_decoder, self.generation_decoder]
-        if self.config.embedding_decoder:
-            drawing.append(self.embedding_decoder)
-        if self.config.generation_memory_dim:
-            drawing.append(self.generation_memory)
+        if stage not in ("contrastive", "quantization"):
+            raise ValueError(f"stage must be 'contrastive' or 'quantization', got {stage!r}.")
+        stage_one, stage_two = self._parts("seeing", "matching"), self._parts("coding", "drawing")
+        self.requires_grad_(False)
         if stage == "contrastive":
             self._require_text_tower()
-            trained, frozen = [*seeing, vision_norm], [self.vision_model, *drawing]
-        elif stage == "quantization":
-            trained, frozen = drawing, [self.vision_model, *([] if self.config.teacher_dropout else seeing)]
+            trained, frozen = stage_one, [self.vision_model, *stage_two]
         else:
-            raise ValueError(f"stage must be 'contrastive' or 'quantization', got {stage!r}.")
-        self.requires_grad_(False)
-        for module in trained:
-            module.requires_grad_(True)
+            trained, frozen = stage_two, [self.vision_model] if self.config.teacher_dropout else stage_one
+        for part in trained:
+            part.requires_grad_(True)
         if stage == "contrastive":
-            self.query_tokens.requires_grad_(True)
-            self.temperature.requires_grad_(True)
-        self._frozen_modules = tuple(frozen)
+            self.vision_model.requires_grad_(False)
+            self.vision_model.post_layernorm.requires_grad_(True)
+        self._frozen_modules = tuple(part for part in frozen if isinstance(part, nn.Module))
         self.train(self.training)
+
+    def _parts(self, *roles: str) -> list[nn.Module | nn.Parameter]:
+        """The modules and parameters of these roles that this model has."""
+        return [getattr(self, name) for role in roles for name in self.PARTS[role] if hasattr(self, name)]
 
     def train(self, mode: bool = True):
         super().train(mode)

@@ -13,26 +13,13 @@ from transformers import AutoConfig, Blip2ForImageTextRetrieval, Blip2Model
 from .configuration_seed import SeedTokenizerConfig
 
 
-# What stage I trains or reads. Everything else is stage II's.
-_SEEING = (
-    "vision_model",
-    "query_tokens",
-    "qformer",
-    "text_embeddings",
-    "vision_projection",
-    "text_projection",
-    "temperature",
-)
-
-
 def tokenizer_from_blip2(cls, blip2, **settings):
     """See [`SeedTokenizer.from_blip2`]."""
     source = blip2 if isinstance(blip2, nn.Module) else _load_blip2(blip2)
-    parts = {"vision_model", "query_tokens", "qformer"} - {name for name, _ in _children(source)}
-    if parts:
+    if lacking := set(cls.PARTS["seeing"]) - {name for name, _ in _children(source)}:
         raise TypeError(
             "from_blip2 takes a Blip2ForImageTextRetrieval, a Blip2Model or their folder; "
-            f"{type(source).__name__} has no {', '.join(sorted(parts))}."
+            f"{type(source).__name__} has no {', '.join(sorted(lacking))}."
         )
     theirs = source.config
     has_text = hasattr(source, "text_projection") and hasattr(source, "embeddings")
@@ -41,7 +28,7 @@ def tokenizer_from_blip2(cls, blip2, **settings):
             f"{type(source).__name__} carries no text tower, only the query path. Start from a "
             "Blip2ForImageTextRetrieval, or give text_tower=False."
         )
-    # Their own epsilon (1e-6 by default), so that the features are theirs; LAVIS and SEED have 1e-5 there.
+    # The source's own epsilon (1e-6 by default) keeps its features; LAVIS and SEED have 1e-5 there.
     settings.setdefault("vision_norm_eps", source.vision_model.post_layernorm.eps)
     qformer_config = copy.deepcopy(theirs.qformer_config)
     config = SeedTokenizerConfig(
@@ -59,7 +46,7 @@ def tokenizer_from_blip2(cls, blip2, **settings):
     for ours, part in copies.items():
         wanted = getattr(model, ours).state_dict()
         there = {name: value for name, value in getattr(source, part).state_dict().items() if name in wanted}
-        getattr(model, ours).load_state_dict(there)  # strict: a name that is wanted and not there raises
+        getattr(model, ours).load_state_dict(there)  # strict: a missing name raises
     with torch.no_grad():
         model.query_tokens.copy_(source.query_tokens)
     return model
@@ -80,7 +67,8 @@ def tokenizer_from_stage_one(cls, stage_one, **settings):
             saved.pop(name)
     config = SeedTokenizerConfig.from_dict({**saved, **settings})
     model = cls(config)
-    wanted = {name for name in model.state_dict() if name.split(".")[0] in _SEEING}
+    stage_one = (*cls.PARTS["seeing"], *cls.PARTS["matching"])
+    wanted = {name for name in model.state_dict() if name.split(".")[0] in stage_one}
     kept = {name: value for name, value in source.state_dict().items() if name in wanted}
     model.load_state_dict(kept, strict=False)
     return model

@@ -11,9 +11,6 @@ from torch import nn
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 
-# What the causal embeddings run through, and the codes; the decoding half of a tokenizer may change without either.
-_SEEING = ("vision_model.", "query_tokens", "qformer.")
-_ENCODING = (*_SEEING, "code_encoder.", "quantizer.")
 # Settings that decide the codes and do not show in the shapes of the weights.
 _SETTINGS = {
     "vision_config": ("image_size", "patch_size", "num_attention_heads", "hidden_act", "layer_norm_eps"),
@@ -24,7 +21,7 @@ _INCIDENTAL = ("architectures", "dtype", "transformers_version")
 
 def tokenizer_fingerprint(tokenizer: SeedTokenizer) -> str:
     """SHA-256 of what decides the codes: the configuration of the encoding half and its weights as loaded."""
-    return _fingerprint(tokenizer, _ENCODING)
+    return _fingerprint(tokenizer, "seeing", "coding")
 
 
 def causal_fingerprint(tokenizer: SeedTokenizer) -> str:
@@ -32,7 +29,7 @@ def causal_fingerprint(tokenizer: SeedTokenizer) -> str:
 
     The codebook is not part of it: what stage II has trained still fits the features that it was trained on.
     """
-    return _fingerprint(tokenizer, _SEEING)
+    return _fingerprint(tokenizer, "seeing")
 
 
 def text_encoder_fingerprint(text_encoder: nn.Module, text_tokenizer) -> str:
@@ -45,7 +42,7 @@ def text_encoder_fingerprint(text_encoder: nn.Module, text_tokenizer) -> str:
         rules.pop(name, None)
     rules["pad_token_id"] = text_tokenizer.pad_token_id
     digest.update(json.dumps(rules, sort_keys=True).encode())
-    _add_weights(digest, text_encoder, ("",))
+    _add_weights(digest, text_encoder)
     return digest.hexdigest()
 
 
@@ -53,7 +50,7 @@ def image_encoder_fingerprint(image_encoder: nn.Module) -> str:
     """SHA-256 of what decides the image embeddings: configuration and weights as loaded."""
     digest = hashlib.sha256()
     _add_settings(digest, image_encoder)
-    _add_weights(digest, image_encoder, ("",))
+    _add_weights(digest, image_encoder)
     return digest.hexdigest()
 
 
@@ -65,19 +62,20 @@ def _add_settings(digest, encoder: nn.Module) -> None:
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
 
 
-def _fingerprint(tokenizer: SeedTokenizer, parts: tuple[str, ...]) -> str:
+def _fingerprint(tokenizer: SeedTokenizer, *roles: str) -> str:
     config = tokenizer.config
     digest = hashlib.sha256()
     settings = {name: getattr(config, name) for name in ("causal_queries", "vision_norm_eps", "num_query_tokens")}
     for part, names in _SETTINGS.items():
         settings[part] = {name: getattr(getattr(config, part), name) for name in names}
     digest.update(json.dumps(settings, sort_keys=True).encode())
-    _add_weights(digest, tokenizer, parts)
+    _add_weights(digest, tokenizer, {part for role in roles for part in SeedTokenizer.PARTS[role]})
     return digest.hexdigest()
 
 
-def _add_weights(digest, model: nn.Module, parts: tuple[str, ...]) -> None:
+def _add_weights(digest, model: nn.Module, parts: set[str] | None = None) -> None:
+    """Adds the weights of the named parts, or all weights."""
     for name, weight in sorted(model.state_dict().items()):
-        if name.startswith(parts):
+        if parts is None or name.partition(".")[0] in parts:
             digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
             digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())

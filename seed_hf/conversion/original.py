@@ -83,7 +83,7 @@ def convert_original_tokenizer(
     stage_one_only = layout.kind == "stage1"
     names, shapes, new = {}, {}, []
     for ours, parameter in empty.state_dict().items():
-        if stage_one_only and ours.startswith(_STAGE_TWO):
+        if stage_one_only and ours.partition(".")[0] in _STAGE_TWO:
             new.append(ours)
             continue
         theirs = layout.names.of(ours)
@@ -111,8 +111,8 @@ def convert_original_tokenizer(
     return model, report
 
 
-# What stage I leaves as it was made.
-_STAGE_TWO = ("code_encoder.", "quantizer.", "code_decoder.", "embedding_decoder.", "generation_decoder.")
+# Stage I leaves these as they were initialised.
+_STAGE_TWO = {*SeedTokenizer.PARTS["coding"], *SeedTokenizer.PARTS["drawing"]}
 
 
 def _account_for(state, shapes, report: ConversionReport, where, sources, allow_missing, allow_unknown):
