@@ -7,7 +7,7 @@ class needs and registers all SEED classes with transformers' Auto classes (`see
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from seed_hf.version import __version__
+from seed_hf.version import __version__ as __version__
 
 
 # Public name -> the module that defines it.
@@ -41,12 +41,14 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_PUBLIC})
 
 
-if TYPE_CHECKING:
-    from seed_hf.artifacts.bundled import bundled
-    from seed_hf.modeling.configuration_seed import SeedConfig, SeedTextConfig, SeedTokenizerConfig
-    from seed_hf.modeling.image_processing_seed import SeedImageProcessor
-    from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
-    from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
-    from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
-    from seed_hf.modeling.processing_seed import SeedProcessor
-    from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
+if TYPE_CHECKING:  # `as` says that they are public
+    from seed_hf.artifacts.bundled import bundled as bundled
+    from seed_hf.modeling.configuration_seed import SeedConfig as SeedConfig
+    from seed_hf.modeling.configuration_seed import SeedTextConfig as SeedTextConfig
+    from seed_hf.modeling.configuration_seed import SeedTokenizerConfig as SeedTokenizerConfig
+    from seed_hf.modeling.image_processing_seed import SeedImageProcessor as SeedImageProcessor
+    from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration as SeedForConditionalGeneration
+    from seed_hf.modeling.modeling_seed_text import SeedForCausalLM as SeedForCausalLM
+    from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer as SeedTokenizer
+    from seed_hf.modeling.processing_seed import SeedProcessor as SeedProcessor
+    from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline as SeedImagePipeline

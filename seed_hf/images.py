@@ -59,7 +59,7 @@ def open_image(
     if isinstance(source, bytes):
         if not source:
             raise SeedImageError(f"{name}: the file is empty. Fetch or export the picture again.")
-        file = io.BytesIO(source)
+        file: io.BytesIO | Path = io.BytesIO(source)
     else:
         file = _existing_file(source, name)
     try:

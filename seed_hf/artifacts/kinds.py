@@ -9,7 +9,7 @@ KINDS = ("tokenizer", "model", "language_model", "pipeline", "adapter", "dataset
 _MODEL_TYPES = {"seed_tokenizer": "tokenizer", "seed": "model", "seed_text": "language_model"}
 _TEXT_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 # Groups of files, of which at least one has to be there.
-_NEEDED = {
+_NEEDED: dict[str, list[tuple[str, ...]]] = {
     "tokenizer": [("preprocessor_config.json", "processor_config.json")],
     "model": [("processor_config.json",), ("tokenizer.json",)],
     "language_model": [_TEXT_TOKENIZER],

@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,8 +25,16 @@ import torch
 from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection, set_seed
-from transformers import logging as transformers_logging
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    set_seed,
+)
+from transformers import (
+    logging as transformers_logging,
+)
 
 from seed_hf.artifacts.bundled import bundled
 from seed_hf.data.batches.image_text import ImageTextCollator
@@ -79,8 +88,8 @@ def compare(tokenizer: SeedTokenizer, text_encoder, batch: int, steps: int, roun
     for name, trainer in sides.items():
         trainer.create_optimizer()
         batches[name] = _endless(trainer)
-    seconds = {name: [] for name in sides}
-    cpu_seconds = {name: [] for name in sides}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    cpu_seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, trainer in sides.items():
             began, cpu_began = time.perf_counter(), time.process_time()
@@ -91,7 +100,12 @@ def compare(tokenizer: SeedTokenizer, text_encoder, batch: int, steps: int, roun
             if number:
                 seconds[name].append((time.perf_counter() - began) / steps)
                 cpu_seconds[name].append((time.process_time() - cpu_began) / steps)
-    result = {"batch": batch, "steps_a_round": steps, "rounds": rounds, "caching_seconds_a_picture": caching}
+    result: dict[str, Any] = {
+        "batch": batch,
+        "steps_a_round": steps,
+        "rounds": rounds,
+        "caching_seconds_a_picture": caching,
+    }
     for name in sides:
         result[name] = {
             "seconds_a_step": seconds[name],

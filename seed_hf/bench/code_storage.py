@@ -74,7 +74,7 @@ def caption_list(data: Path | None, rows: int) -> list[str]:
 
 def seconds(*ways, rounds: int) -> list[float]:
     """Median seconds of each way, timed in turn."""
-    taken = [[] for _ in ways]
+    taken: list[list[float]] = [[] for _ in ways]
     for _ in range(rounds):
         for way, found in zip(ways, taken):
             begun = time.perf_counter()
@@ -128,7 +128,9 @@ def read_tar(path: Path) -> tuple[np.ndarray, list[str]]:
     rows, captions = [], []
     with tarfile.open(path) as tar:
         for member in tar:
-            content = _PlainUnpickler(tar.extractfile(member)).load()
+            pickled = tar.extractfile(member)
+            assert pickled is not None  # all members are files
+            content = _PlainUnpickler(pickled).load()
             rows.append(content["image_ids"])
             captions.append(content["text"])
     return np.asarray(rows, np.uint16), captions

@@ -13,6 +13,7 @@ import json
 import platform
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ from seed_hf.pictograms.reading import load_pictograms
 from seed_hf.training import QuantizationConfig, QuantizationTrainer
 
 
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "as the paper": {},
     "k-means start": {"codebook_init": "kmeans"},
     "revival every 20": {"revive_dead_codes_every": 20},
@@ -46,7 +47,11 @@ def main() -> None:
         causal_embeddings(seen, arguments.data, split, number)
         for split, number in (("train", arguments.pictures), ("validation", None))
     )
-    report = {"machine": platform.processor() or platform.machine(), "steps": arguments.steps, "ways": {}}
+    report: dict[str, Any] = {
+        "machine": platform.processor() or platform.machine(),
+        "steps": arguments.steps,
+        "ways": {},
+    }
     columns = ("used_codes", "perplexity", "distinct_per_image", "reconstruction_loss")
     print(f"{'':<18}" + "".join(f"{name:>21}" for name in columns))
     for name, options in WAYS.items():

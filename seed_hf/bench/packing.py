@@ -92,8 +92,8 @@ def measure(arguments) -> dict:
             trainer.optimizer.step()
             trainer.optimizer.zero_grad()
             if turn:
-                times = time.perf_counter() - wall, time.process_time() - cpu
-                seconds.setdefault(name, []).append(times)
+                spent = time.perf_counter() - wall, time.process_time() - cpu
+                seconds.setdefault(name, []).append(spent)
                 useful.setdefault(name, []).append(int(batch["attention_mask"].sum()) / inputs["input_ids"].numel())
     ways = {}
     for name, times in seconds.items():

@@ -91,10 +91,10 @@ def push(
         typer.echo(f"{total} for {repo_id}, {seen} if it is new; nothing was sent")
         return
     seen = "private" if report.private else "PUBLIC"
-    typer.echo(f"{report.url} ({seen}): {total}, {'commit ' + report.commit if report.changed else 'nothing new'}")
+    typer.echo(f"{report.url} ({seen}): {total}, {f'commit {report.commit}' if report.changed else 'nothing new'}")
 
 
-def _readable(size: int) -> str:
+def _readable(size: float) -> str:
     if size < 0:
         return "to write"
     for unit in ("B", "kB", "MB"):

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -128,7 +129,7 @@ def infer_config(
     _divides(hidden, qformer_heads, "qformer_heads", "Q-Former")
     reverse_hidden = seen.size(hidden, (rf"{back}\.attention\.self\.\w+\.weight", 0), (rf"reverse_tokens{reverse}", 2))
     heads = {"num_attention_heads": qformer_heads}
-    config = {
+    config: dict[str, Any] = {
         "vision_config": {
             "hidden_size": width,
             "intermediate_size": seen.size(int(width * 4.3637), (rf"{vit}\.mlp\.fc1\.weight", 0)),
@@ -234,7 +235,7 @@ class _Shapes:
 
     def size(self, default: int, *places: tuple[str, int]) -> int:
         """The size that most tensors have at these (pattern, axis); the earlier place wins a draw."""
-        votes = Counter()
+        votes = Counter[int]()
         for pattern, axis in places:
             matches = re.compile(pattern)
             for key, shape in self._shapes.items():

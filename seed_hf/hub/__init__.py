@@ -24,9 +24,10 @@ def __getattr__(name: str):
     return value
 
 
-if TYPE_CHECKING:
-    from seed_hf.artifacts.kinds import kind_of
+if TYPE_CHECKING:  # `as` says that they are public
+    from seed_hf.artifacts.kinds import kind_of as kind_of
 
-    from .callback import ModelCardCallback
-    from .card import write_card
-    from .upload import PushReport, push
+    from .callback import ModelCardCallback as ModelCardCallback
+    from .card import write_card as write_card
+    from .upload import PushReport as PushReport
+    from .upload import push as push

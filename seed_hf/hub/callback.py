@@ -102,13 +102,13 @@ class ModelCardCallback(TrainerCallback):
             temporary.write_text(to_text(self.training), encoding="utf-8")
         try:
             kind = kind_of(folder) if saved else self._kind
-            saved = saved and not problems(folder, kind)
+            saved = saved and kind is not None and not problems(folder, kind)
         except ValueError:
             kind, saved = self._kind, False
         if kind is None:
             return None
         # results.json is of the weights before this training, if there is one
-        options = {"training": self.training, "results": self._evaluation, "run_snippet": saved}
+        options: dict[str, Any] = {"training": self.training, "results": self._evaluation, "run_snippet": saved}
         options |= {} if saved else {"config": self._config}
         options |= self.card_options
         try:
@@ -188,7 +188,7 @@ def _flat(value) -> list:
 def _hub_ids(places) -> list[str]:
     """Of the places that a recipe names those that are repositories on the Hub, and those that a local folder names as
     its own parents."""
-    found = []
+    found: list[str] = []
     for place in places:
         if not isinstance(place, str):
             continue

@@ -121,13 +121,13 @@ def parents_of(folder: Path, kind: str, facts: Facts) -> list[str]:
         for part in ("seed_model", "unet"):
             if (folder / part / TRAIN_CONFIG).is_file():
                 found += read_json(folder / part / TRAIN_CONFIG).get("base_model") or ()
-    found += [name for name in recorded if is_hub_id(name) and not Path(name).exists()]
+    found += [name for name in recorded if name and is_hub_id(name) and not Path(name).exists()]
     return list(dict.fromkeys(found))
 
 
 def bundled_name(folder: Path) -> tuple[str, str] | None:
     """Checkpoint and part, if the folder is one that is shipped with the package."""
-    parts = ()
+    parts: tuple[str, ...] = ()
     if folder.resolve().is_relative_to(CHECKPOINTS.resolve()):
         parts = folder.resolve().relative_to(CHECKPOINTS.resolve()).parts
     return (parts[0], parts[1]) if len(parts) == 2 else None

@@ -123,7 +123,7 @@ def _check_whole(folder: Path, kind: str) -> None:
         raise ValueError(f"{folder}: not a whole {kind.replace('_', ' ')}: {'; '.join(wrong)}.")
     if kind == "adapter":
         base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
-        if not is_hub_id(base) or Path(base).exists():
+        if base is None or not is_hub_id(base) or Path(base).exists():
             raise ValueError(
                 f"{folder}: its base model is {base!r}, which nobody else has. Publish the base first and set "
                 "base_model_name_or_path in adapter_config.json to the id of its repository."

@@ -57,8 +57,8 @@ class ImageTextCollator(SeededCollator):
         self.padding = padding
         self.augment = augment
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = {key: _stack([row[key] for row in rows]) for key in CACHED_KEYS if key in rows[0]}
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = {key: _stack([row[key] for row in rows]) for key in CACHED_KEYS if key in rows[0]}
         if ("image" in rows[0] or "pixels" in rows[0]) and not {"vision_embeddings", "causal_embeddings"} & set(batch):
             batch["pixel_values"] = self._pixel_values(rows)
         if self.tokenizer is not None and ("caption" in rows[0] or "captions" in rows[0]):

@@ -121,10 +121,10 @@ class LanguageModelCollator(SeededCollator):
             batch["attention_mask"] = (sample_ids != PADDING).astype(np.int64)
         else:
             batch |= {"position_ids": position_ids, "sample_ids": sample_ids, "cu_seq_lens": borders(sample_ids)}
-        batch = {name: torch.from_numpy(array) for name, array in batch.items()}
+        tensors: dict[str, Any] = {name: torch.from_numpy(array) for name, array in batch.items()}
         if "id" in rows[0]:
-            batch["row_ids"] = [row["id"] for row in rows]  # messages name them
-        return batch
+            tensors["row_ids"] = [row["id"] for row in rows]  # messages name them
+        return tensors
 
     def _sequence(self, row: Mapping[str, Any]) -> tuple[list[int], int, str]:
         """(ids, position of the first learned token, kind of the learned tokens)"""

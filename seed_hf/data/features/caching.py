@@ -6,7 +6,7 @@ import os
 import random
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from seed_hf.artifacts.fingerprints import causal_fingerprint, image_encoder_fingerprint, text_encoder_fingerprint
 from seed_hf.data.batches.augmentation import crop_flip, random_crops
@@ -31,9 +31,9 @@ def cache_features(
     tokenizer: SeedTokenizer,
     out: str | os.PathLike,
     *,
-    text_encoder: nn.Module | None = None,
+    text_encoder: PreTrainedModel | None = None,
     text_tokenizer=None,
-    image_encoder: nn.Module | None = None,
+    image_encoder: PreTrainedModel | None = None,
     views: int = 1,
     seed: int = 42,
     dtype: torch.dtype = torch.float16,
@@ -99,7 +99,9 @@ def cache_features(
     features = _Features(tokenizer, job.processor, *encoders, views, seed, dtype, compute_dtype)
     if text_encoder is not None and not source.captions:
         raise ValueError("The text encoder needs captions: open the source with captions=True.")
-    shapes = {"causal_embeddings": (views, config.num_query_tokens, config.qformer_config.hidden_size)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "causal_embeddings": (views, config.num_query_tokens, config.qformer_config.hidden_size)
+    }
     text = image = None
     if text_encoder is not None:
         shapes["target_embeddings"] = (config.num_generation_tokens, config.generation_dim)

@@ -4,10 +4,10 @@ Stable Diffusion reads features of its text encoder (SEED-1), Stable unCLIP an e
 """
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 
-def text_targets(encoder: nn.Module, input_ids: torch.Tensor, config) -> torch.Tensor:
+def text_targets(encoder: PreTrainedModel, input_ids: torch.Tensor, config) -> torch.Tensor:
     """Features of captions `(batch, tokens)`, without a mask, as diffusion pipelines make them.
 
     Returns:
@@ -26,7 +26,7 @@ def text_targets(encoder: nn.Module, input_ids: torch.Tensor, config) -> torch.T
     return targets
 
 
-def image_targets(encoder: nn.Module, pixel_values: torch.Tensor, config) -> torch.Tensor:
+def image_targets(encoder: PreTrainedModel, pixel_values: torch.Tensor, config) -> torch.Tensor:
     """Embeddings of pictures `(batch, 3, size, size)`, as the SEED tokenizer sees them.
 
     unCLIP's own image processor crops to the middle; this one sees the whole picture, squashed, because the codes do.

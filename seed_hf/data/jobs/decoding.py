@@ -22,7 +22,7 @@ from seed_hf.images import SeedImageError
 
 logger = logging.getLogger(__name__)
 _LIVES = 2  # times that a picture may take its worker with it before it counts as bad
-_decoder: PictureDecoder | None = None  # of a worker process
+_decoder: PictureDecoder  # of a worker process
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class PictureDecoder:
 
     def __call__(self, images: list[bytes | str | None]) -> tuple[np.ndarray, list[Outcome | None]]:
         """(uint8 `(good, 3, height, width)`, for each picture `None` if it is good, or else why it is not)"""
-        pixels, outcomes = [], []
+        pixels: list[np.ndarray] = []
+        outcomes: list[Outcome | None] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about odd but readable files
             for image in images:
@@ -136,9 +137,10 @@ class DecodingPool:
 
     def _submit(self, images: list) -> Future:
         try:
+            assert self._pool is not None  # inside `with`
             return self._pool.submit(_decode, images)
         except BrokenProcessPool as error:
-            broken = Future()
+            broken: Future = Future()
             broken.set_exception(error)
             return broken
 
@@ -176,7 +178,9 @@ def _start(decoder: PictureDecoder) -> None:
 
 def _end_with_parent() -> None:
     # A killed parent cannot stop its workers, and the queue that they wait on never closes: they hold both its ends.
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # only workers come here
+    parent.join()
     os._exit(1)
 
 

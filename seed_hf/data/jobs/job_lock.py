@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 from pathlib import Path
+from typing import IO
 
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ class JobLock:
 
     def __init__(self, folder: Path, rank: int, world_size: int):
         self._folder, self._rank, self._world_size = folder, rank, world_size
-        self._files = []
+        self._files: list[IO[str]] = []
 
     def __enter__(self) -> JobLock:
         try:

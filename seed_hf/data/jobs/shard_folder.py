@@ -146,7 +146,8 @@ class ShardFolder:
             manifest = json.loads(self.manifest_path.read_text(encoding="utf-8"))
             if manifest["complete"] or not all(self._whole(part) for part in range(parts)):
                 return manifest
-            totals, dropped, reasons, shards = Counter(), Counter(), Counter(), []
+            totals, dropped, reasons = Counter[str](), Counter[str](), Counter[str]()
+            shards = []
             report = self.path / "bad_images.jsonl"
             with whole_file(report) as temporary:
                 with open(temporary, "w", encoding="utf-8") as file:

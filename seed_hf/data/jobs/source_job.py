@@ -159,12 +159,12 @@ class SourceJob:
     @torch.inference_mode()
     def _compute(self, shard: ShardRows, pixels: np.ndarray, rows: list[SourceRow], compute: Compute, writer) -> None:
         device = self.tokenizer.device
-        pixels = torch.from_numpy(pixels)
+        values = torch.from_numpy(pixels)
         if device.type != "cuda":
-            results = compute(pixels.to(device), shard.part, rows)
+            results = compute(values.to(device), shard.part, rows)
             writer.add(shard, {name: result.cpu() for name, result in results.items()})
             return
-        results = compute(pixels.pin_memory().to(device, non_blocking=True), shard.part, rows)
+        results = compute(values.pin_memory().to(device, non_blocking=True), shard.part, rows)
         # The copy back runs while the next batch is prepared; the writer waits for it, we do not.
         host = {name: torch.empty(x.shape, dtype=x.dtype, pin_memory=True) for name, x in results.items()}
         for name, result in results.items():

@@ -64,8 +64,7 @@ class SourcePlan:
         for part in range(len(self.source)):
             if self.by_part and not self.is_mine(part, 0):
                 continue
-            if self.source.seekable:
-                length = self.source.length(part)
+            if (length := self.source.length(part)) is not None:
                 for index in range(max(1, -(-length // self.size))):
                     if self.is_wanted(part, index):
                         first, stop = index * self.size, min((index + 1) * self.size, length)

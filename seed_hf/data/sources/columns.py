@@ -40,7 +40,7 @@ def find_columns(
         ValueError: A column that is named is missing, or no picture or caption can be found.
     """
     names = _names(present)
-    found = {}
+    found: dict[str, str | None] = {}
     for what, chosen, usual in (
         ("image", image_column, IMAGE_NAMES),
         ("caption", caption_column, CAPTION_NAMES),

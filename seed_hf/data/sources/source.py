@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any, Literal
 
 from .columns import IMAGE_NAMES, Columns, find_columns, holder_of, value_of
 
@@ -388,10 +389,11 @@ def _tar_samples(path: str, start: int = 0) -> Iterator[tuple[str, dict[str, byt
     """
     import tarfile
 
-    mode = "r|*" if _REMOTE.match(path) else "r:*"
+    mode: Literal["r|*", "r:*"] = "r|*" if _REMOTE.match(path) else "r:*"
     try:
         with _open(path) as file, tarfile.open(fileobj=file, mode=mode) as tar:
-            count, current, sample = -1, None, {}
+            count, current = -1, ""  # every key has a letter
+            sample: dict[str, bytes] = {}
             while (member := tar.next()) is not None:
                 tar.members = []  # tarfile keeps the headers of all files that it has passed
                 folder, _, name = member.name.rpartition("/")
@@ -404,7 +406,9 @@ def _tar_samples(path: str, start: int = 0) -> Iterator[tuple[str, dict[str, byt
                         yield current, sample
                     count, current, sample = count + 1, key, {}
                 if count >= start:  # what is passed over is not read
-                    sample[ending.lower()] = tar.extractfile(member).read()
+                    content = tar.extractfile(member)
+                    assert content is not None  # it is a file
+                    sample[ending.lower()] = content.read()
             if sample:
                 yield current, sample
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
@@ -426,7 +430,7 @@ def _tar_columns(path: str) -> list[str]:
 
 def _decoded(sample: dict[str, bytes], columns: Columns, path: str, key: str) -> dict:
     """What the columns need of a sample: texts and JSON decoded, the picture as it is."""
-    values = {columns.image: sample.get(columns.image)}
+    values: dict[str, Any] = {columns.image: sample.get(columns.image)}
     for column in (columns.caption, columns.id):
         holder = holder_of(column, sample) if column else None
         if holder in sample and holder not in values:
