@@ -20,13 +20,18 @@ def bundled(name: str = "seed-tiny", part: str = "pipeline") -> Path:
     Raises:
         ValueError: If there is no such checkpoint or it has no such part; the message lists what there is.
     """
-    names = _folders(CHECKPOINTS)
+    names = bundled_names()
     if name not in names:
         raise ValueError(f"No bundled checkpoint {name!r}. This installation has: {', '.join(names) or 'none'}.")
     parts = _folders(CHECKPOINTS / name)
     if part not in parts:
         raise ValueError(f"The bundled checkpoint {name!r} has no part {part!r}, only: {', '.join(parts) or 'none'}.")
     return CHECKPOINTS / name / part
+
+
+def bundled_names() -> list[str]:
+    """The checkpoints that this installation has."""
+    return _folders(CHECKPOINTS)
 
 
 def _folders(path: Path) -> list[str]:

@@ -35,31 +35,38 @@ def kind_of(folder: str | os.PathLike) -> str:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder. Give the folder of a saved artifact.")
-    found = None
+    kind, found = identify(folder)
+    if kind is None:
+        raise ValueError(
+            f"{folder}: holds {found}. Known are the folders that save_pretrained of a SeedTokenizer, "
+            "SeedForConditionalGeneration, SeedForCausalLM or SeedImagePipeline writes, LoRA adapters, and what "
+            "`seed-hf tokenize` writes."
+        )
+    return kind
+
+
+def identify(folder: Path) -> tuple[str | None, str]:
+    """The kind of a folder, `None` if unknown, and what it holds in words, such as "a model of the type 'opt'".
+
+    Raises:
+        ValueError: A file that tells the kind is damaged.
+    """
     if (folder / "model_index.json").is_file():
         name = read_json(folder / "model_index.json").get("_class_name")
         name = name[-1] if isinstance(name, list) and name else name  # [module, class] where the code comes along
-        found = "a diffusers pipeline of the class " + str(name)
-        if name == "SeedImagePipeline":
-            return "pipeline"
-    elif (folder / "adapter_config.json").is_file():
-        found = "an adapter that is not LoRA"
+        return ("pipeline" if name == "SeedImagePipeline" else None), f"a diffusers pipeline of the class {name}"
+    if (folder / "adapter_config.json").is_file():
         if read_json(folder / "adapter_config.json").get("peft_type") == "LORA":
-            return "adapter"
-    elif (folder / "config.json").is_file():
+            return "adapter", "a LoRA adapter"
+        return None, "an adapter that is not LoRA"
+    if (folder / "config.json").is_file():
         model_type = read_json(folder / "config.json").get("model_type")
-        found = f"a model of the type {model_type!r}"
-        if model_type in _MODEL_TYPES:
-            return _MODEL_TYPES[model_type]
-    elif (folder / "manifest.json").is_file():
-        found = "a manifest.json that is not of pre-tokenized data"
+        return _MODEL_TYPES.get(model_type), f"a model of the type {model_type!r}"
+    if (folder / "manifest.json").is_file():
         if "tokenizer" in read_json(folder / "manifest.json") and any(folder.glob("codes-*.parquet")):
-            return "dataset"
-    raise ValueError(
-        f"{folder}: holds {found or 'no artifact'}. Known are the folders that save_pretrained of a SeedTokenizer, "
-        "SeedForConditionalGeneration, SeedForCausalLM or SeedImagePipeline writes, LoRA adapters, and what "
-        "`seed-hf tokenize` writes."
-    )
+            return "dataset", "pre-tokenized data"
+        return None, "a manifest.json that is not of pre-tokenized data"
+    return None, "no artifact"
 
 
 def problems(folder: Path, kind: str) -> list[str]:

@@ -41,6 +41,7 @@ class StandInHub:
         repositories: ("model" | "dataset", "owner/name") -> `Repository`.
         blobs: SHA-256 -> content of what LFS holds.
         uploads: SHA-256 of every blob that was sent, in order.
+        requests: All that came, as "GET /path", in order.
         unknown: Requests that it has no answer for.
         hang_after: So many uploads are taken; the next ones get no answer until `release` is set.
         hanging: Set once an upload hangs.
@@ -50,6 +51,7 @@ class StandInHub:
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.blobs: dict[str, bytes] = {}
         self.uploads: list[str] = []
+        self.requests: list[str] = []
         self.unknown: list[str] = []
         self.hang_after: int | None = None
         self.hanging, self.release = threading.Event(), threading.Event()
@@ -93,6 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self):
         parts = urlsplit(self.path)
         path, body = unquote(parts.path), self._body()
+        self.hub.requests.append(f"{self.command} {path}")
         if path == "/api/whoami-v2":
             return self._json({"type": "user", "name": OWNER, "orgs": [], "auth": {"type": "access_token"}})
         if path == "/api/validate-yaml":

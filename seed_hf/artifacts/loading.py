@@ -1,0 +1,327 @@
+"""Opens an artifact by the name a user gives: a folder, a Hub id, or a bundled checkpoint such as `"seed-tiny"`.
+
+    model, processor = load_model("seed-tiny")
+    pipe = load_pipeline("owner/name", device="cuda")
+
+The device and the number type are those of `seed_hf.devices` unless the caller says otherwise. A Hub id may be
+followed by a folder of the repository: `owner/name/folder`. Code from the Hub is never run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seed_hf.devices import number_type, usable_device
+
+from .bundled import bundled, bundled_names
+from .kinds import identify
+
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+    from seed_hf.modeling.image_processing_seed import SeedImageProcessor
+    from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
+    from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+    from seed_hf.modeling.processing_seed import SeedProcessor
+    from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
+
+Source = str | os.PathLike | None
+DEFAULT = "seed-tiny"
+_CLASSES = {
+    "tokenizer": "a SeedTokenizer",
+    "model": "a SeedForConditionalGeneration",
+    "language_model": "a SeedForCausalLM",
+    "pipeline": "a SeedImagePipeline",
+}
+# Not fetched: these formats may run code when they are opened.
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an artifact lies on this machine.
+
+    Attributes:
+        folder: What `from_pretrained` of its class takes.
+        processor: What `from_pretrained` of its processor takes.
+    """
+
+    folder: Path
+    processor: Path
+
+
+def load_model(
+    source: Source = None, *, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None
+) -> tuple[SeedForConditionalGeneration, SeedProcessor]:
+    """A [`SeedForConditionalGeneration`], ready to use, and its [`SeedProcessor`].
+
+    Args:
+        source: Folder, Hub id or bundled checkpoint of the model, or of a pipeline, whose model is taken. Default:
+            seed-tiny.
+        device: Default: a GPU if there is one.
+        dtype: Number type to compute in; `"auto"` for the stored one. Default: bfloat16 on CUDA, float32 elsewhere.
+
+    Raises:
+        FileNotFoundError: There is no such folder and no such repository.
+        ValueError: It holds something else, its files are damaged, or the device is not usable.
+    """
+    place, settings, where = _prepare(source, "model", device, dtype)
+    from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
+    from seed_hf.modeling.processing_seed import SeedProcessor
+
+    with naming_the_source(source):
+        model = SeedForConditionalGeneration.from_pretrained(place.folder, **settings).to(where).eval()
+        return model, SeedProcessor.from_pretrained(place.processor)
+
+
+def load_tokenizer(
+    source: Source = None, *, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None
+) -> tuple[SeedTokenizer, SeedImageProcessor]:
+    """A [`SeedTokenizer`], ready to use, and the image processor saved with it, or else the default one for its size.
+
+    Args:
+        source: Folder, Hub id or bundled checkpoint of the tokenizer, or of a pipeline that is built on a bare
+            tokenizer. Default: seed-tiny.
+        device: Default: a GPU if there is one.
+        dtype: Number type to compute in; `"auto"` for the stored one. Default: bfloat16 on CUDA, float32 elsewhere.
+
+    Raises:
+        FileNotFoundError: There is no such folder and no such repository.
+        ValueError: It holds something else, its files are damaged, or the device is not usable.
+    """
+    place, settings, where = _prepare(source, "tokenizer", device, dtype)
+    from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+
+    with naming_the_source(source):
+        tokenizer = SeedTokenizer.from_pretrained(place.folder, **settings).to(where).eval()
+        return tokenizer, load_image_processor(place.processor, tokenizer)
+
+
+def load_language_model(
+    source: Source, *, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None
+) -> tuple[SeedForCausalLM, PreTrainedTokenizerBase]:
+    """A [`SeedForCausalLM`], ready to use, and its text tokenizer.
+
+    Args:
+        source: Folder or Hub id of the language model.
+        device: Default: a GPU if there is one.
+        dtype: Number type to compute in; `"auto"` for the stored one. Default: bfloat16 on CUDA, float32 elsewhere.
+
+    Raises:
+        FileNotFoundError: There is no such folder and no such repository.
+        ValueError: It holds something else, its files are damaged, or the device is not usable.
+    """
+    place, settings, where = _prepare(source, "language_model", device, dtype)
+    from transformers import AutoTokenizer
+
+    from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
+
+    with naming_the_source(source):
+        model = SeedForCausalLM.from_pretrained(place.folder, **settings).to(where).eval()
+        return model, AutoTokenizer.from_pretrained(place.processor)
+
+
+def load_pipeline(
+    source: Source = None,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    **components: Any,
+) -> SeedImagePipeline:
+    """A [`SeedImagePipeline`], ready to use; its model and processor are `pipe.seed_model` and `pipe.processor`.
+
+    Args:
+        source: Folder, Hub id or bundled checkpoint of the pipeline. Default: seed-tiny.
+        device: Default: a GPU if there is one.
+        dtype: Number type to compute in. Default: bfloat16 on CUDA, float32 elsewhere.
+        components: Parts to use in place of the stored ones, such as `seed_model`.
+
+    Raises:
+        FileNotFoundError: There is no such folder and no such repository.
+        ValueError: It holds something else, its files are damaged, or the device is not usable.
+    """
+    place, settings, where = _prepare(source, "pipeline", device, dtype)
+    from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
+
+    with naming_the_source(source):
+        return SeedImagePipeline.from_pretrained(place.folder, **settings, **components).to(where)
+
+
+def load_pretrained(cls: type, source: str | os.PathLike, **options: Any) -> Any:
+    """`cls.from_pretrained` for a class of transformers or of this package, with the checks and errors of this module.
+
+    Args:
+        cls: `AutoModel`, `AutoTokenizer`, `SeedTokenizer` ...
+        source: Folder, or Hub id, maybe followed by a folder of the repository.
+        options: Of `from_pretrained`.
+
+    Raises:
+        FileNotFoundError: There is no such folder and no such repository.
+        ValueError: It cannot be loaded: other or damaged files.
+    """
+    name, where = pretrained_arguments(source)
+    from . import auto_classes  # noqa: F401  else transformers offers to run code that lies in the folder
+
+    with naming_the_source(source):
+        return cls.from_pretrained(name, **where, **options)
+
+
+def pretrained_arguments(source: str | os.PathLike) -> tuple[str, dict[str, str]]:
+    """The name and options by which `from_pretrained` finds a folder or a Hub id that may be followed by a folder.
+
+    A Hub id is asked for once, so that a typo does not become a row of failed requests.
+
+    Args:
+        source: Folder, or Hub id, maybe followed by a folder of the repository.
+
+    Raises:
+        FileNotFoundError: There is no such folder and no such repository.
+    """
+    if Path(source).is_dir():
+        return os.fspath(source), {}
+    repo_id, subfolder = _hub_id(source)
+    _fetch(source, repo_id, [f"{subfolder}/config.json" if subfolder else "config.json"])
+    return repo_id, {"subfolder": subfolder} if subfolder else {}
+
+
+def locate(source: Source, kind: str) -> Place:
+    """Find an artifact of a kind, without loading it. What the Hub holds is fetched, weights last.
+
+    A pipeline's folder also holds a model or a tokenizer; a checkpoint with the folders `tokenizer`, `model` and
+    `pipeline` holds all three. A folder is looked for before a bundled checkpoint, and that before the Hub.
+
+    Args:
+        source: Folder, Hub id or bundled checkpoint. `None`: seed-tiny.
+        kind: "tokenizer", "model", "language_model" or "pipeline".
+
+    Raises:
+        FileNotFoundError: There is no such folder and no such repository.
+        ValueError: It holds something else.
+    """
+    if source is None or (not Path(source).is_dir() and os.fspath(source) in bundled_names()):
+        folder = bundled(os.fspath(source or DEFAULT), kind)
+        return Place(folder, folder)
+    if Path(source).is_dir():
+        return _search(Path(source), kind, source)
+    repo_id, subfolder = _hub_id(source)
+    below = f"{subfolder}/" if subfolder else ""
+    snapshot = _fetch(source, repo_id, [f"{below}*.json"])  # tells what it is before gigabytes are fetched
+    found = _search(snapshot / subfolder, kind, source)
+    folders = {path.relative_to(snapshot).as_posix() for path in (found.folder, found.processor)}
+    _fetch(source, repo_id, ["*" if folder == "." else f"{folder}/*" for folder in sorted(folders)])
+    return found
+
+
+@contextmanager
+def naming_the_source(source: Source) -> Iterator[None]:
+    """Name the artifact in errors about its files, which the libraries below raise without it.
+
+    Args:
+        source: As the user named it.
+
+    Raises:
+        ValueError: For what the block raises about damaged or foreign files.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (SafetensorError, RuntimeError, ValueError, OSError) as error:
+        raise ValueError(f"{DEFAULT if source is None else source}: cannot be loaded. {error}") from error
+
+
+def load_image_processor(folder: str | os.PathLike, tokenizer: SeedTokenizer) -> SeedImageProcessor:
+    """The image processor saved in a tokenizer's folder, else the default one of its image size.
+
+    Args:
+        folder: Of the tokenizer, or of a processor.
+        tokenizer: Gives the image size.
+    """
+    from seed_hf.modeling.image_processing_seed import SeedImageProcessor
+
+    from .kinds import read_json
+
+    folder = Path(folder)
+    if (folder / "preprocessor_config.json").is_file():
+        return SeedImageProcessor.from_pretrained(folder)
+    if (folder / "processor_config.json").is_file() and "image_processor" in read_json(
+        folder / "processor_config.json"
+    ):
+        return SeedImageProcessor.from_pretrained(folder)
+    size = tokenizer.config.vision_config.image_size
+    return SeedImageProcessor(size={"height": size, "width": size})
+
+
+def _prepare(source: Source, kind: str, device, dtype) -> tuple[Place, dict[str, Any], torch.device]:
+    place = locate(source, kind)
+    where = usable_device(device)
+    from . import auto_classes  # noqa: F401  else transformers offers to run code that lies in the folder
+
+    return place, {"dtype": dtype if dtype == "auto" else number_type(where, dtype)}, where
+
+
+def _search(root: Path, kind: str, source: Source) -> Place:
+    folder, processor = root, root
+    if kind != "pipeline" and (root / "model_index.json").is_file():
+        folder, processor = root / "seed_model", root / "processor"
+    elif identify(root)[0] is None and identify(root / kind)[0] == kind:
+        folder = processor = root / kind
+    found, words = identify(folder)
+    if found != kind:
+        raise ValueError(
+            f"{source}: holds {words}, which is not {_CLASSES[kind]}. Give the folder or the Hub id of one, or "
+            f"{' or '.join(bundled_names())!r}."
+        )
+    return Place(folder, processor)
+
+
+def _hub_id(source: str | os.PathLike) -> tuple[str, str]:
+    """Repository and folder in it.
+
+    Raises:
+        FileNotFoundError: It cannot be a Hub id.
+    """
+    from .hub_ids import split_hub_id
+
+    place = os.fspath(source)
+    found = None if Path(place).exists() else split_hub_id(place)
+    if found is None:
+        what = (
+            "this is a file, not a folder" if Path(place).exists() else "no such folder, and not a Hub id (owner/name)"
+        )
+        raise FileNotFoundError(f"{place}: {what}.")
+    return found
+
+
+def _fetch(source: Source, repo_id: str, patterns: Sequence[str]) -> Path:
+    """Files of a repository on this machine, from the cache where the Hub cannot be reached.
+
+    Raises:
+        FileNotFoundError: There is no such repository, or it is neither cached nor can it be fetched.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo_id, allow_patterns=list(patterns), ignore_patterns=list(_PICKLES)))
+    except GatedRepoError as error:
+        raise FileNotFoundError(
+            f"{source}: a repository on the Hub whose owner grants access. Ask for it on its page, then log in with "
+            "`hf auth login`."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise FileNotFoundError(
+            f"{source}: no such folder, and no such repository on the Hub. If it is a private one, log in with "
+            "`hf auth login`."
+        ) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError) as error:
+        raise FileNotFoundError(
+            f"{source}: no such folder. As a Hub id it is not in the cache, and the Hub cannot be reached."
+        ) from error
