@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from seed_hf.modeling.image_processing_seed import SeedImageProcessor
     from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
+    from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
     from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
     from seed_hf.modeling.processing_seed import SeedProcessor
     from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
