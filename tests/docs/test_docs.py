@@ -160,8 +160,8 @@ def test_files_and_tests_that_pages_name_exist():
 
 
 def test_the_tree_of_the_readme_is_the_one_there_is():
-    tree = next(block.text for block in read_blocks(ROOT / "README.md") if block.text.startswith("seed_hf/"))
-    folder = None
+    tree = next(block.text for block in read_blocks(ROOT / "README.md") if block.text.startswith("modeling/"))
+    folder, shown = None, set()
     for line in tree.splitlines():
         entry = re.match(r"( *)(\S+(?: {1,2}\S+\.(?:py|txt))*)", line)
         if len(entry[1]) > 2:  # the explanation goes on, or more files of the same folder
@@ -171,8 +171,12 @@ def test_the_tree_of_the_readme_is_the_one_there_is():
         for name in names:
             place = (folder if entry[1] else ROOT) / name.rstrip(",;")
             assert list(place.parent.glob(place.name)), f"{name} is not there"
+            shown.add(place)
         if not entry[1] and entry[2].endswith("/"):
             folder = ROOT / entry[2]
+    rooms = [path for path in (ROOT / "seed_hf").iterdir() if (path / "__init__.py").is_file() and path.name != "data"]
+    top = [ROOT / name for name in ("docs", "tests", "modeling", "pipelines", "model_cards", "seed_hf")]
+    assert {*rooms, *top} <= shown, "the tree of the README lacks a folder"
 
 
 def _prose(page) -> str:
