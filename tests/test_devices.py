@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training_quantization import config
 
 from seed_hf.devices import has_native_bf16, number_type, usable_device
+from stage_two import config
 from tiny import tiny_tokenizer
 from tiny_sources import rows, write_parquet
 
@@ -20,7 +20,7 @@ AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
 def on_avx2(*command, **variables) -> subprocess.CompletedProcess:
-    places = (TESTS / "support", TESTS / "training", TESTS.parent / "examples" / "seed_tiny")
+    places = (TESTS / "support", TESTS.parent / "examples" / "seed_tiny")
     paths = os.pathsep.join(map(str, places))
     environment = {**os.environ, **AVX2, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **variables}
     command = [sys.executable, *map(str, command)]
@@ -64,7 +64,8 @@ import seed_hf.devices
 assert "torch" not in sys.modules
 import torch
 from seed_hf.devices import has_native_bf16
-from test_training_quantization import config, tiny_tokenizer, trainer_for
+from stage_two import config, trainer_for
+from tiny import tiny_tokenizer
 assert not has_native_bf16()
 trainer = trainer_for(tiny_tokenizer(), config(sys.argv[1], max_steps=2, bf16=True, bf16_full_eval=True))
 autocast = []

@@ -1,5 +1,6 @@
 """The files about the project agree with each other: version, changelog, make targets, workflow, hooks, citation."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -32,6 +33,16 @@ def test_make_help_has_a_line_for_each_target():
     lines = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     assert sorted(line.split()[1] for line in lines) == sorted(TARGETS)
     assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_no_test_imports_another():
+    """What tests share is in `tests/support/`, so that each file runs alone and can be moved."""
+    tests = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    for path in (ROOT / "tests").rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+        assert not names & tests, path
 
 
 def test_the_workflow_calls_the_targets_of_ci():

@@ -14,11 +14,10 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
-from test_pretokenizing import read
 from torch.utils.data import DataLoader
 
 from command_line import refused, run
-from jobs import cache, in_a_process, killed
+from jobs import cache, in_a_process, killed, read
 from seed_hf.data.batches.augmentation import random_crop_flip
 from seed_hf.data.features.cached import CachedFeatures
 from seed_hf.data.features.caching import cache_features

@@ -21,6 +21,7 @@ from jobs import (
     in_a_process,
     killed,
     listening_to,
+    read,
     tokenize,
     tokenize_on_a_full_disk,
 )
@@ -42,11 +43,6 @@ PROCESSOR = SeedImageProcessor(size={"height": 28, "width": 28})
 @pytest.fixture(scope="module")
 def tokenizer():
     return tiny_tokenizer()
-
-
-def read(folder) -> dict[str, bytes]:
-    """Everything that a finished job is judged by: its shards, manifest and report, byte for byte."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def table(folder) -> pa.Table:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import pytest
 import yaml
@@ -15,22 +14,7 @@ from seed_hf.hub import kind_of, write_card
 from seed_hf.hub.front_matter import check_card, size_category, wrong_keys
 from seed_hf.hub.results import merge_reports
 from seed_hf.hub.snippet import SWITCH
-from tiny_artifacts import save_artifact, tiny_report
-
-
-@pytest.fixture(scope="session")
-def saved(tmp_path_factory):
-    """One folder of each kind; tests copy what they change."""
-    place = tmp_path_factory.mktemp("artifacts")
-    return {kind: save_artifact(kind, place / kind) for kind in KINDS}
-
-
-@pytest.fixture
-def artifact(saved, tmp_path):
-    def copy(kind, name="thing"):
-        return shutil.copytree(saved[kind], tmp_path / name)
-
-    return copy
+from tiny_artifacts import tiny_report
 
 
 @pytest.mark.parametrize("kind", KINDS)

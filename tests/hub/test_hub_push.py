@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_hub_card import artifact, saved  # noqa: F401  fixtures
 
 from command_line import refused, run
 from seed_hf.artifacts.kinds import KINDS, files_of
@@ -81,7 +80,7 @@ def hub():
 
 
 @pytest.fixture(scope="module")
-def published(saved, tmp_path_factory):  # noqa: F811
+def published(saved, tmp_path_factory):
     """The stand-in after a push of every kind, and the folders."""
     place = tmp_path_factory.mktemp("published")
     folders = {kind: str(shutil.copytree(saved[kind], place / kind)) for kind in KINDS}
@@ -132,7 +131,7 @@ def test_what_was_pushed_loads_in_a_fresh_process(published, tmp_path, without):
     assert loaded == dict.fromkeys(KINDS, True)
 
 
-def test_nothing_is_sent_twice(hub, artifact, tmp_path):  # noqa: F811
+def test_nothing_is_sent_twice(hub, artifact, tmp_path):
     folder, name = artifact("tokenizer"), "tester/again"
     hub.repositories["model", name] = repository = Repository(private=True, files={"old.json": b"{}"})
     code = """
@@ -178,7 +177,7 @@ def test_an_interrupted_push_goes_on_where_it_was(hub, tmp_path):
     assert {path: (folder / path).read_bytes() for path in files_of(folder)[0]} == repository.files
 
 
-def test_an_existing_public_repository_stays_public_and_is_named(hub, artifact, tmp_path):  # noqa: F811
+def test_an_existing_public_repository_stays_public_and_is_named(hub, artifact, tmp_path):
     hub.repositories["model", "tester/open"] = Repository(private=False)
     command = pushing(artifact("tokenizer"), "tester/open")
     done = subprocess.run(command, env=hub.environment(tmp_path), capture_output=True, text=True, timeout=300)
@@ -235,7 +234,7 @@ SeedImageProcessor().push_to_hub("tester/processor")
     assert hub.repositories["model", "tester/processor"].private
 
 
-def test_a_dry_run_lists_and_touches_nothing(artifact, monkeypatch):  # noqa: F811
+def test_a_dry_run_lists_and_touches_nothing(artifact, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     folder = artifact("pipeline")
     (folder / "checkpoint-3").mkdir()
@@ -250,7 +249,7 @@ def test_a_dry_run_lists_and_touches_nothing(artifact, monkeypatch):  # noqa: F8
     assert listed["unet/diffusion_pytorch_model.safetensors"] == [f"{size / 1000:.1f}", "kB"]
 
 
-def test_what_is_not_published(artifact, tmp_path):  # noqa: F811
+def test_what_is_not_published(artifact, tmp_path):
     numbers = itertools.count()
 
     def refuse(kind, words, spoil):

@@ -128,7 +128,7 @@ def _original_checkpoints(folder: Path) -> None:
 
 
 def _blip2(folder: Path) -> None:
-    from test_starting_points import blip2
+    from tiny_blip2 import blip2
 
     blip2().save_pretrained(folder / "blip2-itm-vit-g")
 

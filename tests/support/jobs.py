@@ -56,6 +56,11 @@ def killed(process: BaseProcess, out: Path, pattern: str, files: int, delay: flo
     return process.exitcode != 0
 
 
+def read(folder) -> dict[str, bytes]:
+    """Everything that a finished job is judged by: its shards, manifest and report, byte for byte."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
 def _on_one_thread(target, *arguments, **keywords) -> None:
     torch.set_num_threads(1)
     target(*arguments, **keywords)

@@ -7,17 +7,18 @@ import os
 import sys
 from pathlib import Path
 
-import test_training_contrastive as contrastive
-import test_training_language_model as language
-import test_training_quantization as quantization
 import torch
 from safetensors.torch import save_file
 from torch import distributed
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
+import language_stage as language
+import stage_one
+import stage_two
 from seed_hf.training.gathering import gather_features
 from seed_hf.training.language_model import LanguageModelTrainer
+from stages import stack
 from tiny import tiny_tokenizer
 
 
@@ -54,24 +55,24 @@ def trained(trainer) -> dict[str, torch.Tensor]:
 
 
 def run_contrastive(out: Path):
-    args = contrastive.config(**settings(out))
-    return trained(contrastive.trainer_for(tiny_tokenizer(), args))
+    args = stage_one.config(**settings(out))
+    return trained(stage_one.trainer_for(tiny_tokenizer(), args))
 
 
 def run_quantization(out: Path):
     remedy = {} if DEEPSPEED else {"codebook_init": "kmeans", "kmeans_batches": 2 * PROCESSES}
-    args = quantization.config(**settings(out), **remedy)
-    return trained(quantization.trainer_for(tiny_tokenizer(), args))
+    args = stage_two.config(**settings(out), **remedy)
+    return trained(stage_two.trainer_for(tiny_tokenizer(), args))
 
 
 def run_contrastive_zero3(out: Path):
-    args = contrastive.config(**{**settings(out), "deepspeed": zero(3)})
-    return trained(contrastive.trainer_for(tiny_tokenizer(), args))
+    args = stage_one.config(**{**settings(out), "deepspeed": zero(3)})
+    return trained(stage_one.trainer_for(tiny_tokenizer(), args))
 
 
 def run_remedies_zero2(out: Path):
-    args = quantization.config(**settings(out), revive_dead_codes_every=2)
-    return trained(quantization.trainer_for(tiny_tokenizer(), args))
+    args = stage_two.config(**settings(out), revive_dead_codes_every=2)
+    return trained(stage_two.trainer_for(tiny_tokenizer(), args))
 
 
 def run_language_model(out: Path, **collating):
@@ -113,7 +114,7 @@ def sharded(model, losses_of) -> dict[str, torch.Tensor]:
 def own_rows(rows, step: int):
     """This process's share of the batch of 8 rows of a step."""
     batch = [rows[(8 * step + i) % len(rows)] for i in range(8)]
-    return contrastive.stack(batch[RANK * 8 // PROCESSES : (RANK + 1) * 8 // PROCESSES])
+    return stack(batch[RANK * 8 // PROCESSES : (RANK + 1) * 8 // PROCESSES])
 
 
 def run_sharded_tokenizer(stage: str, rows):
@@ -132,8 +133,8 @@ def run_sharded_language_model(out: Path):
 
 
 RUNS = {
-    "sharded_contrastive": lambda out: run_sharded_tokenizer("contrastive", contrastive.rows()),
-    "sharded_quantization": lambda out: run_sharded_tokenizer("quantization", quantization.pictures()),
+    "sharded_contrastive": lambda out: run_sharded_tokenizer("contrastive", stage_one.rows()),
+    "sharded_quantization": lambda out: run_sharded_tokenizer("quantization", stage_two.images()),
     "sharded_lm": run_sharded_language_model,
     "contrastive": run_contrastive,
     "quantization": run_quantization,

@@ -4,7 +4,8 @@ Not part of the test environment: it compiles at installation. `pip install deep
 """
 
 import pytest
-from test_distributed import TWO, assert_same, run
+
+from two_processes import TWO, assert_same, run
 
 
 pytest.importorskip("deepspeed")

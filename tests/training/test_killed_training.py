@@ -21,8 +21,8 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
-from test_training_language_model import tiny_language_model
 
+from language_stage import tiny_language_model
 from seed_hf.recipes.running import run_stage
 from tiny import tiny_text_encoder, tiny_text_tokenizer, tiny_tokenizer
 

@@ -9,50 +9,9 @@ from seed_hf.data.batches.augmentation import random_crop_flip
 from seed_hf.data.batches.image_text import ImageTextCollator
 from seed_hf.training.contrastive import ContrastiveConfig, ContrastiveTrainer, retrieval_hits
 from seed_hf.training.trainer import last_complete_checkpoint
+from stage_one import CAPTIONS, config, rows, trainer_for
+from stages import stack
 from tiny import tiny_text_tokenizer, tiny_tokenizer
-
-
-CAPTIONS = ["a red apple", "the blue fire engine", "a question", "an image of a photo"]
-
-
-def rows(number=16):
-    """Pictures whose colour says which of four captions they have."""
-    generator = torch.Generator().manual_seed(0)
-    colours = torch.tensor([[2.0, 0, 0], [0, 0, 2.0], [0, 2.0, 0], [1.0, 1.0, 1.0]])
-    noise = torch.randn(number, 3, 28, 28, generator=generator)
-    encoded = tiny_text_tokenizer()(CAPTIONS, padding=True, return_tensors="pt")
-    return [
-        {
-            "pixel_values": noise[i] * 0.2 + colours[i % 4][:, None, None],
-            "input_ids": encoded["input_ids"][i % 4],
-            "attention_mask": encoded["attention_mask"][i % 4],
-        }
-        for i in range(number)
-    ]
-
-
-def config(folder, **overrides):
-    settings = {
-        "output_dir": str(folder),
-        "learning_rate": 3e-3,
-        "warmup_steps": 2,
-        "max_steps": 12,
-        "per_device_train_batch_size": 8,
-        "logging_steps": 4,
-        "save_strategy": "no",
-        "use_cpu": True,
-        "disable_tqdm": True,
-        **overrides,
-    }
-    return ContrastiveConfig(**settings)
-
-
-def stack(batch):
-    return {key: torch.stack([row[key] for row in batch]) for key in batch[0]}
-
-
-def trainer_for(model, args, **kwargs):
-    return ContrastiveTrainer(model, args, train_dataset=rows(), data_collator=stack, **kwargs)
 
 
 def test_defaults_are_the_published_values(tmp_path):

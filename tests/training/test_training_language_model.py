@@ -5,75 +5,14 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from language_stage import collator, config, rows, text_config, tiny_language_model, trainer_for
 from seed_hf.data.batches.language_model import LOSS_KINDS, LanguageModelCollator
-from seed_hf.modeling.configuration_seed import SeedTextConfig
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
-from seed_hf.training.language_model import LanguageModelConfig, LanguageModelTrainer
+from seed_hf.training.language_model import LanguageModelTrainer
 from tiny import tiny_text_tokenizer
 
 
 CODES = [(7 * i) % 64 for i in range(32)]
-
-
-def text_config(**overrides):
-    settings = {
-        "text_vocab_size": len(tiny_text_tokenizer()),
-        "codebook_size": 64,
-        "code_dim": 8,
-        "hidden_size": 32,
-        "word_embed_proj_dim": 32,
-        "ffn_dim": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "max_position_embeddings": 96,
-        "dropout": 0.1,
-        "init_std": 0.1,
-        "bos_token_id": 0,
-        "pad_token_id": 1,
-        "eos_token_id": 2,
-        **overrides,
-    }
-    return SeedTextConfig(**settings)
-
-
-def tiny_language_model(seed=0, **overrides):
-    torch.manual_seed(seed)
-    return SeedForCausalLM(text_config(**overrides))
-
-
-def collator(**kwargs):
-    return LanguageModelCollator(tiny_text_tokenizer(), text_config(), **kwargs)
-
-
-def rows(number=16):
-    names = ["a red apple", "the blue fire engine", "a question", "an answer"]
-    codes = torch.randint(0, 64, (4, 32), generator=torch.Generator().manual_seed(0)).tolist()
-    return [
-        {"codes": codes[i % 4], "caption": f"{names[i % 4]}", "questions": [("what is shown?", names[i % 4])]}
-        for i in range(number)
-    ]
-
-
-def config(folder, **overrides):
-    settings = {
-        "output_dir": str(folder),
-        "learning_rate": 5e-3,
-        "max_steps": 8,
-        "per_device_train_batch_size": 8,
-        "logging_steps": 4,
-        "save_strategy": "no",
-        "use_cpu": True,
-        "disable_tqdm": True,
-        "lora_r": 4,
-        **overrides,
-    }
-    return LanguageModelConfig(**settings)
-
-
-def trainer_for(model, args, data=None, mix=None, **kwargs):
-    return LanguageModelTrainer(
-        model, args, data_collator=collator(directions=mix), train_dataset=data or rows(), **kwargs
-    )
 
 
 def only(direction):

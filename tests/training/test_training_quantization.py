@@ -11,44 +11,15 @@ from torch import nn
 from seed_hf.codes import CodebookUsage, perplexity
 from seed_hf.training.codebook import kmeans, pick
 from seed_hf.training.quantization import QuantizationConfig, QuantizationTrainer
+from stage_two import config, images, trainer_for
+from stages import stack
 from tiny import tiny_tokenizer
-
-
-def config(folder, **overrides):
-    settings = {
-        "output_dir": str(folder),
-        "learning_rate": 3e-3,
-        "warmup_steps": 2,
-        "max_steps": 12,
-        "per_device_train_batch_size": 8,
-        "logging_steps": 4,
-        "save_strategy": "no",
-        "use_cpu": True,
-        "disable_tqdm": True,
-        **overrides,
-    }
-    return QuantizationConfig(**settings)
-
-
-def pictures(number=16):
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randn(number, 3, 28, 28, generator=generator)
-    targets = torch.randn(number, 6, 20, generator=generator)
-    return [{"pixel_values": p, "target_embeddings": t} for p, t in zip(pixels, targets)]
-
-
-def stack(rows):
-    return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
 
 
 def cached(model, rows):
     with torch.no_grad():
         causal = model.get_causal_embeddings(stack(rows)["pixel_values"])
     return [{"causal_embeddings": c, "target_embeddings": row["target_embeddings"]} for c, row in zip(causal, rows)]
-
-
-def trainer_for(model, args, rows=None, **kwargs):
-    return QuantizationTrainer(model, args, train_dataset=rows or pictures(), data_collator=stack, **kwargs)
 
 
 def test_defaults_are_the_published_values(tmp_path):
@@ -127,7 +98,7 @@ def test_only_what_follows_the_qformer_changes(tmp_path):
 def test_cached_features_train_the_same_weights_without_a_frozen_network(tmp_path):
     online, offline = tiny_tokenizer(), tiny_tokenizer()
     trainer_for(online, config(tmp_path, max_steps=3)).train()
-    rows = cached(offline, pictures())
+    rows = cached(offline, images())
 
     def never(*args):
         raise AssertionError("a frozen network ran")
@@ -141,14 +112,14 @@ def test_cached_features_train_the_same_weights_without_a_frozen_network(tmp_pat
 
 
 def test_half_precision_features_are_widened(tmp_path):
-    rows = [{k: v.half() for k, v in row.items()} for row in cached(tiny_tokenizer(), pictures())]
+    rows = [{k: v.half() for k, v in row.items()} for row in cached(tiny_tokenizer(), images())]
     trainer = trainer_for(tiny_tokenizer(), config(tmp_path, max_steps=2, logging_steps=1), rows)
     trainer.train()
     assert math.isfinite(trainer.state.log_history[0]["loss"])
 
 
 def test_without_targets_the_generation_loss_is_left_out(tmp_path):
-    rows = [{"pixel_values": row["pixel_values"]} for row in pictures()]
+    rows = [{"pixel_values": row["pixel_values"]} for row in images()]
     trainer = trainer_for(tiny_tokenizer(), config(tmp_path, max_steps=2, logging_steps=1), rows)
     trainer.train()
     assert "generation_loss" not in trainer.state.log_history[0] and "vq_loss" in trainer.state.log_history[0]
@@ -166,9 +137,9 @@ class TextEncoder(nn.Module):
 def test_a_target_encoder_gives_the_same_loss_as_its_cached_features(tmp_path):
     encoder = TextEncoder()
     ids = torch.arange(6).repeat(16, 1)
-    online = [{"pixel_values": row["pixel_values"], "input_ids": i} for row, i in zip(pictures(), ids)]
+    online = [{"pixel_values": row["pixel_values"], "input_ids": i} for row, i in zip(images(), ids)]
     offline = [{"pixel_values": row["pixel_values"], "target_embeddings": encoder.embedding(i).detach()}
-               for row, i in zip(pictures(), ids)]  # fmt: skip
+               for row, i in zip(images(), ids)]  # fmt: skip
     losses = []
     for rows in (online, offline):
         args = config(tmp_path, max_steps=2, logging_steps=1)
@@ -231,7 +202,7 @@ def test_dead_codes_move_to_encoder_outputs_and_others_stay(tmp_path):
     assert alive.any() and not alive[10:].any()
     assert torch.equal(after[alive], before[alive])
     with torch.no_grad():
-        outputs = model.code_encoder(model.get_causal_embeddings(stack(pictures())["pixel_values"])).flatten(0, 1)
+        outputs = model.code_encoder(model.get_causal_embeddings(stack(images())["pixel_values"])).flatten(0, 1)
     # Not by |a|^2 + |b|^2 - 2ab, whose rounding is as large as the bound
     distances = torch.cdist(after[~alive], outputs, compute_mode="donot_use_mm_for_euclid_dist")
     assert distances.amin(1).max() < 1e-5
@@ -244,11 +215,11 @@ def test_bf16_training_keeps_all_metrics(tmp_path):
 
 
 def test_evaluation_has_its_own_window(tmp_path):
-    trainer = trainer_for(tiny_tokenizer(), config(tmp_path, max_steps=2), eval_dataset=pictures(8))
+    trainer = trainer_for(tiny_tokenizer(), config(tmp_path, max_steps=2), eval_dataset=images(8))
     trainer.train()
     metrics = trainer.evaluate()
     assert {"eval_vq_loss", "eval_generation_loss", "eval_used_codes", "eval_perplexity"} <= set(metrics)
     with torch.no_grad():
-        output = trainer.model.eval()(**stack(pictures(8)), stage="quantization")
+        output = trainer.model.eval()(**stack(images(8)), stage="quantization")
     assert metrics["eval_vq_loss"] == pytest.approx(output.vq_loss.item(), rel=1e-5)
     assert metrics["eval_used_codes"] == len(output.codes.unique())

@@ -4,12 +4,12 @@ accelerate configurations that we ship are ones that accelerate takes."""
 from pathlib import Path
 
 import pytest
-import test_training_contrastive as contrastive
-import test_training_language_model as language
-import test_training_quantization as quantization
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 
+import language_stage as language
+import stage_one
+import stage_two
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.training.language_model import LanguageModelTrainer
 from tiny import tiny_tokenizer
@@ -21,9 +21,9 @@ ACCELERATE = Path(__file__).parents[2] / "examples" / "accelerate"
 def losses(stage: str, folder, **switches) -> list[float]:
     switches = {"max_steps": 3, "logging_steps": 1, **switches}
     if stage == "contrastive":
-        trainer = contrastive.trainer_for(tiny_tokenizer(), contrastive.config(folder, **switches))
+        trainer = stage_one.trainer_for(tiny_tokenizer(), stage_one.config(folder, **switches))
     elif stage == "quantization":
-        trainer = quantization.trainer_for(tiny_tokenizer(), quantization.config(folder, **switches))
+        trainer = stage_two.trainer_for(tiny_tokenizer(), stage_two.config(folder, **switches))
     else:
         args = language.config(folder, lora_dropout=0.0, **switches)
         model = language.tiny_language_model(dropout=0.0)
