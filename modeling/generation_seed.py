@@ -53,7 +53,7 @@ class VisualSpanLogitsProcessor(LogitsProcessor):
         self.prompt_length = prompt_length
         self.max_length = max_length
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         config = self.config
         ids = torch.arange(scores.shape[-1], device=scores.device)
         text = ids < config.boi_token_id
@@ -78,7 +78,7 @@ class VisualSpanLogitsProcessor(LogitsProcessor):
         return _keep(scores, torch.where(missing > 0, within, between))
 
 
-def missing_span_tokens(input_ids: torch.LongTensor, config) -> torch.LongTensor:
+def missing_span_tokens(input_ids: torch.Tensor, config) -> torch.Tensor:
     """How many tokens each row `(batch, length)` still needs to finish its image span, `</img>` included: `(batch,)`.
 
     Zero for rows that do not end inside a span, one for rows whose codes are complete (or too many).
@@ -92,7 +92,7 @@ def missing_span_tokens(input_ids: torch.LongTensor, config) -> torch.LongTensor
     return torch.where(opened, (config.num_query_tokens - codes).clamp(min=0) + 1, 0)
 
 
-def _keep(scores: torch.FloatTensor, allowed: torch.BoolTensor) -> torch.FloatTensor:
+def _keep(scores: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
     """Scores with all but the allowed ids ruled out.
 
     Where another processor has already ruled out everything that is allowed, the span wins: a row without any choice

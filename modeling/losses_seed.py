@@ -61,13 +61,16 @@ def quantization_losses(
         image_features: Takes embeddings to L2-normalised features `(batch, projection_dim)`, for `feature_loss`.
 
     Raises:
-        ValueError: `target_embeddings` have another shape than `generation_embeddings`.
+        ValueError: `target_embeddings` have another shape than `generation_embeddings`; or `config.feature_loss_weight`
+            is set without `image_features` and `reconstructed_embeddings`.
     """
     losses = {"vq_loss": vq_loss}
     if reconstructed_embeddings is not None:
         cosine = F.cosine_similarity(reconstructed_embeddings.float(), causal_embeddings.float(), -1)
         losses["reconstruction_loss"] = 1 - cosine.mean()
     if config.feature_loss_weight:
+        if image_features is None or reconstructed_embeddings is None:
+            raise ValueError("feature_loss_weight needs image_features and reconstructed_embeddings; give both.")
         features = image_features(reconstructed_embeddings).float()
         target = image_features(causal_embeddings).float().detach()
         losses["feature_loss"] = 1 - (features * target).sum(-1).mean()

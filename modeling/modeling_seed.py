@@ -97,10 +97,10 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
 
     def fill_placeholders(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.Tensor,
         pixel_values: torch.Tensor | None = None,
-        codes: torch.LongTensor | None = None,
-    ) -> torch.LongTensor:
+        codes: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         r"""Ids `(batch, length)` in which the `<image>` placeholders are replaced by the codes of images, in order.
 
         Args:
@@ -134,11 +134,11 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
 
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
-        codes: torch.LongTensor | None = None,
-        labels: torch.LongTensor | None = None,
+        codes: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         **kwargs,
     ) -> CausalLMOutputWithPast:
         r"""Next-token logits, and with `labels` the loss, of text and images in one sequence.
@@ -163,10 +163,10 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
     @torch.no_grad()
     def generate(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
-        codes: torch.LongTensor | None = None,
+        codes: torch.Tensor | None = None,
         generation_mode: str = "text",
         generation_config=None,
         **kwargs,

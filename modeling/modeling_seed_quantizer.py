@@ -30,7 +30,7 @@ class SeedVectorQuantizer(nn.Module):
         self.legacy_beta = legacy_beta
 
     @torch.no_grad()
-    def encode(self, hidden_states: torch.Tensor) -> torch.LongTensor:
+    def encode(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Index of the nearest codebook vector, shape `hidden_states.shape[:-1]`; ties go to the lowest index.
 
         Half precision would change 0.4 % to 4 % of the codes, so autocast is off and inputs are widened.
@@ -54,7 +54,7 @@ class SeedVectorQuantizer(nn.Module):
         """Codebook vectors `(*codes.shape, code_dim)`."""
         return self.embedding(codes)
 
-    def forward(self, hidden_states: torch.Tensor) -> tuple[torch.LongTensor, torch.Tensor, torch.Tensor]:
+    def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(codes, vectors with a straight-through gradient, VQ loss `()`) for `(batch, n, code_dim)`."""
         codes = self.encode(hidden_states)
         vectors = self.lookup(codes)

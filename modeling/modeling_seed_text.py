@@ -179,7 +179,7 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
 
     to_opt = to_plain  # its name in version 0.1
 
-    def embed_ids(self, input_ids: torch.LongTensor) -> torch.Tensor:
+    def embed_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Input embeddings `(batch, length, word_embed_proj_dim)` of ids, visual tokens by the way of the config."""
         embeds = self.get_input_embeddings()(input_ids)
         if self.config.visual_embedding == "learned":
@@ -193,13 +193,13 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
     # Generation reads these names from the signature to decide what it has to prepare.
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         past_key_values=None,
         inputs_embeds: torch.Tensor | None = None,
-        labels: torch.LongTensor | None = None,
+        labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs,
     ) -> CausalLMOutputWithPast:
@@ -220,7 +220,7 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
 
     def generate(
         self,
-        inputs: torch.LongTensor | None = None,
+        inputs: torch.Tensor | None = None,
         generation_config=None,
         logits_processor=None,
         *,
@@ -273,7 +273,7 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
         processors = LogitsProcessorList([*(logits_processor or []), constraint])
         return super().generate(inputs, generation_config, processors, **kwargs)
 
-    def _length_for(self, mode: str, prompt: torch.LongTensor, settings, kwargs: dict) -> int:
+    def _length_for(self, mode: str, prompt: torch.Tensor, settings, kwargs: dict) -> int:
         """The length of prompt and new tokens together; refused when it would cut an image span."""
         span = self.config.num_query_tokens + 2
         start, limit = prompt.shape[1], self.config.max_position_embeddings

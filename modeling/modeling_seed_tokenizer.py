@@ -221,7 +221,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
         return self.vision_model(pixel_values).last_hidden_state
 
     @torch.no_grad()
-    def encode(self, pixel_values: torch.Tensor) -> torch.LongTensor:
+    def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Visual codes `(batch, num_query_tokens)`, int64, of pictures `(batch, 3, image_size, image_size)`.
 
         The decoder half is not run. Distances are fp32 under any autocast.
@@ -348,7 +348,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
             losses = quantization_losses(
                 self.config,
                 vq_loss=vq_loss,
-                causal_embeddings=output.causal_embeddings,
+                causal_embeddings=causal_embeddings,
                 generation_embeddings=output.generation_embeddings,
                 reconstructed_embeddings=output.reconstructed_embeddings,
                 target_embeddings=target_embeddings,

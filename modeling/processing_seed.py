@@ -114,7 +114,7 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         text: str | list[str] | None = None,
         images=None,
         *,
-        codes: torch.LongTensor | None = None,
+        codes: torch.Tensor | None = None,
         return_tensors: str | None = "pt",
         padding: bool | str = True,
         max_length: int | None = None,

@@ -11,12 +11,14 @@ class PrivateByDefault:
     """
 
     def push_to_hub(self, repo_id, *args, private=True, **kwargs):
-        return super().push_to_hub(repo_id, *args, private=private, **kwargs)
+        return super().push_to_hub(repo_id, *args, private=private, **kwargs)  # type: ignore[misc] # a mix-in
 
     def save_pretrained(self, save_directory, *args, push_to_hub=False, **kwargs):
         if push_to_hub:
             kwargs.setdefault("private", True)
-        return super().save_pretrained(save_directory, *args, push_to_hub=push_to_hub, **kwargs)
+        return super().save_pretrained(  # type: ignore[misc] # a mix-in
+            save_directory, *args, push_to_hub=push_to_hub, **kwargs
+        )
 
 
 class PublishedConfig(PrivateByDefault, PreTrainedConfig):

@@ -15,7 +15,7 @@ from .configuration_seed import SeedTokenizerConfig
 
 def tokenizer_from_blip2(cls, blip2, **settings):
     """See [`SeedTokenizer.from_blip2`]."""
-    source = blip2 if isinstance(blip2, nn.Module) else _load_blip2(blip2)
+    source: Blip2ForImageTextRetrieval | Blip2Model = blip2 if isinstance(blip2, nn.Module) else _load_blip2(blip2)
     if lacking := set(cls.PARTS["seeing"]) - {name for name, _ in _children(source)}:
         raise TypeError(
             "from_blip2 takes a Blip2ForImageTextRetrieval, a Blip2Model or their folder; "

@@ -66,7 +66,7 @@ def build_pictograms(
     rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     seen: set[str] = set()
     all_rows = [_emoji_rows(packages, wordnet, work_dir / "rendered")]
-    if clip_art:
+    if clip_folder is not None and wordnet is not None:  # as asked for
         all_rows.append(clip_art_rows(clip_folder, wordnet, work_dir / "rendered"))
     for source in all_rows:
         for name, row, drawing in source:

@@ -47,7 +47,7 @@ _SCHEMA = pa.schema({"key": pa.string(), "webp": pa.binary(), "colours": pa.list
 def finish_drawing(key: str, drawn: Image.Image) -> Drawing | None:
     """Put an RGBA image on white and encode it as WebP; `None` for a blank one."""
     image = on_white(drawn)
-    if all(darkest == 255 for darkest, _ in image.getextrema()):
+    if image.getextrema() == ((255, 255),) * 3:
         return None
     encoded = io.BytesIO()
     image.save(encoded, "WEBP", **WEBP)

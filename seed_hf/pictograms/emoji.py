@@ -124,22 +124,26 @@ class IconSet:
         if style.name != "fluent-3d":
             content = (package / "icons.json").read_bytes()
             self._icons, self._digest = json.loads(content), hashlib.sha256(content).hexdigest()
-        codes: dict[str, str | Path]
-        if style.name in ("fluent-3d", "fluent-color") and flat is None:
-            raise ValueError(f"the icons of {style.name} are found through those of fluent-flat; pass them as `flat`")
+        codes: Mapping[str, str | Path]
+        if style.name in ("fluent-3d", "fluent-color"):
+            if flat is None:
+                raise ValueError(
+                    f"the icons of {style.name} are found through those of fluent-flat; pass them as `flat`"
+                )
+            fluent = flat.codes
         if style.name == "fluent-3d":
             # This package has flags of unstated origin; what Microsoft's own set lacks is left out.
             files: dict[str, Path] = {}
             for file in sorted(self._folder.glob("*.webp")):
                 files.setdefault(code_of(file.stem), file)
-            codes = {code: files[code] for code in concepts.concepts if code in files and code in flat.codes}
+            codes = {code: files[code] for code in concepts.concepts if code in files and code in fluent}
         elif style.name == "fluent-color":
-            codes = {code: name for code, name in flat.codes.items() if name in self._icons["icons"]}
+            codes = {code: name for code, name in fluent.items() if name in self._icons["icons"]}
         elif (package / "chars.json").exists() and (characters := _load(package / "chars.json")):
             codes = {code_of(code): name for code, name in characters.items()}
         else:
             codes = self._codes_by_name(concepts)
-        self.codes = {code: icon for code, icon in codes.items() if code in concepts.concepts}
+        self.codes: dict[str, str | Path] = {code: icon for code, icon in codes.items() if code in concepts.concepts}
 
     def _codes_by_name(self, concepts: EmojiConcepts) -> dict[str, str]:
         aliases: dict[str, list[str]] = defaultdict(list)
@@ -159,7 +163,8 @@ class IconSet:
     def fingerprint_parts(self) -> list[object]:
         """What the pictures of this set depend on."""
         if self.style.name == "fluent-3d":
-            return [[(code, icon.name, icon.stat().st_size) for code, icon in self.codes.items()]]
+            files = {code: icon for code, icon in self.codes.items() if isinstance(icon, Path)}
+            return [[(code, file.name, file.stat().st_size) for code, file in files.items()]]
         return [self._digest, list(self.codes.items())]
 
     def draw(self, code: str) -> Image.Image:
@@ -184,9 +189,9 @@ def render_svg(svg: str, *, wide: bool = True, size: int = IMAGE_SIZE) -> Image.
     """Draw an SVG text as RGBA, its longer side `size` pixels. Text inside it is drawn without the system's fonts."""
     import resvg_py
 
-    side = {"width": size} if wide else {"height": size}
+    width, height = (size, None) if wide else (None, size)
     # dpi: without it a size given in points or millimetres is refused
-    png = resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True, dpi=96.0, **side)
+    png = resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True, dpi=96.0, width=width, height=height)
     return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
 
 

@@ -59,7 +59,7 @@ def caption(scene: Scene) -> str:
     """The plainest true caption: "a blue hamburger", "two green cats", "a red apple to the left of a yellow star"."""
     if scene.layout == "two":
         first, second = (phrase(item) for item in scene.items)
-        return RELATION_WORDS[scene.relation][0].format(a=first, b=second)
+        return RELATION_WORDS[_relation(scene)][0].format(a=first, b=second)
     item = scene.items[0]
     if scene.layout == "many":
         return " ".join(word for word in (NUMBERS[len(scene.items)], item.colour, plural(item.thing)) if word)
@@ -114,7 +114,7 @@ def _some_relation(scene: Scene, random: np.random.Generator) -> str:
     first, second = scene.items
     if random.random() < 0.15:
         return f"{phrase(first)} and {phrase(second)}"
-    relation = scene.relation
+    relation = _relation(scene)
     if random.random() < 0.5:
         first, second, relation = second, first, OPPOSITES[relation]
     wordings = RELATION_WORDS[relation]
@@ -143,11 +143,11 @@ def questions(scene: Scene, random: np.random.Generator, things: list[str]) -> l
         ("How many things are there?", NUMBERS[len(scene.items)]),
     ]
     if scene.layout == "two":
-        second = scene.items[1]
+        second, relation = scene.items[1], _relation(scene)
         asked += [
-            (f"What is {_side(scene.relation)} the {second.thing}?", with_article(item.thing)),
-            (f"What is {_side(OPPOSITES[scene.relation])} the {item.thing}?", with_article(second.thing)),
-            (f"Where is the {item.thing}?", f"{_side(scene.relation)} the {second.thing}"),
+            (f"What is {_side(relation)} the {second.thing}?", with_article(item.thing)),
+            (f"What is {_side(OPPOSITES[relation])} the {item.thing}?", with_article(second.thing)),
+            (f"Where is the {item.thing}?", f"{_side(relation)} the {second.thing}"),
         ]
         return asked + [(f"What colour is the {each.thing}?", each.colour) for each in scene.items if each.colour]
     noun = item.thing if scene.layout == "one" else plural(item.thing)
@@ -167,7 +167,13 @@ def questions(scene: Scene, random: np.random.Generator, things: list[str]) -> l
     asked.append(("What is it?", with_article(item.thing)))
     if scene.place is not None:
         asked.append((f"Where is the {noun}?", place_words(scene.place)))
+    assert scene.size is not None  # a scene of one thing
     return [*asked, (f"How big is the {noun}?", scene.size)]
+
+
+def _relation(scene: Scene) -> str:
+    assert scene.relation is not None  # a scene of two things
+    return scene.relation
 
 
 def _side(relation: str) -> str:
@@ -184,9 +190,10 @@ def instruction(edit: Edit, random: np.random.Generator) -> str:
     if edit.change == "size":
         return f"make {name} {edit.after.size if edit.after.size != 'medium' else 'medium sized'}"
     if edit.change == "place":
+        assert edit.after.place is not None  # a thing that is big has no place to change
         words = place_words(edit.after.place)
         return (
             f"move {name} {words.replace('at the', 'to the').replace('on the', 'to the').replace('in the', 'to the')}"
         )
-    wordings = ("turn {} into {}", "replace {} with {}")
-    return wordings[random.integers(2)].format(name, with_article(after.thing))
+    exchange = ("turn {} into {}", "replace {} with {}")
+    return exchange[random.integers(2)].format(name, with_article(after.thing))

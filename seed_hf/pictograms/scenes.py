@@ -245,14 +245,15 @@ class World:
 
     def _moved(self, random: np.random.Generator, scene: Scene, change: str) -> Scene:
         """The scene with another size at the same place, or with another place at the same size."""
+        assert scene.size is not None  # a scene of one thing
         size, place = scene.size, scene.place or (1, 1)
         while change == "size" and size == scene.size:
             size = ("big", "medium", "small")[random.integers(3)]
         while change == "place" and place == scene.place:
             place = (int(random.integers(3)), int(random.integers(3)))
-        x, y, share, place = _somewhere(random, size, place)
+        x, y, share, seen = _somewhere(random, size, place)
         item = replace(scene.items[0], x=x, y=y, size=share)
-        return replace(scene, items=(item,), size=size, place=place)
+        return replace(scene, items=(item,), size=size, place=seen)
 
 
 def held_out_colour(thing: Thing, colour: str) -> str | None:
