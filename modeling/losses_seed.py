@@ -61,8 +61,8 @@ def quantization_losses(
         image_features: Takes embeddings to L2-normalised features `(batch, projection_dim)`, for `feature_loss`.
 
     Raises:
-        ValueError: `target_embeddings` have another shape than `generation_embeddings`; or `config.feature_loss_weight`
-            is set without `image_features` and `reconstructed_embeddings`.
+        ValueError: `target_embeddings` have another shape than `generation_embeddings`; or
+            `config.feature_loss_weight` is set without `image_features` and `reconstructed_embeddings`.
     """
     losses = {"vq_loss": vq_loss}
     if reconstructed_embeddings is not None:
