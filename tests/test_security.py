@@ -15,7 +15,8 @@ from PIL import Image
 
 from command_line import run
 from seed_hf import SeedImagePipeline, SeedProcessor, SeedTokenizer
-from seed_hf.data.sources.filters import RowFilters, read_picture
+from seed_hf.data.sources.filters import RowFilters
+from seed_hf.data.sources.judging import read_image
 from seed_hf.data.sources.source import open_source
 from seed_hf.images import SeedImageError
 from tiny import tiny_text_tokenizer, tiny_tokenizer
@@ -138,7 +139,7 @@ def test_addresses_in_data_are_not_fetched(name):
     pq.write_table(table, "a.parquet")
     (row,) = open_source("a.parquet").rows(0)
     with pytest.raises(SeedImageError, match="URLs are not fetched"):
-        read_picture(row.image, RowFilters())
+        read_image(row.image, RowFilters())
 
 
 def test_the_pipeline_opens_no_paths_and_no_addresses():

@@ -12,7 +12,7 @@ _MODULES = {
     "ImageTextSource": "seed_hf.data.sources.source",
     "LanguageModelCollator": "seed_hf.data.batches.language_model",
     "RowFilters": "seed_hf.data.sources.filters",
-    "RowReport": "seed_hf.data.sources.filters",
+    "RowReport": "seed_hf.data.sources.judging",
     "cache_features": "seed_hf.data.features.caching",
     "image_text_dataset": "seed_hf.data.sources.image_text",
     "open_source": "seed_hf.data.sources.source",

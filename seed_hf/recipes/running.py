@@ -124,7 +124,9 @@ def _image_rows(recipe: Recipe, tokenizer, processor, captions: bool):
         if features or (recipe.stage == "quantization" and isinstance(source, str) and are_features(source)):
             return open_features(source, "data.features" if features else f"data.{split}", tokenizer, processor)
         if data.streaming:
-            return stream_rows(source, split, data, captions, seed)
+            options = ("shuffle_buffer", "min_side", "max_aspect", "on_error", "image_column", "caption_column")
+            given = {name: value for name in options if (value := getattr(data, name)) is not None}
+            return stream_rows(source, split, captions=captions, seed=seed, **given)
         return open_rows(source, split, columns)
 
     return rows(data.features or data.train, "train"), rows(data.validation, "validation")

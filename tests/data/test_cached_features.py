@@ -24,7 +24,8 @@ from seed_hf.data.features.caching import cache_features
 from seed_hf.data.features.shards import FeatureFolder
 from seed_hf.data.jobs.job_lock import JobLock
 from seed_hf.data.jobs.shard_folder import FORMAT, ShardRows
-from seed_hf.data.sources.source import SourceRow, open_source
+from seed_hf.data.sources.source import open_source
+from seed_hf.data.sources.source_row import SourceRow
 from seed_hf.devices import has_native_bf16
 from seed_hf.images import load_image
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor

@@ -26,7 +26,7 @@ from jobs import (
     tokenize_on_a_full_disk,
 )
 from seed_hf.data.jobs.code_shards import CodeFolder
-from seed_hf.data.jobs.decoding import DecodingPool, PictureDecoder
+from seed_hf.data.jobs.decoding import DecodingPool, ImageDecoder
 from seed_hf.data.jobs.job_lock import JobLock
 from seed_hf.data.jobs.tokenizing import normalisation_table, normalise, tokenize_images
 from seed_hf.data.sources.filters import RowFilters
@@ -205,7 +205,7 @@ def test_a_dead_worker_loses_nothing():
         assert [key for key, _, _ in done] == list(range(6))
         assert [len(pixels) for _, pixels, _ in done] == [4, 4, 3, 4, 4, 4]
         assert done[2][2][1].bad and "died" in done[2][2][1].reason
-        expected, _ = PictureDecoder(8, 8, 3, RowFilters())(images[20:])
+        expected, _ = ImageDecoder(8, 8, 3, RowFilters())(images[20:])
         assert (done[5][1] == expected).all()
 
         results = pool.map(iter(tasks[:2]))

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from seed_hf.data.sources.filters import RowDropped, RowFilters, RowReport, read_picture
+from seed_hf.data.sources.filters import RowDropped, RowFilters
 from seed_hf.data.sources.image_text import image_text_dataset
+from seed_hf.data.sources.judging import RowReport, read_image
 from seed_hf.data.sources.source import open_source
 from seed_hf.images import SeedImageError
 from tiny_sources import bomb, damaged_rows, noise, rows, write_folder, write_parquet, write_tar
@@ -125,7 +126,7 @@ def test_what_is_no_source(tmp_path):
     ):
         with pytest.raises(error, match=words):
             content(tmp_path / name)
-    with pytest.raises(ValueError, match="of one kind"):
+    with pytest.raises(ValueError, match="of one format"):
         open_source([write_tar(tmp_path / "a.tar", rows(1)), write_parquet(tmp_path / "a.parquet", rows(1))])
 
 
@@ -152,7 +153,7 @@ def test_a_bomb_is_not_decoded():
     data = bomb()  # 50 MB of pixels once decoded
     tracemalloc.start()
     with pytest.raises(SeedImageError, match="at most 64 million"):
-        read_picture(data, RowFilters())
+        read_image(data, RowFilters())
     assert tracemalloc.get_traced_memory()[1] < 2e6
     tracemalloc.stop()
 
@@ -190,7 +191,7 @@ def test_image_text_dataset_skips_and_counts_or_raises(tmp_path, caplog):
     assert (report.read, report.kept, report.bad_count) == (60, 52, 6)
     assert report.dropped == {"empty_caption": 1, "max_aspect": 1}
     assert [entry["id"] for entry in report.bad] == list(bad) and report.bad[0]["file"] == "a.parquet"
-    assert "6 bad pictures, first a.parquet row 5" in caplog.text
+    assert "6 bad images, first a.parquet row 5" in caplog.text
     with pytest.raises(SeedImageError, match=r"a.parquet, row 5 \(id id5\): damaged or cut off"):
         list(image_text_dataset(path))
     with pytest.raises(ValueError, match="raise, skip"):

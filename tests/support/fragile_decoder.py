@@ -3,11 +3,11 @@
 import os
 from dataclasses import dataclass
 
-from seed_hf.data.jobs.decoding import PictureDecoder
+from seed_hf.data.jobs.decoding import ImageDecoder
 
 
 @dataclass(frozen=True)
-class FragileDecoder(PictureDecoder):
+class FragileDecoder(ImageDecoder):
     """Ends its process at b"poison", as a codec with a bug would."""
 
     def __call__(self, images):

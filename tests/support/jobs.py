@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from seed_hf.data.features.caching import cache_features
-from seed_hf.data.jobs.decoding import DecodingPool, PictureDecoder
+from seed_hf.data.jobs.decoding import DecodingPool, ImageDecoder
 from seed_hf.data.jobs.job_lock import JobLock
 from seed_hf.data.jobs.tokenizing import tokenize_images
 from seed_hf.data.sources.filters import RowFilters
@@ -87,7 +87,7 @@ def cache(source: Path, out: Path, **settings) -> None:
 
 
 def decode_for_a_minute(pipe) -> None:
-    with DecodingPool(PictureDecoder(8, 8, 3, RowFilters()), workers=1) as pool:
+    with DecodingPool(ImageDecoder(8, 8, 3, RowFilters()), workers=1) as pool:
         pipe.send(list(pool._pool._processes))
         time.sleep(60)
 

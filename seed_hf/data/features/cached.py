@@ -34,16 +34,16 @@ class CachedFeatures(Dataset):
 
     Item `row * views + view` is a mapping of `causal_embeddings` `(num_query_tokens, hidden)` and, where targets were
     cached, `target_embeddings` `(generation tokens, width)`, or `(width,)` for the image target, in the number type of
-    the folder. Rows are read from
-    mapped files as they are asked for; every process opens the files for itself, so that loader processes work.
+    the folder. Rows are read from mapped files on access. Every process opens the files for itself, so that loader
+    processes work.
 
     Args:
         path: The folder.
 
     Raises:
         FileNotFoundError: No such folder, or a shard is missing.
-        ValueError: No complete folder of features, or a shard that is cut or of other shapes than the manifest says;
-            the message names it. A shard is looked into when its first row is read.
+        ValueError: The folder is not a complete folder of features, or a shard is cut or has other shapes than the
+            manifest says; the message names it. Shapes are checked when a shard's first row is read.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -87,26 +87,29 @@ class CachedFeatures(Dataset):
         return found
 
     def verify(self) -> None:
-        """Read everything and compare it with the hashes of the manifest.
+        """Read all shards and compare them with the hashes of the manifest.
 
         Raises:
-            ValueError: A shard is not what was written; the message names it.
+            ValueError: A shard was changed after it was written; the message names it.
         """
         for shard in self._shards:
             if sha256_of(self.path / shard["file"]) != shard["sha256"]:
                 raise ValueError(f"{self.path / shard['file']}: damaged. Remove it. {_AGAIN}")
 
     def check_tokenizer(self, tokenizer: SeedTokenizer, image_processor: SeedImageProcessor | None = None) -> None:
-        """Raises `ValueError` unless a tokenizer, and its image processor if given, would give these features.
+        """Raise `ValueError` unless a tokenizer, and its image processor if given, would compute these features.
 
-        An error and not a warning: a codebook that is trained on another encoder's features is useless with this one,
-        and nothing would show it before the training is paid for. The codebook and the decoders may differ.
+        The codebook and the decoders may differ. This is an error and not a warning, because a codebook trained on
+        another encoder's features is useless with this one, and nothing would show it before the end of training.
+
+        Args:
+            tokenizer: That is to be trained.
+            image_processor: That is saved beside it.
         """
         if self.manifest["tokenizer"]["causal_sha256"] != causal_fingerprint(tokenizer):
             raise ValueError(
-                f"{self.path}: these features are of another tokenizer, whose ViT, Q-Former or queries differ from "
-                "this one's (another number type is another one too). Train the tokenizer that they were cached with, "
-                "or cache features of this one."
+                f"{self.path}: these features are of another tokenizer: its ViT, Q-Former, queries or number type "
+                "differ. Train the tokenizer that they were cached with, or cache features of this one."
             )
         if image_processor is not None:
             there = self.manifest["settings"]["image_processor"]
@@ -118,7 +121,7 @@ class CachedFeatures(Dataset):
         if tokenizer.config.teacher_dropout:
             raise ValueError(
                 f"{self.path}: cached features are without dropout, but the tokenizer's teacher_dropout is true. Set "
-                "it to false in its config.json, or train on pictures."
+                "it to false in its config.json, or train on images."
             )
         config, target = tokenizer.config, self.manifest["features"]["target_embeddings"]
         expected = [config.num_generation_tokens, config.generation_dim]
@@ -129,7 +132,7 @@ class CachedFeatures(Dataset):
 
     @property
     def _image_target(self) -> bool:
-        """Whether a row has a target for each view: a picture's own embedding, not its caption's."""
+        """Whether each view has its own target: the embedding of the image, not of the caption."""
         return self.manifest.get("image_encoder") is not None
 
     def __getstate__(self):
@@ -165,13 +168,13 @@ class CachedFeatures(Dataset):
 
 
 class FeatureFile(Dataset):
-    """Rows of one safetensors file, mapped into memory row by row: item i is a mapping of its tensors' rows i.
+    """Rows of one safetensors file, mapped into memory: item i maps each tensor's name to its row i.
 
     Args:
         path: A file with some of `vision_embeddings`, `causal_embeddings` and `target_embeddings`, each `(rows, ...)`.
 
     Raises:
-        ValueError: Other tensors, or another number of rows for each.
+        ValueError: The file holds other tensors, or tensors of different numbers of rows.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -182,7 +185,7 @@ class FeatureFile(Dataset):
         self._slices = {name: self._file.get_slice(name) for name in names}
         lengths = {name: part.get_shape()[0] for name, part in self._slices.items()}
         if len(set(lengths.values())) > 1:
-            raise ValueError(f"{path} holds another number of rows for each feature: {lengths}.")
+            raise ValueError(f"{path} holds different numbers of rows: {lengths}.")
         self._length = next(iter(lengths.values()))
 
     def __len__(self) -> int:
@@ -193,7 +196,7 @@ class FeatureFile(Dataset):
 
 
 def are_features(path: str | os.PathLike) -> bool:
-    """Whether this is a folder of cached features or a safetensors file, by the names of the files alone."""
+    """Whether this is a folder of cached features or a safetensors file, judged only by file names."""
     path = Path(path)
     return path.suffix == ".safetensors" or any(path.glob("features-*.safetensors"))
 
@@ -201,11 +204,12 @@ def are_features(path: str | os.PathLike) -> bool:
 def open_features(
     path: str | os.PathLike, key: str, tokenizer: SeedTokenizer, image_processor: SeedImageProcessor
 ) -> CachedFeatures | FeatureFile:
-    """The dataset of a folder or a file of features; a folder is checked against what shall train on it.
+    """The dataset of a folder or a file of features. A folder is checked against the tokenizer.
 
     Args:
-        key: What names the path in the settings, for messages.
-        tokenizer: That is trained.
+        path: The folder or file.
+        key: The setting that names the path, for messages.
+        tokenizer: That is to be trained.
         image_processor: That is saved beside it.
 
     Raises:
@@ -226,13 +230,15 @@ def open_features(
 def _manifest(path: Path) -> dict:
     file = path / "manifest.json"
     if not file.is_file():
-        raise FileNotFoundError(f"{path}: no folder of cached features (no manifest.json). cache-features makes one.")
+        raise FileNotFoundError(
+            f"{path}: not a folder of cached features (no manifest.json). `seed-hf cache-features` makes one."
+        )
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file}: not readable ({error}). {_AGAIN}") from error
     if "features" not in manifest or manifest.get("format") != FORMAT:
-        raise ValueError(f"{path}: holds something else than cached features of format {FORMAT}.")
+        raise ValueError(f"{path}: does not hold cached features of format {FORMAT}.")
     if not manifest["complete"]:
         raise ValueError(f"{path}: not complete. {_AGAIN}")
     return manifest

@@ -1,11 +1,11 @@
 """Shards of cached features: safetensors that are read row by row, mapped into memory.
 
-    causal_embeddings   (rows, views, num_query_tokens, hidden)   view 0 is the picture as it is
-    target_embeddings   (rows, generation tokens, width)          of the caption, so one for all views; may be absent
-                        (rows, views, width)                      for the image target, of each view
+    causal_embeddings   (rows, views, num_query_tokens, hidden)   view 0 is the image as it is
+    target_embeddings   (rows, generation tokens, width)          text target: of the caption, shared by all views
+                        (rows, views, width)                      image target: of each view
+                                                                  absent if there was no encoder
 
-The header's `rows` is JSON: for each row its number in the part of the source and its id. In the same file as the
-tensors, it cannot get out of step with them.
+The header's `rows` is JSON: for each row its number in the part of the source, and its id.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class FeatureFolder(ShardFolder):
         dtype: Of the tensors.
 
     Raises:
-        ValueError: The folder holds safetensors files that no manifest accounts for. While writing: a value is not
-            finite in this number type.
+        ValueError: The folder holds safetensors files but no manifest. While writing: a value is not finite in this
+            number type.
     """
 
-    stem, suffix, kind = "features", ".safetensors", "safetensors"
+    stem, suffix, format = "features", ".safetensors", "safetensors"
 
     def __init__(self, path: str | os.PathLike, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype):
         super().__init__(path)
@@ -53,7 +53,7 @@ class FeatureFolder(ShardFolder):
                     f"{row.file}, row {row.row} (id {row.id}): {name} are not finite in {str(self._dtype)[6:]}. Store "
                     "float32 (--dtype float32); if they are not finite there either, the encoder overflows."
                 )
-        # One entry of metadata only: safetensors writes several in no fixed order, and the files would differ.
+        # Only one entry: safetensors writes several entries in no fixed order, so that equal files would differ.
         metadata = {"rows": json.dumps([[row.row, row.id] for row in shard.rows], ensure_ascii=False)}
         try:
             save_file(tensors, path, metadata=metadata)

@@ -1,4 +1,4 @@
-"""What the generation embeddings of stage II have to match: features of the diffusion model's own encoder.
+"""The targets of the generation embeddings in stage II: features of the diffusion model's own encoder.
 
 Stable Diffusion reads features of its text encoder (SEED-1), Stable unCLIP an embedding of its image encoder (SEED-2).
 """
@@ -8,7 +8,12 @@ from transformers import PreTrainedModel
 
 
 def text_targets(encoder: PreTrainedModel, input_ids: torch.Tensor, config) -> torch.Tensor:
-    """Features of captions `(batch, tokens)`, without a mask, as diffusion pipelines make them.
+    """Features of captions, without a mask, as diffusion pipelines make them.
+
+    Args:
+        encoder: The text encoder.
+        input_ids: `(batch, tokens)`.
+        config: The SEED tokenizer's configuration.
 
     Returns:
         `(batch, num_generation_tokens, generation_dim)`.
@@ -27,26 +32,32 @@ def text_targets(encoder: PreTrainedModel, input_ids: torch.Tensor, config) -> t
 
 
 def image_targets(encoder: PreTrainedModel, pixel_values: torch.Tensor, config) -> torch.Tensor:
-    """Embeddings of pictures `(batch, 3, size, size)`, as the SEED tokenizer sees them.
+    """Embeddings of images as the SEED tokenizer sees them.
 
-    unCLIP's own image processor crops to the middle; this one sees the whole picture, squashed, because the codes do.
+    unCLIP's own image processor crops to the centre. Here the encoder sees the whole image, resized to a square,
+    because the codes describe that.
+
+    Args:
+        encoder: The image encoder.
+        pixel_values: `(batch, 3, size, size)`.
+        config: The SEED tokenizer's configuration.
 
     Returns:
         `(batch, generation_dim)`.
 
     Raises:
-        ValueError: The encoder sees pictures of another size, or gives another width.
+        ValueError: The encoder's image size or width is another.
     """
     size = encoder.config.image_size
     if size != pixel_values.shape[-1]:
         raise ValueError(
             f"The image encoder sees {size} x {size} pixels, this tokenizer {pixel_values.shape[-1]}. "
-            "The target needs an image encoder of the tokenizer's picture size."
+            "The target needs an image encoder of the tokenizer's image size."
         )
     targets = encoder(pixel_values.to(encoder.dtype)).image_embeds
     if targets.shape[1:] != (config.generation_dim,):
         raise ValueError(
-            f"The image encoder gives {targets.shape[-1]} numbers for a picture, but this tokenizer's generation "
+            f"The image encoder gives {targets.shape[-1]} numbers for an image, but this tokenizer's generation "
             f"embeddings are {config.generation_dim} wide. Use the image encoder of the unCLIP that it is trained for."
         )
     return targets

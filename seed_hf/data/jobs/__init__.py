@@ -1,1 +1,1 @@
-"""Work over a source that may be killed at any moment: plan, shards, lock, decoding, tokenizing."""
+"""Jobs over a source that may be killed at any moment: plan, shards, locks, decoding, tokenizing."""

@@ -15,14 +15,14 @@ class CodeFolder(ShardFolder):
 
     Args:
         path: Made if it is missing.
-        num_codes: Codes of a picture.
+        num_codes: Codes of an image.
         caption_column: "caption" (one text), "captions" (lists of texts) or `None`.
 
     Raises:
         ValueError: The folder holds Parquet files that no manifest accounts for.
     """
 
-    stem, suffix, kind = "codes", ".parquet", "Parquet"
+    stem, suffix, format = "codes", ".parquet", "Parquet"
 
     def __init__(self, path: str | os.PathLike, num_codes: int = 32, caption_column: str | None = "caption"):
         super().__init__(path)
@@ -42,6 +42,6 @@ class CodeFolder(ShardFolder):
             columns["caption"] = pa.array(captions, type=pa.string())
         values = pa.array(codes.reshape(-1), type=pa.uint16())
         columns["codes"] = pa.FixedSizeListArray.from_arrays(values, self._num_codes)
-        # Opened here, so that a full disk is an OSError at this place and not at a finalizer's.
+        # Opened here, so that a full disk raises its OSError here and not in a finalizer.
         with open(path, "wb") as file:
             pq.write_table(pa.table(columns), file, compression="zstd")

@@ -1,4 +1,4 @@
-"""Pictures decoded and resized by worker processes, in order, and whole again after a worker has died."""
+"""Images decoded and resized by worker processes, in order; a worker that dies is replaced."""
 
 from __future__ import annotations
 
@@ -16,26 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from seed_hf.data.sources.filters import RowDropped, RowFilters, read_picture, reason_of
-from seed_hf.images import SeedImageError
+from seed_hf.data.sources.filters import RowFilters
+from seed_hf.data.sources.judging import Rejection, judge_image
 
 
 logger = logging.getLogger(__name__)
-_LIVES = 2  # times that a picture may take its worker with it before it counts as bad
-_decoder: PictureDecoder  # of a worker process
+_TRIES = 2  # for an image whose worker dies; then it counts as bad
+_decoder: ImageDecoder  # of a worker process
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Why a picture did not come through: dropped by a filter, or bad."""
-
-    bad: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class PictureDecoder:
-    """Encoded pictures to pixels of the model's size, as `SeedImageProcessor` makes them before normalisation.
+class ImageDecoder:
+    """Encoded images to pixels of the model's size, as `SeedImageProcessor` makes them before normalising.
 
     Args:
         height, width: In pixels.
@@ -48,43 +40,48 @@ class PictureDecoder:
     resample: int
     filters: RowFilters
 
-    def __call__(self, images: list[bytes | str | None]) -> tuple[np.ndarray, list[Outcome | None]]:
-        """(uint8 `(good, 3, height, width)`, for each picture `None` if it is good, or else why it is not)"""
+    def __call__(self, images: list[bytes | str | None]) -> tuple[np.ndarray, list[Rejection | None]]:
+        """Decode images.
+
+        Args:
+            images: Encoded images or paths.
+
+        Returns:
+            The pixels of the good images, uint8 `(good, 3, height, width)`, and for each image why it was rejected,
+            or `None` if it is good.
+        """
         pixels: list[np.ndarray] = []
-        outcomes: list[Outcome | None] = []
+        rejections: list[Rejection | None] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about odd but readable files
-            for image in images:
-                try:
-                    picture = read_picture(image, self.filters)
-                except RowDropped as dropped:
-                    outcomes.append(Outcome(False, str(dropped)))
-                except SeedImageError as error:
-                    outcomes.append(Outcome(True, reason_of(error)))
-                else:
-                    outcomes.append(None)
-                    picture = picture.resize((self.width, self.height), self.resample)
-                    pixels.append(np.asarray(picture).transpose(2, 0, 1))
+            for encoded in images:
+                image = judge_image(encoded, self.filters)
+                if isinstance(image, Rejection):
+                    rejections.append(image)
+                    continue
+                rejections.append(None)
+                resized = image.resize((self.width, self.height), self.resample)
+                pixels.append(np.asarray(resized).transpose(2, 0, 1))
         shape = (0, 3, self.height, self.width)
-        return np.stack(pixels) if pixels else np.zeros(shape, dtype=np.uint8), outcomes
+        return np.stack(pixels) if pixels else np.zeros(shape, dtype=np.uint8), rejections
 
 
 class DecodingPool:
-    """Worker processes for a `PictureDecoder`; a context manager.
+    """Worker processes for an `ImageDecoder`; a context manager.
 
     Workers are fresh interpreters that import neither torch nor transformers, share no lock or device with this
-    process, and end with it, however it ends. When one dies (out of memory, a crash in a codec), what was under way
-    is decoded again, piece by piece, and only a picture that kills its worker each time counts as bad.
+    process, and end with it, however it ends. When one dies (out of memory, a crash in a codec), its images are
+    decoded again, piece by piece. Only an image whose worker dies each time counts as bad.
 
     Args:
-        decoder: What to do.
+        decoder: What the workers run.
         workers: Number of processes; 0 decodes in this one.
 
     Raises:
         RuntimeError: The processes do not start.
     """
 
-    def __init__(self, decoder: PictureDecoder, workers: int):
+    def __init__(self, decoder: ImageDecoder, workers: int):
         self._decoder = decoder
         self.workers = workers
         self._pool: ProcessPoolExecutor | None = None
@@ -97,7 +94,7 @@ class DecodingPool:
             except BrokenProcessPool as error:
                 self._close()
                 raise RuntimeError(
-                    "The worker processes that decode pictures do not start. In a script of your own, call this under "
+                    "The worker processes that decode images do not start. In a script of your own, call this under "
                     "`if __name__ == '__main__':`; or decode without processes (workers=0)."
                 ) from error
         return self
@@ -105,9 +102,15 @@ class DecodingPool:
     def __exit__(self, *exception) -> None:
         self._close()
 
-    def map(self, tasks: Iterable[tuple[Any, list]]) -> Iterator[tuple[Any, np.ndarray, list[Outcome | None]]]:
-        """For each (key, encoded pictures) its (key, pixels, outcomes), in order. A few tasks are under way at once;
-        the next are taken from `tasks` as they finish."""
+    def map(self, tasks: Iterable[tuple[Any, list]]) -> Iterator[tuple[Any, np.ndarray, list[Rejection | None]]]:
+        """Decode tasks, a few at once; the next are taken from `tasks` as earlier ones finish.
+
+        Args:
+            tasks: Pairs of a key and encoded images.
+
+        Returns:
+            For each task its key and what the decoder returns, in the order of the tasks.
+        """
         if not self.workers:
             for key, images in tasks:
                 yield key, *self._decoder(images)
@@ -128,7 +131,7 @@ class DecodingPool:
             try:
                 result = future.result()
             except BrokenProcessPool:
-                logger.warning("A process that decodes pictures died; what was under way is decoded again.")
+                logger.warning("A process that decodes images died; its images are decoded again.")
                 self._close()
                 result = self._decode_alone(images)
                 self._pool = self._new_pool(self.workers)
@@ -136,17 +139,17 @@ class DecodingPool:
             yield key, *result
 
     def _submit(self, images: list) -> Future:
+        assert self._pool is not None  # inside `with`
         try:
-            assert self._pool is not None  # inside `with`
             return self._pool.submit(_decode, images)
         except BrokenProcessPool as error:
             broken: Future = Future()
             broken.set_exception(error)
             return broken
 
-    def _decode_alone(self, images: list) -> tuple[np.ndarray, list[Outcome | None]]:
-        """With a process for these pictures only; if it dies, for each half of them."""
-        for _ in range(_LIVES if len(images) == 1 else 1):
+    def _decode_alone(self, images: list) -> tuple[np.ndarray, list[Rejection | None]]:
+        """Decode images in a process of their own; if it dies, each half of them."""
+        for _ in range(_TRIES if len(images) == 1 else 1):
             with self._new_pool(1) as pool:
                 try:
                     return pool.submit(_decode, images).result()
@@ -154,10 +157,10 @@ class DecodingPool:
                     pass
         if len(images) == 1:
             empty, _ = self._decoder([])
-            return empty, [Outcome(True, "the process that decoded it died each time")]
+            return empty, [Rejection(True, "the process that decoded it died each time")]
         middle = len(images) // 2
-        (first, outcomes), (second, more) = self._decode_alone(images[:middle]), self._decode_alone(images[middle:])
-        return np.concatenate([first, second]), outcomes + more
+        (first, rejections), (second, more) = self._decode_alone(images[:middle]), self._decode_alone(images[middle:])
+        return np.concatenate([first, second]), rejections + more
 
     def _new_pool(self, workers: int) -> ProcessPoolExecutor:
         # Fresh processes: forked ones would inherit the job's lock, the threads' locks and the device.
@@ -170,7 +173,7 @@ class DecodingPool:
             self._pool = None
 
 
-def _start(decoder: PictureDecoder) -> None:
+def _start(decoder: ImageDecoder) -> None:
     global _decoder
     _decoder = decoder
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -184,5 +187,5 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _decode(images: list) -> tuple[np.ndarray, list[Outcome | None]]:
+def _decode(images: list) -> tuple[np.ndarray, list[Rejection | None]]:
     return _decoder(images)

@@ -1,4 +1,4 @@
-"""One job for each folder and rank, all of one world size: locks that vanish with the process that holds them."""
+"""Locks that let only one process of each rank write into a folder. They end with the process that holds them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class JobLock:
     """Holds a folder for one rank of a job; a context manager.
 
     Args:
-        folder: Where the lock files are; it exists.
-        rank, world_size: Of this process, among those that share the folder.
+        folder: The existing folder of the lock files.
+        rank, world_size: The number of this process and how many share the folder.
 
     Raises:
         BlockingIOError: Another process holds the folder with the same rank, or with another world size.
@@ -50,7 +50,7 @@ class JobLock:
         running = _read(world).get("world_size", self._world_size)
         if running != self._world_size:
             raise BlockingIOError(
-                f"{self._folder.parent}: a job of {running} processes is writing here, this one is of "
+                f"{self._folder.parent}: a job of {running} processes is writing here, but this one has "
                 f"{self._world_size}. Wait for it or stop it."
             )
         rank = self._open(f"rank-{self._rank:05d}.lock")
@@ -73,7 +73,9 @@ class JobLock:
         except BlockingIOError:
             return False
         except OSError as error:
-            logger.warning("%s: no locks on this file system (%s); see that no two jobs write here.", file.name, error)
+            logger.warning(
+                "%s: this file system has no locks (%s). Make sure that no two jobs write here.", file.name, error
+            )
         return True
 
     @staticmethod

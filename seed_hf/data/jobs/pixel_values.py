@@ -13,7 +13,7 @@ from seed_hf.data.sources.filters import RowFilters
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
-from .decoding import PictureDecoder
+from .decoding import ImageDecoder
 
 
 def normalisation_table(processor: SeedImageProcessor) -> torch.Tensor:
@@ -36,7 +36,7 @@ def normalise(pixels: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
 
 
 def load_image_processor(folder: str | os.PathLike, tokenizer: SeedTokenizer) -> SeedImageProcessor:
-    """The image processor saved beside a tokenizer, or else the usual one of its picture size."""
+    """The image processor saved beside a tokenizer, or else the default of its image size."""
     folder = Path(folder)
     for name in ("preprocessor_config.json", "processor_config.json"):
         if (folder / name).is_file():
@@ -47,13 +47,13 @@ def load_image_processor(folder: str | os.PathLike, tokenizer: SeedTokenizer) ->
 
 
 def default_image_processor(tokenizer: SeedTokenizer) -> SeedImageProcessor:
-    """The usual one: CLIP's mean and standard deviation, and the tokenizer's picture size."""
+    """The default: CLIP's mean and standard deviation at the tokenizer's image size."""
     size = tokenizer.config.vision_config.image_size
     return SeedImageProcessor(size={"height": size, "width": size})
 
 
 def processor_settings(processor: SeedImageProcessor) -> dict:
-    """What a processor does, for a manifest."""
+    """What an image processor does, for a manifest."""
     size = processor.size
     return {
         "height": size["height"],
@@ -65,16 +65,16 @@ def processor_settings(processor: SeedImageProcessor) -> dict:
     }
 
 
-def picture_decoder(tokenizer: SeedTokenizer, processor: SeedImageProcessor, filters: RowFilters) -> PictureDecoder:
-    """What the worker processes do to make the pixels that the processor would.
+def image_decoder(tokenizer: SeedTokenizer, processor: SeedImageProcessor, filters: RowFilters) -> ImageDecoder:
+    """The decoder whose pixels are those that the processor would make before normalising.
 
     Raises:
-        ValueError: The processor makes pictures of another size than the tokenizer sees, or crops or pads them.
+        ValueError: The processor's image size is not the tokenizer's, or it crops or pads.
     """
     side = tokenizer.config.vision_config.image_size
     size = dict(processor.size)
     if not processor.do_resize or size.get("height") != side or size.get("width") != side:
         raise ValueError(f"The image processor makes {size}, but the tokenizer sees {side} x {side} pixels.")
     if getattr(processor, "do_center_crop", None) or getattr(processor, "do_pad", None):
-        raise ValueError("The image processor crops or pads; here pictures are squashed to the model's size.")
-    return PictureDecoder(side, side, int(processor.resample), filters)
+        raise ValueError("The image processor crops or pads; jobs only resize images to the model's size.")
+    return ImageDecoder(side, side, int(processor.resample), filters)

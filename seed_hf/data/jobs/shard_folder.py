@@ -1,12 +1,12 @@
-"""A folder of shards that a job over a source writes: the shards, an account of each, and a manifest of all.
+"""The folder that a job over a source writes: shards, an account of each, and a manifest of all.
 
     OUT/codes-00000-00000.parquet   part 0 of the source, its first `rows_per_shard` rows
     OUT/manifest.json               what was made of what; row ranges and hashes of the shards; totals
-    OUT/bad_images.jsonl            file, row, id and reason of every bad picture
+    OUT/bad_images.jsonl            file, row, id and reason of every bad image
     OUT/.job/                       one account for each finished shard, and the locks
 
-A shard is finished once its account is there, which is written after the shard: whatever a kill leaves behind is
-either finished or written again. What a shard holds is the business of `CodeFolder` and `FeatureFolder`.
+A shard's account is written after the shard, and a shard without an account is written again. So a kill leaves nothing
+half finished. `CodeFolder` and `FeatureFolder` decide what a shard holds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seed_hf.data.sources.source import SourceRow
+from seed_hf.data.sources.source_row import SourceRow
 from seed_hf.files import whole_file
 
 
@@ -40,9 +40,9 @@ class ShardRows:
 
     Args:
         part, index: Which shard.
-        rows: The good rows in order, without their pictures.
+        rows: The good rows in order, without their images.
         batches: For each tensor's name its batches `(rows, ...)`, on the CPU.
-        account: What the shard's account says beside file, size and hash.
+        account: What the shard's account says besides file, size and hash.
     """
 
     part: int
@@ -53,30 +53,33 @@ class ShardRows:
 
 
 class ShardFolder:
-    """A folder of shards. A subclass says what its files are called and how one is written.
+    """A folder of shards. A subclass names the files and writes one.
 
     Args:
         path: Made if it is missing.
 
     Raises:
-        ValueError: The folder holds files of the kind that no manifest accounts for.
+        ValueError: The folder holds files of this format but no manifest.
     """
 
     stem: str  # what the files' names begin with
     suffix: str
-    kind: str  # of the files, for messages
+    format: str  # of the files, for messages
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
         self.manifest_path = self.path / "manifest.json"
         self.job = self.path / ".job"
         if not self.manifest_path.exists() and any(self.path.glob(f"*{self.suffix}")) and not self.job.is_dir():
-            raise ValueError(f"{self.path}: holds {self.kind} files but no manifest.json. Choose an empty folder.")
+            raise ValueError(f"{self.path}: holds {self.format} files but no manifest.json. Choose an empty folder.")
         with disk_errors(self.path):
             self.job.mkdir(parents=True, exist_ok=True)
 
     def begin(self, identity: dict) -> None:
-        """Write what is made of what, or compare it with what was written when the job was begun.
+        """Write what the results depend on, or compare it with what was written when the job was begun.
+
+        Args:
+            identity: Source, tokenizer and settings; JSON-ready.
 
         Raises:
             ValueError: The folder was begun with another source, tokenizer or setting; the message lists them.
@@ -93,6 +96,7 @@ class ShardFolder:
             self._write_json(self.manifest_path, {**identity, "complete": False})
 
     def file_name(self, part: int, index: int) -> str:
+        """The name of a shard's file."""
         return f"{self.stem}-{part:05d}-{index:05d}{self.suffix}"
 
     def write_file(self, path: Path, shard: ShardRows) -> None:
@@ -100,7 +104,7 @@ class ShardFolder:
         raise NotImplementedError
 
     def account(self, part: int, index: int) -> dict | None:
-        """The account of a shard if it is finished, and its file has the size that it was written with."""
+        """The account of a shard; `None` unless the shard is finished and its file still has its size."""
         path = self._account_path(part, index)
         try:
             account = json.loads(path.read_text(encoding="utf-8"))
@@ -113,10 +117,10 @@ class ShardFolder:
         return account
 
     def write_shard(self, shard: ShardRows) -> None:
-        """Write a shard and then its account; on any error neither is there.
+        """Write a shard and then its account. After an error neither exists.
 
         Raises:
-            OSError: The disk is full or the folder cannot be written; the message says how to go on.
+            OSError: The disk is full or the folder cannot be written; the message says how to resume.
         """
         path = self.path / self.file_name(shard.part, shard.index)
         with disk_errors(self.path):
@@ -129,7 +133,7 @@ class ShardFolder:
             self._write_json(self._account_path(shard.part, shard.index), account)
 
     def remove_unfinished(self, mine) -> None:
-        """Remove what a killed job left half written, of the shards for which `mine(part, index)` holds."""
+        """Remove the half-written files of a killed job, of the shards for which `mine(part, index)` is true."""
         for folder in (self.path, self.job):
             for file in folder.glob(f".{self.stem}-*.unfinished"):
                 part, index = file.name.removeprefix(f".{self.stem}-").partition(".")[0].split("-")
@@ -137,7 +141,7 @@ class ShardFolder:
                     file.unlink(missing_ok=True)
 
     def finish(self, parts: int) -> dict:
-        """The manifest: with all shards and totals if every part is finished, else as it was begun.
+        """Complete the manifest with shards and totals if every part is finished; return it.
 
         Args:
             parts: Number of parts of the source.
@@ -184,7 +188,7 @@ class ShardFolder:
             yield from self._accounts_of(part)
 
     def _accounts_of(self, part: int) -> Iterator[dict]:
-        """In order, up to the last or to the first that is missing."""
+        """The accounts of a part in order, up to the last one or the first missing one."""
         index = 0
         while (account := self.account(part, index)) is not None:
             yield account
@@ -197,13 +201,13 @@ class ShardFolder:
 
     @contextmanager
     def _one_at_a_time(self):
-        """Among all processes that share the folder."""
+        """Only one of the processes that share the folder runs this block at a time."""
         with open(self.job / "manifest.lock", "a", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError:  # no locks here: JobLock has said so
+            except OSError:  # this file system has no locks; JobLock has warned
                 pass
-            # Nobody else is writing these now: what is half written was left by a killed job.
+            # No other process writes these now: half-written ones were left by a killed job.
             for name in ("manifest.json", "bad_images.jsonl"):
                 for left in self.path.glob(f".{name}.*.unfinished"):
                     left.unlink(missing_ok=True)
@@ -220,7 +224,13 @@ class ShardFolder:
 
 
 def differences(there: dict, here: dict, prefix: str = "") -> list[str]:
-    """What `here` has and `there` has not or has otherwise: "settings.batch_size is 64 there, 32 here"."""
+    """Every value of `here` that `there` lacks or has differently: "settings.batch_size is 64 there, 32 here".
+
+    Args:
+        there: As stored.
+        here: As asked for.
+        prefix: What the names begin with.
+    """
     found = []
     for key, value in here.items():
         old = there.get(key)
@@ -233,14 +243,14 @@ def differences(there: dict, here: dict, prefix: str = "") -> list[str]:
 
 @contextmanager
 def disk_errors(path: Path):
-    """An `OSError` with what to do about it."""
+    """Turn an `OSError` while writing into `path` into one that says what to do."""
     try:
         yield
     except OSError as error:
         raise OSError(
             error.errno,
-            f"{error.strerror or error} while writing into {path}. What is finished stays; free some room or mend the "
-            "folder, and run the same again to go on",
+            f"{error.strerror or error} while writing into {path}. Finished shards stay. Free some room or repair the "
+            "folder, then run the same command again to go on",
         ) from error
 
 

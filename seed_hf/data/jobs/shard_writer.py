@@ -1,4 +1,4 @@
-"""Batches from the device to shards, on a thread of its own."""
+"""A thread that takes batches off the device and writes shards."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _END = object()
 class ShardWriter:
     """Takes batches off the device and writes finished shards; a context manager.
 
-    At most a few batches wait; then `add` does. An error of the thread is raised by the next call. If the block is
-    left by an error, a shard that is not complete is not written.
+    `add` blocks while a few batches wait. An error in the thread is raised by the next call. If the block ends with an
+    error, an incomplete shard is not written.
 
     Args:
-        folder: Where to.
+        folder: Where the shards go.
     """
 
     def __init__(self, folder: ShardFolder):
@@ -38,13 +38,18 @@ class ShardWriter:
             self._check()
 
     def add(self, shard: ShardRows, batch, ready=None) -> None:
-        """A batch of the shard: for each name a tensor `(rows, ...)` on the CPU that is valid once the event `ready`
-        has happened."""
+        """Add a batch to a shard.
+
+        Args:
+            shard: The shard.
+            batch: For each name a tensor `(rows, ...)` on the CPU.
+            ready: The event after which the tensors are valid; `None` if they are valid now.
+        """
         self._check()
         self._queue.put((shard, batch, ready))
 
     def finish(self, shard: ShardRows) -> None:
-        """There is no more of this shard: write it."""
+        """Write a shard; nothing more is added to it."""
         self._check()
         self._queue.put((shard, None, None))
 
@@ -58,7 +63,7 @@ class ShardWriter:
             if shard is _END:
                 return
             if self._error is not None:
-                continue  # nothing more is written, but nobody is left waiting
+                continue  # write nothing more, but let no caller wait for room in the queue
             try:
                 if batch is None:
                     self._folder.write_shard(shard)

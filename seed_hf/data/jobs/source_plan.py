@@ -3,77 +3,84 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from seed_hf.data.sources.filters import RowDropped, RowFilters
-from seed_hf.data.sources.source import ImageTextSource, SourceRow
+from seed_hf.data.sources.filters import RowFilters
+from seed_hf.data.sources.judging import judge_caption
+from seed_hf.data.sources.source import ImageTextSource
+from seed_hf.data.sources.source_row import SourceRow
 
+from .settings import JobSettings
 from .shard_folder import ShardFolder, ShardRows
 
 
-_CHUNK = 16  # pictures that go to a worker at once
+_CHUNK = 16  # images that go to a worker at once
 
 
 @dataclass
 class Chunk:
-    """Neighbouring rows of one shard, on their way through the workers."""
+    """Neighbouring rows of one shard, on their way through the workers.
+
+    Args:
+        shard: The shard that they belong to.
+        rows: The rows, without their images.
+        read: Rows read from the source, including those that were dropped for their caption.
+        dropped: How many rows each filter dropped.
+        ends_shard: Whether this is the last chunk of its shard.
+    """
 
     shard: ShardRows
-    rows: list[SourceRow]  # without their pictures
-    read: int  # rows of the source, those included that went no further
+    rows: list[SourceRow]
+    read: int
     dropped: Counter
-    end: int | None = None  # with the last chunk of a shard: the row after its last
-    last: bool = False  # and whether it is the last shard of its part
+    ends_shard: bool = False
 
 
 class SourcePlan:
-    """The rows of one process among those that share a source: every part is cut into ranges of `rows_per_shard`
-    rows, one shard each, which the processes share out by number, without talking to each other.
+    """The rows that one process reads, among those that share a source.
+
+    Every part is cut into ranges of `rows_per_shard` rows, one shard each. The processes share out the shards by
+    number, without talking to each other.
 
     Args:
         source: What is read.
         folder: Where the shards go; those that are finished there are passed over.
-        rows_per_shard: Rows of the source for each shard.
         filters: Rows to leave out by their caption.
-        rank, world_size: Of this process.
+        settings: Gives `rows_per_shard`, `rank` and `world_size`.
     """
 
-    def __init__(
-        self,
-        source: ImageTextSource,
-        folder: ShardFolder,
-        rows_per_shard: int,
-        filters: RowFilters,
-        rank: int,
-        world_size: int,
-    ):
-        self.source, self.folder, self.size, self.filters = source, folder, rows_per_shard, filters
-        self.rank, self.world_size = rank, world_size
-        # Where rows can be passed over for nothing, shards go round; otherwise whole files do, if they are enough.
-        self.by_part = not source.seekable and len(source) >= world_size
+    def __init__(self, source: ImageTextSource, folder: ShardFolder, filters: RowFilters, settings: JobSettings):
+        self.source, self.folder, self.filters = source, folder, filters
+        self.size, self.rank, self.world_size = settings.rows_per_shard, settings.rank, settings.world_size
+        # A seekable source is shared out by shards, others by whole files if there are enough of them.
+        self.by_part = not source.seekable and len(source) >= self.world_size
 
     def is_mine(self, part: int, index: int) -> bool:
+        """Whether this process makes shard `index` of a part."""
         return (part if self.by_part else part + index) % self.world_size == self.rank
 
     def is_wanted(self, part: int, index: int) -> bool:
+        """Whether this process makes the shard and it is not finished."""
         return self.is_mine(part, index) and self.folder.account(part, index) is None
 
     def chunks(self) -> Iterator[tuple[Chunk, list]]:
-        """(rows, their encoded pictures), for the workers."""
+        """Pairs of rows and their encoded images, for the workers."""
         for part in range(len(self.source)):
             if self.by_part and not self.is_mine(part, 0):
                 continue
-            if (length := self.source.length(part)) is not None:
-                for index in range(max(1, -(-length // self.size))):
-                    if self.is_wanted(part, index):
-                        first, stop = index * self.size, min((index + 1) * self.size, length)
-                        yield from self._shard(part, index, self.source.rows(part, first, stop), stop == length)
-            else:
-                yield from self._unmeasured(part)
+            length = self.source.length(part)
+            yield from self._unmeasured(part) if length is None else self._measured(part, length)
+
+    def _measured(self, part: int, length: int) -> Iterator[tuple[Chunk, list]]:
+        """The chunks of a part whose length is known."""
+        for index in range(max(1, -(-length // self.size))):
+            if self.is_wanted(part, index):
+                rows = self.source.rows(part, index * self.size, min((index + 1) * self.size, length))
+                yield from self._shard(part, index, rows, lambda end: end == length)
 
     def _unmeasured(self, part: int) -> Iterator[tuple[Chunk, list]]:
-        """Of a part whose end only reading shows."""
+        """The chunks of a part whose length is not known before it has been read."""
         index = 0
         while not self.is_wanted(part, index):
             account = self.folder.account(part, index)
@@ -85,7 +92,7 @@ class SourcePlan:
         rows = _Peekable(self.source.rows(part, index * self.size))
         while rows or index == 0:  # an empty part is one empty shard
             if self.is_wanted(part, index):
-                yield from self._shard(part, index, rows.take(self.size), rows)
+                yield from self._shard(part, index, rows.take(self.size), lambda end: not rows)
             else:
                 for _ in rows.take(self.size):
                     pass
@@ -98,8 +105,10 @@ class SourcePlan:
             account["last"] for earlier in range(index) if (account := self.folder.account(part, earlier)) is not None
         )
 
-    def _shard(self, part: int, index: int, rows: Iterator[SourceRow], last) -> Iterator[tuple[Chunk, list]]:
-        """`last`: whether the part ends here, or the rows that would come next."""
+    def _shard(
+        self, part: int, index: int, rows: Iterator[SourceRow], ends_part: Callable[[int], bool]
+    ) -> Iterator[tuple[Chunk, list]]:
+        """The chunks of one shard. `ends_part` says, once they are read, whether the part ends at a row."""
         shard = ShardRows(part, index)
         shard.account = {"part": part, "source": self.source.part_name(part), "dropped": {}, "bad": []}
         chunk, images = Chunk(shard, [], 0, Counter()), []
@@ -107,11 +116,9 @@ class SourcePlan:
         for row in rows:
             end += 1
             chunk.read += 1
-            try:
-                if self.source.captions:
-                    self.filters.check_caption(row.caption)
-            except RowDropped as dropped:
-                chunk.dropped[str(dropped)] += 1
+            rejection = judge_caption(row, self.filters, self.source.captions)
+            if rejection is not None:
+                chunk.dropped[rejection.reason] += 1
             else:
                 images.append(row.image)
                 row.image = None
@@ -119,14 +126,14 @@ class SourcePlan:
             if len(images) == _CHUNK:
                 yield chunk, images
                 chunk, images = Chunk(shard, [], 0, Counter()), []
-        chunk.end, chunk.last = end, last if isinstance(last, bool) else not last
+        chunk.ends_shard = True
         shard.account["rows"] = [index * self.size, end]
-        shard.account["last"] = chunk.last
+        shard.account["last"] = ends_part(end)
         yield chunk, images
 
 
 class _Peekable:
-    """An iterator that is false once it has nothing more."""
+    """An iterator that is false once it has no more rows."""
 
     def __init__(self, rows: Iterator):
         self._rows = iter(rows)
@@ -136,6 +143,7 @@ class _Peekable:
         return self._next is not None
 
     def take(self, count: int) -> Iterator:
+        """The next `count` rows, or fewer at the end."""
         while count and self._next is not None:
             row, self._next = self._next, next(self._rows, None)
             count -= 1

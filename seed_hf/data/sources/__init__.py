@@ -1,6 +1,8 @@
-"""Anything that holds images with captions, read as the same rows."""
+"""Any source of images with captions, read as the same rows."""
 
-from .source import ImageTextSource, SourceRow, open_source
+from .filters import RowFilters
+from .source import ImageTextSource, open_source
+from .source_row import SourceRow
 
 
-__all__ = ["ImageTextSource", "SourceRow", "open_source"]
+__all__ = ["ImageTextSource", "RowFilters", "SourceRow", "open_source"]

@@ -1,4 +1,4 @@
-"""`image_text_dataset`: pictures with captions from anywhere, as a streaming dataset for training."""
+"""`image_text_dataset`: images with captions from any source, as a streaming dataset for training."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from seed_hf.images import SeedImageError
-
-from .filters import RowDropped, RowFilters, RowReport, read_picture, reason_of
+from .filters import RowFilters
+from .judging import Rejection, RowReport, bad_row_error, check_on_error, judge_caption, judge_image
 from .source import ImageTextSource, open_source
 
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from datasets import IterableDataset
 
 logger = logging.getLogger(__name__)
-ON_ERROR = ("raise", "skip")
 
 
 def image_text_dataset(
@@ -28,16 +26,16 @@ def image_text_dataset(
     report: RowReport | None = None,
     **columns,
 ) -> IterableDataset:
-    """Stream pictures with captions.
+    """Stream images with captions.
 
-    It is a `datasets.IterableDataset` with one shard for each file of the source, so that `shuffle`,
+    The result is a `datasets.IterableDataset` with one shard for each file of the source, so that `shuffle`,
     `split_dataset_by_node`, several loader processes and `state_dict` work as usual. It holds a few rows at a time,
-    however many the source has. Prompts and templates are added by the collators.
+    however many the source has. The collators add prompts and templates.
 
     Args:
-        source: A folder of pictures with metadata, Parquet, WebDataset tars, or a Hub dataset: see `open_source`.
+        source: A folder of images with metadata, Parquet, WebDataset tars, or a Hub dataset: see `open_source`.
         filters: Rows to leave out. By default those without a caption.
-        on_error: What to do about a missing or damaged picture: "raise" or "skip".
+        on_error: What to do about a missing or damaged image: "raise" or "skip".
         report: Counts what was read, kept, dropped and bad, in the process that reads. Loader processes have copies
             of their own; each logs its account at the end of a file.
         columns: `split`, `image_column`, `caption_column`, `id_column`, `captions`, `revision` of `open_source`.
@@ -48,16 +46,15 @@ def image_text_dataset(
 
     Raises:
         ValueError, FileNotFoundError: As `open_source`. While reading, `SeedImageError` (a `ValueError`) for a bad
-            picture, with its file and row, if `on_error` is "raise".
+            image, with its file and row, if `on_error` is "raise".
     """
     from datasets import IterableDataset
 
-    if on_error not in ON_ERROR:
-        raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, got {on_error!r}.")
+    check_on_error(on_error)
     if not isinstance(source, ImageTextSource):
         source = open_source(source, **columns)
     elif columns:
-        raise ValueError(f"The source is open already: {', '.join(columns)} come too late.")
+        raise ValueError(f"The source is open already: pass {', '.join(columns)} to open_source instead.")
     settings = {
         "source": source,
         "filters": filters or RowFilters(empty_captions=not source.captions),
@@ -71,27 +68,21 @@ def _rows(
     parts: list[int], source: ImageTextSource, filters: RowFilters, on_error: str, report: RowReport
 ) -> Iterator[dict]:
     for part in parts:
-        here = RowReport(max_bad=1)
+        of_part = RowReport(max_bad=1)
+        reports = (report, of_part)
         for row in source.rows(part):
-            for account in (report, here):
+            for account in reports:
                 account.read += 1
-            try:
-                if source.captions:
-                    filters.check_caption(row.caption)
-                image = read_picture(row.image, filters)
-            except RowDropped as dropped:
-                for account in (report, here):
-                    account.dropped[str(dropped)] += 1
-                continue
-            except SeedImageError as error:
-                if on_error == "raise":
-                    raise SeedImageError(f"{row.file}, row {row.row} (id {row.id}): {reason_of(error)}") from error
-                for account in (report, here):
-                    account.add_bad(row, reason_of(error))
-                continue
-            for account in (report, here):
-                account.kept += 1
-            caption = {"captions" if isinstance(row.caption, list) else "caption": row.caption}
-            yield {"id": row.id, "image": image, **(caption if source.captions else {})}
-        if here.read > here.kept:
-            logger.warning("%s: %s", source.part_name(part), here)
+            rejection = judge_caption(row, filters, source.captions)
+            if rejection is None:
+                image = judge_image(row.image, filters)
+                rejection = image if isinstance(image, Rejection) else None
+            if rejection is not None and rejection.bad and on_error == "raise":
+                raise bad_row_error(row, rejection.reason)
+            for account in reports:
+                account.add(row, rejection)
+            if rejection is None:
+                caption = {"captions" if isinstance(row.caption, list) else "caption": row.caption}
+                yield {"id": row.id, "image": image, **(caption if source.captions else {})}
+        if of_part.read > of_part.kept:
+            logger.warning("%s: %s", source.part_name(part), of_part)

@@ -3,13 +3,21 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from .filters import RowFilters
+from .image_text import image_text_dataset
+
 
 def open_rows(path: str, split: str, columns: Mapping[str, str] | None = None):
     """A `datasets.Dataset` over Parquet files, held in memory; nothing is copied to the user's cache folder.
 
     Args:
-        path: A Parquet file, or a folder: its files named after `split`, or else all its Parquet files.
-        columns: The columns to read and what to call them. A `caption` column of lists is called `captions`.
+        path: A Parquet file, or a folder: its files whose names begin with `split`, or else all its Parquet files.
+        split: Which files of a folder to read; also names the setting in messages.
+        columns: The columns to read, and their new names. A `caption` column of lists is renamed to `captions`.
+
+    Raises:
+        FileNotFoundError: There is no Parquet file.
+        ValueError: A column is missing.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -32,7 +40,7 @@ def open_rows(path: str, split: str, columns: Mapping[str, str] | None = None):
 
 
 def with_caption(rows, column: str):
-    """The same rows with `column` called what the collators call it: `caption` for one text, `captions` for a list."""
+    """Rename `column` to the name that the collators read: `caption` for one text, `captions` for a list of texts."""
     if rows is None:
         return None
     if column not in rows.column_names:
@@ -45,25 +53,38 @@ def with_caption(rows, column: str):
     return (rows.remove_columns(name) if name in rows.column_names else rows).rename_column(column, name)
 
 
-def stream_rows(source: str | list[str], split: str, data, captions: bool, seed: int):
-    """A `datasets.IterableDataset` of pictures from anything that `image_text_dataset` opens.
+def stream_rows(
+    source: str | list[str],
+    split: str,
+    *,
+    captions: bool,
+    seed: int,
+    shuffle_buffer: int = 1000,
+    min_side: int = 0,
+    max_aspect: float | None = None,
+    on_error: str = "raise",
+    image_column: str | None = None,
+    caption_column: str | None = None,
+):
+    """A `datasets.IterableDataset` of images from any source that `image_text_dataset` opens.
 
     Args:
-        split: "train", which is shuffled within `data.shuffle_buffer` rows, or "validation".
+        source: As for `open_source`.
+        split: "train", which is shuffled, or "validation".
         captions: Whether the rows need captions.
+        seed: Of the shuffling.
+        shuffle_buffer: Rows held in memory to shuffle within; 0 for no shuffling.
+        min_side, max_aspect: As for `RowFilters`.
+        on_error: What to do about a missing or damaged image: "raise" or "skip".
+        image_column, caption_column: As for `open_source`.
     """
-    from seed_hf.data.sources.filters import RowFilters
-    from seed_hf.data.sources.image_text import image_text_dataset
-
-    filters = RowFilters(min_side=data.min_side or 0, max_aspect=data.max_aspect, empty_captions=not captions)
     rows = image_text_dataset(
         source,
-        filters=filters,
-        on_error=data.on_error or "raise",
+        filters=RowFilters(min_side=min_side, max_aspect=max_aspect, empty_captions=not captions),
+        on_error=on_error,
         split=split,
-        image_column=data.image_column,
-        caption_column=data.caption_column,
+        image_column=image_column,
+        caption_column=caption_column,
         captions=captions,
     )
-    buffer = 1000 if data.shuffle_buffer is None else data.shuffle_buffer
-    return rows.shuffle(seed=seed, buffer_size=buffer) if split == "train" and buffer else rows
+    return rows.shuffle(seed=seed, buffer_size=shuffle_buffer) if split == "train" and shuffle_buffer else rows

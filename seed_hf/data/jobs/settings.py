@@ -1,0 +1,62 @@
+"""The settings that every job over a source has in common."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from seed_hf.data.sources.judging import check_on_error
+
+
+if TYPE_CHECKING:
+    from seed_hf.data.sources.filters import RowFilters
+    from seed_hf.modeling.image_processing_seed import SeedImageProcessor
+
+
+@dataclass(kw_only=True)
+class JobSettings:
+    """How a job reads, decodes, computes and stores.
+
+    Args:
+        image_processor: Its image size must be the tokenizer's. By default CLIP's mean and standard deviation at the
+            tokenizer's size.
+        batch_size: Images computed at once.
+        workers: Processes that decode; 0 decodes in this one. By default one for each CPU core of this process.
+        rows_per_shard: Rows of the source for each shard.
+        on_error: "skip" bad images and report them, or "raise".
+        filters: Rows to leave out. By default those without a caption, if the source has captions.
+        rank, world_size: The number of this process and how many there are; by default the variables `RANK` and
+            `WORLD_SIZE` that torchrun sets. All write into the same folder.
+
+    Raises:
+        ValueError: A value is not allowed.
+    """
+
+    image_processor: SeedImageProcessor | None = None
+    batch_size: int = 64
+    workers: int | None = None
+    rows_per_shard: int = 4096
+    on_error: str = "skip"
+    filters: RowFilters | None = None
+    rank: int | None = None
+    world_size: int | None = None
+
+    def __post_init__(self):
+        if self.workers is None:
+            self.workers = _default_workers()
+        if self.rank is None:
+            self.rank = int(os.environ.get("RANK", 0))
+        if self.world_size is None:
+            self.world_size = int(os.environ.get("WORLD_SIZE", 1))
+        check_on_error(self.on_error)
+        for name, least in (("batch_size", 1), ("workers", 0), ("rows_per_shard", 1), ("world_size", 1)):
+            if (value := getattr(self, name)) < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}.")
+        if not 0 <= self.rank < self.world_size:
+            raise ValueError(f"rank must be in 0..{self.world_size - 1}, got {self.rank}.")
+
+
+def _default_workers() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

@@ -1,0 +1,79 @@
+"""Rows of Parquet files. A row group of any size streams through a small buffer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+
+from .columns import ColumnChoice, column_of
+from .remote import is_remote, open_binary
+from .source_row import SourceRow, source_row
+
+
+_ROWS_AT_ONCE = 32  # in memory with their images
+
+
+def parquet_schema(path: str):
+    """The Arrow schema of a Parquet file; `ValueError` if it is damaged."""
+    with open_binary(path) as file:
+        return _opened(file, path).schema_arrow
+
+
+def parquet_length(path: str) -> int:
+    """The number of rows of a Parquet file; `ValueError` if it is damaged."""
+    with open_binary(path) as file:
+        return _opened(file, path).metadata.num_rows
+
+
+def parquet_rows(path: str, name: str, choice: ColumnChoice, start: int, stop: int | None) -> Iterator[SourceRow]:
+    """Rows `start` to `stop` (exclusive; `None`: to the end) of a Parquet file.
+
+    Args:
+        path: The file or its URL. Relative paths of images start from its folder.
+        name: The file's name in ids and reports.
+        choice: Which columns to read.
+        start, stop: The range of rows.
+
+    Raises:
+        ValueError: The file is damaged or lacks the columns.
+    """
+    folder = "" if is_remote(path) else os.path.dirname(os.path.abspath(path))
+    with open_binary(path) as file:
+        opened = _opened(file, path)
+        columns = choice.find(opened.schema_arrow, path)
+        needed = sorted({column_of(column, opened.schema_arrow.names) for column in columns if column})
+        first = 0
+        for group in range(opened.num_row_groups):
+            count = opened.metadata.row_group(group).num_rows
+            begin, end = max(start - first, 0), count if stop is None else min(stop - first, count)
+            if begin < end:
+                batches = opened.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=needed)
+                for index, values in islice(_numbered(batches, path), begin, end):
+                    number = first + index
+                    yield source_row(number, values, columns, default_id=f"{name}:{number}", file=name, folder=folder)
+            first += count
+
+
+def _opened(file, path: str):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # Pre-buffering would hold a whole row group in memory.
+        return pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: not an intact Parquet file ({error}).") from error
+
+
+def _numbered(batches, path: str) -> Iterator[tuple[int, dict]]:
+    import pyarrow as pa
+
+    index = 0
+    try:
+        for batch in batches:
+            for values in batch.to_pylist():
+                yield index, values
+                index += 1
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: damaged after {index} rows of a row group ({error}).") from error
