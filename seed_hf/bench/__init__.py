@@ -1,1 +1,1 @@
-"""Benchmarks: two ways of the same work, side by side in one run."""
+"""Benchmarks: two ways of the same work, side by side in one run (`seed-hf bench`)."""

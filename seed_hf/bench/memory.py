@@ -1,15 +1,11 @@
-"""Memory of `seed-hf tokenize` and of training from a stream, while the number of rows grows.
+"""Memory of `seed-hf tokenize` and of training from a stream, over a growing number of rows.
 
-    python seed_hf/bench/memory.py --rows 50000 --out memory.json
-
-Synthetic pictures in Parquet files of 2,500 rows, a very small tokenizer with random weights, one process. Both jobs
-run once through all rows; the resident memory is read after every tenth of the time. What counts is whether it goes on
+Synthetic images in Parquet files of 2,500 rows, a very small tokenizer with random weights, one process. Both jobs run
+once through all rows; the resident memory is read after every tenth of the time. What matters is whether it keeps
 growing: the first tenth fills caches and buffers.
 """
 
-import argparse
 import io
-import json
 import platform
 import tempfile
 import threading
@@ -35,33 +31,46 @@ from seed_hf.training import ImageTextCollator, QuantizationConfig, Quantization
 ROWS_A_FILE, BATCH = 2500, 50
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=50_000)
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    arguments = parser.parse_args()
+def measure(*, rows: int = 50_000) -> dict:
+    """Resident megabytes of both jobs after each tenth of their time.
+
+    Args:
+        rows: Rows that each job runs through.
+
+    Returns:
+        A report for JSON: `tokenize` and `training`, ten numbers each.
+    """
     torch.set_num_threads(1)
-    report = {"machine": platform.processor() or platform.machine(), "rows": arguments.rows}
+    report = {"machine": platform.processor() or platform.machine(), "rows": rows}
     with tempfile.TemporaryDirectory() as folder:
-        write_rows(Path(folder) / "rows", arguments.rows)
+        write_rows(Path(folder) / "rows", rows)
         report["tokenize"] = watched(lambda: tokenize(Path(folder)))
-        report["training"] = watched(lambda: train(Path(folder), arguments.rows))
-    for name in ("tokenize", "training"):
-        print(f"{name:<10} MB after each tenth: " + "  ".join(f"{value:.0f}" for value in report[name]))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        report["training"] = watched(lambda: train(Path(folder), rows))
+    return report
+
+
+def table(report: dict) -> str:
+    """The figures as lines of text, one for each job.
+
+    Args:
+        report: Of `measure`.
+    """
+    return "\n".join(
+        f"{name:<10} MB after each tenth: " + "  ".join(f"{value:.0f}" for value in report[name])
+        for name in ("tokenize", "training")
+    )
 
 
 def write_rows(folder: Path, rows: int) -> None:
     folder.mkdir()
     noise = np.random.default_rng(0)
     for start in range(0, rows, ROWS_A_FILE):
-        pictures = []
+        images = []
         for pixels in noise.integers(0, 255, (min(ROWS_A_FILE, rows - start), 40, 40, 3), np.uint8):
             file = io.BytesIO()
             Image.fromarray(pixels).save(file, "PNG")
-            pictures.append({"bytes": file.getvalue(), "path": None})
-        table = pa.table({"image": pictures, "caption": ["a picture of noise"] * len(pictures)})
+            images.append({"bytes": file.getvalue(), "path": None})
+        table = pa.table({"image": images, "caption": ["a picture of noise"] * len(images)})
         pq.write_table(table, folder / f"{start // ROWS_A_FILE:05d}.parquet", row_group_size=500)
 
 
@@ -86,7 +95,7 @@ def processor() -> SeedImageProcessor:
 
 
 def watched(job: Callable[[], object]) -> list[float]:
-    """Resident megabytes after each tenth of the time that the job takes."""
+    """Resident megabytes after each tenth of the job's time."""
     found, over = [], threading.Event()
 
     def read():
@@ -120,7 +129,3 @@ def train(folder: Path, rows: int) -> object:
     rows = image_text_dataset(str(folder / "rows")).shuffle(seed=0, buffer_size=1000)
     collator = ImageTextCollator(processor())
     return QuantizationTrainer(model(), config, train_dataset=rows, data_collator=collator).train()
-
-
-if __name__ == "__main__":
-    main()

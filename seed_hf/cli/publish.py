@@ -16,7 +16,7 @@ def card(
     title: Annotated[str | None, typer.Option(help="Heading. Default: the folder's name.")] = None,
     results: Annotated[
         list[Path] | None,
-        typer.Option(metavar="JSON", help="Report of seed_hf.evaluation.report; repeat for parts of one."),
+        typer.Option(metavar="JSON", help="Report of seed-hf evaluate report; repeat for parts of one."),
     ] = None,
     base_model: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="Model on the Hub that it was made from; may be repeated.")

@@ -1,19 +1,26 @@
-"""What all commands share: errors in one line, messages, device and number type."""
+"""What the commands share: options, errors in one line, progress messages, device and number type."""
 
 import logging
 import os
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 
 DEBUG = "SEED_HF_DEBUG"
 
+Model = Annotated[
+    Path | None, typer.Option("--model", help="Folder of a saved pipeline or model. Default: the built-in seed-tiny.")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps ... Default: a GPU if there is one.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
 
 @contextmanager
 def plain_errors():
-    """What a user can get wrong becomes one line and exit status 2. Code outside such a block keeps its traceback."""
+    """Turn a user's mistake into one line and exit status 2. Code outside such a block keeps its traceback."""
     try:
         yield
     except (ValueError, TypeError, OSError) as error:
@@ -24,16 +31,15 @@ def plain_errors():
 
 
 def show_messages():
-    """The library logs how far long work has come; a command shows it."""
+    """Show the library's log messages, which report the progress of long work."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    # What the libraries below us fetch and open is not the user's concern.
     for name in ("httpx", "httpx2", "urllib3", "filelock", "fsspec"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @contextmanager
 def loading(folder: Path):
-    """A folder with damaged or foreign files is the user's to mend; say which folder it is."""
+    """Name the folder in the error if its files are damaged or of another kind."""
     from safetensors import SafetensorError
 
     try:
@@ -43,7 +49,7 @@ def loading(folder: Path):
 
 
 def quiet_and_where(device: str | None):
-    """The device and the number type that goes with it; turns off the libraries' loading bars."""
+    """The device and its number type; also turns off the loading bars of the libraries."""
     import diffusers
     import transformers
 
@@ -53,3 +59,8 @@ def quiet_and_where(device: str | None):
     diffusers.utils.logging.disable_progress_bar()
     where = usable_device(device)
     return where, number_type(where)
+
+
+def comma_separated(names: str | None) -> tuple[str, ...] | None:
+    """The parts of `"a,b"`; none of `""`; `None` for an option that was not given."""
+    return None if names is None else tuple(part.strip() for part in names.split(",") if part.strip())

@@ -1,7 +1,7 @@
-"""The demo: seed-tiny looks at eight pictures and draws eight prompts, on one contact sheet.
+"""The demo: seed-tiny sees eight images and draws eight prompts, on one contact sheet.
 
-The pictures are real ones, stored beside the checkpoint with their captions; four of them come from a style or show a
-concept that the model was never trained on, and are labelled so.
+The images are real ones, stored beside the checkpoint with their captions. Four of them have a style or show a concept
+that the model was never trained on, and are labelled so.
 """
 
 import json
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 PICTURES = Path(__file__).parents[1] / "checkpoints" / "seed-tiny" / "demo"
 KNOWN_PROMPTS = ["a red apple", "a fire engine", "a hamburger", "a cat face"]
-# Combinations that no training caption has; `examples/seed_tiny/demo_pictures.py` checks it.
+# Combinations that no training caption has; `examples/seed_tiny/demo_pictures.py` checks this.
 NEW_PROMPTS = [
     "a blue hamburger",
     "a purple fire engine",
@@ -31,13 +31,13 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
     """Run the demo and write `see_and_draw.png` and `see_and_draw.json` into the folder `out`.
 
     Args:
-        out: Folder, made if it is missing.
-        model: A pipeline folder; the bundled seed-tiny by default.
-        device: `"cpu"` or `"cuda"`; what is there by default.
+        out: Folder, made if missing.
+        model: Folder of a pipeline; the bundled seed-tiny by default.
+        device: `"cpu"`, `"cuda"` ...; by default a GPU if there is one.
 
     Returns:
-        What was written as JSON: settings, for each picture its codes, caption, question and answer, for each prompt
-        its codes, and the seconds that it took.
+        The content of the JSON file: settings; codes, caption, question and answer of each image; codes of each prompt;
+        and the seconds that the demo took.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -48,6 +48,7 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
     from seed_hf.devices import number_type, usable_device
     from seed_hf.images import load_image
     from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
+    from seed_hf.texts import answer, describe
 
     where = usable_device(device)
     dtype = number_type(where)
@@ -56,11 +57,11 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
     rows = json.loads((PICTURES / "pictures.json").read_text(encoding="utf-8"))
     images = [load_image(PICTURES / row["file"]) for row in rows]
 
-    logger.info("Looking at %d pictures", len(images))
+    logger.info("Looking at %d images", len(images))
     pixels = processor(images=images).pixel_values.to(where, dtype)
     codes = seed_model.visual_tokenizer.encode(pixels)
-    captions = _answers(seed_model, processor, processor.caption(images), where)
-    answers = _answers(seed_model, processor, processor.ask(images, [row["question"] for row in rows]), where)
+    captions = describe(seed_model, processor, images)
+    answers = answer(seed_model, processor, images, [row["question"] for row in rows])
     settings = {"num_inference_steps": STEPS}
     again = pipe(codes=codes, generator=_generators(len(images)), **settings).images
 
@@ -78,8 +79,8 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
             "torch": torch.__version__,
         },
         "pictures": [
-            {**row, "codes": c, "model_caption": caption, "model_answer": answer}
-            for row, c, caption, answer in zip(rows, codes.tolist(), captions, answers)
+            {**row, "codes": row_codes, "model_caption": caption, "model_answer": said}
+            for row, row_codes, caption, said in zip(rows, codes.tolist(), captions, answers)
         ],
         "prompts": [
             {"prompt": prompt, "new": prompt in NEW_PROMPTS, "codes": codes}
@@ -96,12 +97,6 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
     with whole_file(out / "see_and_draw.json") as path:
         path.write_text(text, encoding="utf-8")
     return result
-
-
-def _answers(model, processor, inputs, device) -> list[str]:
-    start = inputs["input_ids"].shape[1]
-    ids = model.generate(**inputs.to(device), generation_mode="text", max_new_tokens=24, do_sample=False)
-    return [text.strip() for text in processor.post_process_multimodal_output(ids[:, start:], generation_mode="text")]
 
 
 def _generators(count: int) -> list:

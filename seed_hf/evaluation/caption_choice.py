@@ -1,7 +1,7 @@
-"""How well a SEED model tells captions apart: the likelihood that it gives to each of a set, by the picture's codes.
+"""How well a SEED model tells captions apart: the likelihood of each caption of a set, given an image's codes.
 
-A greedy caption is right only if the wording is, so it says little about a model that has not seen the wording yet.
-Likelihoods can be compared before fine-tuning and after it.
+A greedy caption is right only if its wording is, so exact match says little about a model that has not seen the
+wording yet. Likelihoods can be compared before and after fine-tuning.
 """
 
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ import torch
 from tqdm.auto import tqdm
 
 from seed_hf.modeling.processing_seed import plain_text_encoder
+from seed_hf.texts import MAX_NEW_TOKENS, generate_texts
 
-from .captioning import MAX_NEW_TOKENS
 from .sets import distinct_captions
 
 
 @dataclass(frozen=True)
 class ChoiceResult:
-    """A choice among the distinct captions of a set, for each of its pictures.
+    """A choice among the distinct captions of a set, for each of its images.
 
     Attributes:
-        accuracy: Share of the pictures, in percent, whose own caption is the likeliest; a tie counts against it.
-        loss_per_token: Mean negative log-likelihood of the tokens of the pictures' own captions, the end included, in
-            nats.
-        candidates: The distinct captions. Blind guessing has an accuracy of 100 / their number.
-        choices: The likeliest caption of each picture.
+        accuracy: Share of images, in percent, whose own caption is the likeliest; a tie counts against the model.
+        loss_per_token: Mean negative log-likelihood of the tokens of the images' own captions, the end token included,
+            in nats.
+        candidates: The distinct captions. Chance accuracy is 100 / their number.
+        choices: The likeliest caption of each image.
     """
 
     accuracy: float
@@ -37,20 +37,20 @@ class ChoiceResult:
 def evaluate_choice(
     model, processor, codes: torch.LongTensor, captions: Sequence[str], batch_size: int = 64
 ) -> ChoiceResult:
-    """Choose for each picture among the distinct captions of all pictures.
+    """Choose for each image among the distinct captions of all images.
 
     Args:
         model: A `SeedForConditionalGeneration`.
         processor: Its `SeedProcessor`; the prompt is its `caption_prompt`.
-        codes: `(pictures, num_query_tokens)`.
-        captions: The caption of each picture.
-        batch_size: Pictures at a time. The result does not depend on it.
+        codes: `(images, num_query_tokens)`.
+        captions: The caption of each image.
+        batch_size: Images at a time. The result does not depend on it.
 
     Raises:
-        ValueError: No pictures, or another number of captions.
+        ValueError: There are no images, or another number of captions.
     """
     if len(codes) != len(captions) or not captions:
-        raise ValueError(f"One caption for each picture is needed, got {len(captions)} for {len(codes)}.")
+        raise ValueError(f"One caption for each image is needed, got {len(captions)} for {len(codes)}.")
     candidates, own = distinct_captions(captions)
     scores, lengths = caption_likelihoods(model, processor, codes, candidates, batch_size)
     own_scores = scores.gather(1, own[:, None])
@@ -67,20 +67,27 @@ def evaluate_choice(
 def caption_likelihoods(
     model, processor, codes: torch.LongTensor, captions: Sequence[str], batch_size: int = 64
 ) -> tuple[torch.Tensor, torch.LongTensor]:
-    """The log-likelihood of each caption after each picture.
+    """The log-likelihood of each caption given each image.
+
+    Args:
+        model: A [`SeedForConditionalGeneration`].
+        processor: Its [`SeedProcessor`].
+        codes: `(images, num_query_tokens)`.
+        captions: The candidates.
+        batch_size: Images at a time.
 
     Returns:
-        Log-likelihoods `(pictures, captions)`, and the number of tokens of each caption `(captions,)`. Both count the
-        end of the caption.
+        Log-likelihoods `(images, captions)`, and the number of tokens of each caption `(captions,)`. Both include the
+        end token.
     """
     encode, end = plain_text_encoder(processor.tokenizer), processor.tokenizer.eos_token_id
     ids = [torch.tensor([*encode(f" {caption}"), end], device=model.device) for caption in captions]
     scores = torch.empty(len(codes), len(captions))
     for start in tqdm(range(0, len(codes), batch_size), desc="likelihoods", leave=False):
         prompts = caption_prompts(processor, codes[start : start + batch_size]).to(model.device)
-        # The picture is read once: its cache is cut back after each caption.
-        picture = model(input_ids=prompts, use_cache=True)
-        cache, first = picture.past_key_values, picture.logits[:, -1:]
+        # The prompt runs once: its cache is cropped after each caption.
+        prompt = model(input_ids=prompts, use_cache=True)
+        cache, first = prompt.past_key_values, prompt.logits[:, -1:]
         for column, caption in enumerate(ids):
             rows = caption.expand(len(prompts), -1)
             rest = model(input_ids=rows[:, :-1], past_key_values=cache, use_cache=True).logits
@@ -90,23 +97,33 @@ def caption_likelihoods(
     return scores, torch.tensor([len(caption) for caption in ids])
 
 
-@torch.no_grad()
 def captions_of_codes(
     model, processor, codes: torch.LongTensor, batch_size: int = 64, max_new_tokens: int = MAX_NEW_TOKENS
 ) -> list[str]:
-    """Greedy captions of pictures that are given by their codes `(pictures, num_query_tokens)`."""
-    settings = {"do_sample": False, "num_beams": 1, "max_new_tokens": max_new_tokens}
+    """Greedy captions of images given by their codes.
+
+    Args:
+        model: A [`SeedForConditionalGeneration`].
+        processor: Its [`SeedProcessor`]; the prompt is its `caption_prompt`.
+        codes: `(images, num_query_tokens)`.
+        batch_size: Images at a time.
+        max_new_tokens: Length limit of a caption.
+    """
     texts = []
     for start in tqdm(range(0, len(codes), batch_size), desc="captions", leave=False):
-        prompts = caption_prompts(processor, codes[start : start + batch_size]).to(model.device)
-        mask = torch.ones_like(prompts)
-        ids = model.generate(prompts, attention_mask=mask, generation_mode="text", **settings)
-        texts += processor.post_process_multimodal_output(ids[:, prompts.shape[1] :], generation_mode="text")
-    return [text.strip() for text in texts]
+        prompts = caption_prompts(processor, codes[start : start + batch_size])
+        inputs = {"input_ids": prompts, "attention_mask": torch.ones_like(prompts)}
+        texts += generate_texts(model, processor, inputs, max_new_tokens)
+    return texts
 
 
 def caption_prompts(processor, codes: torch.LongTensor) -> torch.LongTensor:
-    """What `processor.caption` asks, with codes in the place of the placeholders: `(pictures, length)`."""
+    """The prompts of `processor.caption` with visual tokens instead of placeholders, `(images, length)`.
+
+    Args:
+        processor: A [`SeedProcessor`].
+        codes: `(images, num_query_tokens)`.
+    """
     words = processor.vocabulary
     after = plain_text_encoder(processor.tokenizer)(f" {processor.caption_prompt}")
     before = torch.tensor([processor.tokenizer.bos_token_id, words.boi_token_id]).expand(len(codes), -1)

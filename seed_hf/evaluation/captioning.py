@@ -1,16 +1,14 @@
-"""Captions by a SEED model, and how many of them name the right thing exactly."""
+"""Captions by a SEED model, and the share of them that equals the reference."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from tqdm.auto import tqdm
 
+from seed_hf.texts import MAX_NEW_TOKENS, generate_texts
+
 from .sets import batches, open_picture
-
-
-MAX_NEW_TOKENS = 32
 
 
 @dataclass(frozen=True)
@@ -18,9 +16,9 @@ class CaptionResult:
     """Captions of a set.
 
     Attributes:
-        exact_match: Share of the pictures, in percent, whose caption is the set's own, after [`normalize_text`].
-        known_captions: Share of the pictures, in percent, that get a caption which the set has for some picture: what
-            is missing to 100 are captions of other sets and inventions.
+        exact_match: Share of images, in percent, whose caption equals the reference after [`normalize_text`].
+        known_captions: Share of images, in percent, whose caption is the reference of any image of the set. The rest
+            are captions from elsewhere.
         captions: The generated captions, in the order of the rows.
     """
 
@@ -37,12 +35,16 @@ class CaptionResult:
 
 
 def normalize_text(text: str) -> str:
-    """Lower case, single spaces, no final full stop: the form in which texts are compared."""
+    """The form in which texts are compared: lower case, single spaces, no final full stop."""
     return " ".join(text.lower().split()).rstrip(".").rstrip()
 
 
 def exact_match(predictions: Sequence[str], references: Sequence[str]) -> float:
     """Share of equal texts in percent, after [`normalize_text`].
+
+    Args:
+        predictions: Generated texts.
+        references: The right text for each prediction.
 
     Raises:
         ValueError: The two lists are empty or differ in length.
@@ -53,26 +55,6 @@ def exact_match(predictions: Sequence[str], references: Sequence[str]) -> float:
     return 100.0 * hits / len(references)
 
 
-@torch.no_grad()
-def generate_texts(
-    model, processor, inputs: Mapping[str, torch.Tensor], max_new_tokens: int = MAX_NEW_TOKENS
-) -> list[str]:
-    """Greedy continuations of a batch of prompts, without the prompts.
-
-    Args:
-        model: A [`SeedForConditionalGeneration`].
-        processor: Its [`SeedProcessor`].
-        inputs: What `processor.caption` or `processor.ask` made, padded on the left; `codes` may stand in the place of
-            `pixel_values`.
-    """
-    inputs = {name: value.to(model.device) for name, value in inputs.items()}
-    settings = {"do_sample": False, "num_beams": 1, "max_new_tokens": max_new_tokens}
-    ids = model.generate(**inputs, generation_mode="text", **settings)
-    new = ids[:, inputs["input_ids"].shape[1] :]
-    texts = processor.post_process_multimodal_output(new, generation_mode="text")
-    return [text.strip() for text in texts]
-
-
 def evaluate_captions(
     model,
     processor,
@@ -80,13 +62,14 @@ def evaluate_captions(
     batch_size: int = 64,
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> CaptionResult:
-    """Greedy captions of the rows' pictures against the rows' captions.
+    """Compare greedy captions of the rows' images with the rows' captions.
 
     Args:
         model: A [`SeedForConditionalGeneration`].
         processor: Its [`SeedProcessor`]; the prompt is its `caption_prompt`.
         rows: Rows with `image` and `caption`.
-        batch_size: Pictures at a time, padded on the left. The result does not depend on it.
+        batch_size: Images at a time, padded on the left. The result does not depend on it.
+        max_new_tokens: Length limit of a caption.
     """
     captions: list[str] = []
     for batch in tqdm(list(batches(range(len(rows)), batch_size)), desc="captions", leave=False):

@@ -1,4 +1,4 @@
-"""How much of its codebook a tokenizer uses on a set of pictures."""
+"""How much of its codebook a tokenizer uses on a set of images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,11 +14,17 @@ from .sets import batches, open_picture
 
 @dataclass(frozen=True)
 class CodebookUse:
-    """Use of a codebook: codes seen at least once, their share in percent, and the perplexity of the distribution.
+    """Use of a codebook by the codes of a set.
 
-    The perplexity is exp(entropy): the number of codes that, used equally often, would be as unpredictable. It is 1
-    if one code does everything and `codebook_size` if all are used alike. `distinct_per_image` is the mean number of
-    different codes in a picture: where it is small, the codes of a picture repeat and say little more than one would.
+    Attributes:
+        used_codes: Number of different codes that occur.
+        codebook_size: Number of codes that exist.
+        usage: `used_codes` of `codebook_size` in percent.
+        perplexity: exp(entropy) of the distribution of codes: 1 if only one code occurs, `codebook_size` if all are
+            equally frequent.
+        distinct_per_image: Mean number of different codes in an image. A small number means that the codes of an image
+            repeat each other.
+        num_images: Number of images.
     """
 
     used_codes: int
@@ -33,7 +39,11 @@ class CodebookUse:
 
 
 def codebook_use(codes: torch.Tensor, codebook_size: int) -> CodebookUse:
-    """Use of the codebook by `codes`, an integer tensor `(images, codes per image)`.
+    """Use of a codebook.
+
+    Args:
+        codes: Integer tensor `(images, codes per image)`.
+        codebook_size: Number of codes that exist.
 
     Raises:
         ValueError: No codes, or codes outside `[0, codebook_size)`.
@@ -56,11 +66,13 @@ def codebook_use(codes: torch.Tensor, codebook_size: int) -> CodebookUse:
 
 @torch.no_grad()
 def encode_rows(tokenizer, processor, rows: Sequence[Mapping[str, Any]], batch_size: int = 64) -> torch.Tensor:
-    """Visual codes of the rows' pictures, a LongTensor `(len(rows), 32)` on the CPU.
+    """Visual codes of the rows' images, a LongTensor `(len(rows), 32)` on the CPU.
 
     Args:
         tokenizer: A [`SeedTokenizer`].
-        processor: A [`SeedProcessor`]; its image processor prepares the pictures.
+        processor: A [`SeedProcessor`]; its image processor prepares the images.
+        rows: Rows with `image`.
+        batch_size: Images at a time.
     """
     codes = []
     for batch in tqdm(list(batches(rows, batch_size)), desc="codes", leave=False):

@@ -1,9 +1,9 @@
-"""An independent judge of pictures: does this picture show what its caption says?
+"""An independent judge of images: does an image show what its caption says?
 
-Frozen EfficientNet-Lite0 picture features and frozen MiniLM caption vectors, joined by two small heads that are
-trained on the training pictograms alone. It shares no weights with the models it judges, and its seed is used by
-nothing else. Its own retrieval figures and its verdict on real pictures say how far it can be trusted; report them
-beside every verdict on drawn ones.
+Two small heads join frozen EfficientNet-Lite0 image features and frozen MiniLM caption vectors. They are trained on
+the training pictograms alone. The judge shares no weights with the models that it judges, and nothing else uses its
+seed. Its own retrieval figures and its verdict on real images show how far to trust it; report them beside every
+verdict on drawings.
 """
 
 import logging
@@ -26,7 +26,7 @@ from .sets import distinct_captions, read_rows
 
 
 logger = logging.getLogger(__name__)
-# The judge's own; no stage of training a model may use it, so that judge and model stay independent draws.
+# No training of a model may use this seed, so that judge and model stay independent.
 JUDGE_SEED = 7919
 JUDGE_EPOCHS = 25
 
@@ -34,8 +34,8 @@ JUDGE_EPOCHS = 25
 class JudgeHeads(nn.Module):
     """Two linear heads into a shared space, `(batch, dim)` L2-normalised, and a learned temperature.
 
-    Linear on purpose: heads with a hidden layer rank better (validation R@m near 90 instead of 80), but the figures
-    that are asked of a model's drawings were set with a judge of this strength.
+    Linear on purpose: heads with a hidden layer rank better (validation R@m near 90 instead of 80), but the floor for
+    drawings was set with a judge of this strength.
     """
 
     def __init__(self, image_dim: int = EFFICIENTNET_DIM, text_dim: int = MINILM_DIM, dim: int = 256):
@@ -46,7 +46,7 @@ class JudgeHeads(nn.Module):
         self.temperature = nn.Parameter(torch.tensor(0.07))
 
     def embed_images(self, features: torch.Tensor) -> torch.Tensor:
-        """Pooled picture features `(batch, image_dim)` to unit vectors `(batch, dim)`."""
+        """Pooled image features `(batch, image_dim)` to unit vectors `(batch, dim)`."""
         return nn.functional.normalize(self.image_head(features.float()), dim=-1)
 
     def embed_captions(self, vectors: torch.Tensor) -> torch.Tensor:
@@ -70,8 +70,11 @@ def train_heads(
     Args:
         image_features: `(images, image_dim)`.
         caption_vectors: `(captions, text_dim)`, one row for each distinct caption.
-        caption_of_image: LongTensor `(images,)` into `caption_vectors`.
-        seed: Of the weights and the order. The global random state is left as it was.
+        caption_of_image: LongTensor `(images,)`, indices into `caption_vectors`.
+        seed: Of the weights and the order. The global random state does not change.
+        epochs: Passes over the images.
+        batch_size: Images of a step.
+        learning_rate: The highest of the schedule.
         dim: Width of the shared space.
 
     Returns:
@@ -88,7 +91,7 @@ def train_heads(
                 images = heads.embed_images(image_features[picked])
                 texts = heads.embed_captions(caption_vectors[caption_of_image[picked]])
                 logits = images @ texts.T / heads.temperature
-                # Pairs with the same caption have the same logits: naming all of them right would not change the loss.
+                # Images with the same caption have the same target logits, so one label each is enough.
                 labels = torch.arange(len(picked))
                 loss = nn.functional.cross_entropy(logits, labels) + nn.functional.cross_entropy(logits.T, labels)
                 optimizer.zero_grad()
@@ -100,7 +103,14 @@ def train_heads(
 
 
 class Judge:
-    """Trained heads together with the frozen reference models below them."""
+    """Trained heads and the frozen reference models below them.
+
+    Args:
+        heads: The trained heads.
+        references: The reference models; loaded when first needed by default.
+        seed: That the heads were trained with.
+        epochs: That the heads were trained for.
+    """
 
     def __init__(
         self,
@@ -116,7 +126,7 @@ class Judge:
         self.epochs = epochs
 
     def embed_pictures(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
-        """PIL pictures of any size as unit vectors of the judge's space, `(len(pictures), dim)`."""
+        """Images of any size as unit vectors of the judge's space, `(len(pictures), dim)`."""
         return self.heads.embed_images(self.references.pictures(pictures))
 
     def embed_captions(self, captions: Sequence[str]) -> torch.Tensor:
@@ -124,7 +134,7 @@ class Judge:
         return self.heads.embed_captions(self.references.captions(captions))
 
     def save(self, path: str | Path) -> None:
-        """Write the heads as safetensors, whole or not at all."""
+        """Write the heads into a safetensors file."""
         path = Path(path)
         metadata = {"seed": str(self.seed), "epochs": str(self.epochs)}
         metadata |= {name: str(value) for name, value in self.heads.settings.items()}
@@ -145,24 +155,33 @@ class Judge:
 def judge_pictures(
     judge: Judge, pictures: Sequence[Image.Image], captions: Sequence[str], candidates: Sequence[str] | None = None
 ) -> float:
-    """Share of the pictures, in percent, whose own caption ranks first.
+    """Share of images, in percent, whose own caption ranks first.
 
     Args:
-        pictures: PIL pictures of any size, drawn or real.
-        captions: What each of them should show.
-        candidates: The captions to choose from; by default the distinct ones of `captions`. Fewer make it easier.
+        judge: Ranks the candidates.
+        pictures: Images of any size, drawn or real.
+        captions: What each image should show.
+        candidates: The captions to choose from; the distinct ones of `captions` by default. Fewer are easier.
 
     Raises:
-        ValueError: Not one caption per picture, no pictures, or a caption that is no candidate.
+        ValueError: Not one caption per image, no images, or a caption that is not among the candidates.
     """
     if len(pictures) != len(captions) or not captions:
-        raise ValueError(f"One caption for each picture is needed, got {len(pictures)} and {len(captions)}.")
+        raise ValueError(f"One caption for each image is needed, got {len(pictures)} and {len(captions)}.")
     distinct, caption_of_image = candidate_index(captions, candidates)
     return first_rank_share(judge.embed_pictures(pictures), judge.embed_captions(distinct), caption_of_image)
 
 
 def candidate_index(captions: Sequence[str], candidates: Sequence[str] | None) -> tuple[list[str], torch.Tensor]:
-    """Distinct candidates, by default the captions themselves, and the index of each caption among them."""
+    """The distinct candidates, and the index of each caption among them, a LongTensor `(len(captions),)`.
+
+    Args:
+        captions: The caption of each image.
+        candidates: The captions to choose from; `captions` by default.
+
+    Raises:
+        ValueError: A caption is not among the candidates.
+    """
     if candidates is None:
         return distinct_captions(captions)
     distinct, _ = distinct_captions(candidates)
@@ -182,11 +201,12 @@ def first_rank_share(
 
 
 def judge_retrieval(judge: Judge, picture_features: torch.Tensor, captions: Sequence[str]) -> RetrievalResult:
-    """The judge's own recalls on real pictures: what its verdicts are worth there.
+    """The judge's own recalls on real images, which show how far to trust it.
 
     Args:
-        picture_features: Reference features `(pictures, 1280)`, see [`ReferenceFeatures`].
-        captions: The caption of each picture; the distinct ones are the candidates.
+        judge: Is measured.
+        picture_features: Reference features `(images, 1280)`, see [`ReferenceFeatures`].
+        captions: The caption of each image; the distinct ones are the candidates.
     """
     distinct, caption_of_image = distinct_captions(captions)
     image_features = judge.heads.embed_images(picture_features)
@@ -196,11 +216,12 @@ def judge_retrieval(judge: Judge, picture_features: torch.Tensor, captions: Sequ
 def load_or_train_judge(
     data_dir: str | Path, cache_dir: str | Path | None = None, *, seed: int = JUDGE_SEED, epochs: int = JUDGE_EPOCHS
 ) -> Judge:
-    """The judge of a seed: from the cache folder if it was trained before, else trained on `train.parquet`.
+    """A judge, from the cache folder if it was trained before, else trained on `train.parquet`.
 
     Args:
-        data_dir: The pictograms.
-        cache_dir: Folder for the trained heads and for picture features, see [`ReferenceFeatures`].
+        data_dir: Folder of the pictograms.
+        cache_dir: Folder for the trained heads and for image features, see [`ReferenceFeatures`].
+        seed, epochs: As in [`train_heads`].
     """
     references = ReferenceFeatures(cache_dir)
     path = None if cache_dir is None else Path(cache_dir) / f"judge-seed{seed}-epochs{epochs}.safetensors"
@@ -208,7 +229,7 @@ def load_or_train_judge(
         return Judge.load(path, references)
     captions, caption_of_image = distinct_captions(list(read_rows(data_dir, "train")["caption"]))
     features, vectors = references.split(data_dir, "train"), references.captions(captions)
-    logger.info("training the judge on %d pictures of %d captions", len(features), len(captions))
+    logger.info("training the judge on %d images of %d captions", len(features), len(captions))
     heads = train_heads(features, vectors, caption_of_image, seed=seed, epochs=epochs)
     judge = Judge(heads, references, seed=seed, epochs=epochs)
     if path is not None:

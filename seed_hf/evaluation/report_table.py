@@ -1,10 +1,10 @@
-"""The figures of an evaluation as Markdown tables."""
+"""The figures of a report as Markdown tables."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
 
-# Line of the table -> section, and how its figures are shown. Lines whose section was not run are left out.
+# Label, section and format of each line of the table. Lines of sections that were not run are left out.
 _LINES = (
     ("Retrieval on codes, R@m", "retrieval", "{codes[R@m]:.1f}"),
     ("image to caption @1 / 5 / 10", "retrieval", "{codes[TR@1]:.1f} / {codes[TR@5]:.1f} / {codes[TR@10]:.1f}"),
@@ -14,26 +14,30 @@ _LINES = (
     ("Questions answered right (most frequent answer)", "questions", "{exact_match:.1f} ({majority:.1f})"),
     ("Codes used", "codebook", "{used_codes} of {codebook_size} ({usage:.1f})"),
     ("Codebook perplexity", "codebook", "{perplexity:.0f}"),
-    ("Different codes in a picture, mean", "codebook", "{distinct_per_image:.1f}"),
+    ("Different codes in an image, mean", "codebook", "{distinct_per_image:.1f}"),
     ("Drawn from its caption: caption ranks first", "drawing", "{caption_first:.1f}"),
     ("among the first 5 / 10", "drawing", "{caption_in_5:.1f} / {caption_in_10:.1f}"),
-    ("of captions that no training picture has (how many)", "drawing", "{new_caption_first:.1f} ({num_new_captions})"),
-    ("Real picture: caption ranks first", "judge", "{real_caption_first:.1f}"),
+    ("of captions that no training image has (how many)", "drawing", "{new_caption_first:.1f} ({num_new_captions})"),
+    ("Real image: caption ranks first", "judge", "{real_caption_first:.1f}"),
     ("the same, shrunk to the size of drawings", "judge", "{real_caption_first_at_drawn_size:.1f}"),
     ("Reconstruction: caption ranks first", "reconstruction", "{caption_first:.1f}"),
-    ("Reconstruction: cosine to the picture (chance)", "reconstruction", "{similarity:.3f} ({chance_similarity:.3f})"),
+    ("Reconstruction: cosine to the image (chance)", "reconstruction", "{similarity:.3f} ({chance_similarity:.3f})"),
     ("The judge's own R@m", "judge", "{retrieval[R@m]:.1f}"),
 )
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """Tables of what [`evaluate`] returns: the figures, the kinds of questions, the floor, and the settings."""
+    """The tables of a report: figures, questions by topic, floor, settings.
+
+    Args:
+        result: What [`evaluate`] returns.
+    """
     sets, settings = result["sets"], result["settings"]
     parts = ["# Evaluation", ""]
     if settings["limit"]:
         parts += [
-            f"**A quick look at no more than {settings['limit']} pictures of each set. With fewer candidates every "
-            "figure comes out better: not comparable with anything.**",
+            f"**A quick look at {settings['limit']} images of each set at most. Fewer candidates make every figure "
+            "better: not comparable with anything.**",
             "",
         ]
     parts += ["Shares in percent. Every set's captions are its own candidates; ties count against the model.", ""]
@@ -52,12 +56,17 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def figures_table(sets: Mapping[str, Any], sections: Collection[str] | None = None) -> list[str]:
-    """Lines of the table of figures, one column for each set: these sections only, and the sets that have one."""
+    """Lines of the table of figures, with a column for each set that has one of the sections.
+
+    Args:
+        sets: The figures: split, then section, then figure.
+        sections: Sections to show; all by default.
+    """
     wanted = [line for line in _LINES if sections is None or line[1] in sections]
     sets = {name: found for name, found in sets.items() if any(section in found for _, section, _ in wanted)}
     rows = [[label, *_cells(sets, section, form)] for label, section, form in wanted]
     counts = [f"{found['counts']['pictures']} / {found['counts']['captions']}" for found in sets.values()]
-    rows = [["Pictures / distinct captions", *counts], *(row for row in rows if any(row[1:]))]
+    rows = [["Images / distinct captions", *counts], *(row for row in rows if any(row[1:]))]
     return _table(["", *sets], rows)
 
 

@@ -1,11 +1,11 @@
-"""Image-text retrieval: which caption belongs to a picture, which picture to a caption.
+"""Image-text retrieval: find the caption of an image, and the image of a caption.
 
-The protocol (SEED paper, table 1, without re-ranking; distinct captions as candidates): an image is right when its own
-caption is among its k best captions (TR@k); a caption is right when any of its pictures is among its k best pictures
-(IR@k); R@m is the mean of the six recalls at 1, 5 and 10. All figures are in percent.
+The protocol is that of the SEED paper, table 1, without re-ranking and with distinct captions as candidates. An image
+is right if its own caption is among its k best captions (TR@k). A caption is right if one of its images is among its k
+best images (IR@k). R@m is the mean of the six recalls at 1, 5 and 10. All figures are in percent.
 
-Ties never flatter: a wrong candidate that scores as high as the right one counts as ranked before it. A model that
-gives every picture the same features therefore scores 0, not 100.
+Ties count against the model: a wrong candidate that scores as high as the right one ranks before it. So a model that
+gives every image the same features scores 0, not 100.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ from .sets import batches, distinct_captions, open_picture
 
 
 RECALLS_AT = (1, 5, 10)
-# Equal features give scores that differ in the last bits, depending on their place in the batch: such are ties too.
+# Scores of equal features differ in the last bits, depending on their place in the batch. These are ties, too.
 TIE_TOLERANCE = 1e-6
-# Stage I cuts captions at this length (SEED paper); later positions of the text tower are untrained.
+# Stage I truncates captions to this length (SEED paper); later positions of the text tower are untrained.
 _MAX_TEXT_TOKENS = 32
 _CHUNK = 1024
 
@@ -33,6 +33,8 @@ class RetrievalResult:
     Attributes:
         text_recalls: TR@1/5/10, image to caption.
         image_recalls: IR@1/5/10, caption to image.
+        num_images: Number of images.
+        num_captions: Number of distinct captions.
     """
 
     text_recalls: tuple[float, ...]
@@ -59,7 +61,7 @@ def caption_ranks(
 
     Args:
         image_features: `(images, dim)`; need not be normalised.
-        text_features: `(captions, dim)`, one row for each distinct caption. More captions than pictures are allowed.
+        text_features: `(captions, dim)`, one row for each distinct caption. Captions without an image are allowed.
         caption_of_image: Integers `(images,)`: the row of `text_features` that describes the image.
 
     Raises:
@@ -70,7 +72,7 @@ def caption_ranks(
     for start in range(0, len(image_features), _CHUNK):
         own = caption_of_image[start : start + _CHUNK, None].to(image_features.device)
         scores = image_features[start : start + _CHUNK] @ text_features.T
-        # The own caption ties with itself, which makes the count start at 1.
+        # The own caption ties with itself, so the count starts at 1.
         ranks.append((scores >= scores.gather(1, own) - TIE_TOLERANCE).sum(1))
     return torch.cat(ranks)
 
@@ -78,15 +80,19 @@ def caption_ranks(
 def image_ranks(
     image_features: torch.Tensor, text_features: torch.Tensor, caption_of_image: torch.Tensor
 ) -> torch.Tensor:
-    """Rank of each caption's best own picture among all pictures, 1 is best: LongTensor `(captions,)`.
+    """Rank of each caption's best own image among all images, 1 is best: LongTensor `(captions,)`.
 
-    Arguments and errors as in [`caption_ranks`]; here every caption must have a picture.
+    Args:
+        image_features, text_features, caption_of_image: As in [`caption_ranks`].
+
+    Raises:
+        ValueError: As in [`caption_ranks`], or a caption has no image.
     """
     image_features, text_features = _checked(image_features, text_features, caption_of_image)
     caption_of_image = caption_of_image.to(image_features.device)
-    pictures = torch.bincount(caption_of_image, minlength=len(text_features))
-    if (pictures == 0).any():
-        raise ValueError(f"Caption {int((pictures == 0).nonzero()[0])} has no picture: it cannot be looked for.")
+    images = torch.bincount(caption_of_image, minlength=len(text_features))
+    if (images == 0).any():
+        raise ValueError(f"Caption {int((images == 0).nonzero()[0])} has no image, so no image can be found for it.")
     ranks = []
     for start in range(0, len(text_features), _CHUNK):
         scores = text_features[start : start + _CHUNK] @ image_features.T
@@ -98,14 +104,22 @@ def image_ranks(
 
 
 def recalls(ranks: torch.Tensor) -> tuple[float, ...]:
-    """Share of ranks of at most 1, 5 and 10, in percent."""
+    """Share of ranks of at most 1, 5 and 10, in percent.
+
+    Args:
+        ranks: Integers, 1 is best.
+    """
     return tuple(100.0 * (ranks <= k).double().mean().item() for k in RECALLS_AT)
 
 
 def retrieval_recalls(
     image_features: torch.Tensor, text_features: torch.Tensor, caption_of_image: torch.Tensor
 ) -> RetrievalResult:
-    """The six recalls of a set; arguments and errors as in [`caption_ranks`], every caption with a picture."""
+    """The six recalls of a set.
+
+    Args:
+        image_features, text_features, caption_of_image: As in [`image_ranks`], which also says what is raised.
+    """
     return RetrievalResult(
         text_recalls=recalls(caption_ranks(image_features, text_features, caption_of_image)),
         image_recalls=recalls(image_ranks(image_features, text_features, caption_of_image)),
@@ -122,18 +136,19 @@ def evaluate_retrieval(
     use_codes: bool = True,
     batch_size: int = 64,
 ) -> RetrievalResult:
-    """Retrieval of a [`SeedTokenizer`] on rows with `image` and `caption`; the candidates come from the rows.
+    """Retrieval by a [`SeedTokenizer`] among the images and captions of the rows.
 
     Args:
         tokenizer: A [`SeedTokenizer`] with a text tower.
         processor: A [`SeedProcessor`] whose text tokenizer is the one of stage I.
-        use_codes: `True` ranks with the embeddings reconstructed from the 32 codes ("causal code" in the paper),
-            `False` with the continuous causal embeddings.
-        batch_size: Pictures, or captions, at a time. The result does not depend on it.
+        rows: Rows with `image` and `caption`.
+        use_codes: `True` ranks by the embeddings reconstructed from the 32 codes ("causal code" in the paper), `False`
+            by the continuous causal embeddings.
+        batch_size: Images or captions at a time. The result does not depend on it.
     """
     captions, caption_of_image = distinct_captions([row["caption"] for row in rows])
     image_features = []
-    for batch in tqdm(list(batches(rows, batch_size)), desc="pictures", leave=False):
+    for batch in tqdm(list(batches(rows, batch_size)), desc="images", leave=False):
         pixels = processor.image_processor([open_picture(row) for row in batch], return_tensors="pt")["pixel_values"]
         pixels = pixels.to(tokenizer.device, tokenizer.dtype)
         given = {"codes": tokenizer.encode(pixels)} if use_codes else {"pixel_values": pixels}
@@ -147,7 +162,7 @@ def evaluate_retrieval(
 
 
 def _checked(image_features, text_features, caption_of_image) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both features normalised in float64, after their shapes and values are found to be sound."""
+    """Check shapes and values; both features normalised in float64."""
     shapes = f"{tuple(image_features.shape)} and {tuple(text_features.shape)}"
     if image_features.ndim != 2 or text_features.ndim != 2 or image_features.shape[1] != text_features.shape[1]:
         raise ValueError(f"Features must be (images, dim) and (captions, dim) with the same dim, got {shapes}.")
@@ -162,7 +177,7 @@ def _checked(image_features, text_features, caption_of_image) -> tuple[torch.Ten
     if low < 0 or high >= len(text_features):
         raise ValueError(f"caption_of_image must lie in [0, {len(text_features)}), got {low} to {high}.")
     for name, features in (("image_features", image_features), ("text_features", text_features)):
-        # A comparison with NaN is false, so that such a row would be "better than all others".
+        # A comparison with NaN is false, so a row with NaN would rank first.
         if not torch.isfinite(features).all():
             raise ValueError(f"{name} holds NaN or infinite values: ranks would be meaningless.")
     normalize = torch.nn.functional.normalize

@@ -1,4 +1,4 @@
-"""Rows to evaluate on: anything indexable whose rows have an `image` and a `caption`, as the pictograms have them."""
+"""Rows to evaluate on: any sequence whose rows have an `image` and a `caption`, such as the pictograms."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def read_rows(folder: str | Path, split: str, limit: int | None = None) -> Datas
     """Rows of one split of the pictograms.
 
     Args:
-        folder, split: As in [`load_pictograms`], which also says what it raises.
-        limit: At most so many rows, taken at even distances, because neighbouring rows share a drawing style.
+        folder, split: As in [`load_pictograms`], which also says what is raised.
+        limit: At most this many rows, evenly spaced, because neighbouring rows share a style.
 
     Raises:
         ValueError: `limit` is not positive.
@@ -36,7 +36,11 @@ def read_rows(folder: str | Path, split: str, limit: int | None = None) -> Datas
 
 
 def open_picture(row: Mapping[str, Any]) -> Image.Image:
-    """The RGB picture of a row, whether it holds a PIL picture or, as in a Parquet file, the bytes of one."""
+    """The RGB image of a row, which holds a PIL image or, as in a Parquet file, the bytes of an image file.
+
+    Args:
+        row: With `image`.
+    """
     image = row["image"]
     if not isinstance(image, Image.Image):
         return load_image(image["bytes"])
@@ -44,13 +48,22 @@ def open_picture(row: Mapping[str, Any]) -> Image.Image:
 
 
 def distinct_captions(captions: Sequence[str]) -> tuple[list[str], torch.Tensor]:
-    """The distinct captions in order of appearance, and for each entry its caption's index, a LongTensor `(n,)`."""
+    """The distinct captions in order of appearance, and the index of each caption among them, a LongTensor `(n,)`.
+
+    Args:
+        captions: The caption of each image.
+    """
     index: dict[str, int] = {}
     caption_of_image = torch.tensor([index.setdefault(caption, len(index)) for caption in captions], dtype=torch.long)
     return list(index), caption_of_image
 
 
 def batches(items: Sequence, size: int) -> Iterator[list]:
-    """Lists of at most `size` items; works on a `Dataset` too, whose slices are columns and not rows."""
+    """Lists of at most `size` items. Works on a `Dataset`, too, whose slices are columns and not rows.
+
+    Args:
+        items: Rows, images, captions ...
+        size: Items of a batch.
+    """
     for start in range(0, len(items), size):
         yield [items[i] for i in range(start, min(start + size, len(items)))]

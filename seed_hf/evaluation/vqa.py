@@ -1,4 +1,4 @@
-"""Questions that follow from the pictograms' metadata, answered by a SEED model and compared word for word."""
+"""Questions made from the pictograms' metadata, answered by a SEED model and scored by exact match."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,20 +9,22 @@ import torch
 from tqdm.auto import tqdm
 
 from seed_hf.pictograms.questions import questions_by_topic
+from seed_hf.texts import MAX_NEW_TOKENS, generate_texts
 
-from .captioning import MAX_NEW_TOKENS, exact_match, generate_texts, normalize_text
+from .captioning import exact_match, normalize_text
 from .codebook import encode_rows
 from .sets import batches, open_picture
 
 
 @dataclass(frozen=True)
 class TopicResult:
-    """One kind of question.
+    """The score of one topic of questions.
 
     Attributes:
         exact_match: Share of right answers in percent.
-        majority: What always giving the most frequent right answer of these very questions would reach, in percent.
-            A model that does not look at the picture gets about this far.
+        majority: Score, in percent, of always giving the most frequent right answer to these questions. A model that
+            ignores the image reaches about this.
+        num_questions: Number of questions.
     """
 
     exact_match: float
@@ -32,18 +34,22 @@ class TopicResult:
 
 @dataclass(frozen=True)
 class VqaResult:
-    """Answers to the questions of a set, by kind of question."""
+    """The scores of a set.
+
+    Attributes:
+        topics: From topic to score.
+    """
 
     topics: dict[str, TopicResult]
 
     @property
     def mean_exact_match(self) -> float:
-        """Mean over the kinds, each counting the same, in percent."""
+        """Unweighted mean over the topics, in percent."""
         return sum(topic.exact_match for topic in self.topics.values()) / len(self.topics)
 
     @property
     def mean_majority(self) -> float:
-        """The same mean of the blind baseline."""
+        """The same mean of the majority baseline."""
         return sum(topic.majority for topic in self.topics.values()) / len(self.topics)
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,7 +63,13 @@ class VqaResult:
 
 @dataclass(frozen=True)
 class AskedQuestion:
-    """A question about the picture of one row."""
+    """A question about the image of one row.
+
+    Attributes:
+        row: Index of the row.
+        question: Its text.
+        answer: The right answer.
+    """
 
     row: int
     question: str
@@ -67,7 +79,11 @@ class AskedQuestion:
 def collect_questions(
     rows: Sequence[Mapping[str, Any]], max_per_topic: int | None = None
 ) -> dict[str, list[AskedQuestion]]:
-    """The questions of all rows by topic, at most `max_per_topic` of each, taken at even distances.
+    """The questions of all rows by topic.
+
+    Args:
+        rows: Rows of the pictograms.
+        max_per_topic: At most this many questions of a topic, evenly spaced; `None` for all.
 
     Raises:
         ValueError: `max_per_topic` is not positive.
@@ -96,13 +112,15 @@ def evaluate_vqa(
     batch_size: int = 64,
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> VqaResult:
-    """Greedy answers to the questions that the rows' metadata give, by exact match.
+    """Score greedy answers to the questions that follow from the rows' metadata.
 
     Args:
         model: A [`SeedForConditionalGeneration`].
         processor: Its [`SeedProcessor`]; the prompt is its `question_prompt`.
         rows: Rows of the pictograms.
-        max_per_topic: Bound on the questions of one kind; `None` asks all of them.
+        max_per_topic: At most this many questions of a topic; `None` for all.
+        batch_size: Questions at a time. The result does not depend on it.
+        max_new_tokens: Length limit of an answer.
     """
     topics = collect_questions(rows, max_per_topic)
     asked = [question for questions in topics.values() for question in questions]
@@ -110,7 +128,7 @@ def evaluate_vqa(
     answers: list[str] = []
     for batch in tqdm(list(batches(asked, batch_size)), desc="answers", leave=False):
         inputs = processor.ask([open_picture(rows[q.row]) for q in batch], [q.question for q in batch])
-        # A picture is asked about a dozen times: its codes, the same each time, are made only once.
+        # There are about a dozen questions an image, so its codes are computed once.
         inputs = {name: value for name, value in inputs.items() if name != "pixel_values"}
         inputs["codes"] = codes[torch.tensor([q.row for q in batch])]
         answers += generate_texts(model, processor, inputs, max_new_tokens)

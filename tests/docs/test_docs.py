@@ -41,8 +41,8 @@ WRONG = {
     "marked, other pin": ("<!-- in CI: x -->\n```bash\npip install peft==0.0.1\n```", "not what constraints.txt"),
     "marked, no such file": ("<!-- in CI: x -->\n```bash\ncd examples/gone\n```", "has no examples/gone"),
     "marked, script's option": (
-        "<!-- in CI: x -->\n```bash\npython seed_hf/bench/memory.py --gone\n```",
-        "seed_hf/bench/memory.py --gone: ends with 2",
+        "<!-- in CI: x -->\n```bash\npython examples/seed_tiny/recipe.py --gone\n```",
+        "examples/seed_tiny/recipe.py --gone: ends with 2",
     ),
     "marked, recipe": (
         "```yaml\n# a.yaml\nmodel: {gone: 1}\n```\n<!-- in CI: x -->\n```bash\nseed-hf train lm --config a.yaml\n```",

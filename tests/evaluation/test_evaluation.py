@@ -420,7 +420,7 @@ def test_report_holds_every_figure_and_goes_on_where_it_stopped(saved, tmp_path)
     ]
     table = out.with_suffix(".md").read_text(encoding="utf-8")
     assert table == markdown(result)
-    assert "| Pictures / distinct captions | 7 / 3 | 8 / 3 | 9 / 3 | 6 / 3 |" in table
+    assert "| Images / distinct captions | 7 / 3 | 8 / 3 | 9 / 3 | 6 / 3 |" in table
 
     # As if it had been stopped in the last section: that one alone is done again.
     del result["sets"]["test_style"]["reconstruction"]

@@ -1,20 +1,15 @@
-"""Pre-tokenized pictures on disk, and codes on their way into the language model.
-
-    python seed_hf/bench/code_storage.py --out code_storage.json
+"""Codes on disk, and codes as ids of the language model.
 
 Two comparisons, each side by side in one run:
 
-- storage: one pickle for each picture in a tar, as the authors keep their codes, against Parquet shards with the
-  columns of `seed-hf tokenize`: bytes a row, rows a second written, rows a second read back into arrays;
-- ids: codes to text to a tokenizer's ids and back, as the authors do, against an addition.
+- storage: one pickle an image in a tar, as the authors store codes, against Parquet with the columns of
+  `seed-hf tokenize`: bytes a row, rows a second written, rows a second read into arrays;
+- ids: from codes to text to ids and back, as the authors do, against an addition.
 
-Codes are random, which no format can compress; captions come from a Parquet file with a column `caption` (--data), or
-are drawn from a few words.
+Codes are random, which no format can compress. Captions come from a Parquet file, or are random words.
 """
 
-import argparse
 import io
-import json
 import pickle
 import platform
 import random
@@ -37,31 +32,40 @@ CODES, CODEBOOK = 32, 8192
 WORDS = "a red blue man woman with white black face hand cat dog bird heart sun star house car tree flower".split()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="Parquet file with a column `caption`")
-    parser.add_argument("--rows", type=int, default=50_000)
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="how often each way is timed, in turn; the median counts"
-    )
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    arguments = parser.parse_args()
+def measure(*, data: Path | None = None, rows: int = 50_000, rounds: int = 3) -> dict:
+    """Both comparisons.
+
+    Args:
+        data: Parquet file with a column `caption`; random words by default.
+        rows: Rows that are stored.
+        rounds: How often each way is timed, in turn; the median counts.
+
+    Returns:
+        A report for JSON: `storage` and `ids`, each with the figures of both ways and their ratio.
+    """
     generator = np.random.default_rng(0)
-    codes = generator.integers(0, CODEBOOK, (arguments.rows, CODES), dtype=np.uint16)
-    captions = caption_list(arguments.data, arguments.rows)
-    report = {
+    codes = generator.integers(0, CODEBOOK, (rows, CODES), dtype=np.uint16)
+    return {
         "machine": platform.processor() or platform.machine(),
-        "rows": arguments.rows,
-        "storage": storage(codes, captions, arguments.rounds),
-        "ids": ids(codes[:2000], arguments.rounds),
+        "rows": rows,
+        "storage": storage(codes, caption_list(data, rows), rounds),
+        "ids": ids(codes[:2000], rounds),
     }
+
+
+def table(report: dict) -> str:
+    """The figures as lines of text.
+
+    Args:
+        report: Of `measure`.
+    """
+    lines = []
     for name, part in report.items():
         if isinstance(part, dict):
-            print(name)
+            lines.append(name)
             for way, figures in part.items():
-                print(f"  {way:<28}" + "  ".join(f"{key} {value:,.1f}" for key, value in figures.items()))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+                lines.append(f"  {way:<28}" + "  ".join(f"{key} {value:,.1f}" for key, value in figures.items()))
+    return "\n".join(lines)
 
 
 def caption_list(data: Path | None, rows: int) -> list[str]:
@@ -149,7 +153,7 @@ def read_parquet(path: Path) -> tuple[np.ndarray, list[str]]:
 
 
 def ids(codes: np.ndarray, rounds: int) -> dict:
-    """Codes to the language model's ids, and ids to codes, a row at a time: by way of text, and by adding."""
+    """Codes to ids of the language model and back, row by row: through text, and by an addition."""
     tokenizer = AutoTokenizer.from_pretrained(bundled("seed-tiny", "model"))
     size = sum(name.startswith("<img_") for name in tokenizer.get_vocab())
     offset = tokenizer.convert_tokens_to_ids("<img_00000>")
@@ -174,7 +178,3 @@ def ids(codes: np.ndarray, rounds: int) -> dict:
         "integers": {"rows/s": len(rows) / adding},
         "ratio": {"faster": text / adding},
     }
-
-
-if __name__ == "__main__":
-    main()

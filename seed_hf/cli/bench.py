@@ -1,0 +1,131 @@
+"""`seed-hf bench`: two ways of the same work, measured side by side in one run."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import typer
+
+from seed_hf.files import whole_file
+
+from .shared import comma_separated, plain_errors, show_messages
+
+
+bench = typer.Typer(help="Measure two ways of the same work side by side in one run.", no_args_is_help=True)
+
+Out = Annotated[Path | None, typer.Option("--out", help="JSON file to write.")]
+Captions = Annotated[
+    Path | None, typer.Option("--data", help="Parquet file with a column `caption`. Default: random words.")
+]
+Rounds = Annotated[int, typer.Option(help="How often each way is timed, in turn.", min=1)]
+Threads = Annotated[int, typer.Option(help="Threads of torch.", min=1)]
+
+
+@bench.command("cached-features")
+def cached_features(
+    full_width: Annotated[
+        bool, typer.Option("--full-width", help="Also the full width, with random weights and --blocks of the ViT.")
+    ] = False,
+    blocks: Annotated[int, typer.Option(help="Of the ViT at full width, out of 39.", min=1)] = 8,
+    batch: Annotated[int, typer.Option(help="Batch size of seed-tiny.", min=1)] = 32,
+    full_batch: Annotated[int, typer.Option(help="Batch size at full width.", min=1)] = 4,
+    rounds: Rounds = 3,
+    threads: Threads = 1,
+    out: Out = None,
+):
+    """Stage II on images against stage II on cached features."""
+    with plain_errors():
+        _check_out(out)
+        from seed_hf.bench import cached_features as benchmark
+    settings = {"full_width": full_width, "blocks": blocks, "batch": batch, "full_batch": full_batch}
+    _show(benchmark, benchmark.measure(**settings, rounds=rounds, threads=threads), out)
+
+
+@bench.command()
+def packing(
+    data: Captions = None,
+    long_share: Annotated[
+        float, typer.Option(help="Share of captions that twelve captions in one replace.", min=0, max=1)
+    ] = 0.0,
+    pack_lengths: Annotated[
+        str, typer.Option(metavar="LENGTHS", help="Lengths of packed sequences, separated by commas.")
+    ] = "128,180,192,224,256",
+    batch_size: Annotated[int, typer.Option(help="Samples of an optimizer step.", min=1)] = 64,
+    rounds: Rounds = 5,
+    threads: Threads = 2,
+    out: Out = None,
+):
+    """Packed against padded batches in the language-model stage."""
+    with plain_errors():
+        _check_out(out)
+        lengths = [int(length) for length in comma_separated(pack_lengths)]
+        if not lengths or min(lengths) < 1:
+            raise ValueError(f"--pack-lengths takes positive numbers, separated by commas; got {pack_lengths!r}.")
+        _check_file(data)
+        from seed_hf.bench import packing as benchmark
+    settings = {"data": data, "long_share": long_share, "pack_lengths": lengths, "batch_size": batch_size}
+    _show(benchmark, benchmark.measure(**settings, rounds=rounds, threads=threads), out)
+
+
+@bench.command()
+def storage(
+    data: Captions = None,
+    rows: Annotated[int, typer.Option(help="Rows that are stored.", min=1)] = 50_000,
+    rounds: Rounds = 3,
+    out: Out = None,
+):
+    """Codes in Parquet against pickles in a tar, and as integers against text."""
+    with plain_errors():
+        _check_out(out)
+        _check_file(data)
+        from seed_hf.bench import storage as benchmark
+    _show(benchmark, benchmark.measure(data=data, rows=rows, rounds=rounds), out)
+
+
+@bench.command()
+def memory(
+    rows: Annotated[int, typer.Option(help="Rows that each job runs through.", min=50)] = 50_000,
+    out: Out = None,
+):
+    """Memory of `tokenize` and of training from a stream, over many rows."""
+    with plain_errors():
+        _check_out(out)
+        from seed_hf.bench import memory as benchmark
+    _show(benchmark, benchmark.measure(rows=rows), out)
+
+
+@bench.command()
+def codebook(
+    data: Annotated[Path, typer.Option("--data", help="Folder of the pictograms.")],
+    pictures: Annotated[int, typer.Option(help="Number of training images.", min=1)] = 3000,
+    steps: Annotated[int, typer.Option(help="Steps of each run.", min=1)] = 150,
+    batch_size: Annotated[int, typer.Option(help="Batch size.", min=1)] = 64,
+    rate: Annotated[float, typer.Option(help="Learning rate.", min=0)] = 1e-3,
+    out: Out = None,
+):
+    """Remedies for an unused codebook in stage II, on the pictograms."""
+    with plain_errors():
+        _check_out(out)
+        from seed_hf.bench import codebook as benchmark
+
+        show_messages()
+        report = benchmark.measure(data, images=pictures, steps=steps, batch_size=batch_size, learning_rate=rate)
+    _show(benchmark, report, out)
+
+
+def _check_file(data: Path | None) -> None:
+    if data is not None and not data.is_file():
+        raise ValueError(f"{data}: no such file. --data takes a Parquet file with a column `caption`.")
+
+
+def _check_out(out: Path | None) -> None:
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise ValueError(f"{out}: cannot be written. --out takes the name of a file in an existing folder.")
+
+
+def _show(benchmark: ModuleType, report: dict, out: Path | None) -> None:
+    typer.echo(benchmark.table(report))
+    if out is not None:
+        with plain_errors(), whole_file(out) as path:
+            path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

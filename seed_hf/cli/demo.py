@@ -1,0 +1,33 @@
+"""`seed-hf demo`: see eight images, draw eight prompts."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .model import pipeline_folder
+from .shared import Device, Model, plain_errors, quiet_and_where, show_messages
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results; made if missing.")] = Path("outputs"),
+    model: Model = None,
+    device: Device = None,
+):
+    """See eight real images and draw eight prompts; writes see_and_draw.png and see_and_draw.json."""
+    with plain_errors():
+        from seed_hf.artifacts.bundled import bundled
+
+        folder = None if model is None else pipeline_folder(model)
+        bundled("seed-tiny", "pipeline")  # a broken installation ends here, before anything is written
+        out.mkdir(parents=True, exist_ok=True)
+        where, _ = quiet_and_where(device)
+        from seed_hf.demo import run_demo
+    show_messages()
+    result = run_demo(out, model=folder, device=str(where))
+    for row in result["pictures"]:
+        typer.echo(f"saw {row['caption']!r} {row['novelty']}: said {row['model_caption']!r}")
+        typer.echo(f"    {row['question']} {row['model_answer']}")
+    for row in result["prompts"]:
+        typer.echo(f"drew {row['prompt']!r}{' (a new combination)' if row['new'] else ''}")
+    typer.echo(f"{out / 'see_and_draw.png'} and {out / 'see_and_draw.json'}, in {result['seconds']} seconds")

@@ -1,0 +1,78 @@
+"""`seed-hf evaluate`: figures of a model, measured by one command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .shared import Device, comma_separated, plain_errors, show_messages
+
+
+evaluate = typer.Typer(help="Measure a model.", no_args_is_help=True)
+
+
+@evaluate.command()
+def report(
+    data: Annotated[Path, typer.Option("--data", help="Folder of the pictograms.")],
+    out: Annotated[Path, typer.Option("--out", help="JSON file to write; the table goes beside it as .md.")],
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Folder of the model and its processor. Default: seed-tiny.")
+    ] = None,
+    pipeline: Annotated[
+        Path | None, typer.Option("--pipeline", help="Folder of the pipeline. Default: seed-tiny.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="Folder that keeps the judge and its image features.")
+    ] = None,
+    sets: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Splits, separated by commas. Default: validation, test_concept, test_style"),
+    ] = None,
+    codebook_sets: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Further splits for the section codebook; '' for none. Default: train"),
+    ] = None,
+    sections: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Some of codebook, retrieval, captions, questions, judge, drawing, reconstruction. Default: all.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="At most this many images of each set: quick, but not comparable.")
+    ] = None,
+    max_questions_per_topic: Annotated[int | None, typer.Option(help="Default: 200.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images at a time. Default: 64.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the drawings. Default: 0.")] = None,
+    judge_seed: Annotated[int | None, typer.Option(help="Of the judge. Default: its own, 7919.")] = None,
+    num_inference_steps: Annotated[int | None, typer.Option(help="Denoising steps. Default: 25.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="Default: the pipeline's setting.")] = None,
+    num_candidates: Annotated[
+        int | None, typer.Option(help="Code sequences sampled for a drawing. Default: the pipeline's setting.")
+    ] = None,
+    device: Device = None,
+):
+    """All figures of a model on the pictograms, as JSON and as a Markdown table. Resumes an interrupted report."""
+    with plain_errors():
+        from seed_hf.evaluation.report import EvaluationSettings
+        from seed_hf.evaluation.report import evaluate as run
+        from seed_hf.evaluation.report_table import markdown
+
+        given = {
+            "sets": comma_separated(sets),
+            "codebook_sets": comma_separated(codebook_sets),
+            "sections": comma_separated(sections),
+            "limit": limit,
+            "max_questions_per_topic": max_questions_per_topic,
+            "batch_size": batch_size,
+            "seed": seed,
+            "judge_seed": judge_seed,
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "num_candidates": num_candidates,
+        }
+        settings = EvaluationSettings(**{name: value for name, value in given.items() if value is not None})
+        show_messages()
+        result = run(model, pipeline, data, out, settings, cache_dir=cache, device=device)
+    typer.echo(markdown(result))

@@ -1,0 +1,52 @@
+"""`seed-hf train`: one training stage from a recipe."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .shared import plain_errors, show_messages
+
+
+class Stage(StrEnum):
+    contrastive = "contrastive"
+    quantization = "quantization"
+    lm = "lm"
+
+
+def train(
+    stage: Annotated[
+        Stage,
+        typer.Argument(
+            help="contrastive and quantization train the tokenizer (stages I and II), lm the language model."
+        ),
+    ],
+    config: Annotated[Path, typer.Option("--config", help="Recipe: a YAML file with the settings of the stage.")],
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting of the recipe; repeat for more."),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="lm: train all weights, not LoRA. Short for --set trainer.lora_r=0.")
+    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Check the recipe and stop.")] = False,
+):
+    """Train one stage. Resumes from the last checkpoint if there is one."""
+    with plain_errors():
+        if not config.is_file():
+            raise ValueError(f"{config}: no such file. Give a YAML file with the settings of stage {stage}.")
+        if full and stage is not Stage.lm:
+            raise ValueError(f"--full is for the stage lm, which trains LoRA by default; got {stage}.")
+        changes = [*(change or ()), *(["trainer.lora_r=0"] if full else ())]
+        if check:
+            from seed_hf.recipes.reading import read_recipe
+
+            read_recipe(stage.value, config, changes)
+            typer.echo(f"{config} is a valid recipe of the stage {stage.value}.")
+            return
+        from seed_hf.recipes.running import run_stage
+
+        show_messages()
+        output_dir = run_stage(stage.value, config, changes)
+    typer.echo(output_dir)

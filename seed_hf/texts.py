@@ -1,0 +1,72 @@
+"""What a model says about images: captions and answers, decoded the same way everywhere in the package."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
+    from seed_hf.modeling.processing_seed import SeedProcessor
+
+
+# A caption or an answer ends after at most this many tokens.
+MAX_NEW_TOKENS = 32
+
+
+def describe(
+    model: "SeedForConditionalGeneration", processor: "SeedProcessor", images: Sequence["Image.Image"]
+) -> list[str]:
+    """The greedy caption of each image.
+
+    Args:
+        model: Sees the images and writes the captions.
+        processor: The model's processor; the prompt is its `caption_prompt`.
+        images: RGB images, captioned in one batch.
+    """
+    return generate_texts(model, processor, processor.caption(images))
+
+
+def answer(
+    model: "SeedForConditionalGeneration",
+    processor: "SeedProcessor",
+    images: Sequence["Image.Image"],
+    questions: Sequence[str],
+) -> list[str]:
+    """The greedy answer to each question.
+
+    Args:
+        model: Sees the images and answers.
+        processor: The model's processor; the prompt is its `question_prompt`.
+        images: RGB images, one for each question, in one batch.
+        questions: Question i is about image i.
+    """
+    return generate_texts(model, processor, processor.ask(images, questions))
+
+
+def generate_texts(
+    model: "SeedForConditionalGeneration",
+    processor: "SeedProcessor",
+    inputs: Mapping[str, "torch.Tensor"],
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> list[str]:
+    """Greedy continuations of a batch of prompts, without the prompts.
+
+    Args:
+        model: Continues the prompts.
+        processor: The model's processor.
+        inputs: What `processor.caption` or `processor.ask` returns, padded on the left; `codes` may replace
+            `pixel_values`.
+        max_new_tokens: Length limit of a continuation.
+    """
+    import torch
+
+    inputs = {name: value.to(model.device) for name, value in inputs.items()}
+    settings = {"do_sample": False, "num_beams": 1, "max_new_tokens": max_new_tokens}
+    with torch.inference_mode():
+        ids = model.generate(**inputs, generation_mode="text", **settings)
+    new = ids[:, inputs["input_ids"].shape[1] :]
+    texts = processor.post_process_multimodal_output(new, generation_mode="text")
+    return [text.strip() for text in texts]
