@@ -59,12 +59,17 @@ def packing(
     """Packed against padded batches in the language-model stage."""
     with plain_errors():
         _check_out(out)
-        lengths = [int(length) for length in comma_separated(pack_lengths)]
-        if not lengths or min(lengths) < 1:
+        lengths = comma_separated(pack_lengths)
+        if not lengths or not all(length.isdecimal() and int(length) for length in lengths):
             raise ValueError(f"--pack-lengths takes positive numbers, separated by commas; got {pack_lengths!r}.")
         _check_file(data)
         from seed_hf.bench import packing as benchmark
-    settings = {"data": data, "long_share": long_share, "pack_lengths": lengths, "batch_size": batch_size}
+    settings = {
+        "data": data,
+        "long_share": long_share,
+        "pack_lengths": [int(length) for length in lengths],
+        "batch_size": batch_size,
+    }
     _show(benchmark, benchmark.measure(**settings, rounds=rounds, threads=threads), out)
 
 

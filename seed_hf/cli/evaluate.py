@@ -26,11 +26,13 @@ def report(
     ] = None,
     sets: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="Splits, separated by commas. Default: validation, test_concept, test_style"),
+        typer.Option(
+            metavar="NAMES", help="Splits, separated by commas. Default: validation,test_concept,test_style."
+        ),
     ] = None,
     codebook_sets: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="Further splits for the section codebook; '' for none. Default: train"),
+        typer.Option(metavar="NAMES", help="Further splits for the section codebook; '' for none. Default: train."),
     ] = None,
     sections: Annotated[
         str | None,

@@ -36,8 +36,8 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
         device: `"cpu"`, `"cuda"` ...; by default a GPU if there is one.
 
     Returns:
-        The content of the JSON file: settings; codes, caption, question and answer of each image; codes of each prompt;
-        and the seconds that the demo took.
+        The content of the JSON file: settings; codes, caption, question and answer of each image; codes of each
+        prompt; and the seconds that the demo took.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

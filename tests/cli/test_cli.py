@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import seed_hf
 from command_line import refused, run
 from seed_hf import SeedImagePipeline
-from seed_hf.cli import app as cli
+from seed_hf.cli import drawing, seeing
+from seed_hf.environment import environment
 from tiny import tiny_tokenizer
 from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
 
@@ -36,8 +38,8 @@ def no_model_is_loaded(monkeypatch):
     def fail(*arguments, **keywords):
         raise AssertionError("A model was loaded before the mistake was found.")
 
-    monkeypatch.setattr(cli, "_load_model", fail)
-    monkeypatch.setattr(cli, "_load_pipeline", fail)
+    monkeypatch.setattr(seeing, "load_model", fail)
+    monkeypatch.setattr(drawing, "load_pipeline", fail)
 
 
 # Help
@@ -45,7 +47,20 @@ def no_model_is_loaded(monkeypatch):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["see"], ["draw"], ["tokenize"], ["cache-features"], ["train"], ["convert"], ["data", "pictograms"]],
+    [
+        [],
+        ["see"],
+        ["draw"],
+        ["tokenize"],
+        ["cache-features"],
+        ["train"],
+        ["convert"],
+        ["data", "pictograms"],
+        ["evaluate", "report"],
+        ["bench", "packing"],
+        ["card"],
+        ["env"],
+    ],
 )
 def test_help_imports_nothing_heavy(arguments):
     code = f"""
@@ -78,8 +93,25 @@ def test_help_names_every_command():
         "convert",
         "data",
         "demo",
+        "card",
+        "push",
+        "env",
+        "evaluate",
+        "bench",
     ):
         assert command in out
+
+
+def test_version():
+    assert run("--version") == (0, f"seed-hf {seed_hf.__version__}\n", "")
+
+
+def test_env_is_the_environment_of_this_process():
+    told = environment()
+    assert json.loads(run("env", "--json")[1]) == told
+    lines = run("env")[1].splitlines()
+    assert [line.split("  ")[0].strip() for line in lines] == list(told)
+    assert all(line.endswith(value) for line, value in zip(lines, told.values()))
 
 
 # Mistakes
@@ -104,7 +136,7 @@ def test_bad_outputs(tmp_path, picture):
     for command in (["draw", "a red apple"], ["reconstruct", picture]):
         refused(*command, "-o", tmp_path / "nowhere" / "a.png", words="does not exist")
         refused(*command, "-o", tmp_path / "a.txt", words=".png, .jpg")
-        refused(*command, "-o", tmp_path / "a", words="not a picture's name")
+        refused(*command, "-o", tmp_path / "a", words="not the name of an image file")
         refused(*command, "-o", tmp_path / "folder.png", words="this is a folder")
     assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
 
@@ -163,7 +195,7 @@ def test_a_bug_is_not_dressed_up_as_a_mistake(folder, picture, monkeypatch):
     def broken(*arguments):
         raise ValueError("a bug")
 
-    monkeypatch.setattr(cli, "_say", broken)
+    monkeypatch.setattr("seed_hf.texts.generate_texts", broken)
     with pytest.raises(ValueError, match="a bug"):
         run("see", picture, "--model", folder)
 
@@ -219,6 +251,6 @@ def test_what_is_too_long_or_in_the_way_is_one_line(tmp_path):
     refused("ask", picture, words, words="there is room for no more")
     refused("draw", words, "-o", tmp_path / "b.png", words="there is room for no more")
     refused("draw", "an apple", "-o", tmp_path / "b.png", "--seed", 10**22, words="--seed")
-    refused("reconstruct", picture, "-o", picture, words="would replace the picture itself")
+    refused("reconstruct", picture, "-o", picture, words="would replace the input image")
     refused("demo", "--model", tmp_path, "--out", tmp_path / "out", words="holds no pipeline")
     assert picture.read_bytes() == before and sorted(path.name for path in tmp_path.iterdir()) == ["a.png"]

@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from command_line import refused
+from command_line import run as command
 from seed_hf.evaluation.captioning import evaluate_captions, exact_match
 from seed_hf.evaluation.codebook import codebook_use
 from seed_hf.evaluation.judge import Judge, candidate_index, first_rank_share, judge_pictures, train_heads
@@ -112,7 +114,7 @@ def test_chunks_do_not_change_ranks(monkeypatch):
         (torch.ones(3, 4), torch.ones(2, 4), torch.zeros(2, dtype=torch.long), "one integer for each of the 3"),
         (torch.ones(3, 4), torch.ones(2, 4), torch.zeros(3), "one integer"),
         (torch.ones(3, 4), torch.ones(2, 4), torch.tensor([0, 1, 2]), r"in \[0, 2\)"),
-        (torch.ones(3, 4), torch.ones(2, 4), torch.tensor([0, 0, 0]), "Caption 1 has no picture"),
+        (torch.ones(3, 4), torch.ones(2, 4), torch.tensor([0, 0, 0]), "Caption 1 has no image"),
         (torch.full((3, 4), torch.nan), torch.ones(2, 4), torch.tensor([0, 1, 1]), "image_features holds NaN"),
         (torch.ones(3, 4), torch.full((2, 4), torch.inf), torch.tensor([0, 1, 1]), "text_features holds NaN"),
         (torch.ones(0, 4), torch.ones(2, 4), torch.zeros(0, dtype=torch.long), "at least one image"),
@@ -458,6 +460,32 @@ def test_a_limited_report_says_so_and_keeps_no_figures_of_other_settings(saved, 
     assert quick["floor"] is None
     assert "not comparable" in out.with_suffix(".md").read_text(encoding="utf-8")
     assert "not comparable" not in markdown(full)
+
+
+def test_the_command_hands_every_option_to_the_report(saved, tmp_path):
+    folders = ["--model", saved / "model", "--pipeline", saved / "pipeline", "--data", saved / "data"]
+    given = ["--sets", "validation,test_style", "--codebook-sets", "", "--sections", "codebook, captions"]
+    numbers = {"limit": 2, "max_questions_per_topic": 3, "batch_size": 4, "seed": 5, "judge_seed": 6}
+    numbers |= {"num_inference_steps": 7, "guidance_scale": 8.5, "num_candidates": 9}
+    given += [part for name, value in numbers.items() for part in (f"--{name.replace('_', '-')}", value)]
+    out = tmp_path / "report.json"
+    status, text, _ = command("evaluate", "report", *folders, *given, "--out", out, "--device", "cpu")
+    result = json.loads(out.read_text(encoding="utf-8"))
+    assert status == 0 and text == markdown(result) + "\n"
+    names = {"sets": ["validation", "test_style"], "codebook_sets": [], "sections": ["codebook", "captions"]}
+    assert result["settings"] == {**names, **numbers}
+    assert {split: set(found) for split, found in result["sets"].items()} == {
+        split: {"counts", "codebook", "captions"} for split in ("validation", "test_style")
+    }
+    assert set(names) | set(numbers) == set(vars(EvaluationSettings()))
+
+
+def test_mistakes_of_the_command_are_one_line(saved, tmp_path):
+    report = ["evaluate", "report", "--data", saved / "data", "--out", tmp_path / "report.json"]
+    refused(*report, "--sections", "captioning", words="sections must be some of")
+    refused(*report, "--limit", 0, words="limit must be at least 1, got 0")
+    refused(*report[:2], "--out", tmp_path / "report.json", words="--data")
+    assert not list(tmp_path.iterdir())
 
 
 def test_settings_that_make_no_sense_are_refused():

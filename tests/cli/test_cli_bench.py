@@ -1,0 +1,58 @@
+"""`seed-hf bench`: every benchmark runs, prints a table and writes its report; mistakes end before the work."""
+
+import json
+
+import pytest
+import torch
+
+from command_line import refused, run
+from tiny_sources import rows, write_parquet
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before():
+    """A benchmark sets the threads of its process, which here is that of the other tests, too."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def captions(tmp_path_factory):
+    return write_parquet(tmp_path_factory.mktemp("captions") / "a.parquet", rows(20))
+
+
+def test_packing(captions, tmp_path):
+    settings = ["--data", captions, "--pack-lengths", "64,128", "--batch-size", 4, "--rounds", 1, "--threads", 1]
+    status, out, _ = run("bench", "packing", *settings, "--out", tmp_path / "a.json")
+    report = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    ways = ["padded 140", "padded longest", "packed 64", "packed 128"]
+    assert status == 0 and list(report["ways"]) == ways
+    assert [line[:16].strip() for line in out.splitlines()] == ["batches", *ways]
+    assert report["ways"]["padded 140"]["ratio"] == 1 and report["captions"] == "from a file"
+    assert report["batch_size"] == 4 and report["rounds"] == 1
+
+
+def test_storage(captions, tmp_path):
+    settings = ["--data", captions, "--rows", 50, "--rounds", 1]
+    status, out, _ = run("bench", "storage", *settings, "--out", tmp_path / "a.json")
+    report = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert status == 0 and report["rows"] == 50
+    assert set(report["storage"]) == {"pickles in a tar", "Parquet", "ratio"}
+    assert {"storage", "ids", "  Parquet"} <= {line[:11].rstrip() for line in out.splitlines()}
+
+
+def test_memory():
+    status, out, _ = run("bench", "memory", "--rows", 100)
+    names, numbers = zip(*(line.split(" MB after each tenth: ") for line in out.splitlines()[-2:]))
+    assert status == 0 and [name.strip() for name in names] == ["tokenize", "training"]
+    assert all(len(line.split()) == 10 and float(line.split()[0]) > 50 for line in numbers)
+
+
+def test_mistakes(tmp_path):
+    refused("bench", "packing", "--pack-lengths", "0,64", words="positive numbers, separated by commas; got '0,64'")
+    refused("bench", "packing", "--pack-lengths", "", words="positive numbers")
+    refused("bench", "packing", "--pack-lengths", "64 128", words="positive numbers, separated by commas")
+    refused("bench", "storage", "--data", tmp_path / "a.parquet", words="a.parquet: no such file")
+    refused("bench", "storage", "--out", tmp_path / "nowhere" / "a.json", words="in an existing folder")
+    refused("bench", "codebook", "--data", tmp_path, words="train.parquet does not exist")
