@@ -10,7 +10,9 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -74,7 +76,7 @@ def measure(
     torch.set_num_threads(threads)
     transformers_logging.disable_progress_bar()
     set_seed(0)
-    report = {"torch": torch.__version__, "threads": threads, "cores": os.cpu_count()}
+    report: dict[str, Any] = {"torch": torch.__version__, "threads": threads, "cores": os.cpu_count()}
     with tempfile.TemporaryDirectory() as folder:
         tiny = SeedTokenizer.from_pretrained(bundled("seed-tiny", "tokenizer"))
         # The text encoder of seed-tiny is not part of the checkpoint; one of the same size replaces it.
@@ -122,7 +124,12 @@ def compare(tokenizer: SeedTokenizer, text_encoder, batch: int, steps: int, roun
     features = CachedFeatures(folder / "features")
     trainers = _trainers(tokenizer, text_encoder, words, rows, features, batch, folder)
     seconds, cpu_seconds = _timed(trainers, steps, rounds)
-    result = {"batch": batch, "steps_a_round": steps, "rounds": rounds, "caching_seconds_a_picture": caching}
+    result: dict[str, Any] = {
+        "batch": batch,
+        "steps_a_round": steps,
+        "rounds": rounds,
+        "caching_seconds_a_picture": caching,
+    }
     for name in trainers:
         result[name] = {
             "seconds_a_step": seconds[name],
@@ -154,12 +161,13 @@ def _trainers(
 
 def _timed(trainers: dict[str, QuantizationTrainer], steps: int, rounds: int) -> tuple[dict, dict]:
     """Seconds and CPU seconds a step of each side, one number a round; the first round is a warm-up."""
-    batches = {}
+    batches: dict[str, Iterator[dict]] = {}
     for name, trainer in trainers.items():
         trainer.model.train()
         trainer.create_optimizer()
         batches[name] = _endless(trainer)
-    seconds, cpu_seconds = {name: [] for name in trainers}, {name: [] for name in trainers}
+    seconds: dict[str, list[float]] = {name: [] for name in trainers}
+    cpu_seconds: dict[str, list[float]] = {name: [] for name in trainers}
     for number in range(rounds + 1):
         for name, trainer in trainers.items():
             began, cpu_began = time.perf_counter(), time.process_time()
@@ -230,7 +238,7 @@ def _images(path: Path, size: int, count: int) -> list[dict]:
     return [{"pixels": array, "caption": caption} for array, caption in zip(pixels, captions)]
 
 
-def _endless(trainer):
+def _endless(trainer: QuantizationTrainer) -> Iterator[dict]:
     while True:
         for batch in trainer.get_train_dataloader():
             yield trainer._prepare_inputs(batch)

@@ -10,6 +10,7 @@ import logging
 import platform
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ from seed_hf.pictograms.reading import load_pictograms
 from seed_hf.training import QuantizationConfig, QuantizationTrainer
 
 
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "as the paper": {},
     "k-means start": {"codebook_init": "kmeans"},
     "revival every 20": {"revive_dead_codes_every": 20},
@@ -51,8 +52,13 @@ def measure(
     seen = SeedTokenizer.from_pretrained(bundled("seed-tiny", "tokenizer")).eval()
     train = causal_embeddings(seen, data, "train", images)
     validation = causal_embeddings(seen, data, "validation", None)
-    report = {"machine": platform.processor() or platform.machine(), "steps": steps, "ways": {}}
-    settings = {"max_steps": steps, "per_device_train_batch_size": batch_size, "learning_rate": learning_rate}
+    machine = platform.processor() or platform.machine()
+    report: dict[str, Any] = {"machine": machine, "steps": steps, "ways": {}}
+    settings: dict[str, Any] = {
+        "max_steps": steps,
+        "per_device_train_batch_size": batch_size,
+        "learning_rate": learning_rate,
+    }
     for name, options in WAYS.items():
         logger.info("Training: %s", name)
         report["ways"][name] = run(seen, train, validation, {**settings, **options})

