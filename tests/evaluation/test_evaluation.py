@@ -232,7 +232,7 @@ def test_judge_pictures_gives_the_share_of_right_ones():
     assert judge_pictures(judge, [red, green, blue, green], captions) == 75.0
     assert judge_pictures(judge, [red], captions[:1]) == 100.0  # the only candidate
     assert judge_pictures(judge, [green], captions[:1], candidates=captions) == 0.0
-    with pytest.raises(ValueError, match="One caption for each picture"):
+    with pytest.raises(ValueError, match="One caption for each image"):
         judge_pictures(judge, [red], captions)
     with pytest.raises(ValueError, match="not among the candidates"):
         judge_pictures(judge, [red], ["a cat"], candidates=captions)
