@@ -150,7 +150,7 @@ def test_a_choice_is_right_if_its_likelihood_alone_is_highest():
         for parameter in model.language_model.parameters():
             parameter.zero_()  # every token as likely as every other: equally long captions tie
     assert evaluate_choice(model, processor, CODES[:2], ["xq", "qx"]).accuracy == 0
-    with pytest.raises(ValueError, match="One caption for each picture"):
+    with pytest.raises(ValueError, match="One caption for each image"):
         evaluate_choice(model, processor, CODES, CAPTIONS[:2])
 
 
