@@ -1,4 +1,4 @@
-"""A YAML file to a training run."""
+"""A YAML file to a training run: `read_recipe` checks the file, `run_stage` trains."""
 
 from importlib import import_module
 

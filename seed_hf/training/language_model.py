@@ -150,6 +150,9 @@ class LanguageModelTrainer(SeedTrainer):
         model = self.accelerator.unwrap_model(self.model)
         return model.merge_and_unload() if self.args.lora_r else model
 
+    def finished_model(self):
+        return self.merge()
+
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
         if not self.args.lora_r:
             super()._save(output_dir, state_dict)

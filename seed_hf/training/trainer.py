@@ -106,6 +106,10 @@ class SeedTrainer(Trainer):
         self._losses.check()
         return output
 
+    def finished_model(self) -> nn.Module:
+        """The trained model, as it is saved. It ends the training."""
+        return self.model
+
     def training_step(self, model, inputs, num_items_in_batch=None):
         loss = super().training_step(model, inputs, num_items_in_batch)
         self._losses.add(self.state.global_step + 1, loss, self._row_ids)

@@ -9,14 +9,14 @@ import pytest
 
 import seed_hf
 from seed_hf import training
-from seed_hf.recipes import reading as recipe
+from seed_hf.recipes import schema
 
 
 OWN = ("seed_hf", "seed_hf.modeling", "seed_hf.pipelines")
 PUBLIC = {name: getattr(seed_hf, name) for name in seed_hf.__all__ if name != "__version__"}
 PUBLIC |= {name: getattr(training, name) for name in training.__all__}
 PUBLIC |= {
-    name: getattr(recipe, name) for name in ("TokenizerModel", "ImageTextData", "LanguageModel", "SequenceData")
+    name: getattr(schema, name) for name in ("TokenizerModel", "ImageTextData", "LanguageModel", "SequenceData")
 }
 REFERENCE = "".join(page.read_text(encoding="utf-8") for page in Path(__file__).parents[2].glob("docs/api/*.md"))
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, OPTForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, OPTForCausalLM
 
 from command_line import run
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
@@ -145,12 +145,12 @@ def test_text_then_codes_in_a_language_model(folder):
         ({"trainer": {"learning_rate": "fast"}}, ValueError, "trainer.learning_rate must be a number, got 'fast'"),
         ({"trainer": {"per_device_train_batch_size": 2.5}}, ValueError, "per_device_train_batch_size must be int"),
         ({"trainer": {"use_cpu": "maybe"}}, ValueError, "trainer.use_cpu must be bool"),
-        ({"model": {"config": {"hidden": 1}}}, ValueError, "either tokenizer or config"),
+        ({"model": {"config": {"hidden": 1}}}, ValueError, "exactly one of tokenizer, config"),
         ({"model": {"text_tokenizer": None}}, ValueError, "model.text_tokenizer"),
-        ({"data": {"train": None}}, ValueError, "either train or features"),
+        ({"data": {"train": None}}, ValueError, "exactly one of train, features; got none"),
         ({"data": {"train": "nowhere.parquet"}}, FileNotFoundError, "nowhere.parquet"),
         ({"data": {"caption_column": "text"}}, ValueError, "no column text; it has image, caption, words"),
-        ({"model": {"tokenizer": "nowhere"}}, FileNotFoundError, "model.tokenizer: the folder nowhere"),
+        ({"model": {"tokenizer": "nowhere"}}, FileNotFoundError, "model.tokenizer: nowhere: no such folder"),
         ({"model": "tokenizer"}, ValueError, "model must be a mapping"),
     ],
 )  # fmt: skip
@@ -176,6 +176,20 @@ def test_wrong_files_and_stages(folder):
     lm["data"] = {"train": "codes.parquet"}
     with pytest.raises(ValueError, match="visual_tokenizer"):
         run_stage("lm", write({**lm, "trainer": {**TRAINER, "output_dir": "out", "lora_r": 0}}))
+
+
+def test_a_language_model_of_another_family_is_refused(folder):
+    LlamaConfig().save_pretrained("llama")
+    recipe = {
+        "model": {"language_model": "llama", "text_tokenizer": "text_tokenizer"},
+        "data": {"train": "texts.parquet"},
+        "trainer": {**TRAINER, "output_dir": "out"},
+    }
+    with pytest.raises(ValueError, match="model.language_model: llama is .* type 'llama'.* trains opt, and seed_text"):
+        run_stage("lm", write(recipe))
+    tiny_tokenizer().save_pretrained("llama")
+    with pytest.raises(ValueError, match="type 'seed_tokenizer'"):
+        run_stage("lm", write(recipe))
 
 
 def test_the_package_is_light_until_a_name_is_used():

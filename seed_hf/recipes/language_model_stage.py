@@ -1,0 +1,57 @@
+"""The trainer of the language-model stage, as a recipe describes it."""
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
+
+from seed_hf.data.batches.language_model import LanguageModelCollator
+from seed_hf.data.batches.packing import installed_flash_attention
+from seed_hf.data.sources.rows import open_rows, with_caption
+from seed_hf.training.language_model import LanguageModelTrainer
+
+from .language_models import has_visual_tokens, open_language_model
+from .places import load
+from .schema import Recipe
+
+
+_COLLATOR_OPTIONS = ("directions", "caption_prompt", "image_prompt", "question_prompt", "max_length", "pack_length")
+
+
+def language_model_trainer(recipe: Recipe) -> tuple[LanguageModelTrainer, PreTrainedTokenizerBase]:
+    """The trainer, ready to run, and the text tokenizer that is saved with what it trains.
+
+    Args:
+        recipe: Of the language-model stage.
+
+    Raises:
+        ValueError, FileNotFoundError: What the recipe names is absent, or something else.
+    """
+    model, data, args = recipe.model, recipe.data, recipe.trainer
+    key = "text_tokenizer" if model.text_tokenizer else "language_model"
+    text_tokenizer = load(AutoTokenizer, getattr(model, key), f"model.{key}")
+    set_seed(args.seed)
+    language_model = open_language_model(model, len(text_tokenizer))
+    if attention := _attention(recipe):
+        language_model.set_attn_implementation(attention)
+    options = {name: getattr(data, name) for name in _COLLATOR_OPTIONS if getattr(data, name) is not None}
+    collator = LanguageModelCollator(text_tokenizer, language_model.config, seed=args.seed, **options)
+    train = open_rows(data.train, "train")
+    validation = open_rows(data.validation, "validation") if data.validation else None
+    if "text" not in train.column_names:
+        train, validation = (with_caption(rows, data.caption_column) for rows in (train, validation))
+        if not has_visual_tokens(language_model):
+            raise ValueError(
+                "A plain language model has no visual tokens: give model.visual_tokenizer, or data with `text`."
+            )
+    trainer = LanguageModelTrainer(
+        language_model, args, data_collator=collator, train_dataset=train, eval_dataset=validation
+    )
+    return trainer, text_tokenizer
+
+
+def _attention(recipe: Recipe) -> str | None:
+    """What the recipe says, else a flash kernel for packed sequences in half precision on a GPU, if one is there."""
+    args = recipe.trainer
+    if recipe.model.attn_implementation is not None:
+        return recipe.model.attn_implementation
+    if recipe.data.pack_length and args.device.type == "cuda" and (args.bf16 or args.fp16):
+        return installed_flash_attention()
+    return None

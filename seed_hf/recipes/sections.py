@@ -1,0 +1,63 @@
+"""A section of a YAML file as a dataclass: keys and types are checked, and every error names the key."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import MISSING
+from enum import Enum
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+
+def read_section(cls: type, name: str, values: Mapping[str, Any]) -> Any:
+    """`cls(**values)`, with values of the types that its fields declare.
+
+    Args:
+        cls: A dataclass. `output_dir` is required wherever it is a field.
+        name: Of the section, for messages.
+        values: What the file says.
+
+    Raises:
+        ValueError: There are unknown keys, missing keys, or values of a wrong type.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"The section {name} must be a mapping, got {type(values).__name__}.")
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    if unknown := sorted(set(values) - set(fields)):
+        raise ValueError(f"{name} has unknown keys: {', '.join(unknown)}. Allowed keys: {', '.join(sorted(fields))}.")
+    required = [f.name for f in fields.values() if f.default is MISSING and f.default_factory is MISSING]
+    if "output_dir" in fields:
+        required.append("output_dir")
+    if missing := [key for key in required if values.get(key) is None]:
+        raise ValueError(f"{name} lacks {', '.join(missing)}.")
+    return cls(**{key: _typed(f"{name}.{key}", value, fields[key].type) for key, value in values.items()})
+
+
+def _typed(key: str, value: Any, annotation) -> Any:
+    """`value`, if it has a type of the field. YAML reads 3e-5 as text (it wants 3.0e-5); here it is a number."""
+    union = get_origin(annotation) in (Union, UnionType)
+    types = [get_origin(part) or part for part in (get_args(annotation) if union else (annotation,))]
+    enums = [part for part in types if isinstance(part, type) and issubclass(part, Enum)]
+    if value is None:
+        return value
+    if enums:
+        return _member(key, value, enums[0], types)
+    if not set(types) <= {bool, int, float, str, dict, list, type(None)}:
+        return value  # the class itself checks it
+    for part in types:
+        wanted = (int, float) if part is float else part
+        if isinstance(value, wanted) and (part is bool or not isinstance(value, bool)):
+            return value
+    if float in types and isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError(f"{key} must be a number, got {value!r}.") from None
+    names = " or ".join(part.__name__ for part in types if part is not type(None))
+    raise ValueError(f"{key} must be {names}, got {value!r}.")
+
+
+def _member(key: str, value: Any, enum: type[Enum], types: list) -> Any:
+    allowed = [member.value for member in enum]
+    if value in allowed or isinstance(value, bool) and bool in types:
+        return value
+    raise ValueError(f"{key} must be one of {', '.join(map(str, allowed))}; got {value!r}.")

@@ -1,0 +1,116 @@
+"""The trainer of stage I or II, as a recipe describes it."""
+
+import logging
+
+from torch import nn
+from transformers import AutoModel, AutoTokenizer, Blip2ForImageTextRetrieval, CLIPVisionModelWithProjection, set_seed
+
+from seed_hf.data.batches.augmentation import random_crop_flip
+from seed_hf.data.batches.image_text import ImageTextCollator
+from seed_hf.data.features.cached import are_features, open_features
+from seed_hf.data.sources.rows import open_rows, stream_rows
+from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
+from seed_hf.modeling.image_processing_seed import SeedImageProcessor
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.training.contrastive import ContrastiveTrainer
+from seed_hf.training.quantization import QuantizationTrainer
+
+from .places import load
+from .schema import Recipe, TokenizerModel
+
+
+logger = logging.getLogger(__name__)
+CAPTION_TOKENS = 32  # of stage I, as in the authors' code
+_STREAM_OPTIONS = ("shuffle_buffer", "min_side", "max_aspect", "on_error", "image_column", "caption_column")
+
+
+def tokenizer_trainer(recipe: Recipe) -> tuple[ContrastiveTrainer | QuantizationTrainer, SeedImageProcessor]:
+    """The trainer, ready to run, and the image processor that is saved with what it trains.
+
+    Args:
+        recipe: Of stage I or II.
+
+    Raises:
+        ValueError, FileNotFoundError: What the recipe names is absent, or something else.
+    """
+    model, args = recipe.model, recipe.trainer
+    set_seed(args.seed)
+    tokenizer = _open_tokenizer(model)
+    processor = _open_processor(model, tokenizer.config)
+    encoder = _open_target_encoder(model, tokenizer.config.generation_target)
+    if recipe.stage == "quantization" and encoder is None and not recipe.data.features:
+        wanted = f"model.{tokenizer.config.generation_target}_encoder"
+        logger.warning("Without %s or cached features the generation embeddings have no target.", wanted)
+    reads_captions = recipe.stage == "contrastive" or model.text_encoder is not None
+    parts = {
+        "data_collator": _collator(recipe, tokenizer.config, processor, reads_captions),
+        "train_dataset": _open_split(recipe, "train", tokenizer, processor, reads_captions),
+        "eval_dataset": _open_split(recipe, "validation", tokenizer, processor, reads_captions),
+    }
+    if recipe.stage == "contrastive":
+        return ContrastiveTrainer(tokenizer, args, **parts), processor
+    return QuantizationTrainer(tokenizer, args, target_encoder=encoder, **parts), processor
+
+
+def _open_tokenizer(model: TokenizerModel) -> SeedTokenizer:
+    if model.config:
+        return SeedTokenizer(SeedTokenizerConfig(**model.config))
+    if model.tokenizer:
+        return load(SeedTokenizer, model.tokenizer, "model.tokenizer")
+    settings = model.settings or {}
+    if model.blip2:
+        return SeedTokenizer.from_blip2(load(Blip2ForImageTextRetrieval, model.blip2, "model.blip2"), **settings)
+    return SeedTokenizer.from_stage_one(load(SeedTokenizer, model.stage_one, "model.stage_one"), **settings)
+
+
+def _open_processor(model: TokenizerModel, config: SeedTokenizerConfig) -> SeedImageProcessor:
+    if model.image_processor:
+        return load(SeedImageProcessor, model.image_processor, "model.image_processor")
+    size = config.vision_config.image_size
+    return SeedImageProcessor(size={"height": size, "width": size})
+
+
+def _open_target_encoder(model: TokenizerModel, target: str) -> nn.Module | None:
+    given = "text" if model.text_encoder else "image" if model.image_encoder else None
+    if given not in (None, target):
+        raise ValueError(f"model.{given}_encoder does not go with the tokenizer's generation_target {target!r}.")
+    if given == "text":
+        return load(AutoModel, model.text_encoder, "model.text_encoder")
+    if given == "image":
+        return load(CLIPVisionModelWithProjection, model.image_encoder, "model.image_encoder")
+    return None
+
+
+def _collator(
+    recipe: Recipe, config: SeedTokenizerConfig, processor: SeedImageProcessor, reads_captions: bool
+) -> ImageTextCollator:
+    model, data, contrastive = recipe.model, recipe.data, recipe.stage == "contrastive"
+    return ImageTextCollator(
+        processor,
+        load(AutoTokenizer, model.text_tokenizer, "model.text_tokenizer") if reads_captions else None,
+        max_text_tokens=data.max_text_tokens or (CAPTION_TOKENS if contrastive else config.num_generation_tokens),
+        padding="longest" if contrastive else "max_length",
+        augment=random_crop_flip if data.augment else None,
+        seed=recipe.trainer.seed,
+    )
+
+
+def _open_split(
+    recipe: Recipe, split: str, tokenizer: SeedTokenizer, processor: SeedImageProcessor, reads_captions: bool
+):
+    """The rows of "train" or "validation"; `None` where the recipe names none."""
+    data = recipe.data
+    key = "features" if split == "train" and data.features else split
+    source = getattr(data, key)
+    if source is None:
+        return None
+    cached = recipe.stage == "quantization" and isinstance(source, str) and are_features(source)
+    if key == "features" or cached:
+        return open_features(source, f"data.{key}", tokenizer, processor)
+    if data.streaming:
+        given = {name: value for name in _STREAM_OPTIONS if (value := getattr(data, name)) is not None}
+        return stream_rows(source, split, captions=reads_captions, seed=recipe.trainer.seed, **given)
+    columns = {data.image_column or "image": "image"}
+    if reads_captions:
+        columns[data.caption_column or "caption"] = "caption"
+    return open_rows(source, split, columns)
