@@ -8,7 +8,9 @@ a named field whose default is the original.
 from huggingface_hub.dataclasses import strict
 from transformers import Blip2QFormerConfig, Blip2VisionConfig, OPTConfig
 
+from .prompts_seed import CAPTION_PROMPT, IMAGE_PROMPT, QUESTION_PROMPT, check_question_prompt
 from .publishing_seed import PrivateByDefault, PublishedConfig
+from .visual_vocabulary_seed import VisualVocabulary, visual_vocabulary
 
 
 # Sizes of the published model (BLIP-2's EVA ViT-g and bert-base), where transformers' own defaults differ from them.
@@ -210,8 +212,9 @@ class SeedTextConfig(PrivateByDefault, OPTConfig):
     | V+2+K | `<image>`, stands for a code that is yet to be filled in; in prompts only, never generated |
     | .. `vocab_size`-1 | unused rows that pad the matrix to a multiple of 64 |
 
-    All of it follows from V and K by [`visual_vocabulary`]. The single ids are fields of the saved file so that other
-    programs can read them; ids that contradict V and K are refused.
+    V and K decide all of it ([`visual_vocabulary`]). The saved file stores every id, so that other programs can read
+    them; all code that needs an id reads the stored one ([`VisualVocabulary`]). Ids that contradict V and K are
+    refused.
 
     Args:
         text_vocab_size (`int`, *optional*, defaults to 50265): V, the number of entries of the text tokenizer. OPT's
@@ -268,6 +271,7 @@ class SeedTextConfig(PrivateByDefault, OPTConfig):
                 f"{self.codebook_size} codes with their three marks need {needed}. Leave it out to have {padded}."
             )
         self.vocab_size = padded if self.vocab_size is None else self.vocab_size
+        VisualVocabulary.of(self)  # checks the layout
         super().__post_init__(**kwargs)
 
 
@@ -297,9 +301,9 @@ class SeedConfig(PublishedConfig):
         self,
         tokenizer_config=None,
         text_config=None,
-        caption_prompt: str = "a photo of",
-        image_prompt: str = "Generate an image",
-        question_prompt: str = "Question: {} Short answer.",
+        caption_prompt: str = CAPTION_PROMPT,
+        image_prompt: str = IMAGE_PROMPT,
+        question_prompt: str = QUESTION_PROMPT,
         **kwargs,
     ):
         self.tokenizer_config = _sub_config(SeedTokenizerConfig, tokenizer_config, {})
@@ -312,8 +316,7 @@ class SeedConfig(PublishedConfig):
                     f"The visual tokenizer has {name}={value}, the language model {getattr(self.text_config, name)}. "
                     "The language model must be extended for this very tokenizer."
                 )
-        if "{}" not in question_prompt:
-            raise ValueError(f"question_prompt needs {{}} where the question goes, got {question_prompt!r}.")
+        check_question_prompt(question_prompt)
         self.caption_prompt = caption_prompt
         self.image_prompt = image_prompt
         self.question_prompt = question_prompt
@@ -331,21 +334,4 @@ class SeedConfig(PublishedConfig):
 _SHARED_SIZES = ("codebook_size", "num_query_tokens", "code_dim")
 
 
-def visual_vocabulary(text_vocab_size: int, codebook_size: int) -> dict[str, int]:
-    """The ids that V text tokens and K codes leave for the visual tokens; the one place where they are laid out.
-
-    Returns:
-        `boi_token_id` (V), `eoi_token_id` (V+1), `visual_token_offset` (V+2), `image_token_id` (V+2+K) and
-        `vocab_size`, the number of rows that holds them all, a multiple of 64.
-    """
-    image_token_id = text_vocab_size + 2 + codebook_size
-    return {
-        "boi_token_id": text_vocab_size,
-        "eoi_token_id": text_vocab_size + 1,
-        "visual_token_offset": text_vocab_size + 2,
-        "image_token_id": image_token_id,
-        "vocab_size": -(-(image_token_id + 1) // 64) * 64,
-    }
-
-
-__all__ = ["SeedConfig", "SeedTextConfig", "SeedTokenizerConfig", "visual_vocabulary"]
+__all__ = ["SeedConfig", "SeedTextConfig", "SeedTokenizerConfig"]

@@ -10,6 +10,8 @@ from typing import ClassVar
 import torch
 from transformers.generation import LogitsProcessor
 
+from .visual_vocabulary_seed import VisualVocabulary
+
 
 GENERATION_MODES = ("text", "image", "interleaved")
 
@@ -17,12 +19,12 @@ GENERATION_MODES = ("text", "image", "interleaved")
 class VisualSpanLogitsProcessor(LogitsProcessor):
     r"""Leaves a model no way to generate an image span that is not valid.
 
-    What is allowed next follows for each row from its ids alone: nothing is remembered between calls, so beams may be
-    reordered and rows may be dropped. All is done by tensor operations, without a loop over rows and without waiting
-    for the device. Neither the `<image>` placeholder nor a row beyond the vocabulary is ever allowed.
+    The ids of a row alone decide what it may continue with. Nothing is remembered between calls, so beams may be
+    reordered and rows may be dropped. All of it is tensor operations, without a loop over rows and without waiting
+    for the device. Neither the `<image>` placeholder nor an unused row of the vocabulary is ever allowed.
 
     Args:
-        config (`SeedTextConfig`): Where the visual tokens lie.
+        config ([`VisualVocabulary`] or a configuration such as `SeedTextConfig`): Where the visual tokens lie.
         mode (`str`): `"text"`: no visual token at all. `"image"`: the new tokens are one span, or the rest of the one
             that the prompt has begun, and then the end of the sequence. `"interleaved"`: text, and spans anywhere.
         prompt_length (`int`): Length of the prompt, padding included.
@@ -43,35 +45,34 @@ class VisualSpanLogitsProcessor(LogitsProcessor):
     ):
         if mode not in GENERATION_MODES:
             raise ValueError(f"mode must be one of {GENERATION_MODES}, got {mode!r}.")
-        eos = config.eos_token_id if eos_token_id is None else eos_token_id
+        eos = getattr(config, "eos_token_id", None) if eos_token_id is None else eos_token_id
         eos = eos.flatten().tolist() if isinstance(eos, torch.Tensor) else eos
         self.eos_token_ids = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
         if mode == "image" and not self.eos_token_ids:
             raise ValueError("mode='image' ends after the span, but there is no eos_token_id to end with.")
-        self.config = config
+        self.vocabulary = VisualVocabulary.of(config)
         self.mode = mode
         self.prompt_length = prompt_length
         self.max_length = max_length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        config = self.config
+        vocabulary = self.vocabulary
         ids = torch.arange(scores.shape[-1], device=scores.device)
-        text = ids < config.boi_token_id
+        text = vocabulary.is_text(ids)
         if self.mode == "text":
             return _keep(scores, text.expand_as(scores))
-        begin, end = ids == config.boi_token_id, ids == config.eoi_token_id
-        code = (ids >= config.visual_token_offset) & (ids < config.visual_token_offset + config.codebook_size)
+        begin, end = ids == vocabulary.boi_token_id, ids == vocabulary.eoi_token_id
 
-        missing = missing_span_tokens(input_ids, config).unsqueeze(-1)
-        within = torch.where(missing > 1, code, end)
+        missing = missing_span_tokens(input_ids, vocabulary).unsqueeze(-1)
+        within = torch.where(missing > 1, vocabulary.is_code(ids), end)
         length = input_ids.shape[1]
         if self.mode == "image":
-            ended = (input_ids[:, self.prompt_length :] == config.eoi_token_id).any(-1, keepdim=True)
+            ended = (input_ids[:, self.prompt_length :] == vocabulary.eoi_token_id).any(-1, keepdim=True)
             final = torch.zeros_like(text)
             for eos in self.eos_token_ids:
                 final = final | (ids == eos)
             between = torch.where(ended, final, begin)
-        elif self.max_length is not None and self.max_length - length < config.num_query_tokens + 2:
+        elif self.max_length is not None and self.max_length - length < vocabulary.num_query_tokens + 2:
             between = text
         else:
             between = text | begin
@@ -81,15 +82,16 @@ class VisualSpanLogitsProcessor(LogitsProcessor):
 def missing_span_tokens(input_ids: torch.Tensor, config) -> torch.Tensor:
     """How many tokens each row `(batch, length)` still needs to finish its image span, `</img>` included: `(batch,)`.
 
-    Zero for rows that do not end inside a span, one for rows whose codes are complete (or too many).
+    Zero for rows that do not end inside a span, one for rows whose codes are complete (or too many). `config` is a
+    [`VisualVocabulary`] or a configuration.
     """
-    offset = config.visual_token_offset
-    is_code = (input_ids >= offset) & (input_ids < offset + config.codebook_size)
+    vocabulary = VisualVocabulary.of(config)
+    is_code = vocabulary.is_code(input_ids)
     # The codes at the end of the row: as many as the running product from the right stays one.
     codes = is_code.flip(-1).long().cumprod(-1).sum(-1)
     before = (input_ids.shape[1] - 1 - codes).clamp(min=0)
-    opened = input_ids.gather(-1, before.unsqueeze(-1)).squeeze(-1) == config.boi_token_id
-    return torch.where(opened, (config.num_query_tokens - codes).clamp(min=0) + 1, 0)
+    opened = input_ids.gather(-1, before.unsqueeze(-1)).squeeze(-1) == vocabulary.boi_token_id
+    return torch.where(opened, (vocabulary.num_query_tokens - codes).clamp(min=0) + 1, 0)
 
 
 def _keep(scores: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
@@ -162,10 +164,11 @@ def parse_segments(ids: Iterable[int] | torch.Tensor, config) -> ParsedSequence:
 
     Args:
         ids: One sequence, a list or a tensor of one dimension.
-        config (`SeedTextConfig`): Where the visual tokens lie.
+        config ([`VisualVocabulary`] or a configuration): Where the visual tokens lie.
     """
+    vocabulary = VisualVocabulary.of(config)
     ids = ids.flatten().tolist() if isinstance(ids, torch.Tensor) else [int(i) for i in ids]
-    kinds = [_kind(i, config) for i in ids]
+    kinds = [_kind(i, vocabulary) for i in ids]
     parts: list[TextSegment | CodeSegment | Defect] = []
     start = 0
     while start < len(ids):
@@ -176,13 +179,15 @@ def parse_segments(ids: Iterable[int] | torch.Tensor, config) -> ParsedSequence:
             defect = {"code": "stray_codes", "end": "stray_end", "image": "unfilled_image"}
             parts.append(Defect(start, ids[start:stop], defect.get(kinds[start], "unknown_ids")))
         else:
-            stop, part = _read_span(ids, kinds, start, config)
+            stop, part = _read_span(ids, kinds, start, vocabulary)
             parts.append(part)
         start = stop
     return ParsedSequence(parts)
 
 
-def _read_span(ids: list[int], kinds: list[str], start: int, config) -> tuple[int, CodeSegment | Defect]:
+def _read_span(
+    ids: list[int], kinds: list[str], start: int, vocabulary: VisualVocabulary
+) -> tuple[int, CodeSegment | Defect]:
     """The part that begins with the `<img>` at `start`, and where it stops."""
     inner = start + 1
     stop = _run(kinds, inner) if kinds[inner : inner + 1] in (["code"], ["image"]) else inner
@@ -195,9 +200,9 @@ def _read_span(ids: list[int], kinds: list[str], start: int, config) -> tuple[in
         return stop, Defect(start, span, "unfilled_image")
     if not closed:
         return stop, Defect(start, span, "unfinished_span" if stop == len(ids) else "broken_span")
-    if len(span) != config.num_query_tokens + 2:
+    if len(span) != vocabulary.num_query_tokens + 2:
         return stop, Defect(start, span, "wrong_length")
-    return stop, CodeSegment(start, span, [i - config.visual_token_offset for i in span[1:-1]])
+    return stop, CodeSegment(start, span, [i - vocabulary.visual_token_offset for i in span[1:-1]])
 
 
 def _run(kinds: list[str], start: int) -> int:
@@ -208,12 +213,12 @@ def _run(kinds: list[str], start: int) -> int:
     return stop
 
 
-def _kind(token: int, config) -> str:
-    if 0 <= token < config.boi_token_id:
+def _kind(token: int, vocabulary: VisualVocabulary) -> str:
+    if vocabulary.is_text(token):
         return "text"
-    if 0 <= token - config.visual_token_offset < config.codebook_size:
+    if vocabulary.is_code(token):
         return "code"
-    named = {config.boi_token_id: "begin", config.eoi_token_id: "end", config.image_token_id: "image"}
+    named = {vocabulary.boi_token_id: "begin", vocabulary.eoi_token_id: "end", vocabulary.image_token_id: "image"}
     return named.get(token, "unknown")
 
 

@@ -1,52 +1,31 @@
 """Text and pictures to the inputs of the SEED model, and its output back to text and codes."""
 
 import copy
-import json
-from collections.abc import Callable
+import re
 
 import torch
-from tokenizers import Tokenizer, processors
+from tokenizers import processors
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_utils import make_flat_list_of_images
 from transformers.processing_utils import ProcessorMixin
 from transformers.tokenization_utils_base import AddedToken, BatchEncoding, PreTrainedTokenizerBase
 
-from .configuration_seed import SeedTextConfig, visual_vocabulary
 from .generation_seed import CodeSegment, Defect, TextSegment, parse_segments
 from .image_processing_seed import SeedImageProcessor
+from .prompts_seed import (
+    CAPTION_PROMPT,
+    IMAGE_PROMPT,
+    QUESTION_PROMPT,
+    Mark,
+    SequenceEncoder,
+    plain_text_encoder,
+    written_chat_template,
+)
 from .publishing_seed import PrivateByDefault
+from .visual_vocabulary_seed import VisualVocabulary
 
 
-IMAGE_TOKEN = "<image>"
-
-# A picture is followed by a question about it, or, if nothing is said, asks for a caption; see SeedProcessor.
-_CHAT_TEMPLATE = """\
-{%- set state = namespace(image=false, asked=true, start=true) -%}
-{%- for message in messages -%}
-{%- set parts = message["content"] -%}
-{%- if parts is string -%}
-{%- set parts = [{"type": "text", "text": parts}] -%}
-{%- endif -%}
-{%- for part in parts -%}
-{%- if part["type"] == "image" -%}
-<image>
-{%- set state.image = true -%}
-{%- set state.asked = false -%}
-{%- elif part["type"] == "text" -%}
-{%- if state.image and message["role"] != "assistant" -%}
-{{- " QUESTION_BEFORE" ~ part["text"] ~ "QUESTION_AFTER" -}}
-{%- else -%}
-{{- part["text"] if state.start else " " ~ part["text"] -}}
-{%- endif -%}
-{%- set state.asked = true -%}
-{%- endif -%}
-{%- set state.start = false -%}
-{%- endfor -%}
-{%- endfor -%}
-{%- if add_generation_prompt and not state.asked -%}
-{{- " CAPTION" -}}
-{%- endif -%}
-"""
+BOI_TOKEN, EOI_TOKEN, IMAGE_TOKEN = "<img>", "</img>", "<image>"
 
 
 class SeedProcessor(PrivateByDefault, ProcessorMixin):
@@ -68,7 +47,7 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         caption_prompt, image_prompt, question_prompt (`str`, *optional*): As in [`SeedConfig`].
 
     Raises:
-        ValueError: A tokenizer without the visual tokens, or with other ids than [`SeedTextConfig`] lays out.
+        ValueError: A tokenizer without the visual tokens, or with codes whose ids are not consecutive.
     """
 
     _auto_class = "AutoProcessor"
@@ -79,23 +58,20 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         tokenizer=None,
         chat_template: str | None = None,
         num_query_tokens: int = 32,
-        caption_prompt: str = "a photo of",
-        image_prompt: str = "Generate an image",
-        question_prompt: str = "Question: {} Short answer.",
+        caption_prompt: str = CAPTION_PROMPT,
+        image_prompt: str = IMAGE_PROMPT,
+        question_prompt: str = QUESTION_PROMPT,
     ):
-        if "{}" not in question_prompt:
-            raise ValueError(f"question_prompt needs {{}} where the question goes, got {question_prompt!r}.")
         if chat_template is None:
-            before, after = (json.dumps(text)[1:-1] for text in question_prompt.split("{}", 1))
-            chat_template = _CHAT_TEMPLATE.replace("QUESTION_BEFORE", before).replace("QUESTION_AFTER", after)
-            chat_template = chat_template.replace("CAPTION", json.dumps(caption_prompt)[1:-1])
+            chat_template = written_chat_template(caption_prompt, question_prompt)
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
         self.num_query_tokens = num_query_tokens
         self.caption_prompt = caption_prompt
         self.image_prompt = image_prompt
         self.question_prompt = question_prompt
-        self.vocabulary = _read_vocabulary(tokenizer, num_query_tokens)
-        self._encode = plain_text_encoder(tokenizer)
+        self.vocabulary = read_vocabulary(tokenizer, num_query_tokens)
+        prompts = {"caption_prompt": caption_prompt, "image_prompt": image_prompt, "question_prompt": question_prompt}
+        self.sequences = SequenceEncoder(tokenizer, self.vocabulary, **prompts)
 
     @classmethod
     def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):
@@ -165,7 +141,7 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
                     f"The text has {IMAGE_TOKEN} {found} times, but {number} pictures were given. "
                     f"Write {IMAGE_TOKEN} once where each picture belongs."
                 )
-            rows = [self._row(t.split(IMAGE_TOKEN), add_special_tokens) for t in texts]
+            rows = [self._row(t, add_special_tokens) for t in texts]
             data = self._pad(rows, padding, max_length)
         if pictures:
             data.update(self.image_processor(pictures, return_tensors=return_tensors, **images_kwargs))
@@ -175,12 +151,12 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
 
     def caption(self, images) -> BatchFeature:
         """Inputs that ask for a caption of each picture; generate with mode `"text"`."""
-        return self._about_images(images, [self.caption_prompt])
+        return self._about_images("caption", images, [""])
 
     def ask(self, images, questions: str | list[str]) -> BatchFeature:
         """Inputs that ask about each picture, one question for all or one for each; generate with mode `"text"`."""
         questions = [questions] if isinstance(questions, str) else list(questions)
-        return self._about_images(images, [self.question_prompt.replace("{}", q, 1) for q in questions])
+        return self._about_images("question", images, questions)
 
     def text_tower(self, texts: str | list[str], max_length: int) -> BatchEncoding:
         """Texts for `SeedTokenizer.get_text_features`: `input_ids` and `attention_mask`, `(texts, length)`.
@@ -195,27 +171,24 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
     def draw(self, prompts: str | list[str]) -> BatchFeature:
         """Inputs that ask for a picture of each prompt; generate with mode `"image"`."""
         prompts = [prompts] if isinstance(prompts, str) else prompts
-        rows = [self._row([f"{self.image_prompt} {prompt}"]) for prompt in prompts]
+        rows = [self.sequences.prompt("draw", text=prompt) for prompt in prompts]
         return BatchFeature(self._pad(rows), tensor_type="pt")
 
-    def _about_images(self, images, prompts: list[str]) -> BatchFeature:
-        pictures = make_flat_list_of_images(self.image_processor.fetch_images(images))
-        if len(prompts) not in (1, len(pictures)):
-            raise ValueError(f"{len(prompts)} questions for {len(pictures)} pictures. Give one for all, or one each.")
-        prompts = prompts * len(pictures) if len(prompts) == 1 else prompts
-        data = self._pad([self._row(["", f" {prompt}"]) for prompt in prompts])
-        data.update(self.image_processor(pictures, return_tensors="pt"))
+    def _about_images(self, name: str, images, questions: list[str]) -> BatchFeature:
+        images = make_flat_list_of_images(self.image_processor.fetch_images(images))
+        if len(questions) not in (1, len(images)):
+            raise ValueError(f"{len(questions)} questions for {len(images)} images. Give one for all, or one each.")
+        questions = questions * len(images) if len(questions) == 1 else questions
+        data = self._pad([self.sequences.prompt(name, question=question) for question in questions])
+        data.update(self.image_processor(images, return_tensors="pt"))
         return BatchFeature(data, tensor_type="pt")
 
-    def _row(self, pieces: list[str], add_special_tokens: bool = True) -> list[int]:
-        """Ids of texts with an image between each two of them."""
-        image = [self.vocabulary.boi_token_id, *[self.vocabulary.image_token_id] * self.num_query_tokens]
-        image.append(self.vocabulary.eoi_token_id)
-        bos = self.tokenizer.bos_token_id
-        ids = [bos] if add_special_tokens and bos is not None else []
-        for number, piece in enumerate(pieces):
-            ids += (image if number else []) + self._encode(piece)
-        return ids
+    def _row(self, text: str, add_special_tokens: bool) -> list[int]:
+        """Ids of a text with an image at every `<image>`."""
+        pieces: list[str | Mark] = [Mark.BOS] if add_special_tokens else []
+        for number, piece in enumerate(text.split(IMAGE_TOKEN)):
+            pieces += [Mark.IMAGE, piece] if number else [piece]
+        return self.sequences.ids(pieces)
 
     def _pad(self, rows: list[list[int]], padding: bool | str = True, max_length: int | None = None) -> dict:
         if padding not in (True, False, "longest", "max_length", "do_not_pad"):
@@ -256,8 +229,8 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         rows = _rows_of(generated_outputs)
         decode = {"skip_special_tokens": skip_special_tokens, **kwargs}
         if generation_mode in ("text", None):
-            limit = self.vocabulary.text_vocab_size
-            return [self.tokenizer.decode([i for i in row if 0 <= i < limit], **decode) for row in rows]
+            is_text = self.vocabulary.is_text
+            return [self.tokenizer.decode([i for i in row if is_text(i)], **decode) for row in rows]
         parsed = [parse_segments(row, self.vocabulary).parts for row in rows]
         if generation_mode == "image":
             codes = [[part.codes for part in parts if isinstance(part, CodeSegment)] for parts in parsed]
@@ -265,14 +238,16 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         return [self._readable(parts, decode) for parts in parsed]
 
     def opt_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The text tokenizer for the folder of [`SeedForCausalLM.to_opt`]: bos in front, as OPT's own, nothing behind.
+        """The text tokenizer for the folder of [`SeedForCausalLM.to_plain`]: bos before a text, nothing after it.
 
-        The text tokenizer itself may frame texts for other readers too; the text tower of stage I, for one, wants eos.
+        The text tokenizer of the processor may add more: the text tower of stage I reads an eos, for example.
         """
         tokenizer = copy.deepcopy(self.tokenizer)
-        bos = tokenizer.bos_token
+        first, special = "", []
+        if (bos := tokenizer.bos_token) is not None:
+            first, special = f"{bos} ", [(bos, tokenizer.bos_token_id)]
         tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, tokenizer.bos_token_id)]
+            single=f"{first}$A", pair=f"{first}$A $B", special_tokens=special
         )
         tokenizer.chat_template = self.chat_template
         return tokenizer
@@ -297,7 +272,7 @@ def extend_text_tokenizer(tokenizer: PreTrainedTokenizerBase, codebook_size: int
         ValueError: The tokenizer has gaps in its ids, or already has visual tokens.
     """
     size = len(tokenizer)
-    if "<img>" in tokenizer.get_vocab():
+    if BOI_TOKEN in tokenizer.get_vocab():
         raise ValueError("This tokenizer already has visual tokens. Start from the plain text tokenizer.")
     if max(tokenizer.get_vocab().values()) != size - 1:
         raise ValueError(
@@ -305,10 +280,9 @@ def extend_text_tokenizer(tokenizer: PreTrainedTokenizerBase, codebook_size: int
             f"{max(tokenizer.get_vocab().values())}."
         )
     tokenizer = copy.deepcopy(tokenizer)
-    names = ["<img>", "</img>", *(code_token(code) for code in range(codebook_size)), IMAGE_TOKEN]
+    names = [BOI_TOKEN, EOI_TOKEN, *(code_token(code) for code in range(codebook_size)), IMAGE_TOKEN]
     tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in names])
     tokenizer.padding_side = "left"
-    _read_vocabulary(tokenizer, 1)
     return tokenizer
 
 
@@ -317,43 +291,47 @@ def code_token(code: int) -> str:
     return f"<img_{code:05d}>"
 
 
-def plain_text_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
-    """A function from text to ids that knows no added or special tokens: text stays text, whatever it spells."""
-    settings = json.loads(tokenizer.backend_tokenizer.to_str())
-    settings.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
-    return _PlainEncoder(Tokenizer.from_str(json.dumps(settings)))
+def read_vocabulary(tokenizer: PreTrainedTokenizerBase, num_query_tokens: int = 32) -> VisualVocabulary:
+    """The layout of the visual tokens in a text tokenizer, in whatever order they have there.
 
+    A tokenizer without `<image>` gets a placeholder of the id after its last one: text cannot spell it, and no row of
+    the language model is needed for it.
 
-class _PlainEncoder:
-    """A plain function in a form that can be copied and pickled along with the processor."""
+    Args:
+        tokenizer: Has `<img>`, `</img>` and the codes `<img_00000>` and on, which have consecutive ids.
+        num_query_tokens: Codes in an image span.
 
-    def __init__(self, backend: Tokenizer):
-        self.backend = backend
-
-    def __call__(self, text: str) -> list[int]:
-        return self.backend.encode(text, add_special_tokens=False).ids
-
-
-def _read_vocabulary(tokenizer: PreTrainedTokenizerBase, num_query_tokens: int) -> SeedTextConfig:
-    """The layout of the visual tokens in an extended tokenizer, checked against the one that the model has."""
+    Raises:
+        ValueError: No visual tokens, or codes whose ids are not consecutive.
+    """
     vocab = tokenizer.get_vocab()
-    if "<img>" not in vocab or IMAGE_TOKEN not in vocab:
-        raise ValueError("The tokenizer has no visual tokens. Use extend_text_tokenizer(tokenizer, codebook_size).")
-    size, codebook_size = vocab["<img>"], vocab[IMAGE_TOKEN] - vocab["<img>"] - 2
-    expected = visual_vocabulary(size, codebook_size)
-    ids = {
-        "boi_token_id": vocab["<img>"],
-        "eoi_token_id": vocab.get("</img>"),
-        "visual_token_offset": vocab.get(code_token(0)),
-        "image_token_id": vocab[IMAGE_TOKEN],
-    }
-    for name, value in ids.items():
-        if value != expected[name]:
+    lacking = [name for name in (BOI_TOKEN, EOI_TOKEN, code_token(0)) if name not in vocab]
+    if lacking:
+        raise ValueError(
+            f"The tokenizer has no visual tokens: {', '.join(lacking)} not found. Make it with "
+            "extend_text_tokenizer(tokenizer, codebook_size)."
+        )
+    offset, codebook_size = vocab[code_token(0)], sum(_is_code_token(name) for name in vocab)
+    for code in range(codebook_size):
+        if vocab.get(code_token(code)) != offset + code:
             raise ValueError(
-                f"The tokenizer has {name} {value}, a model with {size} text tokens and {codebook_size} codes has "
-                f"{expected[name]}. Make the tokenizer with extend_text_tokenizer."
+                f"The {codebook_size} codes must have the ids {offset} .. {offset + codebook_size - 1}, but "
+                f"{code_token(code)} has {vocab.get(code_token(code))}. Make the tokenizer with extend_text_tokenizer."
             )
-    return SeedTextConfig(text_vocab_size=size, codebook_size=codebook_size, num_query_tokens=num_query_tokens)
+    end = max(vocab.values()) + 1
+    return VisualVocabulary(
+        boi_token_id=vocab[BOI_TOKEN],
+        eoi_token_id=vocab[EOI_TOKEN],
+        visual_token_offset=offset,
+        codebook_size=codebook_size,
+        num_query_tokens=num_query_tokens,
+        image_token_id=vocab.get(IMAGE_TOKEN, end),
+        vocab_size=end,
+    )
+
+
+def _is_code_token(name: str) -> bool:
+    return re.fullmatch(r"<img_\d{5,}>", name) is not None
 
 
 def _rows_of(output) -> list[list[int]]:
@@ -364,4 +342,11 @@ def _rows_of(output) -> list[list[int]]:
     return [row.tolist() if hasattr(row, "tolist") else list(row) for row in rows]
 
 
-__all__ = ["IMAGE_TOKEN", "SeedProcessor", "code_token", "extend_text_tokenizer", "plain_text_encoder"]
+__all__ = [
+    "IMAGE_TOKEN",
+    "SeedProcessor",
+    "code_token",
+    "extend_text_tokenizer",
+    "plain_text_encoder",
+    "read_vocabulary",
+]

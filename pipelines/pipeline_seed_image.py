@@ -128,6 +128,15 @@ class SeedImagePipeline(PrivateByDefault, DiffusionPipeline):
         if processor is not None and not is_a(processor, "SeedProcessor"):
             raise TypeError(f"processor must be a SeedProcessor or None, got {type(processor).__name__}.")
         visual_tokenizer = seed_model if is_a(seed_model, "SeedTokenizer") else seed_model.visual_tokenizer
+        if processor is not None and visual_tokenizer is not seed_model:
+            text_config = seed_model.config.text_config
+            if differing := processor.vocabulary.differences(text_config):
+                theirs = {name: getattr(processor.vocabulary, name) for name in differing}
+                ours = {name: getattr(text_config, name) for name in differing}
+                raise ValueError(
+                    f"The processor's text tokenizer has {theirs}, the language model {ours}. They do not belong "
+                    "together: load the processor from the folder of the language model."
+                )
         check_fit(visual_tokenizer.config, unet.config, vae.config, image_normalizer, image_noising_scheduler)
         if empty_prompt is None and text_encoder is not None and tokenizer is not None:
             # unCLIP reads the empty prompt as its text encoder pads it; elsewhere it stands beside the codes' own.

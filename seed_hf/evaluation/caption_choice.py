@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from tqdm.auto import tqdm
 
-from seed_hf.modeling.processing_seed import plain_text_encoder
 from seed_hf.texts import MAX_NEW_TOKENS, generate_texts
 
 from .sets import distinct_captions
@@ -80,8 +79,8 @@ def caption_likelihoods(
         Log-likelihoods `(images, captions)`, and the number of tokens of each caption `(captions,)`. Both include the
         end token.
     """
-    encode, end = plain_text_encoder(processor.tokenizer), processor.tokenizer.eos_token_id
-    ids = [torch.tensor([*encode(f" {caption}"), end], device=model.device) for caption in captions]
+    answers = [processor.sequences.answer("caption", text=caption) for caption in captions]
+    ids = [torch.tensor(answer, device=model.device) for answer in answers]
     scores = torch.empty(len(codes), len(captions))
     for start in tqdm(range(0, len(codes), batch_size), desc="likelihoods", leave=False):
         prompts = caption_prompts(processor, codes[start : start + batch_size]).to(model.device)
@@ -124,8 +123,4 @@ def caption_prompts(processor, codes: torch.LongTensor) -> torch.LongTensor:
         processor: A [`SeedProcessor`].
         codes: `(images, num_query_tokens)`.
     """
-    words = processor.vocabulary
-    after = plain_text_encoder(processor.tokenizer)(f" {processor.caption_prompt}")
-    before = torch.tensor([processor.tokenizer.bos_token_id, words.boi_token_id]).expand(len(codes), -1)
-    after = torch.tensor([words.eoi_token_id, *after]).expand(len(codes), -1)
-    return torch.cat([before, codes.cpu() + words.visual_token_offset, after], 1)
+    return torch.tensor([processor.sequences.prompt("caption", codes=row) for row in codes.tolist()])

@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 from seed_hf.data.batches.language_model import LOSS_KINDS, LanguageModelCollator
 from seed_hf.data.batches.packing import PADDING, check_attention, packed_inputs
 from seed_hf.devices import use_fp32_where_half_is_slow
+from seed_hf.modeling.visual_vocabulary_seed import VisualVocabulary
 
 from .trainer import SeedTrainer
 
@@ -174,7 +175,7 @@ def add_lora(model, args: LanguageModelConfig):
     config = model.config.get_text_config()
     rows = args.lora_token_ids
     if rows is None:
-        rows = list(range(config.boi_token_id, config.visual_token_offset + config.codebook_size))
+        rows = VisualVocabulary.of(config).rows()
     if wrong := [row for row in rows if not 0 <= row < config.vocab_size]:
         raise ValueError(f"lora_token_ids must lie in 0..{config.vocab_size - 1}, got {wrong[:5]}.")
     targets = list(args.lora_target_modules)

@@ -7,10 +7,11 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationConfig, OPTConfig, OPTForCausalLM
 
 import seed_hf.auto  # noqa: F401
-from seed_hf.modeling.configuration_seed import SeedConfig, SeedTextConfig, visual_vocabulary
+from seed_hf.modeling.configuration_seed import SeedConfig, SeedTextConfig
 from seed_hf.modeling.generation_seed import CodeSegment, parse_segments
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
+from seed_hf.modeling.visual_vocabulary_seed import visual_vocabulary
 from tiny import tiny_text_tokenizer, tiny_tokenizer, tiny_tokenizer_config
 from tiny_language import (
     CODEBOOK_SIZE,

@@ -8,10 +8,11 @@ from transformers import AutoProcessor, AutoTokenizer, BatchFeature, pipeline
 from transformers.pipelines import any_to_any
 
 import seed_hf.auto  # noqa: F401
-from seed_hf.modeling.configuration_seed import visual_vocabulary
 from seed_hf.modeling.generation_seed import CodeSegment, Defect, TextSegment
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
-from seed_hf.modeling.processing_seed import SeedProcessor, code_token, extend_text_tokenizer, plain_text_encoder
+from seed_hf.modeling.processing_seed import SeedProcessor, code_token, extend_text_tokenizer
+from seed_hf.modeling.prompts_seed import plain_text_encoder
+from seed_hf.modeling.visual_vocabulary_seed import visual_vocabulary
 from tiny import tiny_text_tokenizer
 from tiny_language import CODEBOOK_SIZE, TEXT_VOCAB_SIZE, picture, span, tiny_processor, tiny_seed_model
 
@@ -55,9 +56,13 @@ def test_tokenizers_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="extend_text_tokenizer"):
         SeedProcessor(SeedImageProcessor(), tiny_text_tokenizer())
     wrong = tiny_text_tokenizer()
-    wrong.add_tokens(["<img>", "<img_00000>", "</img>", "<image>"])
-    with pytest.raises(ValueError, match=f"eoi_token_id {TEXT_VOCAB_SIZE + 2}"):
+    wrong.add_tokens(["<img>", "<img_00000>", "</img>", "<img_00001>", "<image>"])
+    with pytest.raises(ValueError, match=f"<img_00001> has {TEXT_VOCAB_SIZE + 3}"):
         SeedProcessor(SeedImageProcessor(), wrong)
+    unclosed = tiny_text_tokenizer()
+    unclosed.add_tokens(["<img>", "<img_00000>"])
+    with pytest.raises(ValueError, match="</img> not found"):
+        SeedProcessor(SeedImageProcessor(), unclosed)
 
 
 # Text of a user
@@ -185,7 +190,7 @@ def test_wrong_inputs_are_refused(processor):
         processor([])
     with pytest.raises(TypeError, match="string"):
         processor(text=[1, 2])
-    with pytest.raises(ValueError, match="3 questions for 2 pictures"):
+    with pytest.raises(ValueError, match="3 questions for 2 images"):
         processor.ask([picture()] * 2, ["a", "b", "c"])
     with pytest.raises(ValueError, match="max_length"):
         processor("a red apple", padding="max_length", max_length=2)

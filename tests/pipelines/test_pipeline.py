@@ -11,7 +11,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from seed_hf import SeedForConditionalGeneration, SeedImagePipeline, SeedImageProcessor, SeedTokenizer
+from seed_hf import SeedForConditionalGeneration, SeedImagePipeline, SeedImageProcessor, SeedProcessor, SeedTokenizer
+from seed_hf.modeling.processing_seed import code_token
 from seed_hf.pipelines.empty_prompt import EmptyPromptEmbedding
 from tiny import tiny_text_tokenizer, tiny_tokenizer, tiny_tokenizer_config
 from tiny_diffusion import DIM, TOKENS, tiny_dc, tiny_model_and_processor, tiny_pipeline, tiny_unet, tiny_vae
@@ -436,6 +437,15 @@ def test_wrong_calls(pipe, error, words, call):
 def test_wrong_prompts(drawing_pipe, error, words, call):
     with pytest.raises(error, match=words):
         drawing_pipe(**call)
+
+
+def test_a_processor_of_another_vocabulary_is_refused():
+    model, processor = tiny_model_and_processor()
+    tokenizer = tiny_text_tokenizer()
+    tokenizer.add_tokens(["</img>", "<img>", *(code_token(code) for code in range(64)), "<image>"])
+    other = SeedProcessor(processor.image_processor, tokenizer)
+    with pytest.raises(ValueError, match="eoi_token_id': 331}, the language model .*'eoi_token_id': 332}"):
+        tiny_pipeline(model, processor=other)
 
 
 def test_a_prompt_needs_a_processor():

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from seed_hf.modeling.processing_seed import plain_text_encoder
+from seed_hf.modeling.prompts_seed import CAPTION_PROMPT, IMAGE_PROMPT, QUESTION_PROMPT, SequenceEncoder
 
 from .packing import PADDING, borders, pack
 from .seeded import SeededCollator
@@ -65,23 +65,20 @@ class LanguageModelCollator(SeededCollator):
         config,
         *,
         directions: Mapping[str, float] | None = None,
-        caption_prompt: str = "a photo of",
-        image_prompt: str = "Generate an image",
-        question_prompt: str = "Question: {} Short answer.",
+        caption_prompt: str = CAPTION_PROMPT,
+        image_prompt: str = IMAGE_PROMPT,
+        question_prompt: str = QUESTION_PROMPT,
         max_length: int | None = None,
         pack_length: int | None = None,
         seed: int = 42,
     ):
         super().__init__(seed)
         self.directions = _checked_directions(directions)
-        if "{}" not in question_prompt:
-            raise ValueError(f"question_prompt needs {{}} where the question goes, got {question_prompt!r}.")
-        self.config = config
-        self.encode = plain_text_encoder(tokenizer)
-        self.bos, self.eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-        self.pad = self.eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        self.caption_ids = self.encode(f" {caption_prompt}")
-        self.image_prompt, self.question_prompt = image_prompt, question_prompt
+        if tokenizer.eos_token_id is None:
+            raise ValueError(
+                "The tokenizer has no eos token, and every sequence ends with one. Set tokenizer.eos_token."
+            )
+        self.pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.max_length = max_length or config.max_position_embeddings
         if pack_length is not None and pack_length < self.max_length:
             raise ValueError(
@@ -89,6 +86,8 @@ class LanguageModelCollator(SeededCollator):
                 "is cut to be packed. Raise pack_length, or set a smaller max_length (longer texts are cut to it)."
             )
         self.pack_length = pack_length
+        prompts = {"caption_prompt": caption_prompt, "image_prompt": image_prompt, "question_prompt": question_prompt}
+        self.sequences = SequenceEncoder(tokenizer, config, **prompts)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         samples = [self._sequence(row) for row in rows]
@@ -131,11 +130,12 @@ class LanguageModelCollator(SeededCollator):
         if row.get("codes") is None:
             if row.get("text") is None:
                 raise ValueError(f"A row needs codes and caption(s), or text; got the keys {sorted(row)}.")
-            return self._closed([self.bos], row["text"], "text")
-        span = self._span(row["codes"])
+            return self._closed("text", "text", text=row["text"])
+        codes = self._checked(row["codes"])
         captions = [row["caption"]] if row.get("captions") is None else list(row["captions"])
         questions = [] if row.get("questions") is None else list(row["questions"])
-        draw = self.generator(np.asarray(span).tobytes(), "\n".join(captions).encode())
+        span = np.asarray(self.sequences.vocabulary.span(codes))
+        draw = self.generator(span.tobytes(), "\n".join(captions).encode())
         weights = [weight if name != "question" or questions else 0.0 for name, weight in self.directions.items()]
         if not any(weights):
             raise ValueError("directions ask for questions alone, but a row has none.")
@@ -144,23 +144,29 @@ class LanguageModelCollator(SeededCollator):
             raise ValueError(f"A row with {len(questions)} questions cannot have the direction {direction!r}.")
         if direction == "question":
             question, answer = _pair(questions[draw.randrange(len(questions))])
-            prompt = self.encode(f" {self.question_prompt.format(question)}")
-            return self._closed([self.bos, *span, *prompt], f" {answer}", "answer")
+            return self._closed("question", "answer", text=answer, question=question, codes=codes)
         caption = captions[draw.randrange(len(captions))]
         if direction == "image_to_text":
-            return self._closed([self.bos, *span, *self.caption_ids], f" {caption}", "caption")
-        prompt = self.encode(f"{self.image_prompt} {caption}")[: self.max_length - len(span) - 2]
-        ids = [self.bos, *prompt, *span, self.eos]
-        return ids, 1 + len(prompt), "code"
+            return self._closed("caption", "caption", text=caption, codes=codes)
+        answer = self.sequences.answer("draw", codes=codes)
+        if len(answer) >= self.max_length:
+            raise ValueError(f"An image and eos are {len(answer)} tokens, but max_length is {self.max_length}.")
+        prompt = self.sequences.prompt("draw", text=caption)[: self.max_length - len(answer)]
+        return [*prompt, *answer], max(len(prompt), 1), "code"
 
-    def _closed(self, prefix: list[int], text: str, kind: str) -> tuple[list[int], int, str]:
-        if len(prefix) >= self.max_length:
-            raise ValueError(f"The prompt alone has {len(prefix)} tokens, but max_length is {self.max_length}.")
-        ids = [*prefix, *self.encode(text), self.eos][: self.max_length]
-        return ids, len(prefix), kind
+    def _closed(self, name: str, loss_kind: str, *, text: str, **given) -> tuple[list[int], int, str]:
+        """A sequence of the format `name`, cut to `max_length` at the end."""
+        prompt = self.sequences.prompt(name, text=text, **given)
+        if len(prompt) >= self.max_length:
+            raise ValueError(f"The prompt alone has {len(prompt)} tokens, but max_length is {self.max_length}.")
+        ids = [*prompt, *self.sequences.answer(name, text=text)][: self.max_length]
+        # Without bos nothing predicts the first token of a text.
+        return ids, max(len(prompt), 1), loss_kind
 
-    def _span(self, codes) -> list[int]:
-        codes, config = np.asarray(codes), self.config
+    def _checked(self, codes) -> np.ndarray:
+        codes, config = np.asarray(codes), self.sequences.vocabulary
+        if config is None:
+            raise ValueError("A plain language model has no visual tokens: its rows must be text alone.")
         if codes.shape != (config.num_query_tokens,) or not np.issubdtype(codes.dtype, np.integer):
             raise ValueError(
                 f"codes must be {config.num_query_tokens} integers, got shape {codes.shape} of {codes.dtype}."
@@ -170,8 +176,7 @@ class LanguageModelCollator(SeededCollator):
                 f"codes must lie in 0..{config.codebook_size - 1}, got {codes.min()}..{codes.max()}. Were they made "
                 "by another tokenizer?"
             )
-        visual = (codes.astype(np.int64) + config.visual_token_offset).tolist()
-        return [config.boi_token_id, *visual, config.eoi_token_id]
+        return codes
 
 
 def _checked_directions(directions: Mapping[str, float] | None) -> dict[str, float]:

@@ -1,0 +1,127 @@
+"""Every format of a sequence is written once: processor, collator and evaluation give the same ids."""
+
+import pytest
+import torch
+
+from seed_hf.artifacts.bundled import bundled
+from seed_hf.data.batches.language_model import LanguageModelCollator
+from seed_hf.evaluation.caption_choice import caption_prompts
+from seed_hf.modeling.image_processing_seed import SeedImageProcessor
+from seed_hf.modeling.processing_seed import SeedProcessor, extend_text_tokenizer
+from seed_hf.modeling.prompts_seed import FORMATS, Mark, SequenceEncoder, written_chat_template
+from tiny import tiny_text_tokenizer
+from tiny_language import CODEBOOK_SIZE, picture, span, tiny_text_config
+
+
+CODES = list(range(5, 37))
+CONFIG = tiny_text_config()
+
+
+def plain(text):
+    return tiny_text_tokenizer()(text, add_special_tokens=False)["input_ids"]
+
+
+def text_tokenizer(bos: bool):
+    tokenizer = tiny_text_tokenizer()
+    if not bos:
+        tokenizer.bos_token = None
+    return tokenizer
+
+
+def processor_of(tokenizer, **prompts) -> SeedProcessor:
+    tokenizer = extend_text_tokenizer(tokenizer, CODEBOOK_SIZE)
+    return SeedProcessor(SeedImageProcessor(size={"height": 28, "width": 28}), tokenizer, **prompts)
+
+
+def filled(inputs, codes) -> list[int]:
+    ids = inputs["input_ids"][0]
+    visual = torch.tensor(codes) + CONFIG.visual_token_offset
+    return ids.masked_scatter(ids == CONFIG.image_token_id, visual).tolist()
+
+
+ROWS = {
+    "image_to_text": {"codes": CODES, "caption": "a red apple"},
+    "question": {"codes": CODES, "caption": "x", "questions": [("what is {} shown?", "an apple")]},
+    "text_to_image": {"codes": CODES, "caption": "a red apple"},
+}
+
+
+@pytest.mark.parametrize("bos", [True, False], ids=["bos", "no bos"])
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        {},
+        {"caption_prompt": "shown {is}", "image_prompt": "draw {text}", "question_prompt": 'q "{}" {} a'},
+    ],
+    ids=["paper", "own"],
+)
+def test_processor_and_collator_give_the_same_prompt_ids(bos, prompts):
+    processor = processor_of(text_tokenizer(bos), **prompts)
+    prompt = {
+        "image_to_text": filled(processor.caption(picture()), CODES),
+        "question": filled(processor.ask(picture(), "what is {} shown?"), CODES),
+        "text_to_image": processor.draw("a red apple")["input_ids"][0].tolist(),
+    }
+    answer = {
+        "image_to_text": [*plain(" a red apple"), 2],
+        "question": [*plain(" an apple"), 2],
+        "text_to_image": [*span(CONFIG, CODES), 2],
+    }
+    for tokenizer in (text_tokenizer(bos), processor.tokenizer):
+        for direction, row in ROWS.items():
+            collator = LanguageModelCollator(tokenizer, CONFIG, directions={direction: 1.0}, **prompts)
+            batch = collator([row])
+            ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
+            assert ids == [*prompt[direction], *answer[direction]]
+            assert labels == [-100] * len(prompt[direction]) + answer[direction]
+            assert (ids[0] == 0) == bos
+
+
+def test_evaluation_asks_as_the_processor_does():
+    for bos in (True, False):
+        processor = processor_of(text_tokenizer(bos))
+        asked = caption_prompts(processor, torch.tensor([CODES, CODES[::-1]]))
+        assert asked[0].tolist() == filled(processor.caption(picture()), CODES)
+        assert asked[1].tolist() == filled(processor.caption(picture()), CODES[::-1])
+
+
+def test_text_without_bos_learns_all_but_its_first_token():
+    """Nothing stands before the first token that could predict it; in a packed batch that is another sample."""
+    text = plain("the blue fire engine")
+    collator = LanguageModelCollator(text_tokenizer(False), CONFIG, max_length=40, pack_length=40)
+    batch = collator([{"text": "the blue fire engine"}] * 2)
+    assert batch["input_ids"][0, : 2 * len(text) + 2].tolist() == [*text, 2, *text, 2]
+    learned = [-100, *text[1:], 2]
+    assert batch["labels"][0, : 2 * len(text) + 2].tolist() == learned * 2
+    assert len(text) not in batch["loss_positions"].tolist()
+    with pytest.raises(ValueError, match="eos"):
+        no_end = text_tokenizer(True)
+        no_end.eos_token = None
+        LanguageModelCollator(no_end, CONFIG)
+
+
+def test_a_tokenizer_without_bos_is_served_without():
+    processor = processor_of(text_tokenizer(False))
+    assert processor.opt_tokenizer()("a red apple").input_ids == plain("a red apple")
+    assert processor("a red apple")["input_ids"][0].tolist() == plain("a red apple")
+
+
+def test_an_image_that_does_not_fit_is_refused():
+    collator = LanguageModelCollator(tiny_text_tokenizer(), CONFIG, directions={"text_to_image": 1.0}, max_length=35)
+    with pytest.raises(ValueError, match="35 tokens, but max_length is 35"):
+        collator([ROWS["text_to_image"]])
+
+
+def test_the_chat_template_is_that_of_version_0_1():
+    saved = bundled("seed-tiny", "model") / "chat_template.jinja"
+    assert written_chat_template() == saved.read_text(encoding="utf-8")
+    own = written_chat_template('CAPTION "x"', "QUESTION_AFTER {} CAPTION")
+    assert '" QUESTION_AFTER " ~ part["text"] ~ " CAPTION"' in own and r'" CAPTION \"x\""' in own
+
+
+def test_formats_are_whole():
+    for name, each in FORMATS.items():
+        assert each.prompt[0] is Mark.BOS and each.answer[-1] is Mark.EOS
+        assert (Mark.IMAGE in each.prompt + each.answer) == (name != "text")
+    with pytest.raises(ValueError, match="question_prompt"):
+        SequenceEncoder(tiny_text_tokenizer(), CONFIG, question_prompt="?")
