@@ -38,6 +38,7 @@ def add_code(pipeline, folder: str | os.PathLike) -> None:
     index_path = Path(folder) / "model_index.json"
     index = json.loads(index_path.read_text(encoding="utf-8"))
     pipeline_class = _ours(type(pipeline))
+    assert pipeline_class is not None  # SeedImagePipeline is among its bases
     index["_class_name"] = [_write_code(pipeline_class, Path(folder)), pipeline_class.__name__]
     for name, component in pipeline.components.items():
         component = getattr(component, "_orig_mod", component)  # compiled
@@ -112,24 +113,27 @@ def _collect(module: str, parts: dict[str, str], names: dict[str, tuple[str, str
     lines, tree = source.splitlines(), ast.parse(source)
     for node in tree.body:
         own = _own_module(node, module)
-        if own:
+        if own and isinstance(node, ast.ImportFrom):
             if any(alias.asname or alias.name == "*" for alias in node.names):
                 raise ValueError(f"{module}, line {node.lineno}: names from {own} must be imported as they are.")
             if own not in parts:
                 _collect(own, parts, names)
-            lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+            end = node.end_lineno or node.lineno
+            lines[node.lineno - 1 : end] = [""] * (end - node.lineno + 1)
         for name, meaning in _bound(node, module) if not own else ():
             if names.setdefault(name, (module, meaning))[1] != meaning:
                 raise ValueError(f"{name!r} is one thing in {names[name][0]} and another in {module}; rename one.")
-    inner = [node for node in ast.walk(tree) if node not in tree.body and _own_module(node, module)]
-    if inner:
-        raise ValueError(f"{module}, line {inner[0].lineno}: an import of its own package must stand at the top.")
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node not in tree.body]
+    if inner := [node.lineno for node in imports if _own_module(node, module)]:
+        raise ValueError(f"{module}, line {inner[0]}: an import of its own package must stand at the top.")
     parts[module] = "\n".join(lines) + "\n"
 
 
 def _source(module: str) -> str:
     loaded = sys.modules.get(module)
-    path = inspect.getsourcefile(loaded) if loaded else find_spec(module).origin
+    path = inspect.getsourcefile(loaded) if loaded else getattr(find_spec(module), "origin", None)
+    if path is None:
+        raise ValueError(f"{module} has no source file to publish.")
     return Path(path).read_text(encoding="utf-8")
 
 
@@ -140,7 +144,7 @@ def _own_module(node: ast.AST, module: str) -> str | None:
     if node.level == 1 and node.module:
         return f"{module.rpartition('.')[0]}.{node.module}"
     top = module.partition(".")[0]
-    return node.module if node.level == 0 and node.module.partition(".")[0] == top else None
+    return node.module if node.level == 0 and (node.module or "").partition(".")[0] == top else None
 
 
 def _bound(node: ast.stmt, module: str):

@@ -439,6 +439,7 @@ class SeedImagePipeline(PrivateByDefault, DiffusionPipeline):
             codes = self.encode_prompt(prompt, generator, generation_kwargs, num_candidates)
         elif image is not None:
             codes = self.encode_image(image)
+        assert codes is not None  # check_inputs wants one of the three
         codes = codes.reshape(-1, codes.shape[-1]).to(device, torch.long)
         codes = codes.repeat_interleave(num_images_per_prompt, dim=0)
 
@@ -510,7 +511,7 @@ class SeedImagePipeline(PrivateByDefault, DiffusionPipeline):
         return SeedImageProcessor(size={"height": size, "width": size})
 
 
-def _wake(module: torch.nn.Module):
+def _wake(module) -> None:
     """Moves an offloaded model to the accelerator: accelerate's hooks only watch `forward`, not other methods."""
     if hasattr(module, "_hf_hook"):
         module._hf_hook.pre_forward(module)

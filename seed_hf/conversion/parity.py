@@ -164,7 +164,7 @@ def _stage_two(model: SeedTokenizer, recorded) -> dict[str, torch.Tensor]:
         output = model(
             causal_embeddings=causal, target_embeddings=recorded[f"{target}_features"], stage="quantization"
         )
-        weights = (model.quantizer.embedding.weight, model.code_encoder[0].weight)
+        weights = (model.quantizer.embedding.weight, model.code_encoder[0].get_parameter("weight"))
         gradients = torch.autograd.grad(output.loss, weights)
     config = model.config
     computed["loss_embed"] = config.vq_loss_weight * output.vq_loss

@@ -34,7 +34,7 @@ class ChoiceResult:
 
 
 def evaluate_choice(
-    model, processor, codes: torch.LongTensor, captions: Sequence[str], batch_size: int = 64
+    model, processor, codes: torch.Tensor, captions: Sequence[str], batch_size: int = 64
 ) -> ChoiceResult:
     """Choose for each image among the distinct captions of all images.
 
@@ -64,8 +64,8 @@ def evaluate_choice(
 
 @torch.no_grad()
 def caption_likelihoods(
-    model, processor, codes: torch.LongTensor, captions: Sequence[str], batch_size: int = 64
-) -> tuple[torch.Tensor, torch.LongTensor]:
+    model, processor, codes: torch.Tensor, captions: Sequence[str], batch_size: int = 64
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The log-likelihood of each caption given each image.
 
     Args:
@@ -97,7 +97,7 @@ def caption_likelihoods(
 
 
 def captions_of_codes(
-    model, processor, codes: torch.LongTensor, batch_size: int = 64, max_new_tokens: int = MAX_NEW_TOKENS
+    model, processor, codes: torch.Tensor, batch_size: int = 64, max_new_tokens: int = MAX_NEW_TOKENS
 ) -> list[str]:
     """Greedy captions of images given by their codes.
 
@@ -116,7 +116,7 @@ def captions_of_codes(
     return texts
 
 
-def caption_prompts(processor, codes: torch.LongTensor) -> torch.LongTensor:
+def caption_prompts(processor, codes: torch.Tensor) -> torch.Tensor:
     """The prompts of `processor.caption` with visual tokens instead of placeholders, `(images, length)`.
 
     Args:

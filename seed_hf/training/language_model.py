@@ -178,7 +178,7 @@ def add_lora(model, args: LanguageModelConfig):
         rows = VisualVocabulary.of(config).rows()
     if wrong := [row for row in rows if not 0 <= row < config.vocab_size]:
         raise ValueError(f"lora_token_ids must lie in 0..{config.vocab_size - 1}, got {wrong[:5]}.")
-    targets = list(args.lora_target_modules)
+    targets: list[str] | str = list(args.lora_target_modules)
     if hasattr(model, "visual_tokenizer"):  # which has layers of the same names
         targets = rf"language_model\..*\.({'|'.join(targets)})"
     # an output layer of its own needs its own new rows

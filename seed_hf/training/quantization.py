@@ -3,7 +3,7 @@
 import itertools
 import logging
 import math
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -175,7 +175,7 @@ class QuantizationTrainer(SeedTrainer):
     def _random_rows(self, generator: torch.Generator) -> Iterator[list]:
         dataset, size = self.train_dataset, self.args.per_device_train_batch_size
         rows = iter(dataset)
-        if isinstance(dataset, Sized):
+        if hasattr(dataset, "__len__"):
             rows = (dataset[i] for i in torch.randperm(len(dataset), generator=generator).tolist())
         while batch := list(itertools.islice(rows, size)):
             yield batch
@@ -189,6 +189,7 @@ class QuantizationTrainer(SeedTrainer):
         number = int(dead.sum())
         if number:
             generator = torch.Generator().manual_seed(self.args.seed + self.state.global_step)
+            assert self._last_causal_embeddings is not None  # codes are counted where these are kept
             vectors = code_space(model, self._last_causal_embeddings)
             weight = model.quantizer.embedding.weight
             weight[dead] = broadcast(pick(vectors, number, generator)).to(weight.dtype)
