@@ -1,5 +1,6 @@
 """Files and folders that are there are whole: everything is written under a temporary name and then renamed."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -43,3 +44,18 @@ def check_new_folder(path: Path) -> None:
             raise ValueError(f"{path}: this folder is not empty. Give a new one.")
     elif path.exists():
         raise ValueError(f"{path}: there is a file of that name. Give a new folder.")
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object.
+
+    Raises:
+        ValueError: The file is damaged, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as JSON. {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(value).__name__}.")
+    return value

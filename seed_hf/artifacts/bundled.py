@@ -9,8 +9,8 @@ CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 def bundled(name: str = "seed-tiny", part: str = "pipeline") -> Path:
     """The folder of a shipped checkpoint, ready for `from_pretrained`.
 
-    The parts of one checkpoint share their weight files (the index of one part points into the folder of another), so
-    move or copy the whole checkpoint, not a single part; `save_pretrained` writes a part that stands alone.
+    The parts of a checkpoint share weight files: the index of one part points into the folder of another. Move or copy
+    the whole checkpoint, not a single part. `save_pretrained` writes a part that stands alone.
 
     Args:
         name: The checkpoint, e.g. `"seed-tiny"`.
@@ -18,7 +18,7 @@ def bundled(name: str = "seed-tiny", part: str = "pipeline") -> Path:
             `"pipeline"` ([`SeedImagePipeline`]).
 
     Raises:
-        ValueError: If there is no such checkpoint or it has no such part; the message lists what there is.
+        ValueError: There is no such checkpoint, or it has no such part. The message lists what there is.
     """
     names = bundled_names()
     if name not in names:
@@ -32,6 +32,13 @@ def bundled(name: str = "seed-tiny", part: str = "pipeline") -> Path:
 def bundled_names() -> list[str]:
     """The checkpoints that this installation has."""
     return _folders(CHECKPOINTS)
+
+
+def bundled_part(folder: Path) -> tuple[str, str] | None:
+    """Checkpoint and part, if the folder is one that is shipped with the package."""
+    folder, checkpoints = folder.resolve(), CHECKPOINTS.resolve()
+    parts = folder.relative_to(checkpoints).parts if folder.is_relative_to(checkpoints) else ()
+    return (parts[0], parts[1]) if len(parts) == 2 else None
 
 
 def _folders(path: Path) -> list[str]:

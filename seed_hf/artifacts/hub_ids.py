@@ -1,5 +1,6 @@
 """The names of repositories on the Hub, told apart from folders."""
 
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import HFValidationError
@@ -20,6 +21,15 @@ def is_hub_id(name: Any, *, owner_optional: bool = False) -> bool:
     except HFValidationError:
         return False
     return True
+
+
+def names_repository(name: Any) -> bool:
+    """Whether a name is taken for that of a repository on the Hub: it can be one, and no folder here has it.
+
+    Args:
+        name: What a user or a file gave.
+    """
+    return is_hub_id(name) and not Path(name).exists()
 
 
 def split_hub_id(place: Any) -> tuple[str, str] | None:

@@ -1,46 +1,159 @@
-"""What an artifact folder is, whether it is complete, and which of its files may be published."""
+"""The kinds of artifacts: one table of what each is, and how a folder is recognised.
 
-import json
+A new kind is an entry of `KINDS`, a card template `model_cards/KIND.md` and a usage program
+`model_cards/snippets/KIND.jinja`.
+"""
+
 import os
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+from seed_hf.files import read_json
 
 
-KINDS = ("tokenizer", "model", "language_model", "pipeline", "adapter", "dataset")
-_MODEL_TYPES = {"seed_tokenizer": "tokenizer", "seed": "model", "seed_text": "language_model"}
-_TEXT_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
-# Groups of files, of which at least one has to be there.
-_NEEDED: dict[str, list[tuple[str, ...]]] = {
-    "tokenizer": [("preprocessor_config.json", "processor_config.json")],
-    "model": [("processor_config.json",), ("tokenizer.json",)],
-    "language_model": [_TEXT_TOKENIZER],
-    "pipeline": [],
-    "adapter": [("adapter_model.safetensors",)],
-    "dataset": [],
+_MODELING, _PIPELINES = "seed_hf.modeling", "seed_hf.pipelines"
+_ALL_SECTIONS = ("codebook", "retrieval", "captions", "questions", "judge", "drawing", "reconstruction")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the package knows of one kind of artifact.
+
+    Attributes:
+        name: Of the kind, as `kind_of` gives it.
+        described_by: File whose content the card template gets as `config`.
+        tags: Of the card, beside `seed_hf`.
+        sections: Of an evaluation report, those that say something about the kind.
+        needed: Groups of files. One of each group must be in the folder, beside weights and code.
+        model_type: In `config.json`; `None` for kinds that are recognised by other files.
+        cls: Class that writes and reads the folder, with its module; `None` if other libraries do.
+        processor: Class of the processor in the same folder, with its module.
+        library, task: `library_name` and `pipeline_tag` of the card.
+        auto_class: Class of transformers or diffusers that loads the folder by the code saved in it.
+        auto_processor: Class that loads its processor by that code.
+        repo_type: Of the repository on the Hub.
+    """
+
+    name: str
+    described_by: str
+    tags: tuple[str, ...]
+    sections: tuple[str, ...]
+    needed: tuple[tuple[str, ...], ...] = ()
+    model_type: str | None = None
+    cls: str | None = None
+    processor: str | None = None
+    library: str | None = None
+    task: str | None = None
+    auto_class: str | None = None
+    auto_processor: str | None = None
+    repo_type: str = "model"
+
+    @property
+    def words(self) -> str:
+        """The kind as a person writes it."""
+        return self.name.replace("_", " ")
+
+    @property
+    def class_name(self) -> str | None:
+        """Name of `cls` without its module."""
+        return self.cls.rpartition(".")[2] if self.cls else None
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "tokenizer",
+            model_type="seed_tokenizer",
+            cls=f"{_MODELING}.modeling_seed_tokenizer.SeedTokenizer",
+            processor=f"{_MODELING}.image_processing_seed.SeedImageProcessor",
+            needed=(("preprocessor_config.json", "processor_config.json"),),
+            described_by="config.json",
+            library="transformers",
+            task="image-feature-extraction",
+            tags=("image-tokenization",),
+            sections=("codebook", "retrieval"),
+            auto_class="AutoModel",
+        ),
+        Kind(
+            "model",
+            model_type="seed",
+            cls=f"{_MODELING}.modeling_seed.SeedForConditionalGeneration",
+            processor=f"{_MODELING}.processing_seed.SeedProcessor",
+            needed=(("processor_config.json",), ("tokenizer.json",)),
+            described_by="config.json",
+            library="transformers",
+            task="any-to-any",
+            tags=("image-tokenization", "text-to-image", "image-to-text"),
+            sections=("codebook", "retrieval", "captions", "questions"),
+            auto_class="AutoModelForMultimodalLM",
+            auto_processor="AutoProcessor",
+        ),
+        Kind(
+            "language_model",
+            model_type="seed_text",
+            cls=f"{_MODELING}.modeling_seed_text.SeedForCausalLM",
+            processor="transformers.AutoTokenizer",
+            needed=(("tokenizer.json", "tokenizer_config.json"),),
+            described_by="config.json",
+            library="transformers",
+            task="text-generation",
+            tags=("image-tokenization",),
+            sections=("captions", "questions"),
+            auto_class="AutoModelForCausalLM",
+        ),
+        Kind(
+            "pipeline",
+            cls=f"{_PIPELINES}.pipeline_seed_image.SeedImagePipeline",
+            described_by="seed_model/config.json",
+            library="diffusers",
+            task="text-to-image",
+            tags=("image-tokenization",),
+            sections=_ALL_SECTIONS,
+            auto_class="DiffusionPipeline",
+        ),
+        Kind(
+            "adapter",
+            needed=(("adapter_model.safetensors",),),
+            described_by="adapter_config.json",
+            library="peft",
+            task="text-generation",
+            tags=("lora",),
+            sections=("captions", "questions"),
+        ),
+        Kind(
+            "dataset",
+            described_by="manifest.json",
+            tags=("image-tokenization", "pre-tokenized"),
+            sections=("codebook",),
+            repo_type="dataset",
+        ),
+    )
 }
-# Formats that run code when they are opened, and what a Trainer leaves behind.
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
-# Hidden names that belong to a repository; all others (.git, .env, .job ...) stay where they are.
-_HIDDEN = (".eval_results", ".gitattributes")
-# They tell paths of the machine.
-_OF_A_TRAINING = ("trainer_state.json", "events.out.tfevents")
-_LARGEST_FILE = 50_000_000_000  # what the Hub accepts
+_BY_MODEL_TYPE = {kind.model_type: kind.name for kind in KINDS.values() if kind.model_type}
+_BY_CLASS = {kind.class_name: kind.name for kind in KINDS.values() if kind.cls}
 
 
 def kind_of(folder: str | os.PathLike) -> str:
-    """What a folder holds: "tokenizer", "model", "language_model", "pipeline", "adapter" or "dataset".
+    """The kind of a folder: "tokenizer", "model", "language_model", "pipeline", "adapter" or "dataset".
+
+    Args:
+        folder: Of a saved artifact.
 
     Raises:
-        ValueError: None of these.
+        ValueError: It is none of these.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder. Give the folder of a saved artifact.")
     kind, found = identify(folder)
     if kind is None:
+        classes = [kind.class_name for kind in KINDS.values() if kind.cls]
         raise ValueError(
-            f"{folder}: holds {found}. Known are the folders that save_pretrained of a SeedTokenizer, "
-            "SeedForConditionalGeneration, SeedForCausalLM or SeedImagePipeline writes, LoRA adapters, and what "
-            "`seed-hf tokenize` writes."
+            f"{folder}: holds {found}. Known are the folders that save_pretrained of a {', '.join(classes[:-1])} or "
+            f"{classes[-1]} writes, LoRA adapters, and what `seed-hf tokenize` writes."
         )
     return kind
 
@@ -53,15 +166,17 @@ def identify(folder: Path) -> tuple[str | None, str]:
     """
     if (folder / "model_index.json").is_file():
         name = read_json(folder / "model_index.json").get("_class_name")
-        name = name[-1] if isinstance(name, list) and name else name  # [module, class] where the code comes along
-        return ("pipeline" if name == "SeedImagePipeline" else None), f"a diffusers pipeline of the class {name}"
+        name = name[-1] if isinstance(name, list) and name else name  # [module, class] where the folder has code
+        kind = _BY_CLASS.get(name) if isinstance(name, str) else None
+        return (kind if kind == "pipeline" else None), f"a diffusers pipeline of the class {name}"
     if (folder / "adapter_config.json").is_file():
         if read_json(folder / "adapter_config.json").get("peft_type") == "LORA":
             return "adapter", "a LoRA adapter"
         return None, "an adapter that is not LoRA"
     if (folder / "config.json").is_file():
         model_type = read_json(folder / "config.json").get("model_type")
-        return _MODEL_TYPES.get(model_type), f"a model of the type {model_type!r}"
+        kind = _BY_MODEL_TYPE.get(model_type) if isinstance(model_type, str) else None
+        return kind, f"a model of the type {model_type!r}"
     if (folder / "manifest.json").is_file():
         if "tokenizer" in read_json(folder / "manifest.json") and any(folder.glob("codes-*.parquet")):
             return "dataset", "pre-tokenized data"
@@ -69,127 +184,12 @@ def identify(folder: Path) -> tuple[str | None, str]:
     return None, "no artifact"
 
 
-def problems(folder: Path, kind: str) -> list[str]:
-    """What keeps a folder from being a whole artifact of its kind; empty if nothing does."""
-    found = [f"no {' or '.join(names)}" for names in _NEEDED[kind] if not any((folder / n).is_file() for n in names)]
-    if kind == "dataset":
-        return found + _data_problems(folder)
-    if kind == "adapter":
-        return found
-    if kind != "pipeline":
-        return found + _weight_problems(folder) + _code_problems(folder)
-    if not (folder / "pipeline_seed_image.py").is_file():
-        found.append(_NO_CODE)
-    for name, where in read_json(folder / "model_index.json").items():
-        if isinstance(where, list) and not name.startswith("_") and where[-1] is not None:
-            part = folder / name
-            if not part.is_dir():
-                found.append(f"no folder {name}")
-            elif name in ("seed_model", "unet", "vae", "empty_prompt"):
-                found += [f"{name}: {problem}" for problem in _weight_problems(part)]
-    return found
+def kind_of_object(thing: Any) -> str | None:
+    """The kind of folder that `save_pretrained` of an object writes; `None` for parts such as a processor."""
+    return next((_BY_CLASS[cls.__name__] for cls in type(thing).__mro__ if cls.__name__ in _BY_CLASS), None)
 
 
-def _weight_problems(folder: Path) -> list[str]:
-    weights = [path for path in folder.glob("*.safetensors") if path.is_file()]
-    indices = list(folder.glob("*.safetensors.index.json"))
-    if not weights and not indices:
-        return ["no weights (*.safetensors)"]
-    shards = {name for index in indices for name in set(read_json(index).get("weight_map", {}).values())}
-    return [f"no {name}, which the index names" for name in sorted(shards) if not (folder / name).is_file()]
-
-
-_NO_CODE = "no code for those who have not installed seed_hf; load it with this version and save it again"
-
-
-def _code_problems(folder: Path) -> list[str]:
-    classes = read_json(folder / "config.json").get("auto_map") or {}
-    modules = {name.rpartition("--")[2].partition(".")[0] for name in classes.values() if isinstance(name, str)}
-    if not modules:
-        return [_NO_CODE]
-    return [
-        f"no {name}.py, which config.json names" for name in sorted(modules) if not (folder / f"{name}.py").is_file()
-    ]
-
-
-def _data_problems(folder: Path) -> list[str]:
-    manifest = read_json(folder / "manifest.json")
-    if not manifest.get("complete"):
-        return ["the job has not ended (manifest.json: complete is false); run `seed-hf tokenize` again"]
-    missing = [shard["file"] for shard in manifest.get("shards", ()) if not (folder / shard["file"]).is_file()]
-    return [f"no {name}, which manifest.json names" for name in missing]
-
-
-def weights_outside(folder: Path) -> bool:
-    """Whether an index of weights points out of the folder, as those of the bundled checkpoints do."""
-    root = folder.resolve()
-    for index in folder.rglob("*.safetensors.index.json"):
-        for name in set(read_json(index).get("weight_map", {}).values()):
-            if not (index.parent / name).resolve().is_relative_to(root):
-                return True
-    return False
-
-
-def files_of(folder: Path) -> tuple[dict[str, int], list[str]]:
-    """The files to publish, by name with sizes in bytes, and the names that are left out.
-
-    Left out are hidden files and folders, and what a Trainer leaves beside its result (`checkpoint-*`, state, logs).
-
-    Raises:
-        ValueError: A symbolic link, a pickle or a file that is too large.
-    """
-    files, left_out = {}, []
-    for parent, folders, names in os.walk(folder):
-        place = Path(parent)
-        for name in sorted(folders):
-            path = place / name
-            if path.is_symlink():
-                raise ValueError(f"{path}: a symbolic link. Put the folder itself there.")
-            if name.startswith("checkpoint-") or name in ("runs", "__pycache__") or _hidden(name):
-                left_out.append(f"{path.relative_to(folder).as_posix()}/")
-        folders[:] = sorted(
-            name for name in folders if f"{(place / name).relative_to(folder).as_posix()}/" not in left_out
-        )
-        for name in sorted(names):
-            path, shown = place / name, (place / name).relative_to(folder).as_posix()
-            if _hidden(name) or name.startswith(_OF_A_TRAINING):
-                left_out.append(shown)
-                continue
-            files[shown] = _checked_size(path)
-    return files, left_out
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".") and name not in _HIDDEN
-
-
-def _checked_size(path: Path) -> int:
-    if path.is_symlink():
-        raise ValueError(f"{path}: a symbolic link. Put the file itself there.")
-    if path.suffix.lower() in _PICKLES:
-        raise ValueError(
-            f"{path}: files of this kind can run code when they are opened, and are not published. Save weights as "
-            "safetensors (save_pretrained does) and remove the file."
-        )
-    size = path.stat().st_size
-    if size > _LARGEST_FILE:
-        raise ValueError(
-            f"{path}: {size / 1e9:.0f} GB in one file; the Hub takes {_LARGEST_FILE / 1e9:.0f}. Save it again in "
-            'shards: save_pretrained(folder, max_shard_size="5GB").'
-        )
-    return size
-
-
-def read_json(path: Path) -> dict:
-    """A JSON object.
-
-    Raises:
-        ValueError: The file is damaged or holds something else.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as JSON. {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: holds no JSON object but {type(value).__name__}.")
-    return value
+def load_class(name: str) -> type:
+    """The class of a dotted name of the table. Its module is imported only now: most of them import torch."""
+    module, _, cls = name.rpartition(".")
+    return getattr(import_module(module), cls)

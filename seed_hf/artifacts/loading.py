@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seed_hf.devices import number_type, usable_device
+from seed_hf.files import read_json
 
 from .bundled import bundled, bundled_names
-from .kinds import identify
+from .hub_ids import split_hub_id
+from .kinds import KINDS, identify, load_class
+from .publishable import PICKLES
 
 
 if TYPE_CHECKING:
@@ -35,14 +38,6 @@ if TYPE_CHECKING:
 
 Source = str | os.PathLike | None
 DEFAULT = "seed-tiny"
-_CLASSES = {
-    "tokenizer": "a SeedTokenizer",
-    "model": "a SeedForConditionalGeneration",
-    "language_model": "a SeedForCausalLM",
-    "pipeline": "a SeedImagePipeline",
-}
-# Not fetched: these formats may run code when they are opened.
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 
 
 @dataclass(frozen=True)
@@ -73,13 +68,7 @@ def load_model(
         FileNotFoundError: There is no such folder and no such repository.
         ValueError: It holds something else, its files are damaged, or the device is not usable.
     """
-    place, settings, where = _prepare(source, "model", device, dtype)
-    from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
-    from seed_hf.modeling.processing_seed import SeedProcessor
-
-    with naming_the_source(source):
-        model = SeedForConditionalGeneration.from_pretrained(place.folder, **settings).to(where).eval()
-        return model, SeedProcessor.from_pretrained(place.processor)
+    return _open(source, "model", device, dtype)
 
 
 def load_tokenizer(
@@ -97,12 +86,7 @@ def load_tokenizer(
         FileNotFoundError: There is no such folder and no such repository.
         ValueError: It holds something else, its files are damaged, or the device is not usable.
     """
-    place, settings, where = _prepare(source, "tokenizer", device, dtype)
-    from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
-
-    with naming_the_source(source):
-        tokenizer = SeedTokenizer.from_pretrained(place.folder, **settings).to(where).eval()
-        return tokenizer, load_image_processor(place.processor, tokenizer)
+    return _open(source, "tokenizer", device, dtype)
 
 
 def load_language_model(
@@ -119,14 +103,7 @@ def load_language_model(
         FileNotFoundError: There is no such folder and no such repository.
         ValueError: It holds something else, its files are damaged, or the device is not usable.
     """
-    place, settings, where = _prepare(source, "language_model", device, dtype)
-    from transformers import AutoTokenizer
-
-    from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
-
-    with naming_the_source(source):
-        model = SeedForCausalLM.from_pretrained(place.folder, **settings).to(where).eval()
-        return model, AutoTokenizer.from_pretrained(place.processor)
+    return _open(source, "language_model", device, dtype)
 
 
 def load_pipeline(
@@ -148,11 +125,10 @@ def load_pipeline(
         FileNotFoundError: There is no such folder and no such repository.
         ValueError: It holds something else, its files are damaged, or the device is not usable.
     """
-    place, settings, where = _prepare(source, "pipeline", device, dtype)
-    from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
-
+    place, where, number = _prepare(source, "pipeline", device, dtype)
+    cls = load_class(KINDS["pipeline"].cls)
     with naming_the_source(source):
-        return SeedImagePipeline.from_pretrained(place.folder, **settings, **components).to(where)
+        return cls.from_pretrained(place.folder, dtype=number, **components).to(where)
 
 
 def load_pretrained(cls: type, source: str | os.PathLike, **options: Any) -> Any:
@@ -247,25 +223,32 @@ def load_image_processor(folder: str | os.PathLike, tokenizer: SeedTokenizer) ->
     """
     from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 
-    from .kinds import read_json
-
     folder = Path(folder)
-    if (folder / "preprocessor_config.json").is_file():
-        return SeedImageProcessor.from_pretrained(folder)
-    if (folder / "processor_config.json").is_file() and "image_processor" in read_json(
-        folder / "processor_config.json"
+    combined = folder / "processor_config.json"
+    if (folder / "preprocessor_config.json").is_file() or (
+        combined.is_file() and "image_processor" in read_json(combined)
     ):
         return SeedImageProcessor.from_pretrained(folder)
     size = tokenizer.config.vision_config.image_size
     return SeedImageProcessor(size={"height": size, "width": size})
 
 
-def _prepare(source: Source, kind: str, device, dtype) -> tuple[Place, dict[str, Any], torch.device]:
+def _prepare(source: Source, kind: str, device, dtype) -> tuple[Place, torch.device, torch.dtype | str]:
     place = locate(source, kind)
     where = usable_device(device)
     from . import auto_classes  # noqa: F401  else transformers offers to run code that lies in the folder
 
-    return place, {"dtype": dtype if dtype == "auto" else number_type(where, dtype)}, where
+    return place, where, dtype if dtype == "auto" else number_type(where, dtype)
+
+
+def _open(source: Source, kind: str, device, dtype) -> tuple[Any, Any]:
+    place, where, number = _prepare(source, kind, device, dtype)
+    cls, processor = load_class(KINDS[kind].cls), load_class(KINDS[kind].processor)
+    with naming_the_source(source):
+        model = cls.from_pretrained(place.folder, dtype=number).to(where).eval()
+        if kind == "tokenizer":
+            return model, load_image_processor(place.processor, model)
+        return model, processor.from_pretrained(place.processor)
 
 
 def _search(root: Path, kind: str, source: Source) -> Place:
@@ -277,8 +260,7 @@ def _search(root: Path, kind: str, source: Source) -> Place:
     found, words = identify(folder)
     if found != kind:
         raise ValueError(
-            f"{source}: holds {words}, which is not {_CLASSES[kind]}. Give the folder or the Hub id of one, or "
-            f"{' or '.join(bundled_names())!r}."
+            f"{source}: holds {words}, which is not a {KINDS[kind].class_name}. Give the folder or the Hub id of one."
         )
     return Place(folder, processor)
 
@@ -289,15 +271,12 @@ def _hub_id(source: str | os.PathLike) -> tuple[str, str]:
     Raises:
         FileNotFoundError: It cannot be a Hub id.
     """
-    from .hub_ids import split_hub_id
-
     place = os.fspath(source)
-    found = None if Path(place).exists() else split_hub_id(place)
+    if Path(place).exists():
+        raise FileNotFoundError(f"{place}: this is a file, not a folder.")
+    found = split_hub_id(place)
     if found is None:
-        what = (
-            "this is a file, not a folder" if Path(place).exists() else "no such folder, and not a Hub id (owner/name)"
-        )
-        raise FileNotFoundError(f"{place}: {what}.")
+        raise FileNotFoundError(f"{place}: no such folder, and not a Hub id (owner/name).")
     return found
 
 
@@ -310,8 +289,9 @@ def _fetch(source: Source, repo_id: str, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+    pickles = [f"*{suffix}" for suffix in PICKLES]
     try:
-        return Path(snapshot_download(repo_id, allow_patterns=list(patterns), ignore_patterns=list(_PICKLES)))
+        return Path(snapshot_download(repo_id, allow_patterns=list(patterns), ignore_patterns=pickles))
     except GatedRepoError as error:
         raise FileNotFoundError(
             f"{source}: a repository on the Hub whose owner grants access. Ask for it on its page, then log in with "

@@ -1,39 +1,29 @@
-"""`write_card`: the README.md of an artifact folder, from a template and from nothing but what is on record."""
+"""`write_card`: the README.md of an artifact folder, from a template and from what is on record."""
 
 import json
 import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from huggingface_hub import DatasetCardData, ModelCardData
 
-from seed_hf.artifacts.kinds import KINDS, kind_of, read_json
-from seed_hf.files import whole_file
+from seed_hf.artifacts.hub_ids import is_hub_id
+from seed_hf.artifacts.kinds import KINDS, kind_of
+from seed_hf.files import read_json, whole_file
 
 from .facts import RESULTS, TRAIN_CONFIG, Facts, facts_of, parents_of, read_facts
-from .front_matter import LIBRARIES, check_card, is_hub_id, size_category
+from .front_matter import check_card, size_category
 from .licences import front_matter as licence_keys
 from .licences import licences_of
 from .results import Given, eval_result_files, metrics_of, read_results, results_table, shown_number, to_text
 from .snippet import adapter_base, snippet_for, without_the_package
 from .snippet import run_snippet as run
+from .templates import render
 
 
-_TAGS = {
-    "tokenizer": ["image-tokenization"],
-    "model": ["image-tokenization", "text-to-image", "image-to-text"],
-    "language_model": ["image-tokenization"],
-    "pipeline": ["image-tokenization"],
-    "adapter": ["lora"],
-    "dataset": ["image-tokenization", "pre-tokenized"],
-}
-
-
-_OURS = "# Written by seed_hf\n"
+_OURS = "# Written by seed_hf\n"  # first line of the files in .eval_results that a new card may replace
 
 
 def write_card(
@@ -53,32 +43,31 @@ def write_card(
 ) -> Path:
     """Write `README.md` into a folder and, with it, `.eval_results/*.yaml` and `results.json`.
 
-    Every figure in the card is read from a results file, or from `train_config.json`; what is not on record is left
-    out. The usage snippet runs on the folder, in a process of its own and offline, before its output is shown.
+    Every figure in the card is read from a results file or from `train_config.json`. What is not on record is left
+    out. The usage snippet runs on the folder, in a process of its own and offline, before the card shows its output.
 
     Args:
         folder: Of a tokenizer, model, language model, pipeline, LoRA adapter or pre-tokenized data set.
         title: Heading; by default the name of the repository or of the folder.
-        training: What was trained on what, as `ModelCardCallback` records it. Kept in `train_config.json`, which is
-            also the default.
-        results: A report of `seed_hf.evaluation.report`, its path or several paths of partial ones, or a mapping from
-            metric to number. Kept in `results.json`, which is also the default; `{}` for none.
-        base_model, datasets: Ids on the Hub of what it was made from and trained on, for the front matter.
-        evaluation_dataset: Id on the Hub of the data that the results were measured on. Without it there is no
-            `.eval_results`, whose entries belong to a data set on the Hub.
-        facts: A person's words: a `Facts` or the path of a YAML file with its fields; by default `card.yaml` in the
+        training: What was trained on what, as `ModelCardCallback` records it. Written to `train_config.json`, which is
+            the default.
+        results: A report of `seed_hf.evaluation.report`, its path, the paths of partial reports, or a mapping from
+            metric to number. Written to `results.json`, which is the default; `{}` for none.
+        base_model, datasets: Hub ids of what it was made from and trained on, for the front matter.
+        evaluation_dataset: Hub id of the data that the results were measured on. `.eval_results` is only written with
+            it, since entries there belong to a data set on the Hub.
+        facts: The author's words: a `Facts`, or the path of a YAML file with its fields. Default: `card.yaml` in the
             folder.
-        repo_id: Where it will be published: what the snippet loads.
-        kind, config: By default `kind_of(folder)` and what the folder's configuration says; a card of a model that is
-            still to be saved needs them.
-        run_snippet: Otherwise the snippet is shown, and the card does not say that it ran.
+        repo_id: Hub id that it will be published under, which the snippet loads.
+        kind, config: Of a model that is not saved yet. Default: `kind_of(folder)` and the folder's configuration.
+        run_snippet: Whether to run the snippet. If not, the card shows it without an output.
 
     Returns:
         The path of the card.
 
     Raises:
-        ValueError: Not an artifact, damaged records, metadata that the Hub would refuse, or a snippet that fails. A
-            card that was there before stays as it was.
+        ValueError: Not an artifact, damaged records, metadata that the Hub would refuse, or a snippet that fails. An
+            existing card then stays as it was.
         FileNotFoundError: There is no such file of results.
     """
     folder = Path(folder)
@@ -95,20 +84,20 @@ def write_card(
     metadata = _metadata(folder, kind, facts, figures)
     snippet = snippet_for(folder, kind, repo_id, facts.training.get("stage"))
     shown, described = snippet, config or _described(folder, kind)
-    if kind == "adapter" and Path(base := adapter_base(folder)).is_dir():  # where it lies is nobody's business
+    if kind == "adapter" and Path(base := adapter_base(folder)).is_dir():  # the card does not tell its path
         shown = snippet.replace(json.dumps(base), json.dumps(Path(base).name))
         described = {**described, "base_model_name_or_path": Path(base).name}
     path = folder / "README.md"
     before = path.read_bytes() if path.is_file() else None
 
     def write(output: str | None) -> None:
-        text = _render(folder, kind, facts, figures, metadata, repo_id, shown, output, described)
+        text = _card_text(folder, kind, facts, figures, metadata, repo_id, shown, output, described)
         check_card(text, kind)
         _write(path, text)
 
     write(None)
     if run_snippet:
-        try:  # against the folder as it will be, with its front matter: that is where `datasets` reads what to load
+        try:  # with the card in the folder: `datasets` reads from its front matter which files to load
             output = run(folder, kind, repo_id, snippet)
         except BaseException:
             path.unlink() if before is None else path.write_bytes(before)
@@ -126,7 +115,7 @@ def _metadata(folder: Path, kind: str, facts: Facts, figures: Mapping[str, Any])
     keys: dict[str, Any] = licence_keys(list(licences_of(parents).values()))
     if facts.license:
         keys = {name: getattr(facts, name) for name in ("license", "license_name", "license_link")}
-    keys |= {"language": facts.language, "tags": list(dict.fromkeys(["seed_hf", *_TAGS[kind], *facts.tags]))}
+    keys |= {"language": facts.language, "tags": list(dict.fromkeys(["seed_hf", *KINDS[kind].tags, *facts.tags]))}
     if kind == "dataset":
         manifest = read_json(folder / "manifest.json")
         keys |= {
@@ -136,10 +125,9 @@ def _metadata(folder: Path, kind: str, facts: Facts, figures: Mapping[str, Any])
             "configs": [{"config_name": "default", "data_files": "*.parquet"}],
         }
         return {name: value for name, value in keys.items() if value}
-    library, task = LIBRARIES[kind]
     keys |= {
-        "library_name": library,
-        "pipeline_tag": task,
+        "library_name": KINDS[kind].library,
+        "pipeline_tag": KINDS[kind].task,
         "base_model": parents,
         "datasets": list(facts.datasets) or list(facts.training.get("datasets") or ()),
         "metrics": metrics_of(figures, kind),
@@ -147,17 +135,11 @@ def _metadata(folder: Path, kind: str, facts: Facts, figures: Mapping[str, Any])
     return {name: value for name, value in keys.items() if value}
 
 
-def _render(folder, kind, facts: Facts, figures, metadata, repo_id, snippet, output, config) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(str(files("seed_hf.model_cards"))),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-    )
+def _card_text(folder, kind, facts: Facts, figures, metadata, repo_id, snippet, output, config) -> str:
     data = (DatasetCardData if kind == "dataset" else ModelCardData)(**metadata)
     parents = parents_of(folder, kind, facts)
-    text = environment.get_template(f"{kind}.md").render(
+    text = render(
+        f"{kind}.md",
         front_matter=data.to_yaml(),
         title=facts.title or (repo_id or "").rpartition("/")[2] or folder.resolve().name,
         facts=facts,
@@ -175,13 +157,13 @@ def _render(folder, kind, facts: Facts, figures, metadata, repo_id, snippet, out
         output=output,
         version=version("seed_hf"),
     )
-    while "\n\n\n" in text:  # what was left out leaves no gap
+    while "\n\n\n" in text:  # left by parts that the card does not have
         text = text.replace("\n\n\n", "\n\n")
     return text.strip() + "\n"
 
 
 def _training_rows(training: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """A nested configuration as rows of a table: name, value."""
+    """A nested configuration as rows of a table: (name, value)."""
     rows = []
     for name, value in training.items():
         if value is None or value == [] or value == {} or (not prefix and name == "notes"):
@@ -196,13 +178,9 @@ def _training_rows(training: Mapping[str, Any], prefix: str = "") -> list[tuple[
 
 
 def _described(folder: Path, kind: str) -> dict[str, Any]:
-    """The sizes that a reader wants first, from the artifact's own configuration."""
-    if kind == "dataset":
-        manifest = read_json(folder / "manifest.json")
-        names = ("rows", "tokenizer", "settings", "source")
-        return {name: manifest[name] for name in names if name in manifest}
-    config = folder / {"pipeline": "seed_model/config.json", "adapter": "adapter_config.json"}.get(kind, "config.json")
-    return read_json(config) if config.is_file() else {}
+    """The artifact's own configuration, for the sizes in the card."""
+    path = folder / KINDS[kind].described_by
+    return read_json(path) if path.is_file() else {}
 
 
 def _write_results(folder: Path, kind: str, facts: Facts, figures: Mapping[str, Any]) -> None:
@@ -210,11 +188,11 @@ def _write_results(folder: Path, kind: str, facts: Facts, figures: Mapping[str, 
     if figures:
         _write(kept, to_text(figures))
     else:
-        kept.unlink(missing_ok=True)  # they were of other weights
+        kept.unlink(missing_ok=True)  # it was of other weights
     entries = eval_result_files(figures, kind, facts.evaluation_dataset) if facts.evaluation_dataset else {}
     there = folder / ".eval_results"
     for old in there.glob("*.yaml") if there.is_dir() else ():
-        if old.read_text(encoding="utf-8").startswith(_OURS):  # those of other hands stay
+        if old.read_text(encoding="utf-8").startswith(_OURS):  # files by others stay
             old.unlink()
     for name, text in entries.items():
         there.mkdir(exist_ok=True)

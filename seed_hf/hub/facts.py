@@ -1,7 +1,7 @@
-"""What a card says beyond what its folder shows: a person's words, and what the training left behind.
+"""What a card says beyond what its folder shows: the author's words, and what the training recorded.
 
-Sources, the first that says something counts: the arguments of `write_card`; `card.yaml` in the folder, or for a
-bundled checkpoint the one that comes with the templates; `train_config.json` and `results.json` in the folder.
+Sources, the first that has a value wins: the arguments of `write_card`; `card.yaml` in the folder, or for a bundled
+checkpoint its file beside the templates; `train_config.json` and `results.json` in the folder.
 """
 
 import os
@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from seed_hf.artifacts.bundled import CHECKPOINTS
-from seed_hf.artifacts.kinds import read_json
-
-from .front_matter import is_hub_id
+from seed_hf.artifacts.adapters import base_model_of
+from seed_hf.artifacts.bundled import bundled_part
+from seed_hf.artifacts.hub_ids import names_repository
+from seed_hf.files import read_json
 
 
 TRAIN_CONFIG, RESULTS, CARD = "train_config.json", "results.json", "card.yaml"
@@ -24,19 +24,19 @@ TRAIN_CONFIG, RESULTS, CARD = "train_config.json", "results.json", "card.yaml"
 
 @dataclass
 class Facts:
-    """The fields of `card.yaml`; all may be left out, and what is left out is not in the card.
+    """The fields of `card.yaml`. All are optional, and the card leaves out what is not given.
 
     Attributes:
         title, summary: Heading and first paragraph.
         intended_use, limits: Paragraphs, Markdown.
-        license, license_name, license_link: As the Hub's front matter has them; without, those of the parents.
-        licence_notes: A paragraph on licences: what is asked of those who pass it on.
+        license, license_name, license_link: As the Hub's front matter has them. Default: those of the base models.
+        licence_notes: A paragraph on licences: what those who redistribute it must do.
         language: ISO 639 codes of the texts.
         tags: In addition to those of the kind.
         training: What was trained on what: the content of a `train_config.json`, or the key `notes` with a text.
         results: Measured figures: a report's path (beside `card.yaml`) or content, or metric -> number.
-        base_model, datasets: Ids on the Hub of what it was made from and trained on.
-        evaluation_dataset: Id on the Hub of the data that `results` were measured on.
+        base_model, datasets: Hub ids of what it was made from and trained on.
+        evaluation_dataset: Hub id of the data that `results` were measured on.
     """
 
     title: str | None = None
@@ -63,7 +63,11 @@ class Facts:
 
 
 def read_facts(path: Path) -> Facts:
-    """Raises `ValueError` if the file is not YAML or has unknown keys; the message lists those that are allowed."""
+    """Facts from a YAML file.
+
+    Raises:
+        ValueError: It is not YAML, or a key or value is not allowed. The message lists the keys that are.
+    """
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -87,6 +91,9 @@ def read_facts(path: Path) -> Facts:
 def facts_of(folder: str | os.PathLike) -> Facts:
     """What is on record about a folder.
 
+    Args:
+        folder: Of the artifact.
+
     Raises:
         ValueError: One of the files is damaged.
     """
@@ -94,7 +101,7 @@ def facts_of(folder: str | os.PathLike) -> Facts:
     facts = Facts()
     if (folder / CARD).is_file():
         facts = read_facts(folder / CARD)
-    elif checkpoint := bundled_name(folder):
+    elif checkpoint := bundled_part(folder):
         name, part = checkpoint
         card = Path(str(files("seed_hf.model_cards"))) / f"{name}.yaml"
         if card.is_file():
@@ -108,26 +115,23 @@ def facts_of(folder: str | os.PathLike) -> Facts:
 
 
 def parents_of(folder: Path, kind: str, facts: Facts) -> list[str]:
-    """Ids of the models on the Hub that this one was made from, as far as they are on record; nothing is guessed.
+    """Hub ids of the models that this one was made from, as far as they are on record. Nothing is guessed.
 
-    They are given, or recorded by the training, by peft (the adapter's base) or by diffusers (where a UNet came from).
+    They are given, or recorded by the training, by peft (the adapter's base) or by diffusers (the UNet's origin).
+
+    Args:
+        folder: Of the artifact.
+        kind: From `kind_of`.
+        facts: From `facts_of`.
     """
     found = list(facts.base_model) or list(facts.training.get("base_model") or ())
     recorded = []
     if kind == "adapter":
-        recorded.append(read_json(folder / "adapter_config.json").get("base_model_name_or_path"))
+        recorded.append(base_model_of(folder))
     if kind == "pipeline":
         recorded.append(read_json(folder / "unet" / "config.json").get("_name_or_path"))
         for part in ("seed_model", "unet"):
             if (folder / part / TRAIN_CONFIG).is_file():
                 found += read_json(folder / part / TRAIN_CONFIG).get("base_model") or ()
-    found += [name for name in recorded if name and is_hub_id(name) and not Path(name).exists()]
+    found += [name for name in recorded if names_repository(name)]
     return list(dict.fromkeys(found))
-
-
-def bundled_name(folder: Path) -> tuple[str, str] | None:
-    """Checkpoint and part, if the folder is one that is shipped with the package."""
-    parts: tuple[str, ...] = ()
-    if folder.resolve().is_relative_to(CHECKPOINTS.resolve()):
-        parts = folder.resolve().relative_to(CHECKPOINTS.resolve()).parts
-    return (parts[0], parts[1]) if len(parts) == 2 else None

@@ -1,27 +1,22 @@
-"""The YAML block at the head of a card, checked without asking the Hub."""
+"""The YAML block at the top of a card, checked without asking the Hub."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from huggingface_hub import DatasetCardData, ModelCardData
 from huggingface_hub.repocard import RepoCard
 
+from seed_hf.artifacts.hub_ids import is_hub_id
 
-# Per kind: the library that loads it and the task that selects its widget.
-LIBRARIES = {
-    "tokenizer": ("transformers", "image-feature-extraction"),
-    "model": ("transformers", "any-to-any"),
-    "language_model": ("transformers", "text-generation"),
-    "pipeline": ("diffusers", "text-to-image"),
-    "adapter": ("peft", "text-generation"),
-}
+
 PIPELINE_TAGS = (
     "any-to-any image-feature-extraction image-text-to-text image-to-image image-to-text feature-extraction "
     "text-generation text-to-image unconditional-image-generation visual-question-answering "
     "zero-shot-image-classification"
 ).split()
-# Those of the Hub's list that weights and picture data come under; "unknown" is also one, but says nothing.
+# Licences of the Hub's list that weights and image data come under. "unknown" is on that list, too, but says nothing.
 LICENSES = (
     "afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0 bigscience-openrail-m bsd "
     "bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 "
@@ -33,24 +28,23 @@ LICENSES = (
     "postgresql unlicense wtfpl zlib"
 ).split()
 SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
-_REPOSITORY = r"([\w-][\w.-]*/)?[\w-][\w.-]*"
-_FORMS = {
-    "datasets": (_REPOSITORY, "the id of a repository"),
-    "base_model": (_REPOSITORY, "the id of a repository"),
-    "language": ("[a-z]{2,3}", "an ISO 639 code"),
+# Key -> what each of its values has to be, and a test of it.
+_FORMS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "datasets": ("the id of a repository", partial(is_hub_id, owner_optional=True)),
+    "base_model": ("the id of a repository", partial(is_hub_id, owner_optional=True)),
+    "language": ("an ISO 639 code", re.compile("[a-z]{2,3}").fullmatch),
 }
-
-
-def is_hub_id(name: Any) -> bool:
-    """Whether a name can be that of a repository on the Hub, `owner/name`."""
-    return isinstance(name, str) and name.count("/") == 1 and re.fullmatch(_REPOSITORY, name) is not None
 
 
 def check_card(text: str, kind: str) -> dict[str, Any]:
     """The metadata of a card's text.
 
+    Args:
+        text: Of `README.md`.
+        kind: From `kind_of`.
+
     Raises:
-        ValueError: There is none, or it is not what the Hub takes; the message lists everything that is wrong.
+        ValueError: There is no metadata, or the Hub would not take it. The message lists everything that is wrong.
     """
     try:
         card = RepoCard(text)
@@ -68,7 +62,12 @@ def check_card(text: str, kind: str) -> dict[str, Any]:
 
 
 def wrong_keys(metadata: Mapping[str, Any], kind: str) -> list[str]:
-    """Everything in the metadata that the Hub would refuse or misread."""
+    """Everything in the metadata that the Hub would refuse or misread.
+
+    Args:
+        metadata: Front matter of a card.
+        kind: From `kind_of`.
+    """
     wrong = []
     needed = ("tags",) if kind == "dataset" else ("library_name", "pipeline_tag", "tags")
     wrong += [f"no {key}" for key in needed if not metadata.get(key)]
@@ -80,9 +79,10 @@ def wrong_keys(metadata: Mapping[str, Any], kind: str) -> list[str]:
         if not isinstance(values, (str, list)) or not all(isinstance(value, str) for value in values):
             wrong.append(f"{key} must be text or a list of texts, got {values!r}")
             continue
-        form, meaning = _FORMS.get(key, (".*", ""))
-        names = [values] if isinstance(values, str) else values
-        wrong += [f"{key}: {name!r} is not {meaning}" for name in names if not re.fullmatch(form, name)]
+        if key in _FORMS:
+            meaning, fits = _FORMS[key]
+            names = [values] if isinstance(values, str) else values
+            wrong += [f"{key}: {name!r} is not {meaning}" for name in names if not fits(name)]
     wrong += _wrong_choice(metadata, "pipeline_tag", PIPELINE_TAGS) + _wrong_choice(metadata, "license", LICENSES)
     if metadata.get("license") == "other":
         wrong += [f"license: other needs {key}" for key in ("license_name", "license_link") if not metadata.get(key)]
@@ -97,5 +97,5 @@ def _wrong_choice(metadata: Mapping[str, Any], key: str, known) -> list[str]:
 
 
 def size_category(rows: int) -> str:
-    """The Hub's word for a number of rows."""
+    """The Hub's name for a number of rows, such as `"1K<n<10K"`."""
     return SIZES[min(max(len(str(rows)) - 3, 0), len(SIZES) - 1)]

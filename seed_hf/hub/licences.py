@@ -1,4 +1,4 @@
-"""The licences of well-known parents. A model that derives from one of them stays under its terms."""
+"""The licences of well-known base models. A model that derives from one of them stays under its terms."""
 
 import re
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Licence:
-    """A licence as the Hub's front matter names it, and what it means in a sentence.
+    """A licence as the Hub's front matter names it, and its terms in a sentence.
 
     Attributes:
         id: The Hub's identifier, "other" for a licence that is not on its list.
         title: Its name in words.
-        link: Its text.
+        link: URL of its text.
         terms: What a user has to know.
         name: `license_name` of the front matter, for "other".
     """
@@ -47,8 +47,8 @@ BLIP2 = Licence(
     "mit", "MIT", "https://github.com/salesforce/LAVIS/blob/main/LICENSE.txt", "the copyright notice stays with copies"
 )
 
-# Names of repositories on the Hub -> the licence of their weights. BLIP-2 with an OPT inside is under OPT's as well;
-# what SEED takes of it is the vision half, which is not.
+# Names of repositories on the Hub -> the licence of their weights. BLIP-2 with an OPT is under OPT's licence, too, but
+# SEED takes only its vision half, which is not.
 _PARENTS = (
     (r"facebook/opt-.+", OPT),
     (r"CompVis/stable-diffusion-v1-\d", STABLE_DIFFUSION_1),
@@ -59,19 +59,22 @@ _PARENTS = (
 
 
 def licence_of(parent: str) -> Licence | None:
-    """The licence of a repository on the Hub, if it is one of those known here."""
+    """The licence of a repository on the Hub; `None` if it is not known here."""
     return next((licence for name, licence in _PARENTS if re.fullmatch(name, parent, re.IGNORECASE)), None)
 
 
 def licences_of(parents: Sequence[str]) -> dict[str, Licence]:
-    """Parent -> licence, of the parents whose licence is known."""
+    """Base model -> licence, for the base models whose licence is known."""
     return {parent: licence for parent in parents if (licence := licence_of(parent))}
 
 
 def front_matter(licences: Sequence[Licence]) -> dict[str, str]:
     """`license` and, where the Hub wants them, `license_name` and `license_link`, for all these licences together.
 
-    Permissive ones ask for no more than the restricting ones allow, so only the latter count where there are any.
+    Restrictive licences cover what permissive ones ask for. So permissive ones only count where there are no others.
+
+    Args:
+        licences: Of all base models.
     """
     binding = list(dict.fromkeys(licence for licence in licences if licence.id != "mit")) or list(licences)[:1]
     if not binding:

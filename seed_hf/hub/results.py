@@ -13,22 +13,14 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
-from seed_hf.artifacts.kinds import read_json
+from seed_hf.artifacts.kinds import KINDS
 from seed_hf.evaluation.report_table import figures_table
+from seed_hf.files import read_json
 
 
-# Per kind: the sections of a report that say something about it.
-_SECTIONS = {
-    "tokenizer": ("codebook", "retrieval"),
-    "model": ("codebook", "retrieval", "captions", "questions"),
-    "language_model": ("captions", "questions"),
-    "adapter": ("captions", "questions"),
-    "pipeline": ("codebook", "retrieval", "captions", "questions", "judge", "drawing", "reconstruction"),
-    "dataset": ("codebook",),
-}
 # Section -> the Hub's name of its metric.
 _METRICS = {"retrieval": "recall", "captions": "exact_match", "questions": "exact_match"}
-# What a leaderboard entry is about: section, path to the figure, what it says.
+# Entries of leaderboards: section, path to the figure, what it says.
 _ENTRIES = (
     ("retrieval", ("codes", "R@m"), "mean recall of image-text retrieval on the visual codes, percent"),
     ("retrieval", ("embeddings", "R@m"), "mean recall of image-text retrieval before the codebook, percent"),
@@ -43,6 +35,9 @@ Given = Mapping[str, Any] | str | os.PathLike | Sequence[str | os.PathLike]
 
 def read_results(results: Given) -> dict[str, Any]:
     """Results as one mapping; reports in several files become one.
+
+    Args:
+        results: A report or a flat mapping, its path, or the paths of partial reports.
 
     Raises:
         ValueError: Not readable, neither a report nor flat, or reports that do not belong together.
@@ -79,8 +74,11 @@ def is_report(results: Mapping[str, Any]) -> bool:
 def merge_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Partial reports of the same weights, data and settings as one, with all their figures unchanged.
 
+    Args:
+        reports: At least one.
+
     Raises:
-        ValueError: Not reports; other weights, data or settings; two different values for the same figure.
+        ValueError: Not reports; different weights, data or settings; two different values for one figure.
     """
     if not all(is_report(report) for report in reports):
         raise ValueError("Only reports of seed_hf.evaluation.report can be merged; give flat results as one mapping.")
@@ -100,7 +98,7 @@ def merge_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return merged
 
 
-_SCOPE = ("sets", "codebook_sets", "sections")  # what parts of a whole may differ in
+_SCOPE = ("sets", "codebook_sets", "sections")  # in these, partial reports may differ
 
 
 def _unite(into: dict, more: Mapping, place: str) -> None:
@@ -112,9 +110,14 @@ def _unite(into: dict, more: Mapping, place: str) -> None:
 
 
 def results_table(results: Mapping[str, Any], kind: str) -> str:
-    """The figures that say something about this kind, as a Markdown table; empty if there are none."""
+    """The figures that say something about this kind, as a Markdown table; empty if there are none.
+
+    Args:
+        results: From `read_results`.
+        kind: From `kind_of`.
+    """
     if is_report(results):
-        lines = figures_table(results["sets"], _SECTIONS[kind])
+        lines = figures_table(results["sets"], KINDS[kind].sections)
         return "\n".join(lines) if len(lines) > 3 else ""
     if not results:
         return ""
@@ -128,20 +131,27 @@ def shown_number(value: float) -> str:
 
 
 def metrics_of(results: Mapping[str, Any], kind: str) -> list[str]:
-    """The Hub's names of the metrics that the table shows."""
+    """The Hub's names of the metrics in the table.
+
+    Args:
+        results: From `read_results`.
+        kind: From `kind_of`.
+    """
     if not is_report(results):
         return []
-    shown = {section for found in results["sets"].values() for section in found} & set(_SECTIONS[kind])
+    shown = {section for found in results["sets"].values() for section in found} & set(KINDS[kind].sections)
     return list(dict.fromkeys(metric for section, metric in _METRICS.items() if section in shown))
 
 
 def eval_result_files(results: Mapping[str, Any], kind: str, dataset_id: str) -> dict[str, str]:
     """`.eval_results/SPLIT.yaml` -> its text: entries for the Hub's leaderboards, one file for each set.
 
-    A quick look at a part of a set (`limit`) gives none: it is not comparable with anything.
+    A report on a part of each set (`limit`) gives none: its figures are not comparable with any others.
 
     Args:
-        dataset_id: Repository of the evaluation data on the Hub.
+        results: From `read_results`.
+        kind: From `kind_of`.
+        dataset_id: Hub id of the evaluation data.
     """
     if not is_report(results) or results["settings"].get("limit"):
         return {}
@@ -150,7 +160,7 @@ def eval_result_files(results: Mapping[str, Any], kind: str, dataset_id: str) ->
     for split, found in results["sets"].items():
         entries = []
         for section, path, note in _ENTRIES:
-            value: Any = found.get(section) if section in _SECTIONS[kind] else None
+            value: Any = found.get(section) if section in KINDS[kind].sections else None
             for key in path:
                 value = value.get(key) if isinstance(value, Mapping) else None
             if value is not None:
@@ -163,4 +173,5 @@ def eval_result_files(results: Mapping[str, Any], kind: str, dataset_id: str) ->
 
 
 def to_text(results: Mapping[str, Any]) -> str:
+    """JSON as this package writes it into a folder."""
     return json.dumps(results, indent=1, ensure_ascii=False) + "\n"

@@ -2,26 +2,25 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
 
-from seed_hf.artifacts.kinds import files_of, kind_of
+from seed_hf.artifacts.kinds import kind_of, kind_of_object
+from seed_hf.artifacts.publishable import files_of
 
 from .card import write_card
 from .upload import PushReport, needs_card, upload_folder
 
 
-_WITH_CARD = ("SeedTokenizer", "SeedForCausalLM", "SeedForConditionalGeneration", "SeedImagePipeline")
-
-
-def has_card(thing) -> bool:
-    """Whether it is an artifact of its own, and not a part of one such as a processor."""
-    return any(cls.__name__ in _WITH_CARD for cls in type(thing).__mro__)
+def has_card(thing: Any) -> bool:
+    """Whether an object is an artifact of its own, with a card. A processor, for instance, is only a part of one."""
+    return kind_of_object(thing) is not None
 
 
 def push_object(
-    thing,
+    thing: Any,
     repo_id: str,
     *,
     private: bool = True,
@@ -32,20 +31,25 @@ def push_object(
 ) -> PushReport:
     """Save a model or pipeline and publish it with a card from the template of its kind.
 
-    The usage snippet is shown and not run: it needs the processor, which is pushed on its own. To publish results and
-    a training record too, save into a folder, `write_card`, and `push`.
+    The card shows the usage snippet without running it: it needs the processor, which is pushed separately. To publish
+    results and a training record, too, save into a folder, call `write_card`, then `push`.
 
     Args:
         thing: A `SeedTokenizer`, `SeedForConditionalGeneration`, `SeedForCausalLM` or `SeedImagePipeline`.
+        repo_id: "owner/name", or "name" alone: the default owner is the token's user.
+        private: Of a repository that is made. The visibility of an existing one stays.
+        revision: Branch to commit to, made if missing.
+        token: Of the Hub; by default that of `hf auth login` or the variable `HF_TOKEN`.
+        commit_message: Default: "Upload" and the kind.
         save_options: Of `save_pretrained`: `max_shard_size` ...
 
     Raises:
-        TypeError: Options of the libraries' `push_to_hub` that this one does not have.
+        TypeError: An option of the libraries' `push_to_hub` that this one does not take.
     """
     asked = {name: save_options.pop(name, None) for name in ("create_pr", "tags", "subfolder", "commit_description")}
     if unknown := sorted(name for name, value in asked.items() if value):
         raise TypeError(f"push_to_hub of the SEED classes does not take {', '.join(unknown)}; use seed_hf.hub.push.")
-    # the name may come without its owner, who is whose token it is
+    # `repo_id` may lack the owner; the token's user is the default owner
     repo_id = HfApi(token=token).create_repo(repo_id, private=private, exist_ok=True).repo_id
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / repo_id.rpartition("/")[2]
@@ -62,7 +66,7 @@ def push_object(
 
 
 def _fetch_card(folder: Path, repo_id: str, revision: str | None, token: str | None) -> None:
-    """The card that is in the repository already: what someone wrote there is not replaced."""
+    """Fetch the card that is already in the repository, so that it is not replaced."""
     try:
         hf_hub_download(repo_id, "README.md", revision=revision, token=token, local_dir=folder)
     except (EntryNotFoundError, RevisionNotFoundError):

@@ -1,30 +1,43 @@
-"""A bundled part shares weight files with its neighbours; published, it has to stand alone."""
+"""Writes a bundled part so that it stands alone: in the package it shares weight files with its neighbours."""
 
 from importlib.metadata import distribution
 from pathlib import Path
 
-from .facts import bundled_name
+from seed_hf.artifacts.bundled import bundled_part
+from seed_hf.artifacts.kinds import KINDS, load_class
+from seed_hf.artifacts.loading import load_pretrained
+from seed_hf.files import whole_file
 
 
 _NOTICES = ("LICENSE", "NOTICE")
 
 
 def write_standalone(folder: Path, kind: str, out: Path) -> None:
-    """Load the artifact in `folder` and save it into `out`, with all its weights and nothing else's.
+    """Load the artifact in `folder` and save it into `out`, with all its weights and nothing else.
 
-    Weights that were stored in half precision are stored so again, since they lose nothing by it. The number type in
-    the configuration, which says how they are loaded, stays.
+    Weights that half precision holds exactly are stored in half precision, as those of the bundled checkpoints are.
+    The number type in the configuration, which says how they are loaded, stays.
+
+    Args:
+        folder: Of the artifact.
+        kind: From `kind_of`.
+        out: New folder.
 
     Raises:
-        ValueError: There is no such way for this kind.
+        ValueError: This package does not write artifacts of this kind.
     """
-    if kind not in _SAVERS:
+    known = KINDS[kind]
+    if known.cls is None:
         raise ValueError(f"{folder}: its weights lie outside the folder. Load it and save it again.")
     out.mkdir(parents=True, exist_ok=True)
-    _SAVERS[kind](folder, out)
+    processor = known.processor
+    if kind == "tokenizer" and (folder / "tokenizer.json").is_file():  # of its text tower
+        processor = KINDS["model"].processor
+    for name in filter(None, (known.cls, processor)):
+        load_pretrained(load_class(name), folder).save_pretrained(out)
     for file in out.rglob("*.safetensors"):
         _store_in_half(file)
-    for name in _NOTICES if bundled_name(folder) else ():
+    for name in _NOTICES if bundled_part(folder) else ():
         (out / name).write_text(_notice(name), encoding="utf-8")
 
 
@@ -39,40 +52,11 @@ def _notice(name: str) -> str:
     return text
 
 
-def _save_tokenizer(folder: Path, out: Path) -> None:
-    from seed_hf.modeling.image_processing_seed import SeedImageProcessor
-    from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
-    from seed_hf.modeling.processing_seed import SeedProcessor
-
-    SeedTokenizer.from_pretrained(folder).save_pretrained(out)
-    processor = SeedProcessor if (folder / "tokenizer.json").is_file() else SeedImageProcessor
-    processor.from_pretrained(folder).save_pretrained(out)
-
-
-def _save_model(folder: Path, out: Path) -> None:
-    from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
-    from seed_hf.modeling.processing_seed import SeedProcessor
-
-    SeedForConditionalGeneration.from_pretrained(folder).save_pretrained(out)
-    SeedProcessor.from_pretrained(folder).save_pretrained(out)
-
-
-def _save_pipeline(folder: Path, out: Path) -> None:
-    from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
-
-    SeedImagePipeline.from_pretrained(folder).save_pretrained(out)
-
-
-_SAVERS = {"tokenizer": _save_tokenizer, "model": _save_model, "pipeline": _save_pipeline}
-
-
 def _store_in_half(file: Path) -> None:
     """Rewrite a file of weights in float16, if that changes no value."""
     import torch
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
-
-    from seed_hf.files import whole_file
 
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata()

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from transformers import TrainerControl, TrainerState
 
-from seed_hf.artifacts.kinds import problems
+from seed_hf.artifacts.whole import problems
 from seed_hf.hub import ModelCardCallback, kind_of, write_card
 from seed_hf.hub.front_matter import check_card
 from seed_hf.hub.snippet import SWITCH

@@ -9,7 +9,8 @@ from huggingface_hub import DatasetCardData, ModelCardData, parse_eval_result_en
 from huggingface_hub.repocard import RepoCard
 
 from command_line import refused, run
-from seed_hf.artifacts.kinds import KINDS, problems
+from seed_hf.artifacts.kinds import KINDS
+from seed_hf.artifacts.whole import problems
 from seed_hf.hub import kind_of, write_card
 from seed_hf.hub.front_matter import check_card, size_category, wrong_keys
 from seed_hf.hub.results import merge_reports

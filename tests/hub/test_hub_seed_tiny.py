@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from seed_hf import SeedForConditionalGeneration, bundled
-from seed_hf.artifacts.kinds import problems, weights_outside
+from seed_hf.artifacts.whole import problems, weights_outside
 from seed_hf.evaluation.report import weights_fingerprint
 from seed_hf.evaluation.report_table import figures_table
 from seed_hf.hub import push, write_card

@@ -1,0 +1,165 @@
+"""`train_config.json`: what was trained on what, without paths and secrets of the machine."""
+
+import dataclasses
+import platform
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerState, TrainingArguments
+
+from seed_hf.artifacts.hub_ids import names_repository, split_hub_id
+from seed_hf.files import read_json
+
+from .facts import TRAIN_CONFIG
+
+
+# Always recorded; all other arguments where they differ from the defaults.
+_MAIN = (
+    "learning_rate",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+    "weight_decay",
+    "optim",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "bf16",
+    "fp16",
+    "seed",
+)
+# Left out: of this machine, of no use to others, or secret.
+_PRIVATE = (
+    "output_dir", "logging_dir", "run_name", "report_to", "disable_tqdm", "logging_steps", "logging_strategy",
+    "logging_nan_inf_filter", "save_steps", "save_strategy", "save_total_limit", "remove_unused_columns", "use_cpu",
+    "push_to_hub", "hub_model_id", "hub_token", "hub_private_repo", "resume_from_checkpoint", "deepspeed",
+    "accelerator_config", "local_rank", "trackio_space_id",
+)  # fmt: skip
+_LIBRARIES = ("seed_hf", "torch", "transformers", "datasets", "peft", "accelerate")
+# Fields of a recipe's `model` that name the weights the training starts from.
+_PARENTS = ("tokenizer", "blip2", "stage_one", "language_model")
+# Logged values that say nothing about the model.
+_BOOKKEEPING = ("epoch", "step", "total_flos", "learning_rate")
+_BOOKKEEPING_SUFFIXES = ("_runtime", "_per_second", "_preparation_time")
+
+
+def training_record(
+    args: TrainingArguments, state: TrainerState, recipe: Any = None, *, seconds: float, first_step: int = 0
+) -> dict[str, Any]:
+    """What was trained on what, as `train_config.json` holds it.
+
+    Args:
+        args: Of the training.
+        state: When it ended.
+        recipe: What `read_recipe` gives, if the training has one.
+        seconds: That it took.
+        first_step: Steps of the checkpoint that it resumed from; 0 for none.
+    """
+    model, data = (_shareable(vars(getattr(recipe, part))) if recipe else {} for part in ("model", "data"))
+    found = {
+        "stage": recipe.stage if recipe else None,
+        "base_model": _base_models(vars(recipe.model).get(name) for name in _PARENTS) if recipe else [],
+        "datasets": [place for place in _flat(recipe.data.train) if names_repository(place)] if recipe else [],
+        "model": model,
+        "data": data,
+        "trainer": _arguments(args),
+        "steps": state.global_step,
+        "epochs": round(state.epoch, 3) if state.epoch is not None else None,
+        "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "last_logged": {name: value for name, value in _last_logged(state).items() if not name.startswith("eval_")},
+        "seconds": round(seconds, 1),
+        "resumed_at_step": first_step or None,
+        "hardware": _hardware(args),
+        "versions": _versions(),
+        "finished": datetime.now(UTC).date().isoformat(),
+    }
+    return {name: value for name, value in found.items() if value not in (None, [], {})}
+
+
+def last_evaluation(state: TrainerState) -> dict[str, float]:
+    """The figures of the last evaluation in a training: `eval_loss` and others."""
+    return {name: value for name, value in _last_logged(state).items() if name.startswith("eval_")}
+
+
+def _last_logged(state: TrainerState) -> dict[str, float]:
+    """The last value of each number that the training logged."""
+    last: dict[str, float] = {}
+    for line in state.log_history:
+        last.update({name: value for name, value in line.items() if isinstance(value, (int, float))})
+    return {
+        name: value
+        for name, value in last.items()
+        if name not in _BOOKKEEPING and not name.endswith(_BOOKKEEPING_SUFFIXES)
+    }
+
+
+def _arguments(args: TrainingArguments) -> dict[str, Any]:
+    plain = {field.name: field for field in dataclasses.fields(args)}
+    given = args.to_dict()
+    found = {}
+    for name, value in given.items():
+        if name in _PRIVATE or name.endswith("_token") or name not in plain:
+            continue
+        field = plain[name]
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if name in _MAIN or value != getattr(default, "value", default):
+            found[name] = value
+    return _shareable(found)
+
+
+def _shareable(values: dict[str, Any]) -> dict[str, Any]:
+    """The values that are set. Of an absolute path only the last part: the rest is of this machine."""
+
+    def shared(value):
+        if isinstance(value, dict):
+            return _shareable(value)
+        if isinstance(value, (list, tuple)):
+            return [shared(item) for item in value]
+        if isinstance(value, (str, Path)) and (Path(value).is_absolute() or str(value).startswith("file:")):
+            return Path(value).name
+        return value if isinstance(value, (str, int, float, bool)) else str(value)
+
+    return {name: shared(value) for name, value in values.items() if value not in (None, [], {})}
+
+
+def _flat(value) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def _base_models(places: Iterable[Any]) -> list[str]:
+    """Hub ids among the places that a recipe names; for a local folder, the base models that its own record names."""
+    found: list[str] = []
+    for place in places:
+        if not isinstance(place, str):
+            continue
+        if (Path(place) / TRAIN_CONFIG).is_file():
+            found += read_json(Path(place) / TRAIN_CONFIG).get("base_model") or ()
+        elif not Path(place).exists() and (hub := split_hub_id(place)) is not None:
+            found.append(hub[0])
+    return list(dict.fromkeys(found))
+
+
+def _hardware(args: TrainingArguments) -> str:
+    count = args.world_size
+    if args.device.type == "cuda":
+        return f"{count} x {torch.cuda.get_device_name(args.device)}"
+    return f"{count} process{'es' if count > 1 else ''} on {args.device.type} ({platform.machine()})"
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except ModuleNotFoundError:
+            continue
+    return found
