@@ -1,4 +1,4 @@
-"""Captions from names: articles, flags, clocks, families, and the rich caption with style, colours and keywords."""
+"""Captions made of names, and rich captions with style, colours, definition and keywords."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from .wordings import join_words
 
 
-# Without an article. Emoji use these as a mass or as a pair.
+# Nouns without an article: as names of emoji they are a mass or a pair.
 MASS_NOUNS = frozenset(
     """rice bread bacon honey popcorn butter salt fog fire milk sake tea garlic ginger curry oden dango electricity
     lightning broccoli spaghetti sushi confetti cheese candy custard coffee yarn thread soap wood scissors glasses
@@ -34,7 +34,7 @@ RICH_KEYWORDS = 6
 
 
 def with_article(name: str) -> str:
-    """ "fire engine" -> "a fire engine"; plurals and mass nouns stay as they are."""
+    """Put "a" or "an" before a name: "a fire engine". Plurals and mass nouns stay as they are."""
     head = name.split()[-1].lower()
     if HAS_DETERMINER.match(name) or head in MASS_NOUNS or (PLURAL.search(head) and head not in SINGULAR_IN_S):
         return name
@@ -78,7 +78,7 @@ def emoji_caption(name: str, subcategory: str) -> str:
 def rich_caption(
     style_phrase: str, caption: str, colours: Sequence[str], definition: str, keywords: Sequence[str]
 ) -> str:
-    """Style, caption, colours, definition and the first six keywords as sentences; missing parts are left out."""
+    """Style, caption, colours, definition and the first six keywords, as sentences; missing parts are left out."""
     text = f"{_sentence(style_phrase)} of {caption}"
     if colours:
         text += f", mainly {join_words(list(colours))}"

@@ -1,4 +1,4 @@
-"""Public-domain clip art of the Debian package openclipart-svg: what is taken, what it is called, how it is drawn."""
+"""Public-domain clip art of the Debian package openclipart-svg: which files are used, their captions, their images."""
 
 from __future__ import annotations
 
@@ -67,7 +67,15 @@ _PUBLIC_DOMAIN = re.compile(r"<[^>]*licen[sc]e[^>]*public-?domain[^>]*>", re.IGN
 
 @dataclass(frozen=True)
 class ClipArt:
-    """One clip-art file that is taken. `key` is its file name, `title` its cleaned title, `folder` its subcategory."""
+    """One clip-art file of the set.
+
+    Args:
+        key: Its file name without the ending.
+        path: The SVG file.
+        title: Its cleaned title.
+        folder: Its folder in the package, which is its subcategory.
+        keywords: Its keywords, in lower case.
+    """
 
     key: str
     path: Path
@@ -77,14 +85,14 @@ class ClipArt:
 
     @property
     def category(self) -> str:
-        """The category of the longest folder that has one."""
+        """The category of the innermost folder that has one."""
         parts = PurePosixPath(self.folder).parts
         return next(c for n in range(len(parts), 0, -1) if (c := CATEGORIES.get("/".join(parts[:n]))))
 
     @property
     def caption(self) -> str:
         """The noun phrase: "a fire engine", "the flag of Fiji"."""
-        # a first word in capitals is an abbreviation, and then the rest may be too
+        # A first word in capitals is an abbreviation; then other words may be abbreviations too.
         lower = self.title if re.match(r"[A-Z]+\b", self.title) else self.title.lower()
         if self.category != "flags":
             return with_article(lower)
@@ -92,18 +100,22 @@ class ClipArt:
 
 
 def clean_title(title: str) -> str:
-    """ "Switch_HP_2524" -> "Switch HP": without numbers and brackets at the end, on one line."""
+    """A title on one line without numbers and brackets at the end: "Switch_HP_2524" gives "Switch HP"."""
     title = re.sub(r"\s+", " ", html.unescape(title).replace("_", " ")).strip()
     title = re.sub(r"[\s\-.#]*\d*$", "", title)
     return re.sub(r"\s*\(.*$", "", title).strip()
 
 
 def find_clip_art(package: Path, wordnet: WordNet) -> list[ClipArt]:
-    """The clip art that is taken from an unpacked openclipart-svg, in the order of the paths.
+    """The clip art of an unpacked openclipart-svg package that the set uses, in the order of the paths.
 
-    Left out are links, large files, files that do not declare themselves public domain, some folders, titles that say
-    nothing or are common to many files, and, except for flags, titles with a word that WordNet does not have (other
-    languages, names of projects).
+    Left out are links, large files, files that do not declare themselves public domain, some folders, and titles that
+    say nothing or that many files share. Except for flags, titles with a word that WordNet lacks are left out too:
+    they are in other languages or name projects.
+
+    Args:
+        package: The unpacked package.
+        wordnet: Says which words are English.
     """
     base = package / CLIP_ART_FOLDER
     found = []
@@ -131,11 +143,17 @@ def find_clip_art(package: Path, wordnet: WordNet) -> list[ClipArt]:
 
 
 def clip_art_rows(package: Path, wordnet: WordNet, rendered: Path) -> Iterator[tuple[str, dict, Drawing]]:
-    """(title, row, drawing) of every clip-art file that is taken and can be drawn."""
+    """(title, row, drawing) of every clip-art file that is used and can be drawn.
+
+    Args:
+        package: The unpacked package.
+        wordnet: Gives the definitions.
+        rendered: Folder for finished drawings.
+    """
     arts = {art.key: art for art in find_clip_art(package, wordnet)}
     mark = fingerprint([(art.folder, key, art.path.stat().st_size) for key, art in arts.items()])
     kept, folder = rendered / f"openclipart-{mark}.parquet", rendered / f"openclipart-{mark}"
-    # numbered by a digest: a file name may be too long to be given an ending
+    # Named by a digest: a file name may be too long for another ending.
     files = {key: folder / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.png" for key in arts}
     if not kept.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -160,7 +178,7 @@ def clip_art_rows(package: Path, wordnet: WordNet, rendered: Path) -> Iterator[t
 
 
 def _crop(png: Path) -> Image.Image | None:
-    """A drawing without its empty margin, scaled up or down to fill the square; None where nothing was drawn."""
+    """A drawing without its empty margin, scaled to fill the square; `None` where nothing was drawn."""
     if not png.exists():
         return None
     with Image.open(png) as opened:

@@ -1,4 +1,4 @@
-"""The named colours of a picture, measured from its pixels."""
+"""The named colours of an image, measured from its pixels."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ _NAMES = list(PALETTE)
 _PALETTE_LAB = srgb_to_lab(np.array(list(PALETTE.values())))
 
 
-def named_colours(picture: Image.Image) -> list[str]:
-    """Up to three colour names of an RGBA picture, most frequent first.
+def named_colours(image: Image.Image) -> list[str]:
+    """Up to three colour names of an RGBA image, most frequent first.
 
-    Each opaque pixel of the picture, reduced to 48 x 48, counts for the nearest of 18 colours in Lab; a colour is
-    named when at least 15 % of the opaque pixels count for it. A picture with hardly any opaque pixel has no colour.
+    The image is reduced to 48 x 48, and each opaque pixel counts for the nearest of 18 colours in Lab. A colour is
+    named if at least 15 % of the opaque pixels count for it. An image with hardly any opaque pixels has no colours.
     """
-    pixels = np.asarray(picture.resize((48, 48), Image.Resampling.BOX)).reshape(-1, 4)
+    pixels = np.asarray(image.resize((48, 48), Image.Resampling.BOX)).reshape(-1, 4)
     opaque = pixels[pixels[:, 3] > 200][:, :3]
     if len(opaque) < MIN_PIXELS:
         return []

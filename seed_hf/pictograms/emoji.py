@@ -1,4 +1,4 @@
-"""Emoji in ten drawing styles: which concepts there are, which icon of a set draws which concept, and the pictures."""
+"""Emoji in ten drawing styles: the concepts, the icon of each concept in each set, and the images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IMAGE_SIZE = 128
 
 @dataclass(frozen=True)
 class Style:
-    """One drawing style and the package that holds its pictures."""
+    """One drawing style and the package that holds its images."""
 
     name: str
     package: str
@@ -34,7 +34,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Concept:
-    """What one emoji shows, whatever the style. `code` is its code points: "1F468-200D-1F373"."""
+    """What one emoji shows in every style. `code` is its code points: "1F468-200D-1F373"."""
 
     code: str
     name: str
@@ -44,7 +44,7 @@ class Concept:
     keywords: tuple[str, ...]
 
 
-# In the order of the rows. Of pictures that are equal to the last pixel the first one is kept.
+# In the order of the rows. Of images with equal pixels the first one is kept.
 STYLES = (
     Style("noto", "@iconify-json/noto", "1.2.9", "Apache-2.0", "a Noto emoji"),
     Style("noto-blob", "@iconify-json/noto-v1", "1.2.5", "Apache-2.0", "a Noto blob emoji"),
@@ -68,16 +68,16 @@ SHORTCODES = ("cldr", "github", "iamcal", "joypixels", "emojibase", "emojibase-l
 
 
 def code_of(text: str) -> str:
-    """The code points of an emoji, or of a hexadecimal code, without the variation selector: "2764-FE0F" -> "2764"."""
+    """The code points of an emoji or a hexadecimal code, without the variation selector: "2764-FE0F" gives "2764"."""
     code = text if re.fullmatch("[0-9A-Fa-f-]+", text) else "-".join(f"{ord(character):04X}" for character in text)
     return "-".join(part for part in code.upper().split("-") if part != "FE0F")
 
 
 class EmojiConcepts:
-    """All emoji without skin tones, with captions and keywords, and the names under which icon sets know them.
+    """All emoji without skin tones, with captions and keywords, and the names that icon sets give them.
 
     Args:
-        packages: the unpacked folders of `TEXT_PACKAGES` and of the styles, by package name.
+        packages: The unpacked folders of `TEXT_PACKAGES` and of the styles, by package name.
     """
 
     def __init__(self, packages: Mapping[str, Path]) -> None:
@@ -98,12 +98,12 @@ class EmojiConcepts:
         unicode_names = [(unicodedata.name(chr(int(code, 16)), ""), code) for code in self.concepts if "-" not in code]
         shortcodes = list(_shortcodes(base / "en/shortcodes"))
         listed = [pair for style in STYLES for pair in _listed_names(packages[style.package])]
-        # One concept after another, its label before its Unicode name: an older set means the older emoji by a name.
+        # Sorted by concept, label before Unicode name: where emoji share a name, older sets mean the older emoji.
         position = {code: index for index, code in enumerate(self.concepts)}
         own = sorted(labels + unicode_names, key=lambda pair: position[pair[1]])
         bare = [(re.sub(r"\s*\(.*?\)", "", name), code) for name, code in labels]
         self.by_name = _first_code([*own, *bare, *shortcodes, *listed], _slug)
-        # Sets that run words together ("tongueout") follow the shortcodes of chat programs rather than Unicode.
+        # Sets that join words ("tongueout") follow the shortcodes of chat programs rather than Unicode.
         self.by_squashed_name = _first_code([*labels, *shortcodes, *unicode_names, *listed], _squash)
 
 
@@ -111,10 +111,11 @@ class IconSet:
     """The icons of one style's package, by the code of the concept that they draw.
 
     Args:
-        style: the style.
-        package: its unpacked npm package.
-        concepts: the emoji.
-        flat: the icons of "fluent-flat", which decide what belongs to Microsoft's Fluent set.
+        style: The style.
+        package: Its unpacked npm package.
+        concepts: The emoji.
+        flat: The icons of "fluent-flat", which say what belongs to Microsoft's Fluent set; needed for the other two
+            Fluent styles.
     """
 
     def __init__(self, style: Style, package: Path, concepts: EmojiConcepts, flat: IconSet | None = None) -> None:
@@ -132,7 +133,7 @@ class IconSet:
                 )
             fluent = flat.codes
         if style.name == "fluent-3d":
-            # This package has flags of unstated origin; what Microsoft's own set lacks is left out.
+            # This package has flags of unknown origin: icons that Microsoft's own set lacks are left out.
             files: dict[str, Path] = {}
             for file in sorted(self._folder.glob("*.webp")):
                 files.setdefault(code_of(file.stem), file)
@@ -161,7 +162,7 @@ class IconSet:
         return codes
 
     def fingerprint_parts(self) -> list[object]:
-        """What the pictures of this set depend on."""
+        """What the images of this set depend on."""
         if self.style.name == "fluent-3d":
             files = {code: icon for code, icon in self.codes.items() if isinstance(icon, Path)}
             return [[(code, file.name, file.stat().st_size) for code, file in files.items()]]
@@ -186,11 +187,17 @@ class IconSet:
 
 
 def render_svg(svg: str, *, wide: bool = True, size: int = IMAGE_SIZE) -> Image.Image:
-    """Draw an SVG text as RGBA, its longer side `size` pixels. Text inside it is drawn without the system's fonts."""
+    """Draw an SVG as an RGBA image. Text in it is drawn without the system's fonts.
+
+    Args:
+        svg: The SVG text.
+        wide: Whether the width is the longer side.
+        size: The longer side in pixels.
+    """
     import resvg_py
 
     width, height = (size, None) if wide else (None, size)
-    # dpi: without it a size given in points or millimetres is refused
+    # Without dpi, sizes in points or millimetres are refused.
     png = resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True, dpi=96.0, width=width, height=height)
     return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
 
@@ -215,7 +222,7 @@ def _load(path: Path) -> Any:
 
 
 def _keywords(packages: Mapping[str, Path]) -> dict[str, set[str]]:
-    """Keywords in lower case, by code, of Unicode's annotations and of emojilib (whose first word is the name)."""
+    """Keywords in lower case by code, of Unicode's annotations and of emojilib, whose first word is the name."""
     words: dict[str, set[str]] = defaultdict(set)
     for package, folder in (
         ("cldr-annotations-full", "annotations"),
@@ -237,7 +244,7 @@ def _shortcodes(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _listed_names(folder: Path) -> Iterator[tuple[str, str]]:
-    """Icon names and their aliases with the code points that a set itself lists; nothing where it lists none."""
+    """Icon names and aliases with the code points that a set lists, if it lists any."""
     if not (folder / "chars.json").exists() or not (characters := _load(folder / "chars.json")):
         return
     codes = {name: code_of(code) for code, name in characters.items()}

@@ -1,4 +1,4 @@
-"""Fetching npm and Debian packages by their ordinary clients, and unpacking them. Nothing inside a package is run."""
+"""Fetching and unpacking npm and Debian packages by their ordinary clients. Nothing in a package is run."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ logger = logging.getLogger(__name__)
 
 
 class PackageError(RuntimeError):
-    """A package, or the client that fetches it, cannot be had. One line tells what is missing and how to get it."""
+    """A package, or the client that fetches it, is missing. The message is one line and says how to get it."""
 
 
 def fetch_npm(name: str, version: str, folder: Path) -> Path:
     """Download and unpack one npm package.
 
     Args:
-        name: the package, with its scope: "@iconify-json/noto".
-        version: the exact version.
-        folder: where unpacked packages are kept. A package that is there already is not fetched again.
+        name: The package with its scope: "@iconify-json/noto".
+        version: The exact version.
+        folder: Folder for unpacked packages. A package that is there is not fetched again.
 
     Returns:
         The folder with the package's files.
 
     Raises:
-        PackageError: npm is not installed, or it could not deliver this version.
+        PackageError: npm is not installed, or it did not deliver this version.
     """
     target = folder / f"{name.removeprefix('@').replace('/', '-')}-{version}"
     if target.is_dir():
@@ -56,11 +56,11 @@ def fetch_debian(name: str, folder: Path) -> Path:
     """Download and unpack one Debian package, without installing it.
 
     Args:
-        name: the package: "openclipart-svg". apt decides on the version.
-        folder: where unpacked packages are kept. A package that is there already is not fetched again.
+        name: The package: "openclipart-svg". apt chooses the version.
+        folder: Folder for unpacked packages. A package that is there is not fetched again.
 
     Returns:
-        The folder that stands for "/" in the package; its version is in the file `VERSION` beside "usr".
+        The folder with the package's files; its version is in the file `VERSION`.
 
     Raises:
         PackageError: apt-get or dpkg-deb is not installed, or the package could not be fetched.
@@ -94,7 +94,7 @@ def _client(program: str, what: str, how: str) -> str:
 
 @contextmanager
 def _workshop(folder: Path) -> Iterator[Path]:
-    """A scratch folder inside `folder`: on the same disk, so that the finished content can be renamed into place."""
+    """A temporary folder inside `folder`: on the same disk, so that finished content can be renamed into place."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as scratch:
         yield Path(scratch)

@@ -1,4 +1,4 @@
-"""Questions and short answers that follow from one row's metadata, without looking at the picture.
+"""Questions and short answers that follow from a row's metadata, without looking at the image.
 
 Every question comes from one template of `WORDINGS` and every answer from one table of this module, so that training
 and evaluation ask in the same words. Definitions are not used: they describe the wrong sense of the word too often.
@@ -14,7 +14,7 @@ from typing import Any
 from .wordings import join_words
 
 
-# topic -> wordings. The first wording is the one that evaluations use.
+# Topic to wordings. Evaluations use the first wording.
 WORDINGS: dict[str, tuple[str, ...]] = {
     "object": ("What is shown?", "What is this?", "What do you see?", "What is in the picture?"),
     "category": ("What kind of thing is it?", "Which category does it belong to?"),
@@ -45,7 +45,7 @@ CATEGORY_ANSWERS = {
     "flags": "flag",
 }
 
-# style -> how the whole style looks; styles that are in between are left out
+# Style to its look; styles in between are left out.
 LOOKS = {
     "twemoji": "flat",
     "fluent-flat": "flat",
@@ -56,7 +56,7 @@ LOOKS = {
     "openmoji": "outlined",
 }
 
-# The subcategory tables are read as prefixes, the first match counts. Emoji and clip-art folders side by side.
+# Prefixes of subcategories (of emoji and of clip-art folders) and their answers; the first match counts.
 ANIMALS = (
     ("animal-mammal", "a mammal"),
     ("animals/mammals", "a mammal"),
@@ -94,12 +94,12 @@ VEHICLES = (
     ("transport-water", "water"),
     ("transport-air", "air"),
 )
-# What the transport groups hold beside vehicles.
+# What the transport groups hold besides vehicles.
 NO_VEHICLES = re.compile(
     r"\b(anchor|bus stop|buoy|construction|drum|light|motorway|pump|sign|siren|track|wheel|seat|parachute|hook)\b"
 )
 
-# What "Is it ...?" asks for. A subcategory that matches nothing here belongs to no kind (None) or to its category.
+# What "Is it ...?" asks for. A subcategory without a match has no kind, unless its category has one.
 KINDS = (
     ("animals/fantasy", None),
     ("animal-", "an animal"),
@@ -122,7 +122,7 @@ KINDS = (
     ("clothing", "something to wear"),
     ("people/clothing", "something to wear"),
 )
-# Kinds that a picture may belong to at once; never used as each other's wrong answer.
+# Kinds that an image may belong to at once; never used as each other's wrong answer.
 NEIGHBOURS = (
     {"a person", "a face", "a hand", "something to wear"},
     {"an animal", "food", "a plant", "a drink"},
@@ -130,7 +130,7 @@ NEIGHBOURS = (
     {"a flag", "a symbol"},
 )
 ALL_KINDS = tuple(sorted({kind for _, kind in KINDS if kind} | {"a flag", "a symbol"}))
-# For rows of no kind (most objects, places, games), by category: kinds that are wrong for all of them.
+# By category, for rows without a kind (most objects, places, games): kinds that are wrong for all of them.
 KINDS_APART = {
     "smileys-emotion": ("a building", "a drink", "a flag", "a vehicle"),
     "people-body": ("a building", "a drink", "a flag", "a vehicle"),
@@ -141,7 +141,7 @@ KINDS_APART = {
     "objects": ("a building", "a flag", "a plant", "an animal"),
 }
 BASIC_COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "grey", "white")
-# Shades that people name differently: none of the set is a wrong answer where another is right.
+# Shades that people name differently: none of a set is a wrong answer where another is right.
 COLOUR_FAMILIES = (
     {"red", "pink", "orange", "brown"},
     {"orange", "yellow", "tan", "brown"},
@@ -159,8 +159,9 @@ def questions(row: Mapping[str, Any], *, all_wordings: bool = False) -> list[tup
     """The questions that one row of the pictogram set answers, with the answers.
 
     Args:
-        row: a row with id, caption, style, style_phrase, category, subcategory and colours.
-        all_wordings: give every wording of each question (for training) and not the first only (for evaluation).
+        row: A row with id, caption, style, style_phrase, category, subcategory and colours.
+        all_wordings: Whether to give every wording of each question (for training) or only the first (for
+            evaluation).
 
     Returns:
         (question, answer) pairs, always the same for the same row. Answers are short and in lower case: "a fire
@@ -171,7 +172,7 @@ def questions(row: Mapping[str, Any], *, all_wordings: bool = False) -> list[tup
 
 
 def questions_by_topic(row: Mapping[str, Any], *, all_wordings: bool = False) -> dict[str, list[tuple[str, str]]]:
-    """As `questions`, as a dict from topic (a key of `WORDINGS`) to its pairs; topics without pairs are left out."""
+    """As `questions`, by topic (a key of `WORDINGS`); topics without pairs are left out."""
     asked: dict[str, list[tuple[str, str]]] = {}
 
     def ask(topic: str, answer: str | None, subject: str | None = None) -> None:
@@ -242,6 +243,6 @@ def _country(row: Mapping[str, Any]) -> str | None:
 
 
 def _pick(row: Mapping[str, Any], salt: str, choices: Sequence[str]) -> str:
-    """One of `choices`, by a hash of the row's id: the same on every machine and in every run."""
+    """One of `choices`, drawn by a hash of the row's id: the same on every machine and in every run."""
     digest = hashlib.sha256(f"{salt}:{row['id']}".encode()).digest()
     return choices[int.from_bytes(digest[:8], "big") % len(choices)]

@@ -1,4 +1,4 @@
-"""Which split a row belongs to: by its subject and its id alone, so that every rebuild agrees."""
+"""The split of a row. It depends only on subject, id and licence, so that every rebuild agrees."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import re
 
 TEST_CONCEPTS_PER_MILLE = 80
 VALIDATION_PER_MILLE = 30
-TEST_STYLE_LICENCE = "CC-BY-SA-4.0"  # share-alike: kept apart from what models are trained on
+TEST_STYLE_LICENCE = "CC-BY-SA-4.0"  # share-alike: never trained on
 
 _WHO = re.compile(r"\b(man|woman|person|men|women|people|boy|girl|older|old|facing right)\b")
 
 
 def base_subject(name: str) -> str:
-    """What a name is about, without who does it: "woman nurse" and "man nurse" are both "nurse"."""
+    """The subject of a name without the person: "woman nurse" and "man nurse" both give "nurse"."""
     lower = name.lower()
     base = re.sub(r"[^a-z0-9 ]", " ", _WHO.sub(" ", lower))
     return re.sub(r" +", " ", base).strip() or lower
@@ -24,9 +24,9 @@ def split_of(row_id: str, name: str, licence: str) -> str:
     """The split of one row.
 
     Args:
-        row_id: "noto/emoji:1F692".
-        name: the concept's name, from which the subject is taken. All rows of a subject are test_concept or none is.
-        licence: rows under a share-alike licence are test_style.
+        row_id: Such as "noto/emoji:1F692".
+        name: The concept's name, which gives the subject. Either all rows of a subject are test_concept or none is.
+        licence: Rows under the share-alike licence are test_style.
     """
     if licence == TEST_STYLE_LICENCE:
         return "test_style"

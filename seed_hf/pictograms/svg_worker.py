@@ -1,9 +1,7 @@
-"""A child process that draws SVG files: some of them hang or exhaust a renderer, which must not end the whole build.
+"""Drawing SVG files in a child process, so that a file that hangs or crashes the renderer does not end the build.
 
-    python -m seed_hf.pictograms.svg_worker LIST.json
-
-LIST.json holds a time limit in seconds and pairs of an SVG file and the PNG file to write. When a drawing takes
-longer, the process ends itself, and its parent goes on after the file that was at fault.
+The child runs this module on a JSON file: a time limit in seconds, and pairs of an SVG file and the PNG file to write.
+A drawing that takes longer ends the child, and the parent starts another child after that file.
 """
 
 from __future__ import annotations
@@ -25,16 +23,24 @@ logger = logging.getLogger(__name__)
 
 TIME_LIMIT = 20
 BATCH = 100
-WIDTH = 256  # twice the final size; the empty margin is cut off afterwards
+WIDTH = 256  # twice the final size, since the empty margin is cut off afterwards
 
 
 def draw_files(pairs: Sequence[tuple[Path, Path]], label: str, *, time_limit: int = TIME_LIMIT) -> None:
-    """Draw each SVG file of `pairs` into its PNG file, `WIDTH` pixels wide, in child processes.
+    """Draw SVG files into PNG files, `WIDTH` pixels wide, in child processes.
 
-    A PNG file that exists is kept. A file that cannot be drawn, or not in time, gives no PNG file.
+    A file that cannot be drawn, or not in time, gives no PNG file.
+
+    Args:
+        pairs: Each SVG file with its PNG file. A PNG file that exists is kept.
+        label: For the progress bar.
+        time_limit: For one drawing, in seconds.
+
+    Raises:
+        RuntimeError: A child failed for another reason than its drawings.
     """
     waiting = [(svg, png) for svg, png in pairs if not png.exists()]
-    with tqdm(total=len(pairs), initial=len(pairs) - len(waiting), desc=label, unit="picture") as progress:
+    with tqdm(total=len(pairs), initial=len(pairs) - len(waiting), desc=label, unit="image") as progress:
         while waiting:
             batch, before = waiting[:BATCH], len(waiting)
             with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as listed:
@@ -42,19 +48,24 @@ def draw_files(pairs: Sequence[tuple[Path, Path]], label: str, *, time_limit: in
                 listed.flush()
                 command = [sys.executable, "-m", "seed_hf.pictograms.svg_worker", listed.name]
                 done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode > 0:  # not a file's fault: those are caught, or end the process by a signal
+            if done.returncode > 0:  # Not because of a file: such errors are caught, or end the process by a signal.
                 raise RuntimeError(f"the drawing process failed: {done.stderr.strip()}")
-            # The worker prints the number of each file that it begins.
+            # The child prints the number of each file that it begins.
             begun = int(done.stdout.split()[-1]) + 1 if done.stdout.strip() else len(batch)
             if done.returncode < 0:
-                culprit = batch[begun - 1][0]
-                logger.warning("%s is left out: drawing it ended with signal %d", culprit, -done.returncode)
+                file = batch[begun - 1][0]
+                logger.warning("%s is left out: drawing it ended with signal %d", file, -done.returncode)
             waiting = waiting[begun:]
             progress.update(before - len(waiting))
 
 
 def work(time_limit: int, pairs: Sequence[tuple[str, str]]) -> None:
-    """Draw in this process; a drawing that takes too long ends it by SIGALRM."""
+    """Draw in this process; a drawing that takes too long ends it by SIGALRM.
+
+    Args:
+        time_limit: For one drawing, in seconds.
+        pairs: Each SVG file with its PNG file.
+    """
     from .emoji import render_svg
 
     for number, (svg, png) in enumerate(pairs):

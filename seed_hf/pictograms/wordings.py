@@ -1,4 +1,4 @@
-"""The wordings that a row's metadata gives for its image."""
+"""The wordings for an image that follow from its row's metadata."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def join_words(words: list[str]) -> str:
-    """`["red", "grey", "tan"]` -> "red, grey and tan"."""
+    """Join words: `["red", "grey", "tan"]` gives "red, grey and tan"."""
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} and {words[-1]}"
@@ -16,7 +16,7 @@ def join_words(words: list[str]) -> str:
 def full_description(row: Mapping[str, Any]) -> str:
     """Style, noun phrase and colours of one row, in lower case.
 
-    "a flat twemoji drawing of a fire engine, mainly red and grey"; without measured colours the last part is left out.
+    Such as "a flat twemoji drawing of a fire engine, mainly red and grey"; without colours the last part is left out.
     """
     text = f"{row['style_phrase']} of {row['caption']}"
     if row["colours"]:
@@ -25,7 +25,7 @@ def full_description(row: Mapping[str, Any]) -> str:
 
 
 def caption_variants(row: Mapping[str, Any]) -> list[str]:
-    """The wordings that one row supports, in lower case, from the shortest to the fullest, without repetitions.
+    """The wordings of one row in lower case, from the shortest to the fullest, without repetitions.
 
     For a fire engine: "a fire engine"; "a red and grey fire engine"; "a fire engine, mainly red and grey";
     "a flat twemoji drawing of a fire engine"; "a flat twemoji drawing of a fire engine, mainly red and grey".
@@ -44,7 +44,7 @@ def caption_variants(row: Mapping[str, Any]) -> list[str]:
 
 
 def _with_adjectives(caption: str, colours: list[str]) -> str | None:
-    """Colours put before the noun; None where there is no article to move or the caption names a colour itself."""
+    """Put the colours before the noun; `None` if the caption has no article or names a colour itself."""
     article, _, noun = caption.partition(" ")
     words = set(noun.replace("-", " ").split())
     if article not in ("a", "an") or any(colour.split()[-1] in words for colour in (*colours, *_COLOUR_WORDS)):

@@ -1,4 +1,4 @@
-"""WordNet's nouns, as the Debian package `wordnet-base` holds them: which words there are and what a thing is."""
+"""WordNet from the Debian package `wordnet-base`: which words exist, and the definitions of nouns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOUN_FILES = (
 ).split()
 FIRST_NOUN_FILE = 3
 
-# category -> where its things are found; other senses of the word are passed over
+# Category to the files that define its things; other senses of a word are passed over.
 CATEGORY_FILES: dict[str, set[str]] = {
     "smileys-emotion": {"artifact", "body", "person"},
     "people-body": {"body", "person"},
@@ -32,7 +32,7 @@ class WordNet:
     """Nouns with their senses, and the words of all parts of speech.
 
     Args:
-        folder: the unpacked `wordnet-base` package.
+        folder: The unpacked `wordnet-base` package.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,11 +48,11 @@ class WordNet:
             self._words.update(fields[0] for fields, _ in _lines(base / f"index.{part}"))
 
     def knows(self, word: str) -> bool:
-        """Whether a word in lower case is in WordNet, as it is or without a plural s."""
+        """Whether WordNet has a word (in lower case), as it is or without a plural s."""
         return word in self._words or (word.endswith("s") and word[:-1] in self._words)
 
     def define(self, name: str, category: str) -> str:
-        """The first fitting sense's gloss without its examples; "" when the name has none that fits the category."""
+        """The gloss of the first sense that fits the category, without examples; "" if there is none."""
         name = name.lower().replace("-", " ")
         names = [name]
         if category == "animals-nature" and name.endswith(" face"):
@@ -67,7 +67,7 @@ class WordNet:
 
 
 def _lines(path: Path) -> list[tuple[list[str], str]]:
-    """The data lines of a WordNet file: the fields and the gloss. The licence at the top is skipped."""
+    """Fields and gloss of the lines of a WordNet file, without the licence at the top."""
     lines = []
     for line in path.read_text(encoding="latin-1").splitlines():
         if not line.startswith(" "):

@@ -1,1 +1,1 @@
-"""Rows to tensors: collators, packing, augmentation."""
+"""Rows to batches: collators, packing, augmentation."""

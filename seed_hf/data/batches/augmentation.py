@@ -6,26 +6,28 @@ import torch
 from torch.nn import functional as F
 
 
-def random_crop_flip(pictures: torch.Tensor, smallest: float = 0.5) -> torch.Tensor:
-    """The published augmentation: a random crop, enlarged again bicubically, and a random flip.
+def random_crop_flip(images: torch.Tensor, smallest: float = 0.5) -> torch.Tensor:
+    """The published augmentation: a random crop, resized bicubically to the original size, and a random flip.
 
     Args:
-        pictures (`torch.Tensor` of shape `(B, 3, S, S)`): In [0, 1].
+        images (`torch.Tensor` of shape `(B, 3, S, S)`): In [0, 1].
         smallest (`float`): Area of the smallest crop; aspect ratios go from 3:4 to 4:3.
     """
-    return crop_flip(pictures, random_crops(len(pictures), smallest))
+    return crop_flip(images, random_crops(len(images), smallest))
 
 
 def random_crops(batch: int, smallest: float = 0.5, generator: torch.Generator | None = None) -> torch.Tensor:
-    """The draws of `random_crop_flip`: `(batch, 2, 3)` affine maps from the new picture to the old one.
+    """The draws of `random_crop_flip`: `(batch, 2, 3)` affine maps from the new image to the old one.
 
     Args:
+        batch: Number of images.
+        smallest: Area of the smallest crop.
         generator: On the CPU; by default torch's global one.
     """
     area = torch.empty(batch).uniform_(smallest, 1.0, generator=generator)
     ratio = torch.empty(batch).uniform_(-1, 1, generator=generator).mul(math.log(4 / 3)).exp()
     size = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp_(max=1.0)  # width, height
-    # The crop stays inside the picture, which spans -1 to 1.
+    # The crop stays inside the image, which spans -1 to 1.
     centre = (torch.rand(batch, 2, generator=generator) * 2 - 1) * (1 - size)
     flip = torch.where(torch.rand(batch, generator=generator) < 0.5, -1.0, 1.0)
     crops = torch.zeros(batch, 2, 3)
@@ -34,7 +36,15 @@ def random_crops(batch: int, smallest: float = 0.5, generator: torch.Generator |
     return crops
 
 
-def crop_flip(pictures: torch.Tensor, crops: torch.Tensor) -> torch.Tensor:
-    """Cut `(B, 2, 3)` crops, from `random_crops`, out of pictures `(B, 3, S, S)` in [0, 1]; same shape."""
-    grid = F.affine_grid(crops.to(pictures.device), list(pictures.shape), align_corners=False)
-    return F.grid_sample(pictures, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp_(0, 1)
+def crop_flip(images: torch.Tensor, crops: torch.Tensor) -> torch.Tensor:
+    """Apply crops and flips.
+
+    Args:
+        images: `(B, 3, S, S)` in [0, 1].
+        crops: `(B, 2, 3)`, from `random_crops`.
+
+    Returns:
+        The new images, `(B, 3, S, S)` in [0, 1].
+    """
+    grid = F.affine_grid(crops.to(images.device), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp_(0, 1)

@@ -1,4 +1,4 @@
-"""Batches for stage I and stage II: pictures, captions, or features that were cached beforehand."""
+"""Batches for stage I and stage II: images, captions, or cached features."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,29 +13,29 @@ CACHED_KEYS = ("vision_embeddings", "causal_embeddings", "target_embeddings")
 
 
 class ImageTextCollator(SeededCollator):
-    """Rows with pictures and captions, or with cached features, to the inputs of `SeedTokenizer.forward`.
+    """Rows with images and captions, or with cached features, to the inputs of `SeedTokenizer.forward`.
 
-    A row is a mapping with some of: `image` (whatever the image processor takes), or `pixels` (uint8 `(3, S, S)`, the
-    picture already at the model's size); `caption` (`str`) or `captions` (several, one is drawn); and the cached
+    A row is a mapping with some of: `image` (whatever the image processor takes), or `pixels` (uint8 `(3, S, S)`, an
+    image that already has the model's size); `caption` (`str`) or `captions` (several, one is drawn); and the cached
     `vision_embeddings`, `causal_embeddings`, `target_embeddings`. An `id` is passed on, so that messages can name the
     row. All rows of a batch have the same keys; other keys are ignored.
 
     Args:
-        image_processor (`SeedImageProcessor`, *optional*): Needed for rows with pictures.
+        image_processor (`SeedImageProcessor`, *optional*): Needed for rows with images.
         tokenizer (*optional*): Needed for rows with captions; the text tokenizer of the Q-Former in stage I, of the
-            diffusion model's text encoder in stage II. Without one captions are ignored.
+            diffusion model's text encoder in stage II. Without it captions are ignored.
         max_text_tokens (`int`, *optional*, defaults to 32): Longer captions are cut.
         padding (`str`, *optional*, defaults to `"longest"`): `"max_length"` pads every caption to `max_text_tokens`,
             as the text encoders of diffusion models expect.
-        augment (*optional*): Changes float pictures `(B, 3, S, S)` in [0, 1] before they are normalised. It may draw
+        augment (*optional*): Changes float images `(B, 3, S, S)` in [0, 1] before they are normalised. It may draw
             from torch's global generator, which is seeded for each batch and put back afterwards.
         seed (`int`, *optional*, defaults to 42): Seed of the caption choice and of `augment`.
 
-    Returns of a call: `pixel_values` `(B, 3, S, S)`, `input_ids` and `attention_mask` `(B, L)`, the cached features
-    stacked, and `row_ids`, a list; whichever the rows allow.
+    A call returns what the rows allow: `pixel_values` `(B, 3, S, S)`, `input_ids` and `attention_mask` `(B, L)`, the
+    stacked cached features, and `row_ids`, a list.
 
     Raises:
-        ValueError: the rows hold pictures but there is no image processor, or nothing that a model could use.
+        ValueError: The rows hold images but there is no image processor, or they hold nothing that a model could use.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ImageTextCollator(SeededCollator):
 
     def _pixel_values(self, rows) -> torch.Tensor:
         if self.image_processor is None:
-            raise ValueError("The rows hold pictures: ImageTextCollator needs an image_processor to prepare them.")
+            raise ValueError("The rows hold images: ImageTextCollator needs an image_processor to prepare them.")
         if "pixels" not in rows[0]:
             images = [row["image"] for row in rows]
             if self.augment is None:

@@ -1,4 +1,4 @@
-"""Packing: several samples share a sequence of a fixed length, and none of them sees another."""
+"""Packing: several samples share a sequence of a fixed length, and none attends to another."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,20 +11,20 @@ PADDING = -1  # the sample id of a token that belongs to no sample
 
 
 def pack(lengths: Sequence[int], pack_length: int) -> list[tuple[int, int]]:
-    """Places for samples in as few sequences as first-fit decreasing needs.
+    """Places for samples in sequences, by first-fit decreasing.
 
-    The longest sample comes first and each goes into the first sequence that has room for it; equal lengths keep their
-    order. So the same lengths always give the same places.
+    Samples are placed from the longest to the shortest, each into the first sequence with room for it; equal lengths
+    keep their order. So the same lengths always give the same places.
 
     Args:
         lengths: Tokens of each sample.
         pack_length: Tokens of a sequence.
 
     Returns:
-        For each sample, in the order of `lengths`, the number of its sequence and where in it the sample begins.
+        For each sample, in the order of `lengths`, the number of its sequence and its first position there.
 
     Raises:
-        ValueError: a sample is longer than a sequence.
+        ValueError: A sample is longer than a sequence.
     """
     if max(lengths) > pack_length:
         raise ValueError(f"A sample of {max(lengths)} tokens does not fit into sequences of {pack_length}.")
@@ -41,7 +41,7 @@ def pack(lengths: Sequence[int], pack_length: int) -> list[tuple[int, int]]:
 
 
 def borders(sample_ids: np.ndarray) -> np.ndarray:
-    """Where in the flattened batch a stretch of one sample, or of padding, begins; and the end of the batch.
+    """The first positions, in the flattened batch, of each stretch of one sample or of padding, and the batch's end.
 
     Args:
         sample_ids (`np.ndarray` of shape `(B, L)`): The sample of each token, `PADDING` for none.
@@ -55,31 +55,31 @@ def borders(sample_ids: np.ndarray) -> np.ndarray:
 
 
 def block_causal_mask(sample_ids: torch.Tensor) -> torch.Tensor:
-    """Which token may look at which: only back, and only within its own sample.
+    """The attention mask: a token attends only to itself and earlier tokens of its own sample.
 
     Args:
-        sample_ids (`torch.LongTensor` of shape `(B, L)`): The sample of each token. Padding counts as one sample more:
-            a row of the mask with nothing to look at would make NaN.
+        sample_ids (`torch.LongTensor` of shape `(B, L)`): The sample of each token. Padding counts as one more sample,
+            because a row of the mask without any true value would give NaN.
 
     Returns:
-        `torch.BoolTensor` of shape `(B, 1, L, L)`, queries before keys, true where a query may look.
+        `torch.BoolTensor` of shape `(B, 1, L, L)`, queries before keys; true where a query attends to a key.
     """
     same = sample_ids[:, None, :, None] == sample_ids[:, None, None, :]
     return same.tril_()
 
 
 def packed_inputs(batch: Mapping[str, torch.Tensor], attn_implementation: str) -> dict[str, torch.Tensor | int]:
-    """What OPT is called with for a packed batch, in the form that keeps samples apart in the attention in use.
+    """The inputs of OPT for a packed batch, such that the attention in use keeps samples apart.
 
-    OPT's own attention takes no notice of positions that begin anew. So sdpa and eager get the whole mask. The flash
-    kernels take no mask: there the batch becomes one row, with the borders between samples.
+    OPT's own attention ignores that `position_ids` start again at 0. So sdpa and eager get the whole mask. The flash
+    kernels take no mask: they get the batch as one row, with the borders between samples.
 
     Args:
-        batch: Of a [`LanguageModelCollator`] with `pack_length`.
+        batch: From a [`LanguageModelCollator`] with `pack_length`.
         attn_implementation: "sdpa", "eager", or a name with "flash" in it.
 
     Raises:
-        ValueError: any other attention.
+        ValueError: The attention is any other.
     """
     ids, positions = batch["input_ids"], batch["position_ids"]
     check_attention(attn_implementation)
@@ -90,7 +90,7 @@ def packed_inputs(batch: Mapping[str, torch.Tensor], attn_implementation: str) -
             "position_ids": positions.reshape(1, -1),
             "cu_seq_lens_q": cu_seq_lens,
             "cu_seq_lens_k": cu_seq_lens,
-            # An upper bound, which the kernels allow. The true maximum would have to be fetched from the device.
+            # The kernels allow an upper bound. The true maximum would have to be copied from the device.
             "max_length_q": ids.shape[1],
             "max_length_k": ids.shape[1],
         }
@@ -101,7 +101,7 @@ def packed_inputs(batch: Mapping[str, torch.Tensor], attn_implementation: str) -
 
 
 def check_attention(attn_implementation: str) -> None:
-    """Raises `ValueError` for an attention that would let packed samples see each other."""
+    """Raise `ValueError` for an attention that would let packed samples attend to each other."""
     if attn_implementation not in ("sdpa", "eager") and "flash" not in attn_implementation:
         raise ValueError(
             f"Packed samples cannot be kept apart with the attention {attn_implementation!r}. Load the language model "
@@ -110,7 +110,7 @@ def check_attention(attn_implementation: str) -> None:
 
 
 def installed_flash_attention() -> str | None:
-    """The name of the best flash kernel that is installed and has a device to run on; `None` if there is none."""
+    """The name of the newest flash kernel that is installed and has a device to run on; `None` if there is none."""
     if is_flash_attn_3_available():
         return "flash_attention_3"
     return "flash_attention_2" if is_flash_attn_2_available() else None

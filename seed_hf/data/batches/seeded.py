@@ -1,4 +1,4 @@
-"""What both collators share: random choices that a resume repeats."""
+"""The base of both collators: random choices that a resumed run repeats."""
 
 import random
 import zlib
@@ -9,8 +9,11 @@ import torch
 class SeededCollator:
     """A collator whose random choices depend on the seed, the epoch and the row, and on nothing else.
 
-    So they are the same for any number of loader processes, any batch size, and after a resume; and they differ from
-    epoch to epoch. The epoch sits in shared memory: workers that outlive an epoch see the new number.
+    So they are the same for any number of loader processes, any batch size, and after a resume. They differ between
+    epochs. The epoch is in shared memory, so that persistent workers see it change.
+
+    Args:
+        seed: Of all choices.
     """
 
     def __init__(self, seed: int):
@@ -18,10 +21,11 @@ class SeededCollator:
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
+        """Set the epoch, in all loader processes."""
         self._epoch.fill_(epoch)
 
     def generator(self, *content: bytes) -> random.Random:
-        """A generator for the row (or batch) that these bytes tell apart from the others."""
+        """The generator of one row (or batch); its `content` distinguishes it from others."""
         key = 0
         for part in content:
             key = zlib.crc32(part, key)
