@@ -1,4 +1,4 @@
-"""Cached features of stage II: the losses of training on the pictures, and the same files whatever happens."""
+"""Cached features of stage II: the losses of training on the images, and the same files after any interruption."""
 
 import json
 import os
@@ -125,7 +125,7 @@ def test_losses_are_those_of_training_on_the_same_views(text, tmp_path, dtype, b
 
 
 def test_image_targets_are_those_of_training_on_the_same_views(tmp_path):
-    """Each view has its own, and the losses of training on the cache are those of training on the pictures."""
+    """Each view has its own, and the losses of training on the cache are those of training on the images."""
     made, image_encoder = rows(9), tiny_image_encoder()
     source = open_source(write_parquet(tmp_path / "a.parquet", made), captions=False)
     settings = {**SMALL, "views": 2, "dtype": torch.float32, "image_encoder": image_encoder}
@@ -176,7 +176,7 @@ def test_views_differ_and_depend_on_nothing_but_seed_view_and_row(tokenizer, tmp
     assert torch.equal(other[:, 0], views[:, 0]) and (other[:, 1:] - views[:, 1:]).abs().amax((1, 2, 3)).min() > 1e-3
 
 
-def test_bad_pictures_leave_rows_targets_and_ids_in_step(tokenizer, text, tmp_path):
+def test_bad_images_leave_rows_targets_and_ids_in_step(tokenizer, text, tmp_path):
     made, bad = damaged_rows(40)
     source = open_source(write_parquet(tmp_path / "a.parquet", made))
     manifest = cache_features(source, tokenizer, tmp_path / "out", **SMALL, **text, dtype=torch.float32)

@@ -31,8 +31,8 @@ def collator(pack_length=None, **kwargs):
 def rows(number=9):
     """Samples of all kinds, and of many lengths."""
     codes = torch.randint(0, 64, (number, 32), generator=torch.Generator().manual_seed(0)).tolist()
-    pictures = [{"codes": codes[i], "caption": CAPTIONS[i % 4]} for i in range(number)]
-    return [row if i % 3 else {"text": " ".join([row["caption"]] * (i + 1))} for i, row in enumerate(pictures)]
+    images = [{"codes": codes[i], "caption": CAPTIONS[i % 4]} for i in range(number)]
+    return [row if i % 3 else {"text": " ".join([row["caption"]] * (i + 1))} for i, row in enumerate(images)]
 
 
 def trainer_for(model, folder, pack_length=None, **settings):

@@ -1,4 +1,4 @@
-"""Pre-tokenizing: the codes that `encode` gives, and the same files whatever happens on the way."""
+"""Pre-tokenizing: the codes that `encode` gives, and the same files after any interruption."""
 
 import json
 import os
@@ -152,21 +152,19 @@ def test_filters_are_counted(tokenizer, tmp_path):
 def killed_and_resumed(tokenizer, tmp_path, kills: int):
     """Kill a job `kills` times, each time a random moment after a random number of its 25 shards was finished."""
     made, _ = damaged_rows(200)
-    source = open_source(pictures := write_parquet(tmp_path / "a.parquet", made, row_group_size=30))
+    source = open_source(path := write_parquet(tmp_path / "a.parquet", made, row_group_size=30))
     settings = {"batch_size": 4, "rows_per_shard": 8, "workers": 0}
     tokenize_images(source, tokenizer, tmp_path / "unbroken", **settings)
     out, draw, done = tmp_path / "out", random.Random(kills), 0
     while done < kills:
         if (present := len(list(out.glob("*.parquet")))) == 25:
-            # All done before all the kills: take shards and accounts away, and go on.
+            # Finished before all kills: remove some shards and accounts, and go on.
             for path in [*out.glob("codes-*"), *(out / ".job").glob("codes-*"), out / "manifest.json"]:
                 if path.exists() and draw.random() < 0.7:
                     path.unlink()
             continue
         target = draw.randint(present, 25)
-        done += killed(
-            in_a_process(tokenize, pictures, out, **settings), out, "*.parquet", target, draw.uniform(0, 0.02)
-        )
+        done += killed(in_a_process(tokenize, path, out, **settings), out, "*.parquet", target, draw.uniform(0, 0.02))
     manifest = tokenize_images(source, tokenizer, out, **settings)
     assert not list(out.rglob("*.unfinished"))
     assert manifest["complete"] and len(table(out)) == 190

@@ -1,4 +1,4 @@
-"""Image-text sources: the same rows whatever they are stored in, filters that account for what they leave out."""
+"""Image-text sources: the same rows whatever they are stored in, filters and a count of what they leave out."""
 
 import shutil
 import tracemalloc
@@ -86,7 +86,7 @@ def test_remote_files_stream(tmp_path):
     assert content("memory://seed/b{0..1}.tar") == EXPECTED
 
 
-def test_a_folder_of_pictures(tmp_path):
+def test_a_folder_of_images(tmp_path):
     write_folder(tmp_path / "a", rows(12))
     assert content(tmp_path / "a") == EXPECTED
     (tmp_path / "a" / "metadata.jsonl").unlink()
@@ -198,7 +198,7 @@ def test_image_text_dataset_skips_and_counts_or_raises(tmp_path, caplog):
         image_text_dataset(path, on_error="ignore")
 
 
-def test_missing_pictures_of_a_folder(tmp_path):
+def test_missing_images_of_a_folder(tmp_path):
     made = rows(4)
     made[2]["image"] = None
     report = RowReport()

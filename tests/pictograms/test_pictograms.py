@@ -25,7 +25,7 @@ from seed_hf.pictograms.reading import SPLITS, load_pictograms
 from seed_hf.pictograms.splits import base_subject, split_of
 from seed_hf.pictograms.svg_worker import draw_files
 from seed_hf.pictograms.wordnet import WordNet
-from tiny_packages import clip_art_svg, open_picture, write_packages
+from tiny_packages import clip_art_svg, open_image, write_packages
 
 
 COLUMNS = (
@@ -98,7 +98,7 @@ def test_every_style_finds_its_icons(rows):
 
 
 def test_what_is_dropped(rows):
-    assert "twemoji/emoji:1F468-200D-1F373" in rows and "twemoji/emoji:1F469-200D-1F373" not in rows  # equal pictures
+    assert "twemoji/emoji:1F468-200D-1F373" in rows and "twemoji/emoji:1F469-200D-1F373" not in rows  # equal images
     assert "noto/emoji:1F566" not in rows  # blank
     assert "fluent-3d/emoji:1F1F8-1F1EF" not in rows  # not in the flat set
     assert not any("1F3FB" in row_id or "1F1E6" in row_id.split("-")[0] for row_id in rows)  # parts of emoji
@@ -118,12 +118,12 @@ def _base_of(row):
     return names.get(row["caption"], thing.replace("-", " "))
 
 
-def test_pictures_are_what_the_icons_draw(rows):
-    pixels = np.asarray(open_picture(rows["noto/emoji:1F692"]), dtype=int)
+def test_images_are_what_the_icons_draw(rows):
+    pixels = np.asarray(open_image(rows["noto/emoji:1F692"]), dtype=int)
     # a rectangle from (1, 1), 8 x 4 units of a 24-unit square: 5 to 48 and 5 to 27 of 128 pixels
     assert abs(pixels[8:24, 10:44] - [208, 16, 32]).max() < 25
     assert pixels[40:, 60:].min() > 245
-    shrunk = np.asarray(open_picture(rows["fluent-3d/emoji:1F692"]), dtype=int)
+    shrunk = np.asarray(open_image(rows["fluent-3d/emoji:1F692"]), dtype=int)
     assert abs(shrunk[32:36, 20:90] - [40, 90, 210]).max() < 25 and shrunk[:20].min() > 245
 
 
@@ -135,7 +135,7 @@ def test_clip_art_rows(rows):
     assert dog["subcategory"] == "animals/dogs" and dog["keywords"] == ["big pet"]
     assert dog["source"] == "deb openclipart-svg 1:0.18-test"
     assert clip_art["openclipart/oca:fiji"]["caption"] == "the flag of New Fiji"
-    pixels = np.asarray(open_picture(dog), dtype=int)  # 12 x 6 units fill the width, centred
+    pixels = np.asarray(open_image(dog), dtype=int)  # 12 x 6 units fill the width, centred
     assert pixels[64, 4].max() < 60 and pixels[64, 123].max() < 60 and pixels[20].min() > 240
 
 
@@ -367,15 +367,15 @@ def test_split_rule():
 
 
 def test_named_colours():
-    picture = Image.new("RGBA", (100, 100), (0, 0, 0, 0))
-    assert named_colours(picture) == []
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGBA", (100, 100), (0, 0, 0, 0))
+    assert named_colours(image) == []
+    draw = ImageDraw.Draw(image)
     draw.rectangle((0, 0, 59, 99), fill=(204, 30, 40, 255))
     draw.rectangle((60, 0, 84, 99), fill=(150, 155, 160, 255))
     draw.rectangle((85, 0, 94, 99), fill=(60, 160, 60, 255))  # a tenth: too little to be named
-    assert named_colours(picture) == ["red", "grey"]
+    assert named_colours(image) == ["red", "grey"]
     draw.rectangle((0, 0, 99, 99), fill=(204, 30, 40, 100))  # see-through: not counted
-    assert named_colours(picture) == []
+    assert named_colours(image) == []
 
 
 def test_codes():

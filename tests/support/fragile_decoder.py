@@ -1,4 +1,4 @@
-"""A decoder that dies of one picture. Worker processes import this file, so it imports little."""
+"""A decoder that dies of one image. Worker processes import this file, so it imports little."""
 
 import os
 from dataclasses import dataclass

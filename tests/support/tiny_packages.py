@@ -18,7 +18,7 @@ EMOJI = (
     ("1F1EB-1F1EF", "flag: Fiji", 9, 101),
     ("1F566", "nine-thirty", 5, 58),
 )
-# Those of the demo's pictures: with them the recipe of seed-tiny finds what it looks for.
+# The emoji of the demo's images, which the recipe of seed-tiny looks for.
 DEMO_EMOJI = (
     ("1F352", "cherries", 4, 34),
     ("1F424", "baby chick", 3, 29),
@@ -91,9 +91,9 @@ def _write_icons(style: str, number: int, folder: Path, emoji: Emoji) -> None:
 def _write_3d(assets: Path) -> None:
     assets.mkdir(parents=True)
     for code in ("1F692", "1F34E", "1F1F8-1F1EF"):  # the last one is not in the flat set
-        picture = Image.new("RGBA", (256, 256), (0, 0, 0, 0))
-        picture.paste((40, 90, 210, 255), (20, 60, 200, 60 + len(code) + int(code[-1], 16) * 8))
-        picture.save(assets / f"{code.lower()}.webp", lossless=True)
+        image = Image.new("RGBA", (256, 256), (0, 0, 0, 0))
+        image.paste((40, 90, 210, 255), (20, 60, 200, 60 + len(code) + int(code[-1], 16) * 8))
+        image.save(assets / f"{code.lower()}.webp", lossless=True)
 
 
 def _write_texts(folders: dict[str, Path], emoji: Emoji) -> None:
@@ -176,5 +176,5 @@ def _write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def open_picture(row: dict) -> Image.Image:
+def open_image(row: dict) -> Image.Image:
     return Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")

@@ -14,7 +14,7 @@ from PIL import Image
 
 
 def noise(seed: int, width: int = 20, height: int = 16, kind: str = "PNG") -> bytes:
-    """An encoded picture of random pixels, another for each seed."""
+    """An encoded image of random pixels, different for each seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind)
@@ -36,7 +36,7 @@ def rows(count: int, first: int = 0) -> list[dict]:
 
 
 def damaged_rows(count: int, every: int = 20) -> tuple[list[dict], dict[str, str]]:
-    """Rows of which one in `every` is damaged, and for the ids of these a word of the reason."""
+    """Rows of which one in `every` is damaged, and for the id of each of those a word of the reason."""
     made, bad = rows(count), {}
     kinds = (
         (lambda image: image[: len(image) // 2], "cut off"),
@@ -53,7 +53,7 @@ def damaged_rows(count: int, every: int = 20) -> tuple[list[dict], dict[str, str
 
 
 def write_parquet(path: Path, made: list[dict], row_group_size: int = 10) -> Path:
-    """Pictures as Hugging Face stores them: a struct of bytes and path."""
+    """Images as `datasets` stores them: a struct of bytes and path."""
     table = pa.table(
         {
             "id": [row["id"] for row in made],
@@ -80,7 +80,7 @@ def write_tar(path: Path, made: list[dict], caption: str = "txt", image: str = "
 
 
 def write_folder(path: Path, made: list[dict]) -> Path:
-    """Pictures and `metadata.jsonl`; a row without a picture has no file."""
+    """Images and `metadata.jsonl`; a row without an image has no file."""
     path.mkdir(exist_ok=True)
     with open(path / "metadata.jsonl", "w", encoding="utf-8") as file:
         for row in made:
