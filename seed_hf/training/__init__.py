@@ -1,6 +1,6 @@
-"""Training: one configuration and one trainer per stage. The collators they take come from `seed_hf.data.batches`.
+"""Training: one configuration and one trainer per stage. Their collators are in `seed_hf.data.batches`.
 
-Names are looked up on first use, so that importing this package does not import torch.
+Names are imported on first use, so that importing this package does not import torch.
 """
 
 from importlib import import_module

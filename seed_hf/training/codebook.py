@@ -1,20 +1,22 @@
-"""Remedies for a codebook of which only a part is used: a k-means start, and random encoder outputs."""
+"""What helps against unused codes: k-means centres as a start, and random encoder outputs as replacements."""
 
 import torch
 
 
 def kmeans(vectors: torch.Tensor, clusters: int, iterations: int, generator: torch.Generator) -> torch.Tensor:
-    """Lloyd's k-means in fp32 from randomly chosen vectors; a cluster that runs empty starts again at a random vector.
+    """Lloyd's k-means in fp32. It starts at random vectors; an empty cluster starts again at another one.
 
     Args:
         vectors (`torch.Tensor` of shape `(N, D)`): At least `clusters` of them.
-        generator (`torch.Generator`): On the CPU; it alone decides the outcome.
+        clusters: Number of centres.
+        iterations: Rounds.
+        generator (`torch.Generator`): On the CPU; it alone decides the result.
 
     Returns:
-        `torch.FloatTensor` of shape `(clusters, D)`.
+        `torch.FloatTensor` of shape `(clusters, D)`: the centres.
 
     Raises:
-        ValueError: there are fewer vectors than clusters.
+        ValueError: There are fewer vectors than clusters.
     """
     if len(vectors) < clusters:
         raise ValueError(f"k-means needs at least one vector per cluster, got {len(vectors)} for {clusters} clusters.")
@@ -31,7 +33,13 @@ def kmeans(vectors: torch.Tensor, clusters: int, iterations: int, generator: tor
 
 
 def pick(vectors: torch.Tensor, number: int, generator: torch.Generator) -> torch.Tensor:
-    """`number` rows chosen at random, without repetition as long as there are enough of them."""
+    """Random rows of `vectors`, without repetition if there are enough.
+
+    Args:
+        vectors (`torch.Tensor` of shape `(N, D)`): To choose from.
+        number: How many.
+        generator (`torch.Generator`): On the CPU.
+    """
     rounds = [torch.randperm(len(vectors), generator=generator) for _ in range(-(-number // len(vectors)))]
     chosen = torch.cat(rounds)[:number] if rounds else torch.empty(0, dtype=torch.int64)
     return vectors[chosen.to(vectors.device)]

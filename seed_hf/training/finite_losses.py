@@ -1,18 +1,21 @@
-"""Stopping a run whose loss is no longer a number, with the rows that did it."""
+"""Ends a run whose loss is NaN or infinite, and names the rows of that batch."""
 
 from collections.abc import Sequence
 
 import torch
 
 
-CHECK_EVERY = 16  # steps; a GPU is made to wait once in so many
+CHECK_EVERY = 16  # steps; reading a loss makes a GPU wait
 
 
 class FiniteLosses:
-    """The losses since the last look, and the ids of their rows.
+    """Losses that were not checked yet, with the ids of their rows.
 
-    A loss that is NaN or infinite spoils all weights at the next step, and nothing after that is worth computing. To
-    read a loss makes the host wait for the device, so losses are collected and looked at together.
+    A loss that is NaN or infinite destroys all weights at the next step. Reading a loss makes the host wait for the
+    device, so losses are collected and read together.
+
+    Args:
+        check_every: Number of losses that are read together.
     """
 
     def __init__(self, check_every: int = CHECK_EVERY):
@@ -20,20 +23,25 @@ class FiniteLosses:
         self._waiting: list[tuple[int, torch.Tensor, Sequence[str] | None]] = []
 
     def add(self, step: int, loss: torch.Tensor, row_ids: Sequence[str] | None = None) -> None:
-        """Note the loss `()` of one batch; every `check_every` batches, look.
+        """Keep the loss of one batch, and check after `check_every` of them.
+
+        Args:
+            step: Of the training.
+            loss (`torch.Tensor` of shape `()`): Of the batch.
+            row_ids: Ids of its rows, if they have some.
 
         Raises:
-            FloatingPointError: See [`FiniteLosses.check`].
+            FloatingPointError: As in [`FiniteLosses.check`].
         """
         self._waiting.append((step, loss.detach(), row_ids))
         if len(self._waiting) >= self.check_every:
             self.check()
 
     def check(self) -> None:
-        """Look at all losses noted since the last time.
+        """Check all losses since the last check.
 
         Raises:
-            FloatingPointError: One is NaN or infinite; names the first such step and the ids of its rows.
+            FloatingPointError: A loss is NaN or infinite. The message names the first such step and its rows.
         """
         waiting, self._waiting = self._waiting, []
         if not waiting:
@@ -45,6 +53,6 @@ class FiniteLosses:
                 if row_ids is not None:
                     rows = "its rows: " + ", ".join(map(str, row_ids))
                 raise FloatingPointError(
-                    f"The loss of step {step} is {value}; {rows}. The run stops here. The last checkpoint is from "
-                    "before that step: look at these rows, or lower the learning rate, and start again."
+                    f"The loss of step {step} is {value}; {rows}. The run ends. The last checkpoint is from before "
+                    "that step: check these rows, or lower the learning rate, and start again."
                 )

@@ -1,4 +1,4 @@
-"""Features of all processes, with a gradient: what a contrastive loss over the whole batch needs."""
+"""Gathers features of all processes with a gradient, for a contrastive loss over the whole batch."""
 
 import torch
 from torch import distributed
@@ -6,7 +6,7 @@ from torch.autograd import Function
 
 
 class _GatherRows(Function):
-    """All processes' rows, in the order of their ranks. `all_gather` of torch has no gradient of its own."""
+    """The rows of all processes, in the order of their ranks. torch's `all_gather` has no gradient."""
 
     @staticmethod
     def forward(ctx, rows: torch.Tensor) -> torch.Tensor:
@@ -16,15 +16,19 @@ class _GatherRows(Function):
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
-        # Every process has used these rows, and each knows only what its own loss makes of them.
+        # Every process used these rows, and each knows only the gradient of its own loss.
         gradient = gradient.contiguous()
         distributed.all_reduce(gradient)
         return gradient.chunk(distributed.get_world_size())[distributed.get_rank()]
 
 
 def gather_features(features: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """`(batch, width)` of this process to `(processes * batch, width)` of all, and the row at which its own begin.
+    """Gather the rows of all processes. The gradient flows back to every process.
 
-    The gradient flows back to every process. All processes must give equally many rows.
+    Args:
+        features (`torch.Tensor` of shape `(batch, width)`): Of this process; the same number of rows in all processes.
+
+    Returns:
+        `torch.Tensor` of shape `(processes * batch, width)`, and the index of this process's first row in it.
     """
     return _GatherRows.apply(features), distributed.get_rank() * len(features)

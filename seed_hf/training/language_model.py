@@ -7,45 +7,41 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import TrainingArguments
 
 from seed_hf.data.batches.language_model import LOSS_KINDS, LanguageModelCollator
 from seed_hf.data.batches.packing import PADDING, check_attention, packed_inputs
-from seed_hf.devices import use_fp32_where_half_is_slow
-from seed_hf.modeling.visual_vocabulary_seed import VisualVocabulary
 
+from .arguments import StageArguments
+from .lora import add_lora
 from .trainer import SeedTrainer
 
 
 @dataclass
-class LanguageModelConfig(TrainingArguments):
+class LanguageModelConfig(StageArguments):
     """Arguments of the language-model stage.
 
-    None were published for SEED-OPT; these are those of SEED-LLaMA's pretraining, LoRA targets are the
-    same layers under OPT's names.
+    None were published for SEED-OPT. The defaults are those of SEED-LLaMA's pretraining; LoRA adapts the same layers,
+    under OPT's names.
 
     Args:
-        lora_r (`int`, *optional*, defaults to 16): Rank of LoRA. Beside it only some rows of the vocabulary train
-            (and the FC layer, with `visual_embedding="projected"`). 0 trains all weights of the language model.
-        lora_token_ids (`list[int]`, *optional*): Which rows of the vocabulary train beside LoRA, on the way in and on
-            the way out. By default the new ones: `<img>`, `</img>` and the codes. To fine-tune a model that knows its
-            codes, give the tokens of your captions: a word that it never had to say it cannot learn to say otherwise.
-        lora_alpha, lora_dropout (*optional*, defaults to 32 and 0.05): As in [`peft.LoraConfig`].
-        lora_target_modules (`list[str]`, *optional*): Defaults to all linear layers of an OPT block.
-        code_loss_weight (`float`, *optional*, defaults to 1.0): Weight of a code's loss, where a text token has 1. A
-            picture has many more tokens than a caption; the paper does not weigh them.
+        lora_r (`int`, *optional*, defaults to 16): Rank of LoRA. Besides LoRA, only some rows of the vocabulary are
+            trained, and the FC layer of `visual_embedding="projected"`. 0 trains all weights of the language model.
+        lora_token_ids (`list[int]`, *optional*): The rows of the vocabulary that are trained besides LoRA, in the
+            embedding and in the output layer. Default: the new ones, which are `<img>`, `</img>` and the codes. To
+            fine-tune a model that knows its codes, give the tokens of your captions: the rows of other tokens are
+            frozen, so the model cannot learn to write words that are new to it.
+        lora_alpha, lora_dropout (*optional*, default to 32 and 0.05): As in [`peft.LoraConfig`].
+        lora_target_modules (`list[str]`, *optional*): Names of the layers that get LoRA. Default: all linear layers of
+            an OPT block.
+        code_loss_weight (`float`, *optional*, defaults to 1.0): Weight of a code's loss; a text token has the weight
+            1. An image has many more tokens than a caption. The paper has no such weight.
     """
 
     learning_rate: float = 1.5e-4
-    lr_scheduler_type: str = "cosine_with_min_lr"
     lr_scheduler_kwargs: dict | str | None = field(default_factory=lambda: {"min_lr_rate": 0.05})
     warmup_steps: float = 0.03
-    weight_decay: float = 0.05
     adam_beta2: float = 0.95
     adam_epsilon: float = 1e-5
-    logging_steps: float = 50
-    remove_unused_columns: bool = False
-    logging_nan_inf_filter: bool = False  # reading the loss at every step makes a GPU wait
     lora_r: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.05
@@ -60,41 +56,44 @@ class LanguageModelConfig(TrainingArguments):
             raise ValueError(f"lora_r must be 0 (train all weights) or more, got {self.lora_r}.")
         if not self.code_loss_weight > 0:
             raise ValueError(f"code_loss_weight must be positive, got {self.code_loss_weight}.")
-        use_fp32_where_half_is_slow(self)
         super().__post_init__()
 
 
 class LanguageModelTrainer(SeedTrainer):
     """Trains a `SeedForCausalLM` on the batches of a [`LanguageModelCollator`].
 
-    A whole `SeedForConditionalGeneration` may stand in its place, to fine-tune a finished model: its language model
-    trains and its visual tokenizer stays as it is. The adapter is then one for the whole model, which
-    `SeedForConditionalGeneration.from_pretrained(adapter)` loads.
+    It also fine-tunes a whole `SeedForConditionalGeneration`: the language model inside is trained, the visual
+    tokenizer is frozen. The adapter is then one of the whole model; load it with
+    `SeedForConditionalGeneration.from_pretrained(adapter)`.
 
-    The loss is the mean over all learned tokens of an optimizer step: of all processes, and of all batches where
-    gradients are accumulated, so that it does not depend on how a step's rows are spread. Logged beside it, each a
-    mean over the tokens of its kind in the logging window: `caption_loss`, `answer_loss`, `code_loss` (codes, their
-    two marks and the end of the sequence), `text_loss`; kinds that did not occur are left out. `useful_tokens` is
-    the share of the tokens that are not padding, and `tokens_per_second` how many of these were trained on, by the
-    clock, between two log lines. With LoRA checkpoints hold the adapter and the new rows alone;
-    [`LanguageModelTrainer.merge`] gives the finished model.
+    The loss is the mean over all learned tokens of an optimizer step, over all processes and accumulated batches. So
+    it does not depend on how the rows of a step are distributed. These metrics are logged with it:
 
-    Batches of a collator with `pack_length` give the same loss and gradients as padded ones. How samples are kept
-    apart depends on the attention of the model: see [`packed_inputs`].
+    - `caption_loss`, `answer_loss`, `code_loss`, `text_loss`: means over the tokens of one type in the logging window.
+      `code_loss` covers the codes, `<img>`, `</img>` and the end of the sequence. Types that did not occur are left
+      out.
+    - `useful_tokens`: the share of tokens that are not padding.
+    - `tokens_per_second`: how many of those were trained on.
+
+    With LoRA, checkpoints hold only the adapter and the new rows; [`LanguageModelTrainer.merge`] gives the finished
+    model.
+
+    Packed batches (`pack_length` of the collator) give the same loss and gradients as padded ones. The attention
+    implementation decides how samples are kept apart: see [`packed_inputs`].
 
     Args:
-        model ([`SeedForCausalLM`]): Or a plain OPT, for text alone. With LoRA the trainer wraps it.
+        model ([`SeedForCausalLM`]): Or a plain language model, for text alone. With LoRA the trainer wraps it.
         args ([`LanguageModelConfig`], *optional*): Of the run.
         data_collator ([`LanguageModelCollator`]): Makes the batches.
         kwargs: As in `transformers.Trainer`: `train_dataset`, `eval_dataset`, `callbacks` ...
 
     Raises:
-        ValueError: a collator that packs, and an attention that cannot keep samples apart; token ids for LoRA that the
-            vocabulary does not have.
+        ValueError: The collator packs, and the attention implementation cannot keep samples apart. Or the vocabulary
+            lacks some of `lora_token_ids`.
     """
 
     trains_under_zero3 = True
-    # the losses first: they are added all at once
+    # The losses come first: `add_all` adds them at once.
     metric_names = (*(f"{kind}_loss" for kind in LOSS_KINDS), "useful_tokens")
     rate_name = "tokens_per_second"
 
@@ -106,11 +105,18 @@ class LanguageModelTrainer(SeedTrainer):
         if getattr(data_collator, "pack_length", None):
             check_attention(model.config.get_text_config()._attn_implementation)
         if args.lora_r:
-            model = add_lora(model, args)
+            model = add_lora(
+                model,
+                r=args.lora_r,
+                alpha=args.lora_alpha,
+                dropout=args.lora_dropout,
+                target_modules=args.lora_target_modules,
+                token_ids=args.lora_token_ids,
+            )
         elif hasattr(model, "visual_tokenizer"):
             model.visual_tokenizer.requires_grad_(False)
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
-        self.model_accepts_loss_kwargs = True  # that is: `compute_loss` divides by `num_items_in_batch`
+        self.model_accepts_loss_kwargs = True  # `compute_loss` divides by `num_items_in_batch`
         kind_weights = [args.code_loss_weight if kind == "code" else 1.0 for kind in LOSS_KINDS]
         self._kind_weights = torch.tensor(kind_weights, device=self.args.device)
 
@@ -121,8 +127,8 @@ class LanguageModelTrainer(SeedTrainer):
             real = inputs["sample_ids"] != PADDING
             model_inputs = packed_inputs(inputs, plain.config.get_text_config()._attn_implementation)
         else:
-            # No attention mask: padding is on the right, where causal attention does not look, and without a mask the
-            # faster kernels run.
+            # No attention mask, so that faster kernels run. Padding is on the right, where causal attention does not
+            # look.
             real = inputs["attention_mask"]
             model_inputs = {"input_ids": inputs["input_ids"]}
         useful = real.sum()
@@ -141,13 +147,12 @@ class LanguageModelTrainer(SeedTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
-        """Learned tokens of one optimizer step, each counted with its weight, as a mean over the processes: their
-        gradients are averaged, not added."""
+        """Weighted number of learned tokens in an optimizer step: a mean over the processes, as gradients are."""
         items = sum(self._kind_weights[batch["loss_kinds"].to(device)].sum() for batch in batch_samples)
         return self.accelerator.reduce(items, "mean")
 
     def merge(self):
-        """The trained model with LoRA merged into its weights. It ends the training of a LoRA model."""
+        """The trained model, with LoRA merged into its weights. A LoRA model cannot be trained further after this."""
         model = self.accelerator.unwrap_model(self.model)
         return model.merge_and_unload() if self.args.lora_r else model
 
@@ -158,48 +163,17 @@ class LanguageModelTrainer(SeedTrainer):
         if not self.args.lora_r:
             super()._save(output_dir, state_dict)
         elif self.args.should_save:
-            # Left to itself, peft adds the whole embedding matrix when the vocabulary is not that of the base on disk.
+            # By default peft adds the whole embedding matrix if the vocabulary differs from that of the base on disk.
             model = self.accelerator.unwrap_model(self.model)
             output_dir = output_dir or self.args.output_dir
             model.save_pretrained(output_dir, state_dict=state_dict, save_embedding_layers=False)
 
 
-def add_lora(model, args: LanguageModelConfig):
-    """A `peft.PeftModel` of `model` in which LoRA and some rows of the vocabulary train.
-
-    Args:
-        model: A `SeedForCausalLM`, or a `SeedForConditionalGeneration`, whose language model alone gets LoRA.
-    """
-    from peft import LoraConfig, get_peft_model  # takes seconds to import
-
-    config = model.config.get_text_config()
-    rows = args.lora_token_ids
-    if rows is None:
-        rows = VisualVocabulary.of(config).rows()
-    if wrong := [row for row in rows if not 0 <= row < config.vocab_size]:
-        raise ValueError(f"lora_token_ids must lie in 0..{config.vocab_size - 1}, got {wrong[:5]}.")
-    targets: list[str] | str = list(args.lora_target_modules)
-    if hasattr(model, "visual_tokenizer"):  # which has layers of the same names
-        targets = rf"language_model\..*\.({'|'.join(targets)})"
-    # an output layer of its own needs its own new rows
-    layers = ["embed_tokens"] if config.tie_word_embeddings else ["embed_tokens", "lm_head"]
-    lora = LoraConfig(
-        task_type=None if hasattr(model, "visual_tokenizer") else "CAUSAL_LM",
-        r=args.lora_r,
-        lora_alpha=args.lora_alpha,
-        lora_dropout=args.lora_dropout,
-        target_modules=targets,
-        trainable_token_indices={layer: rows for layer in layers} if rows else None,
-        modules_to_save=["visual_projection"] if config.visual_embedding == "projected" else None,
-    )
-    return get_peft_model(model, lora)
-
-
 @contextmanager
 def _logits_only_at(head: nn.Module, positions: torch.Tensor) -> Iterator[None]:
-    """Let the output layer see only these positions of the flattened batch: logits become `(N, vocab_size)`.
+    """Compute logits only at `positions` of the flattened batch: they become `(N, vocab_size)`.
 
-    Most positions have no loss, and the vocabulary is the widest layer of all.
+    Most positions have no loss, and the output layer is the widest of all.
     """
     handle = head.register_forward_pre_hook(lambda _, args: (args[0].flatten(0, 1)[positions],))
     try:

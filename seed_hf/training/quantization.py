@@ -4,20 +4,20 @@ import itertools
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate.utils import broadcast
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback
 
 from seed_hf.codes import CodebookUsage, distinct
 from seed_hf.data.batches.image_text import ImageTextCollator
 from seed_hf.data.features.targets import image_targets, text_targets
-from seed_hf.devices import use_fp32_where_half_is_slow
 
+from .arguments import StageArguments
 from .codebook import kmeans, pick
 from .trainer import SeedTrainer
 
@@ -27,31 +27,25 @@ USAGE_FILE = "codebook_usage.safetensors"
 
 
 @dataclass
-class QuantizationConfig(TrainingArguments):
+class QuantizationConfig(StageArguments):
     """Arguments of stage II. Defaults are the authors' (`SEED_Tokenizer/`, `pretrain_codebook.yaml`), for 64 GPUs.
 
-    The weights of the losses belong to the model: see `SeedTokenizerConfig`. On small data set `warmup_steps` to a
-    share of the run, for example 0.05.
+    The weights of the losses are part of the model: see `SeedTokenizerConfig`. With little data, set `warmup_steps` to
+    a fraction of the run, for example 0.05.
 
     Args:
-        codebook_init (`str`, *optional*, defaults to `"none"`): `"kmeans"` puts the codes at k-means centres of
-            encoder outputs before the first step. The paper starts from small random vectors.
-        kmeans_batches (`int`, *optional*, defaults to 8): Training batches, chosen at random, that k-means sees.
-        kmeans_iterations (`int`, *optional*, defaults to 10): Rounds of k-means.
-        revive_dead_codes_every (`int`, *optional*, defaults to 0): Every so many steps, codes that were not chosen
-            since the last time move to random encoder outputs of the last batch. 0 leaves them alone, as the paper.
+        codebook_init (`str`, *optional*, defaults to `"none"`): `"kmeans"` moves the codebook vectors to k-means
+            centres of encoder outputs before the first step. The paper starts from small random vectors.
+        kmeans_batches (`int`, *optional*, defaults to 8): Number of random training batches for k-means.
+        kmeans_iterations (`int`, *optional*, defaults to 10): Iterations of k-means.
+        revive_dead_codes_every (`int`, *optional*, defaults to 0): Number of steps after which codes that were not
+            used meanwhile move to random encoder outputs of the last batch. 0 leaves them alone, as in the paper.
     """
 
     learning_rate: float = 1e-4
-    lr_scheduler_type: str = "cosine_with_min_lr"
-    lr_scheduler_kwargs: dict | str | None = field(default_factory=lambda: {"min_lr_rate": 0.1})
     warmup_steps: float = 2000
-    weight_decay: float = 0.05
     num_train_epochs: float = 500
     per_device_train_batch_size: int = 256
-    logging_steps: float = 50
-    remove_unused_columns: bool = False
-    logging_nan_inf_filter: bool = False  # reading the loss at every step makes a GPU wait
     codebook_init: str = "none"
     kmeans_batches: int = 8
     kmeans_iterations: int = 10
@@ -65,30 +59,32 @@ class QuantizationConfig(TrainingArguments):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.revive_dead_codes_every < 0:
             raise ValueError(f"revive_dead_codes_every must be 0 (off) or more, got {self.revive_dead_codes_every}.")
-        use_fp32_where_half_is_slow(self)
         super().__post_init__()
 
 
 class QuantizationTrainer(SeedTrainer):
     """Trains everything after the Q-Former of a `SeedTokenizer`.
 
-    Rows give the picture as `pixel_values`, or as cached `vision_embeddings` or `causal_embeddings`; and what the
-    generation embeddings shall match as cached `target_embeddings`, or, when there is a `target_encoder`, as captions
-    (`input_ids`) for the text target and as the picture itself for the image target. With cached causal and target
-    embeddings no frozen network runs. Without any target the
-    generation loss is left out. Logged beside the loss: `vq_loss`, `reconstruction_loss`, `generation_loss` and, where
-    it has a weight, `feature_loss`, before their weights; of the codebook over the logging window `used_codes`,
-    `dead_codes` and `perplexity`; `code_distance`, the root mean square of the distances from the encoder's outputs to
-    their codes; and `distinct_codes`, how many different codes a picture has. The last tells what the others do not:
-    a picture whose codes are all the same is left with the information of one.
+    A row has the image as `pixel_values`, or as cached `vision_embeddings` or `causal_embeddings`. It has the target
+    of the generation embeddings as cached `target_embeddings`; or a `target_encoder` computes the target, from the
+    caption (`input_ids`) for the text target and from the image for the image target. With cached causal and target
+    embeddings no frozen network runs. Without a target there is no generation loss.
+
+    These metrics are logged with the loss:
+
+    - `vq_loss`, `reconstruction_loss`, `generation_loss` and, if it has a weight, `feature_loss`, all unweighted.
+    - `used_codes`, `dead_codes` and `perplexity` of the codebook in the logging window.
+    - `code_distance`: root mean square distance of the encoder's outputs from their codebook vectors.
+    - `distinct_codes`: how many different codes an image has. Only this metric shows that all codes of an image are
+      the same, which leaves it the information of one.
 
     Args:
-        model (`SeedTokenizer`): With the stage I weights.
+        model (`SeedTokenizer`): With the weights of stage I.
         args ([`QuantizationConfig`], *optional*): Of the run.
-        target_encoder (`nn.Module`, *optional*): Of the diffusion model, frozen. For the text target its text encoder,
-            called with `input_ids` alone, as diffusion pipelines do, for its `last_hidden_state`; for the image target
-            unCLIP's image encoder, called with `pixel_values` for its `image_embeds`.
-        kwargs: As in `transformers.Trainer`. The default `data_collator` is enough for cached features.
+        target_encoder (`nn.Module`, *optional*): Frozen encoder of the diffusion model. For the text target, its text
+            encoder, called with `input_ids` alone, as diffusion pipelines do; its `last_hidden_state` is the target.
+            For the image target, unCLIP's image encoder, called with `pixel_values`; its `image_embeds` is the target.
+        kwargs: As in `transformers.Trainer`. The default `data_collator` handles cached features.
     """
 
     metric_names = ("vq_loss", "reconstruction_loss", "generation_loss", "feature_loss", "distinct_codes")
@@ -97,7 +93,7 @@ class QuantizationTrainer(SeedTrainer):
         self, model, args: QuantizationConfig | None = None, *, target_encoder: nn.Module | None = None, **kwargs
     ):
         model.freeze_for("quantization")
-        kwargs["data_collator"] = kwargs.get("data_collator") or ImageTextCollator()  # enough for cached features
+        kwargs["data_collator"] = kwargs.get("data_collator") or ImageTextCollator()
         super().__init__(model=model, args=args, **kwargs)
         size, device = model.config.codebook_size, self.args.device
         self._train_usage, self._eval_usage = CodebookUsage(size, device), CodebookUsage(size, device)
@@ -111,9 +107,9 @@ class QuantizationTrainer(SeedTrainer):
         remedies = self.args.codebook_init != "none" or self.args.revive_dead_codes_every
         if remedies and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
             raise ValueError(
-                "codebook_init='kmeans' and revive_dead_codes_every set codes by hand, which DeepSpeed and FSDP undo "
-                "with copies of their own. Train with plain data parallelism (examples/accelerate/several_gpus.yaml), "
-                "or without them."
+                "codebook_init='kmeans' and revive_dead_codes_every change the codebook directly, which DeepSpeed and "
+                "FSDP undo: they keep copies of the weights. Use plain data parallelism "
+                "(examples/accelerate/several_gpus.yaml), or turn both off."
             )
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -148,16 +144,16 @@ class QuantizationTrainer(SeedTrainer):
         usage = self._train_usage if training else self._eval_usage
         metrics = {**super().window_metrics(window, training), **usage.read(self.accelerator)}
         if "vq_loss" in metrics:
-            # Both sides of the VQ loss have the same value: the mean square over rows and dimensions.
+            # Both terms of the VQ loss have the same value: the mean square over rows and dimensions.
             config = self.accelerator.unwrap_model(self.model).config
             metrics["code_distance"] = math.sqrt(metrics["vq_loss"] / (1 + config.vq_beta) * config.code_dim)
         return metrics
 
-    # ---- the two remedies for a codebook of which only a part is used ----
+    # ---- two remedies for unused codes ----
 
     @torch.no_grad()
     def start_codebook_by_kmeans(self) -> None:
-        """Put the codes at k-means centres of encoder outputs of training rows; decided by `args.seed` alone."""
+        """Move the codebook vectors to k-means centres of encoder outputs. `args.seed` alone decides the result."""
         model = self.accelerator.unwrap_model(self.model)
         generator = torch.Generator().manual_seed(self.args.seed)
         vectors = []
@@ -182,7 +178,11 @@ class QuantizationTrainer(SeedTrainer):
 
     @torch.no_grad()
     def revive_dead_codes(self) -> int:
-        """Move codes unused since the last call to encoder outputs of the last batch; returns how many there were."""
+        """Move codes that were not used since the last call to encoder outputs of the last batch.
+
+        Returns:
+            How many codes were moved.
+        """
         model = self.accelerator.unwrap_model(self.model)
         dead = self._usage_since_revival.total(self.accelerator) == 0
         self._usage_since_revival.counts.zero_()
@@ -196,7 +196,7 @@ class QuantizationTrainer(SeedTrainer):
             logger.info("Step %d: %d unused codes moved to encoder outputs.", self.state.global_step, number)
         return number
 
-    # The counts since the last revival belong to a checkpoint: a resumed run must find the same dead codes.
+    # A checkpoint holds the counts since the last revival, so that a resumed run finds the same dead codes.
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
@@ -225,5 +225,13 @@ class _CodebookCallback(TrainerCallback):
 
 
 def code_space(model, causal_embeddings: torch.Tensor) -> torch.Tensor:
-    """`(B, 32, hidden)` causal embeddings to the `(B * 32, code_dim)` vectors that the codebook is searched with."""
+    """The vectors that are compared with the codebook.
+
+    Args:
+        model (`SeedTokenizer`): With the encoder.
+        causal_embeddings (`torch.Tensor` of shape `(B, 32, hidden)`): Of images.
+
+    Returns:
+        `torch.Tensor` of shape `(B * 32, code_dim)`.
+    """
     return model.code_encoder(causal_embeddings).flatten(0, -2)

@@ -1,0 +1,49 @@
+"""LoRA on a language model, with peft."""
+
+from seed_hf.modeling.visual_vocabulary_seed import VisualVocabulary
+
+
+def add_lora(
+    model,
+    *,
+    r: int,
+    alpha: int,
+    dropout: float,
+    target_modules: list[str],
+    token_ids: list[int] | None = None,
+):
+    """A `peft.PeftModel` in which LoRA and some rows of the vocabulary are trained.
+
+    Args:
+        model: A `SeedForCausalLM`, or a `SeedForConditionalGeneration`, whose language model alone gets LoRA.
+        r, alpha, dropout: Rank, scale and dropout of LoRA.
+        target_modules: Names of the linear layers that get LoRA.
+        token_ids: Rows of the vocabulary that are trained, of the embedding and of the output layer. Default: `<img>`,
+            `</img>` and the codes.
+
+    Raises:
+        ValueError: The vocabulary has no such row.
+    """
+    from peft import LoraConfig, get_peft_model  # takes seconds to import
+
+    config = model.config.get_text_config()
+    if token_ids is None:
+        token_ids = VisualVocabulary.of(config).rows()
+    if wrong := [token for token in token_ids if not 0 <= token < config.vocab_size]:
+        raise ValueError(f"lora_token_ids must lie in 0..{config.vocab_size - 1}, got {wrong[:5]}.")
+    is_whole_model = hasattr(model, "visual_tokenizer")
+    targets: list[str] | str = list(target_modules)
+    if is_whole_model:  # its visual tokenizer has layers of the same names
+        targets = rf"language_model\..*\.({'|'.join(target_modules)})"
+    # An output layer that is not tied to the embedding has rows of its own to train.
+    layers = ["embed_tokens"] if config.tie_word_embeddings else ["embed_tokens", "lm_head"]
+    lora = LoraConfig(
+        task_type=None if is_whole_model else "CAUSAL_LM",
+        r=r,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=targets,
+        trainable_token_indices={layer: token_ids for layer in layers} if token_ids else None,
+        modules_to_save=["visual_projection"] if config.visual_embedding == "projected" else None,
+    )
+    return get_peft_model(model, lora)
