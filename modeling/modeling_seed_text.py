@@ -123,6 +123,7 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
         with torch.device("meta"):
             model = cls._from_config(config, dtype=rows.dtype)
         state = source.state_dict()
+        assert config.vocab_size is not None  # the configuration sets it
         new_rows = _rows_like(rows[:text_vocab_size], config.vocab_size - text_vocab_size)
         embedding = torch.cat([rows[:text_vocab_size], new_rows])
         state["model.decoder.embed_tokens.weight"] = embedding
@@ -130,7 +131,7 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
         if not config.tie_word_embeddings:
             head = source.lm_head.weight.detach()[:text_vocab_size]
             state["lm_head.weight"] = torch.cat([head, _rows_like(head, len(new_rows))])
-        if visual_embedding == "projected":
+        if visual_embedding == "projected" and codebook is not None:
             weight = torch.empty(config.word_embed_proj_dim, code_dim, dtype=rows.dtype)
             # Scaled so that a codebook vector of common length comes out as large as a text embedding.
             text = rows[:text_vocab_size].float()
@@ -184,6 +185,7 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
         embeds = self.get_input_embeddings()(input_ids)
         if self.config.visual_embedding == "learned":
             return embeds
+        assert self.config.visual_token_offset is not None  # the configuration sets it
         codes = input_ids - self.config.visual_token_offset
         visual = (codes >= 0) & (codes < self.config.codebook_size)
         vectors = self.visual_codebook[codes.clamp(0, self.config.codebook_size - 1)]
@@ -205,7 +207,8 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
     ) -> CausalLMOutputWithPast:
         """As [`OPTForCausalLM.forward`]; ids of visual tokens are embedded as `config.visual_embedding` says."""
         if self.config.visual_embedding == "projected" and input_ids is not None and inputs_embeds is None:
-            input_ids, inputs_embeds = None, self.embed_ids(input_ids)
+            inputs_embeds = self.embed_ids(input_ids)
+            input_ids = None
         return super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,

@@ -155,8 +155,8 @@ def written_chat_template(caption_prompt: str = CAPTION_PROMPT, question_prompt:
         ValueError: `question_prompt` without `{}`.
     """
     check_question_prompt(question_prompt)
-    caption = FORMATS["caption"].prompt[-1].format(caption_prompt=caption_prompt)
-    before, after = FORMATS["question"].prompt[-1].format(question=question_prompt).split("{}", 1)
+    caption = str(FORMATS["caption"].prompt[-1]).format(caption_prompt=caption_prompt)
+    before, after = str(FORMATS["question"].prompt[-1]).format(question=question_prompt).split("{}", 1)
     texts = {"QUESTION_BEFORE": before, "QUESTION_AFTER": after, "CAPTION": caption}
     return re.sub("|".join(texts), lambda found: json.dumps(texts[found[0]])[1:-1], _CHAT_TEMPLATE)
 

@@ -21,4 +21,4 @@ def _push_with_card(self, repo_id, *args, private=True, **kwargs):
     return push_object(self, repo_id, private=private, **kwargs)
 
 
-PrivateByDefault.push_to_hub = _push_with_card
+PrivateByDefault.push_to_hub = _push_with_card  # type: ignore[method-assign] # the models cannot know of cards

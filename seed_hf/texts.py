@@ -1,7 +1,7 @@
 """What a model says about images: captions and answers, decoded the same way everywhere in the package."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def answer(
         images: RGB images, one for each question, in one batch.
         questions: Question i is about image i.
     """
-    return generate_texts(model, processor, processor.ask(images, questions))
+    return generate_texts(model, processor, processor.ask(images, list(questions)))
 
 
 def generate_texts(
@@ -64,7 +64,7 @@ def generate_texts(
     import torch
 
     inputs = {name: value.to(model.device) for name, value in inputs.items()}
-    settings = {"do_sample": False, "num_beams": 1, "max_new_tokens": max_new_tokens}
+    settings: dict[str, Any] = {"do_sample": False, "num_beams": 1, "max_new_tokens": max_new_tokens}
     with torch.inference_mode():
         ids = model.generate(**inputs, generation_mode="text", **settings)
     new = ids[:, inputs["input_ids"].shape[1] :]

@@ -131,7 +131,7 @@ def load_pipeline(
         return cls.from_pretrained(place.folder, dtype=number, **components).to(where)
 
 
-def load_pretrained(cls: type, source: str | os.PathLike, **options: Any) -> Any:
+def load_pretrained(cls: Any, source: str | os.PathLike, **options: Any) -> Any:
     """`cls.from_pretrained` for a class of transformers or of this package, with the checks and errors of this module.
 
     Args:

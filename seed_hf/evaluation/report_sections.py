@@ -110,13 +110,13 @@ class ReportSections:
 
     def questions_figures(self, split: str, rows) -> dict[str, Any]:
         settings = self.settings
-        limits = {"max_per_topic": settings.max_questions_per_topic, "batch_size": settings.batch_size}
+        limits: dict[str, Any] = {"max_per_topic": settings.max_questions_per_topic, "batch_size": settings.batch_size}
         return evaluate_vqa(self.model, self.processor, rows, **limits).to_dict()
 
     def drawing_figures(self, split: str, rows) -> dict[str, Any]:
         captions, _ = distinct_captions([row["caption"] for row in rows])
         settings = self.settings
-        options = {"num_candidates": settings.num_candidates, "seed": settings.seed}
+        options: dict[str, Any] = {"num_candidates": settings.num_candidates, "seed": settings.seed}
         codes = codes_for_captions(self.pipeline, captions, settings.batch_size, **options)
         texts = self.judge.embed_captions(captions)
         drawn = self.judge.embed_pictures(self._draw(codes))

@@ -9,13 +9,13 @@ from seed_hf.training.language_model import LanguageModelTrainer
 
 from .language_models import has_visual_tokens, open_language_model
 from .places import load
-from .schema import Recipe
+from .schema import LanguageModelRecipe
 
 
 _COLLATOR_OPTIONS = ("directions", "caption_prompt", "image_prompt", "question_prompt", "max_length", "pack_length")
 
 
-def language_model_trainer(recipe: Recipe) -> tuple[LanguageModelTrainer, PreTrainedTokenizerBase]:
+def language_model_trainer(recipe: LanguageModelRecipe) -> tuple[LanguageModelTrainer, PreTrainedTokenizerBase]:
     """The trainer, ready to run, and the text tokenizer that is saved with what it trains.
 
     Args:
@@ -47,7 +47,7 @@ def language_model_trainer(recipe: Recipe) -> tuple[LanguageModelTrainer, PreTra
     return trainer, text_tokenizer
 
 
-def _attention(recipe: Recipe) -> str | None:
+def _attention(recipe: LanguageModelRecipe) -> str | None:
     """What the recipe says, else a flash kernel for packed sequences in half precision on a GPU, if one is there."""
     args = recipe.trainer
     if recipe.model.attn_implementation is not None:

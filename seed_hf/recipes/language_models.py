@@ -73,6 +73,7 @@ def open_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrai
         family = plain_family(section.config)
         return family.plain(family.config(**{"vocab_size": text_vocab_size, **section.config}))
     key, source = "model.language_model", section.language_model
+    assert source is not None  # a recipe has either this or `config`
     with naming_the_key(key):
         name, options = pretrained_arguments(source)
     model_type = PreTrainedConfig.get_config_dict(name, **options)[0].get("model_type")

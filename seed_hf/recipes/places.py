@@ -7,7 +7,7 @@ from typing import Any
 from seed_hf.artifacts.loading import load_pretrained
 
 
-def load(cls: type, source: str, key: str) -> Any:
+def load(cls: type, source: str | None, key: str) -> Any:
     """`cls.from_pretrained(source)`, in the number type in which it was saved.
 
     Args:
@@ -17,8 +17,10 @@ def load(cls: type, source: str, key: str) -> Any:
 
     Raises:
         FileNotFoundError: There is no such folder and no such repository.
-        ValueError: It cannot be loaded.
+        ValueError: It cannot be loaded, or the recipe does not name it.
     """
+    if source is None:
+        raise ValueError(f"{key} is missing: give a folder, or the id of a Hub repository (owner/name).")
     with naming_the_key(key):
         return load_pretrained(cls, source)
 

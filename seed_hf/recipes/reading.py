@@ -9,7 +9,16 @@ from typing import Any
 
 import yaml
 
-from .schema import STAGES, ImageTextData, LanguageModel, Recipe, SequenceData, TokenizerModel
+from .schema import (
+    STAGES,
+    ImageTextData,
+    LanguageModel,
+    LanguageModelRecipe,
+    Recipe,
+    SequenceData,
+    TokenizerModel,
+    TokenizerRecipe,
+)
 from .sections import read_section
 
 
@@ -86,7 +95,7 @@ def _apply(sections: dict[str, Any], change: str) -> None:
 # ---- what the values of a recipe may be together ----
 
 
-def _check_tokenizer(recipe: Recipe) -> None:
+def _check_tokenizer(recipe: TokenizerRecipe) -> None:
     from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
 
     stage, model, data = recipe.stage, recipe.model, recipe.data
@@ -111,7 +120,7 @@ def _check_tokenizer(recipe: Recipe) -> None:
     _check_images(recipe)
 
 
-def _check_images(recipe: Recipe) -> None:
+def _check_images(recipe: TokenizerRecipe) -> None:
     from seed_hf.data.sources.filters import RowFilters
 
     data = recipe.data
@@ -134,7 +143,7 @@ def _check_images(recipe: Recipe) -> None:
         raise ValueError("A list of sources goes with data.streaming: true.")
 
 
-def _check_language_model(recipe: Recipe) -> None:
+def _check_language_model(recipe: LanguageModelRecipe) -> None:
     from .language_models import plain_family
 
     model, data = recipe.model, recipe.data
@@ -168,7 +177,7 @@ def _check_choice(key: str, value: str | None, allowed: Sequence[str]) -> None:
 
 def _check_fields(cls: type, key: str, values: Mapping | None) -> None:
     """A configuration of transformers takes any keyword; here a misspelt one is an error."""
-    fields = set(inspect.signature(cls.__init__).parameters) - {"self", "args", "kwargs"}
+    fields = set(inspect.signature(cls).parameters) - {"self", "args", "kwargs"}
     if unknown := sorted(set(values or ()) - fields - set(cls().to_dict())):
         names = ", ".join(sorted(fields))
         raise ValueError(f"{key} has unknown keys: {', '.join(unknown)}. {cls.__name__} has {names}.")

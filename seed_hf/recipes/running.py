@@ -32,11 +32,12 @@ def run_stage(stage: str, config_path: str | os.PathLike, changes: Sequence[str]
     """
     recipe = read_recipe(stage, config_path, changes)
     if stage == "lm":
-        from .language_model_stage import language_model_trainer as build
-    else:
-        from .tokenizer_stages import tokenizer_trainer as build
-    trainer, processor = build(recipe)
-    return _train_and_save(recipe, trainer, processor)
+        from .language_model_stage import language_model_trainer
+
+        return _train_and_save(recipe, *language_model_trainer(recipe))
+    from .tokenizer_stages import tokenizer_trainer
+
+    return _train_and_save(recipe, *tokenizer_trainer(recipe))
 
 
 def _train_and_save(recipe: Recipe, trainer, processor) -> Path:

@@ -1,10 +1,12 @@
 """What a recipe may say: the sections of its YAML file as dataclasses."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 
 STAGES = ("contrastive", "quantization", "lm")
+Model = TypeVar("Model")
+Data = TypeVar("Data")
 
 
 @dataclass
@@ -123,7 +125,7 @@ class SequenceData:
 
 
 @dataclass
-class Recipe:
+class Recipe(Generic[Model, Data]):
     """One training stage, as its YAML file describes it.
 
     Args:
@@ -133,6 +135,10 @@ class Recipe:
     """
 
     stage: str
-    model: TokenizerModel | LanguageModel
-    data: ImageTextData | SequenceData
+    model: Model
+    data: Data
     trainer: Any
+
+
+TokenizerRecipe = Recipe[TokenizerModel, ImageTextData]
+LanguageModelRecipe = Recipe[LanguageModel, SequenceData]

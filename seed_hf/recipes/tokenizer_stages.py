@@ -16,7 +16,7 @@ from seed_hf.training.contrastive import ContrastiveTrainer
 from seed_hf.training.quantization import QuantizationTrainer
 
 from .places import load
-from .schema import Recipe, TokenizerModel
+from .schema import TokenizerModel, TokenizerRecipe
 
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ CAPTION_TOKENS = 32  # of stage I, as in the authors' code
 _STREAM_OPTIONS = ("shuffle_buffer", "min_side", "max_aspect", "on_error", "image_column", "caption_column")
 
 
-def tokenizer_trainer(recipe: Recipe) -> tuple[ContrastiveTrainer | QuantizationTrainer, SeedImageProcessor]:
+def tokenizer_trainer(recipe: TokenizerRecipe) -> tuple[ContrastiveTrainer | QuantizationTrainer, SeedImageProcessor]:
     """The trainer, ready to run, and the image processor that is saved with what it trains.
 
     Args:
@@ -82,7 +82,7 @@ def _open_target_encoder(model: TokenizerModel, target: str) -> nn.Module | None
 
 
 def _collator(
-    recipe: Recipe, config: SeedTokenizerConfig, processor: SeedImageProcessor, reads_captions: bool
+    recipe: TokenizerRecipe, config: SeedTokenizerConfig, processor: SeedImageProcessor, reads_captions: bool
 ) -> ImageTextCollator:
     model, data, contrastive = recipe.model, recipe.data, recipe.stage == "contrastive"
     return ImageTextCollator(
@@ -96,7 +96,7 @@ def _collator(
 
 
 def _open_split(
-    recipe: Recipe, split: str, tokenizer: SeedTokenizer, processor: SeedImageProcessor, reads_captions: bool
+    recipe: TokenizerRecipe, split: str, tokenizer: SeedTokenizer, processor: SeedImageProcessor, reads_captions: bool
 ):
     """The rows of "train" or "validation"; `None` where the recipe names none."""
     data = recipe.data

@@ -134,6 +134,7 @@ class LanguageModelCollator(SeededCollator):
         codes = self._checked(row["codes"])
         captions = [row["caption"]] if row.get("captions") is None else list(row["captions"])
         questions = [] if row.get("questions") is None else list(row["questions"])
+        assert self.sequences.vocabulary is not None  # _checked wants it
         span = np.asarray(self.sequences.vocabulary.span(codes))
         draw = self.generator(span.tobytes(), "\n".join(captions).encode())
         weights = [weight if name != "question" or questions else 0.0 for name, weight in self.directions.items()]
@@ -148,11 +149,11 @@ class LanguageModelCollator(SeededCollator):
         caption = captions[draw.randrange(len(captions))]
         if direction == "image_to_text":
             return self._closed("caption", "caption", text=caption, codes=codes)
-        answer = self.sequences.answer("draw", codes=codes)
-        if len(answer) >= self.max_length:
-            raise ValueError(f"An image and eos are {len(answer)} tokens, but max_length is {self.max_length}.")
-        prompt = self.sequences.prompt("draw", text=caption)[: self.max_length - len(answer)]
-        return [*prompt, *answer], max(len(prompt), 1), "code"
+        drawn = self.sequences.answer("draw", codes=codes)
+        if len(drawn) >= self.max_length:
+            raise ValueError(f"An image and eos are {len(drawn)} tokens, but max_length is {self.max_length}.")
+        prompt = self.sequences.prompt("draw", text=caption)[: self.max_length - len(drawn)]
+        return [*prompt, *drawn], max(len(prompt), 1), "code"
 
     def _closed(self, name: str, loss_kind: str, *, text: str, **given) -> tuple[list[int], int, str]:
         """A sequence of the format `name`, cut to `max_length` at the end."""

@@ -45,7 +45,7 @@ def source_row(
         file: The file that holds the image, for reports.
         folder: The folder that an image's relative path starts from; empty if paths stay as they are.
     """
-    image = values.get(columns.image)
+    image: Any = values.get(columns.image) if columns.image is not None else None
     if isinstance(image, dict):
         image, path = image.get("bytes"), image.get("path")
         image = path if image is None else image

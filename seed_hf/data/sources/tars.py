@@ -70,7 +70,8 @@ def _samples(path: str, start: int = 0) -> Iterator[tuple[str, dict[str, bytes]]
             count, current = -1, ""  # no key is empty
             sample: dict[str, bytes] = {}
             while (member := tar.next()) is not None:
-                tar.members = []  # else tarfile keeps the headers of all files that it has passed
+                # Else tarfile keeps the headers of all files that it has passed.
+                tar.members = []  # type: ignore[attr-defined]
                 folder, _, name = member.name.rpartition("/")
                 stem, dot, ending = name.partition(".")
                 if not member.isfile() or not stem or not dot or name.startswith("__"):
@@ -92,7 +93,7 @@ def _samples(path: str, start: int = 0) -> Iterator[tuple[str, dict[str, bytes]]
 
 def _values(sample: dict[str, bytes], columns: Columns, path: str, key: str) -> dict:
     """The value of each column of a sample: texts and JSON decoded, the image as it is."""
-    values: dict[str, Any] = {columns.image: sample.get(columns.image)}
+    values: dict[str, Any] = {} if columns.image is None else {columns.image: sample.get(columns.image)}
     for name in (columns.caption, columns.id):
         column = column_of(name, sample) if name else None
         if column in sample and column not in values:
