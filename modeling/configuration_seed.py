@@ -58,7 +58,7 @@ class SeedTokenizerConfig(PublishedConfig):
             default: weights of the three losses of stage II (`SEED_Tokenizer/` of the authors' release).
         feature_loss_weight (`float`, *optional*, defaults to 0): Weight of a loss that the paper does not have: 1 -
             cosine between the image features of the reconstructed and of the causal embeddings, in stage I's space.
-            Where causal embeddings have much in common, their cosine alone hardly sees what tells pictures apart.
+            Where causal embeddings have much in common, their cosine alone hardly sees what tells images apart.
         teacher_dropout (`bool`, *optional*, defaults to `False`): Whether the frozen Q-Former keeps its dropout while
             stage II trains. It does in the authors' code, where only the ViT is put into eval mode; the paper does not
             mention it.
@@ -110,37 +110,6 @@ class SeedTokenizerConfig(PublishedConfig):
         initializer_range: float = 0.02,
         **kwargs,
     ):
-        self.vision_config = _sub_config(Blip2VisionConfig, vision_config, _VISION_DEFAULTS)
-        width = self.vision_config.hidden_size
-        self.qformer_config = _sub_config(
-            Blip2QFormerConfig, qformer_config, {**_QFORMER_DEFAULTS, "encoder_hidden_size": width}
-        )
-        self.qformer_config.use_qformer_text_input = text_tower
-        hidden = self.qformer_config.hidden_size
-        self.reverse_qformer_config = _sub_config(
-            Blip2QFormerConfig,
-            reverse_qformer_config,
-            {
-                "hidden_size": hidden,
-                "encoder_hidden_size": hidden,
-                "num_attention_heads": self.qformer_config.num_attention_heads,
-                "intermediate_size": self.qformer_config.intermediate_size,
-                "num_hidden_layers": 4,
-                "use_qformer_text_input": False,
-            },
-        )
-        self.decoder_config = _sub_config(
-            Blip2VisionConfig,
-            decoder_config,
-            {
-                "hidden_size": hidden,
-                "intermediate_size": 4 * hidden,
-                "num_hidden_layers": 4,
-                "num_attention_heads": self.qformer_config.num_attention_heads,
-                "layer_norm_eps": 1e-6,
-                "initializer_range": initializer_range,
-            },
-        )
         self.num_query_tokens = num_query_tokens
         self.codebook_size = codebook_size
         self.code_dim = code_dim
@@ -167,8 +136,42 @@ class SeedTokenizerConfig(PublishedConfig):
         self.label_smoothing = label_smoothing
         self.temperature_init = temperature_init
         self.initializer_range = initializer_range
+        self._build_sub_configs(vision_config, qformer_config, reverse_qformer_config, decoder_config)
         self._check()
         super().__init__(**kwargs)
+
+    def _build_sub_configs(self, vision_config, qformer_config, reverse_qformer_config, decoder_config):
+        self.vision_config = _sub_config(Blip2VisionConfig, vision_config, _VISION_DEFAULTS)
+        width = self.vision_config.hidden_size
+        self.qformer_config = _sub_config(
+            Blip2QFormerConfig, qformer_config, {**_QFORMER_DEFAULTS, "encoder_hidden_size": width}
+        )
+        self.qformer_config.use_qformer_text_input = self.text_tower
+        hidden = self.qformer_config.hidden_size
+        self.reverse_qformer_config = _sub_config(
+            Blip2QFormerConfig,
+            reverse_qformer_config,
+            {
+                "hidden_size": hidden,
+                "encoder_hidden_size": hidden,
+                "num_attention_heads": self.qformer_config.num_attention_heads,
+                "intermediate_size": self.qformer_config.intermediate_size,
+                "num_hidden_layers": 4,
+                "use_qformer_text_input": False,
+            },
+        )
+        self.decoder_config = _sub_config(
+            Blip2VisionConfig,
+            decoder_config,
+            {
+                "hidden_size": hidden,
+                "intermediate_size": 4 * hidden,
+                "num_hidden_layers": 4,
+                "num_attention_heads": self.qformer_config.num_attention_heads,
+                "layer_norm_eps": 1e-6,
+                "initializer_range": self.initializer_range,
+            },
+        )
 
     def _check(self):
         if self.generation_target not in ("text", "image"):

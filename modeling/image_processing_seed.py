@@ -1,4 +1,4 @@
-"""Pictures to the pixel values that the SEED tokenizer sees."""
+"""Images to the pixel values that the SEED tokenizer sees."""
 
 from PIL import Image
 from transformers.image_processing_backends import PilBackend
@@ -8,7 +8,7 @@ from .publishing_seed import PrivateByDefault
 
 
 class SeedImageProcessor(PrivateByDefault, PilBackend):
-    r"""Squashes pictures to a square by bicubic interpolation, without cropping, and normalises them with CLIP's mean
+    r"""Squashes images to a square by bicubic interpolation, without cropping, and normalises them with CLIP's mean
     and standard deviation, as BLIP-2 does. Runs on Pillow and numpy; torchvision is not needed.
 
     Transparent pixels are laid on white: what is hidden under them is arbitrary, often black.
@@ -33,6 +33,16 @@ class SeedImageProcessor(PrivateByDefault, PilBackend):
     do_convert_rgb = True
     model_input_names = ["pixel_values"]
     _auto_class = "AutoImageProcessor"
+
+    @classmethod
+    def for_tokenizer(cls, config) -> "SeedImageProcessor":
+        """The default image processor of a tokenizer: all defaults, and the image size of its image encoder.
+
+        Args:
+            config ([`SeedTokenizerConfig`]): The tokenizer's configuration.
+        """
+        size = config.vision_config.image_size
+        return cls(size={"height": size, "width": size})
 
     def convert_to_rgb(self, image, *args, **kwargs):
         if isinstance(image, Image.Image) and image.has_transparency_data:

@@ -21,7 +21,7 @@ def contrastive_loss(
         image_features, text_features: `(batch, projection_dim)`, L2-normalised; rows i of both belong together.
         temperature: Divides the cosines.
         gather_features: See [`SeedTokenizer.forward`]. The loss is then the mean over this process's own pairs, each
-            against the pictures and texts of all processes; the mean of it over the processes is the loss that one
+            against the images and texts of all processes; the mean of it over the processes is the loss that one
             process would have found for all pairs.
 
     Returns:

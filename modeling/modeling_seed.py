@@ -16,7 +16,7 @@ from .publishing_seed import PrivateByDefault
 
 
 class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, GenerationMixin):
-    r"""Visual tokenizer and language model in one: pictures and text in, text and visual codes out.
+    r"""Visual tokenizer and language model in one: images and text in, text and visual codes out.
 
     Args:
         config ([`SeedConfig`]): Weights begin random; `from_pretrained` loads trained ones, and
@@ -27,7 +27,7 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
     ```python
     model = SeedForConditionalGeneration.from_pretrained(bundled("seed-tiny", "model"))
     processor = SeedProcessor.from_pretrained(bundled("seed-tiny", "model"))
-    ids = model.generate(**processor.caption(picture), generation_mode="text")
+    ids = model.generate(**processor.caption(image), generation_mode="text")
     ids = model.generate(**processor.draw("a red apple"), generation_mode="image")
     processor.post_process_multimodal_output(ids)
     ```
@@ -106,10 +106,10 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
         Args:
             input_ids: `(batch, length)`, with `num_query_tokens` placeholders for each image.
             pixel_values: `(images, 3, image_size, image_size)`, encoded here.
-            codes: `(images, num_query_tokens)`, instead of pictures.
+            codes: `(images, num_query_tokens)`, instead of images.
 
         Raises:
-            TypeError, ValueError: Codes of another type, shape or range; both pictures and codes; or another number of
+            TypeError, ValueError: Codes of another type, shape or range; both images and codes; or another number of
                 placeholders than the images fill.
         """
         if pixel_values is not None and codes is not None:

@@ -58,7 +58,7 @@ class SeedCodeMemory(nn.Module):
 
     The Reverse Q-Former runs the same narrow layers for every generation token, so that a weight of it costs as many
     multiplications as there are tokens, and so does a UNet for every place of the latents. Here a weight costs one: it
-    is the cheapest place to remember pictures in. Its projection begins at zero, so that it adds nothing untrained.
+    is the cheapest place to remember images in. Its projection begins at zero, so that it adds nothing untrained.
     """
 
     def __init__(self, config: SeedTokenizerConfig):

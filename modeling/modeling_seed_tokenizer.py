@@ -1,6 +1,6 @@
-"""The SEED visual tokenizer: pictures to 32 causal codes, codes to embeddings that a diffusion model draws from.
+"""The SEED visual tokenizer: images to 32 causal codes, codes to embeddings that a diffusion model draws from.
 
-    picture -> ViT -> Causal Q-Former -> causal embeddings -> codebook -> visual codes          (`encode`)
+    image -> ViT -> Causal Q-Former -> causal embeddings -> codebook -> visual codes          (`encode`)
     visual codes -> decoder -> reconstructed embeddings                                         (`embed_codes`)
     visual codes -> decoder -> Reverse Q-Former -> generation embeddings                        (`decode`)
 
@@ -42,7 +42,7 @@ class SeedTokenizerOutput(ModelOutput):
         generation_embeddings (`torch.Tensor` of shape `(batch, num_generation_tokens, generation_dim)`, or
             `(batch, generation_dim)` for the image target): What the diffusion model is conditioned on.
         image_features, text_features (`torch.Tensor` of shape `(batch, projection_dim)`): L2-normalised.
-        logits_per_image, logits_per_text (`torch.Tensor` of shape `(batch, all)`): Cosines with the texts (pictures)
+        logits_per_image, logits_per_text (`torch.Tensor` of shape `(batch, all)`): Cosines with the texts (images)
             of all processes, divided by the temperature.
     """
 
@@ -214,7 +214,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
         if pixel_values.ndim != 4 or pixel_values.shape[1:] != (3, size, size):
             raise ValueError(
                 f"pixel_values must have shape (batch, 3, {size}, {size}), got {tuple(pixel_values.shape)}. "
-                "SeedImageProcessor makes them from pictures of any size."
+                "SeedImageProcessor makes them from images of any size."
             )
         if not pixel_values.is_floating_point():
             raise TypeError(f"pixel_values must be floating point, got {pixel_values.dtype}: normalise them first.")
@@ -222,7 +222,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
 
     @torch.no_grad()
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Visual codes `(batch, num_query_tokens)`, int64, of pictures `(batch, 3, image_size, image_size)`.
+        """Visual codes `(batch, num_query_tokens)`, int64, of images `(batch, 3, image_size, image_size)`.
 
         The decoder half is not run. Distances are fp32 under any autocast.
         """
@@ -275,7 +275,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
     def get_image_features(
         self, pixel_values: torch.Tensor | None = None, *, codes: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """L2-normalised `(batch, projection_dim)` from pictures, or from codes (the paper's "causal code" row)."""
+        """L2-normalised `(batch, projection_dim)` from images, or from codes (the paper's "causal code" row)."""
         self._require_text_tower()
         if (pixel_values is None) == (codes is None):
             raise ValueError("Give either pixel_values or codes.")
@@ -318,7 +318,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
         stage: str | None = None,
         gather_features: Callable[[torch.Tensor], tuple[torch.Tensor, int]] | None = None,
     ) -> SeedTokenizerOutput:
-        r"""Losses of one training stage, or, without `stage`, the whole way from pictures to generation embeddings.
+        r"""Losses of one training stage, or, without `stage`, the whole way from images to generation embeddings.
 
         Args:
             pixel_values: `(batch, 3, image_size, image_size)`.
@@ -361,7 +361,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
     def _contrastive(self, causal_embeddings, input_ids, attention_mask, gather_features) -> SeedTokenizerOutput:
         if input_ids is None or len(input_ids) != len(causal_embeddings):
             given = "no input_ids" if input_ids is None else f"{len(input_ids)} texts"
-            raise ValueError(f"Stage I needs one caption for each of {len(causal_embeddings)} pictures, got {given}.")
+            raise ValueError(f"Stage I needs one caption for each of {len(causal_embeddings)} images, got {given}.")
         image_features = self._project_image(causal_embeddings)
         text_features = self.get_text_features(input_ids, attention_mask)
         loss, per_image, per_text = contrastive_loss(

@@ -1,4 +1,4 @@
-"""Text and pictures to the inputs of the SEED model, and its output back to text and codes."""
+"""Text and images to the inputs of the SEED model, and its output back to text and codes."""
 
 import copy
 import re
@@ -29,21 +29,21 @@ BOI_TOKEN, EOI_TOKEN, IMAGE_TOKEN = "<img>", "</img>", "<image>"
 
 
 class SeedProcessor(PrivateByDefault, ProcessorMixin):
-    r"""Prepares text and pictures for [`SeedForConditionalGeneration`], and reads what it generates.
+    r"""Prepares text and images for [`SeedForConditionalGeneration`], and reads what it generates.
 
-    `"<image>"` in a text stands for a picture: it becomes `<img>`, `num_query_tokens` placeholders and `</img>`, and
-    the model fills the placeholders with the picture's codes. All other text stays text, whatever it says: `"<img>"`,
+    `"<image>"` in a text stands for an image: it becomes `<img>`, `num_query_tokens` placeholders and `</img>`, and
+    the model fills the placeholders with the image's codes. All other text stays text, whatever it says: `"<img>"`,
     `"<img_00012>"` or `"</s>"` typed by a user are encoded as plain characters, never as the tokens of these names.
 
-    A chat is rendered as the formats that the model knows: a picture and text as a question with a short answer, a
-    picture alone as the beginning of a caption, text alone as it is.
+    A chat is rendered as the formats that the model knows: an image and text as a question with a short answer, a
+    image alone as the beginning of a caption, text alone as it is.
 
     Args:
-        image_processor (`SeedImageProcessor`): Prepares the pictures.
+        image_processor (`SeedImageProcessor`): Prepares the images.
         tokenizer (`PreTrainedTokenizerBase`): The text tokenizer with the visual tokens: see
             [`extend_text_tokenizer`].
         chat_template (`str`, *optional*): A Jinja template in place of the one described above.
-        num_query_tokens (`int`, *optional*, defaults to 32): Codes per picture.
+        num_query_tokens (`int`, *optional*, defaults to 32): Codes per image.
         caption_prompt, image_prompt, question_prompt (`str`, *optional*): As in [`SeedConfig`].
 
     Raises:
@@ -99,12 +99,12 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         audio=None,
         **images_kwargs,
     ) -> BatchFeature:
-        r"""Inputs of the model for texts with pictures.
+        r"""Inputs of the model for texts with images.
 
         Args:
-            text (`str` or `list[str]`, *optional*): One text per row, with `"<image>"` where a picture belongs.
-            images (*optional*): Pictures in the order of the placeholders, as one, as a list, or as a list per row.
-            codes (`torch.LongTensor` of shape `(pictures, num_query_tokens)`, *optional*): The pictures' codes, where
+            text (`str` or `list[str]`, *optional*): One text per row, with `"<image>"` where an image belongs.
+            images (*optional*): Images in the order of the placeholders, as one, as a list, or as a list per row.
+            codes (`torch.LongTensor` of shape `(images, num_query_tokens)`, *optional*): The images' codes, where
                 they are known, instead of `images`; they are handed on to the model as they are.
             return_tensors (`str`, *optional*, defaults to `"pt"`): `None` for lists.
             padding (`bool` or `str`, *optional*, defaults to `True`): Rows are padded on the left to the longest, with
@@ -115,21 +115,21 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
             images_kwargs: Passed to the image processor.
 
         Returns:
-            `input_ids` and `attention_mask` `(rows, length)`, and `pixel_values` `(pictures, 3, height, width)` or
-            `codes`; without text only the last, without pictures only the first two.
+            `input_ids` and `attention_mask` `(rows, length)`, and `pixel_values` `(images, 3, height, width)` or
+            `codes`; without text only the last, without images only the first two.
 
         Raises:
-            ValueError: Nothing or another modality given, or another number of `"<image>"` than pictures.
+            ValueError: Nothing or another modality given, or another number of `"<image>"` than images.
             TypeError: Text that is not a string or a list of strings.
         """
         if text is None and images is None:
             raise ValueError("Give text, images, or both.")
         if videos is not None or audio is not None:
-            raise ValueError("SEED reads text and still pictures; it has no input for videos or audio.")
+            raise ValueError("SEED reads text and still images; it has no input for videos or audio.")
         if codes is not None and (images is not None or text is None):
-            raise ValueError("Give codes together with a text and without images: they stand for its pictures.")
-        pictures = [] if images is None else make_flat_list_of_images(self.image_processor.fetch_images(images))
-        number = len(pictures) if codes is None else len(codes)
+            raise ValueError("Give codes together with a text and without images: they stand for its images.")
+        flat = [] if images is None else make_flat_list_of_images(self.image_processor.fetch_images(images))
+        number = len(flat) if codes is None else len(codes)
         data = {}
         if text is not None:
             texts = [text] if isinstance(text, str) else text
@@ -138,23 +138,23 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
             found = sum(t.count(IMAGE_TOKEN) for t in texts)
             if found != number:
                 raise ValueError(
-                    f"The text has {IMAGE_TOKEN} {found} times, but {number} pictures were given. "
-                    f"Write {IMAGE_TOKEN} once where each picture belongs."
+                    f"The text has {IMAGE_TOKEN} {found} times, but {number} images were given. "
+                    f"Write {IMAGE_TOKEN} once where each image belongs."
                 )
             rows = [self._row(t, add_special_tokens) for t in texts]
             data = self._pad(rows, padding, max_length)
-        if pictures:
-            data.update(self.image_processor(pictures, return_tensors=return_tensors, **images_kwargs))
+        if flat:
+            data.update(self.image_processor(flat, return_tensors=return_tensors, **images_kwargs))
         if codes is not None:
             data["codes"] = codes
         return BatchFeature(data, tensor_type=return_tensors)
 
     def caption(self, images) -> BatchFeature:
-        """Inputs that ask for a caption of each picture; generate with mode `"text"`."""
+        """Inputs that ask for a caption of each image; generate with mode `"text"`."""
         return self._about_images("caption", images, [""])
 
     def ask(self, images, questions: str | list[str]) -> BatchFeature:
-        """Inputs that ask about each picture, one question for all or one for each; generate with mode `"text"`."""
+        """Inputs that ask about each image, one question for all or one for each; generate with mode `"text"`."""
         questions = [questions] if isinstance(questions, str) else list(questions)
         return self._about_images("question", images, questions)
 
@@ -169,7 +169,7 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         return self.tokenizer(texts, **settings, return_tensors="pt")
 
     def draw(self, prompts: str | list[str]) -> BatchFeature:
-        """Inputs that ask for a picture of each prompt; generate with mode `"image"`."""
+        """Inputs that ask for an image of each prompt; generate with mode `"image"`."""
         prompts = [prompts] if isinstance(prompts, str) else prompts
         rows = [self.sequences.prompt("draw", text=prompt) for prompt in prompts]
         return BatchFeature(self._pad(rows), tensor_type="pt")

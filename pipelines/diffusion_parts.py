@@ -1,19 +1,21 @@
-"""What an unchanged Stable Diffusion or Stable unCLIP contributes to a [`SeedImagePipeline`], and how they fit.
+"""The parts of Stable Diffusion or Stable unCLIP in a [`SeedImagePipeline`]: loading, checking and running them.
 
-Stable Diffusion reads the 77 text-aligned generation embeddings of SEED-1 in place of its text embeddings. Stable
-unCLIP reads the one image-aligned embedding of SEED-2 as class labels, beside the text embedding of the empty prompt
+Stable Diffusion reads the 77 text-aligned generation embeddings of SEED-1 instead of its text embeddings. Stable
+unCLIP reads the one image-aligned embedding of SEED-2 as class labels, and the text embedding of the empty prompt
 (paper 2.3; the authors' release, branch main).
 """
 
 import os
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, DPMSolverMultistepScheduler
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.utils.torch_utils import randn_tensor
+from huggingface_hub import snapshot_download
 
 
-# Parts of the donors that drawing from codes has no use for: they are not even read.
+HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
+# Parts of the diffusion pipelines that drawing from codes does not need. They are not loaded.
 _UNUSED = {
     "StableDiffusionPipeline": ("safety_checker", "feature_extractor", "image_encoder"),
     "StableUnCLIPImg2ImgPipeline": ("feature_extractor", "image_encoder"),
@@ -22,24 +24,50 @@ _UNUSED = {
 _GUIDANCE = {"StableDiffusionPipeline": 7.5, "StableUnCLIPImg2ImgPipeline": 10.0}
 
 
+def default_scheduler() -> DPMSolverMultistepScheduler:
+    """Stable Diffusion's noise schedule with a fast solver, for pipelines that are built without a scheduler."""
+    return DPMSolverMultistepScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        algorithm_type="dpmsolver++",
+        steps_offset=1,
+    )
+
+
+def local_folder(place: str | os.PathLike, **hub) -> str:
+    """A pipeline's folder; a Hub repository is downloaded whole.
+
+    Args:
+        place: A folder or a repository id.
+        hub: Of `HUB_OPTIONS`.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    folder = os.fspath(place)
+    if os.path.isdir(folder):
+        return folder
+    if os.path.exists(folder) or folder.startswith((".", "/", "~")) or folder.count("/") > 1:
+        raise ValueError(f"{folder}: no such folder. Give a pipeline's folder or a repository id 'user/name'.")
+    return snapshot_download(folder, **hub)
+
+
 def load_diffusion(source: str | os.PathLike, **kwargs) -> DiffusionPipeline:
-    """A `StableDiffusionPipeline` or `StableUnCLIPImg2ImgPipeline` of a folder or repository, without unused parts.
+    """A `StableDiffusionPipeline` or `StableUnCLIPImg2ImgPipeline` from a folder or repository, without unused parts.
 
     Args:
         kwargs: As `DiffusionPipeline.from_pretrained` takes them (`dtype`, `revision`, `local_files_only` ...).
 
     Raises:
-        ValueError: It holds another pipeline.
+        ValueError: The folder holds another pipeline.
     """
-    where = {name: value for name, value in kwargs.items() if name in _HUB_OPTIONS}
+    where = {name: value for name, value in kwargs.items() if name in HUB_OPTIONS}
     name = DiffusionPipeline.load_config(source, **where).get("_class_name")
     if name not in _UNUSED:
         raise ValueError(f"{source}: holds a {name}. SEED draws with {' or '.join(_UNUSED)}.")
     checker = {"requires_safety_checker": False} if "safety_checker" in _UNUSED[name] else {}
     return DiffusionPipeline.from_pretrained(source, **dict.fromkeys(_UNUSED[name]), **checker, **kwargs)
-
-
-_HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 
 
 def parts_of(donor: DiffusionPipeline) -> dict:
@@ -68,8 +96,8 @@ def check_fit(tokenizer_config, unet_config, vae_config, image_normalizer=None, 
     if tokenizer_config.generation_target == "text":
         if labelled:
             raise ValueError(
-                "This UNet is unCLIP's and wants an image embedding (SEED-2); the tokenizer has the text-aligned "
-                "target (SEED-1), which is drawn with Stable Diffusion."
+                "This UNet is unCLIP's and reads an image embedding (SEED-2). The tokenizer has the text-aligned "
+                "target (SEED-1): draw with Stable Diffusion."
             )
         width = unet_config.cross_attention_dim
         if isinstance(width, int) and width != dim:
@@ -80,11 +108,10 @@ def check_fit(tokenizer_config, unet_config, vae_config, image_normalizer=None, 
         return
     if not labelled or image_normalizer is None or image_noising_scheduler is None:
         raise ValueError(
-            "This tokenizer has the image-aligned target (SEED-2), which is drawn with unCLIP: its UNet, "
-            "image_normalizer and image_noising_scheduler are needed. from_diffusion takes them from a "
-            "StableUnCLIPImg2ImgPipeline."
+            "This tokenizer has the image-aligned target (SEED-2): draw with unCLIP. Its UNet, image_normalizer and "
+            "image_noising_scheduler are needed; from_diffusion takes them from a StableUnCLIPImg2ImgPipeline."
         )
-    # unCLIP's label is the embedding with the noise level's own embedding, of the same width, behind it.
+    # unCLIP's label is the embedding followed by the embedding of the noise level, which has the same width.
     wanted, normalized = unet_config.projection_class_embeddings_input_dim, image_normalizer.config.embedding_dim
     if (wanted, normalized) != (2 * dim, dim):
         raise ValueError(
@@ -96,10 +123,16 @@ def check_fit(tokenizer_config, unet_config, vae_config, image_normalizer=None, 
 def unclip_labels(
     embeds: torch.Tensor, image_normalizer, image_noising_scheduler, noise_level: int, generator=None
 ) -> torch.Tensor:
-    """Stable unCLIP's class labels for image embeddings `(rows, dim)`: noised, then the level: `(rows, 2 dim)`."""
+    """Class labels of Stable unCLIP `(rows, 2 dim)`: noised image embeddings `(rows, dim)`, then the noise level."""
     noise = randn_tensor(embeds.shape, generator=generator, device=embeds.device, dtype=embeds.dtype)
     levels = torch.full((len(embeds),), noise_level, device=embeds.device)
     mean, std = (value.to(embeds.device, embeds.dtype) for value in (image_normalizer.mean, image_normalizer.std))
     noised = image_noising_scheduler.add_noise((embeds - mean) / std, noise, levels) * std + mean
     level = get_timestep_embedding(levels, embeds.shape[-1], flip_sin_to_cos=True, downscale_freq_shift=0)
     return torch.cat([noised, level.to(noised.dtype)], dim=1)
+
+
+def wake(module) -> None:
+    """Moves an offloaded model to the accelerator: accelerate's hooks only watch `forward`, not other methods."""
+    if hasattr(module, "_hf_hook"):
+        module._hf_hook.pre_forward(module)

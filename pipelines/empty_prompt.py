@@ -6,7 +6,7 @@ from diffusers.configuration_utils import register_to_config
 
 
 class EmptyPromptEmbedding(ModelMixin, ConfigMixin):
-    """What the diffusion model's text encoder makes of the empty prompt, kept so that guidance needs no text encoder.
+    """The text encoder's embedding of the empty prompt. With it, guidance needs no text encoder.
 
     Args:
         num_tokens (`int`): Length of the embedding, the tokenizer's `num_generation_tokens`.

@@ -1,7 +1,7 @@
-"""Code files in a pipeline's folder, for those who load it without this package.
+"""Code files in a pipeline's folder, for users who load it without this package.
 
-diffusers reads the class of a component from `<component>/<file>.py`, and of the pipeline from a file beside
-`model_index.json`. From the Hub it fetches just those files, so each of them has to be complete in itself.
+diffusers reads the class of a component from `<component>/<file>.py`, and the class of the pipeline from a file beside
+`model_index.json`. It downloads only those files from the Hub, so each of them must be complete in itself.
 """
 
 import ast
@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 
-PREFIX = "diffusers_"  # sets these files apart from those that transformers writes and reads
-# Where the classes of such files are in the installed package.
+PREFIX = "diffusers_"  # tells these files from those that transformers writes
+# The modules of these classes in the installed package.
 _INSTALLED = {
     "SeedForConditionalGeneration": "seed_hf.modeling.modeling_seed",
     "SeedTokenizer": "seed_hf.modeling.modeling_seed_tokenizer",
@@ -26,15 +26,15 @@ _STEMS = ("pipeline_seed_image", *(module.rpartition(".")[2] for module in _INST
 
 
 def is_a(thing, *names: str) -> bool:
-    """Whether the object is of a class with one of these names, or of a subclass.
+    """Whether the object's class or one of its bases has one of these names.
 
-    By name, because on the Hub every component brings its own copy of the classes.
+    Names are compared, because on the Hub every component has its own copy of the classes.
     """
     return any(base.__name__ in names for base in type(thing).__mro__)
 
 
 def add_code(pipeline, folder: str | os.PathLike) -> None:
-    """Write the code of a pipeline and of its own components into its folder, and name it in `model_index.json`."""
+    """Writes the code of a pipeline and of its own components into its folder, and names it in `model_index.json`."""
     index_path = Path(folder) / "model_index.json"
     index = json.loads(index_path.read_text(encoding="utf-8"))
     pipeline_class = _ours(type(pipeline))
@@ -51,9 +51,9 @@ def add_code(pipeline, folder: str | os.PathLike) -> None:
 
 
 def _ours(cls: type) -> type | None:
-    """The class itself or the nearest base that this package, or a copy of its code on the Hub, defines.
+    """The class, or its nearest base, that is defined in this package or in a copy of its code on the Hub.
 
-    Never a class from a user's own script: that would be published with all that is in it.
+    Never a class of a user's own script: publishing it would publish the whole script.
     """
     for base in cls.__mro__:
         stem = base.__module__.rpartition(".")[2].removeprefix(PREFIX)
@@ -64,7 +64,7 @@ def _ours(cls: type) -> type | None:
 
 
 def _forget_place(folder: Path) -> None:
-    """diffusers notes where a component came from. A folder is nobody's business, the id of a repository stays."""
+    """Removes the path that diffusers writes for a component. Local paths are private; a repository id stays."""
     for path in (folder / "config.json", folder / "scheduler_config.json"):
         values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         place = values.get("_name_or_path")
@@ -74,30 +74,30 @@ def _forget_place(folder: Path) -> None:
 
 
 def installed_classes(index: dict) -> dict:
-    """The content of a `model_index.json` with the installed package's classes in place of those in code files."""
+    """The content of a `model_index.json` that names the installed package's classes instead of code files."""
     if isinstance(index.get("_class_name"), (list, tuple)):
         index["_class_name"] = index["_class_name"][1]
     for name, value in index.items():
         if isinstance(value, (list, tuple)) and len(value) == 2 and value[1] in _INSTALLED:
             module = _INSTALLED[value[1]]
-            import_module(module)  # diffusers looks for it among those that are imported
+            import_module(module)  # diffusers only finds imported modules
             index[name] = [module, value[1]]
     return index
 
 
 def _write_code(cls: type, folder: Path, prefix: str = "") -> str:
-    """Write the module of a class with all that it needs as one file; returns the file's name without `.py`."""
+    """Writes the module of a class and all modules it needs as one file; returns the file's name without `.py`."""
     stem = prefix + cls.__module__.rpartition(".")[2].removeprefix(prefix)
     (folder / f"{stem}.py").write_text(single_file(cls.__module__), encoding="utf-8")
     return stem
 
 
 def single_file(module: str) -> str:
-    """The source of a module with that of the modules of its own package in place of their imports.
+    """The source of a module, in which imports of its own package are replaced by the source of those modules.
 
     Raises:
-        ValueError: It cannot be put into one file: two modules give a name different meanings, or import each other
-            in another form than `from .module import name` at the top.
+        ValueError: The modules do not fit into one file: two of them give a name different meanings, or one imports
+            another in a form other than `from .module import name` at the top.
     """
     parts: dict[str, str] = {}
     names: dict[str, tuple[str, str]] = {}
@@ -148,7 +148,7 @@ def _own_module(node: ast.AST, module: str) -> str | None:
 
 
 def _bound(node: ast.stmt, module: str):
-    """The names that a statement at the top of a module defines, each with what makes it the same elsewhere."""
+    """The names that a top-level statement of a module defines, each with its meaning: where it comes from."""
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         source = getattr(node, "module", "")
         for alias in node.names:

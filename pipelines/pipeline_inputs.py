@@ -1,4 +1,4 @@
-"""What a call of [`SeedImagePipeline`] can work with, found out before any model runs."""
+"""Checks of the arguments of a [`SeedImagePipeline`] call, before any model runs."""
 
 import torch
 from PIL import Image
@@ -7,7 +7,7 @@ from .hub_code import is_a
 
 
 _OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-# What the pipeline itself tells the language model; the rest of `generate`'s options are free.
+# Options of `generate` that the pipeline sets itself.
 _RESERVED = (
     "input_ids",
     "attention_mask",
@@ -50,7 +50,7 @@ def check_inputs(
     else:
         rows = _check_codes(pipeline, codes)
     if prompt is None and generation_kwargs:
-        raise ValueError("generation_kwargs are for the language model, which only a prompt uses.")
+        raise ValueError("generation_kwargs are options of the language model, which only a prompt uses.")
     taken = [name for name in _RESERVED if name in (generation_kwargs or {})]
     if taken:
         raise ValueError(f"generation_kwargs may not contain {', '.join(taken)}: the pipeline sets them.")
@@ -67,7 +67,7 @@ def check_inputs(
         if not 0 <= noise_level < levels:
             raise ValueError(f"noise_level must be in [0, {levels}), got {noise_level}.")
     elif noise_level:
-        raise ValueError("noise_level is unCLIP's (SEED-2); this pipeline draws with Stable Diffusion (SEED-1).")
+        raise ValueError("noise_level is for unCLIP (SEED-2); this pipeline draws with Stable Diffusion (SEED-1).")
     if (guidance_scale > 1 or pipeline.is_unclip) and pipeline.empty_prompt is None:
         needy = "unCLIP" if pipeline.is_unclip else f"guidance_scale={guidance_scale}"
         raise ValueError(
@@ -77,7 +77,7 @@ def check_inputs(
         )
     rows *= num_images_per_prompt
     if isinstance(generator, list) and len(generator) != rows:
-        raise ValueError(f"{len(generator)} generators for {rows} pictures. Give one for each, or a single one.")
+        raise ValueError(f"{len(generator)} generators for {rows} images. Give one for each, or a single one.")
     shape = pipeline._latents_shape(rows, height, width)
     if latents is not None and tuple(latents.shape) != shape:
         raise ValueError(f"latents must have shape {shape}, got {tuple(latents.shape)}.")
@@ -106,7 +106,7 @@ def _check_prompt(pipeline, prompt) -> int:
 
 
 def check_candidates(pipeline, num_candidates: int, generation_kwargs: dict | None) -> None:
-    """Whether this pipeline can choose among so many rows of codes."""
+    """Raises `ValueError` if this pipeline cannot rank this many candidates."""
     if num_candidates < 1:
         raise ValueError(f"num_candidates must be at least 1, got {num_candidates}.")
     if num_candidates == 1:
@@ -129,6 +129,17 @@ def check_candidates(pipeline, num_candidates: int, generation_kwargs: dict | No
         )
 
 
+def check_vocabulary(vocabulary, text_config) -> None:
+    """Raises `ValueError` if a processor's visual vocabulary is not that of the language model's configuration."""
+    if differing := vocabulary.differences(text_config):
+        theirs = {name: getattr(vocabulary, name) for name in differing}
+        ours = {name: getattr(text_config, name) for name in differing}
+        raise ValueError(
+            f"The processor's text tokenizer has {theirs}, the language model {ours}. They do not belong together: "
+            "load the processor from the folder of the language model."
+        )
+
+
 def _check_codes(pipeline, codes) -> int:
     if isinstance(codes, torch.Tensor) and codes.ndim == 1:
         codes = codes.unsqueeze(0)
@@ -143,8 +154,8 @@ def _check_images(image) -> int:
     if not isinstance(images, (list, tuple)) or not all(isinstance(each, Image.Image) for each in images):
         raise TypeError(f"image must be a PIL.Image.Image or a list of them, got {type(image).__name__}.")
     if not images:
-        raise ValueError("The list of pictures is empty.")
+        raise ValueError("The list of images is empty.")
     return len(images)
 
 
-__all__ = ["check_candidates", "check_inputs"]
+__all__ = ["check_candidates", "check_inputs", "check_vocabulary"]

@@ -41,14 +41,13 @@ def load_parts(work: Path, vae: Path) -> SeedImagePipeline:
         eos_token_id=text_tokenizer.eos_token_id,
         pad_token_id=text_tokenizer.pad_token_id,
     )
-    size = visual.config.vision_config.image_size
     pipe = SeedImagePipeline(
         seed_model=model,
         unet=UNet2DConditionModel.from_pretrained(work / "drawing" / "unet").eval(),
         vae=AutoencoderDC.from_pretrained(vae).eval(),
         scheduler=DPMSolverMultistepScheduler.from_pretrained(work / "drawing" / "scheduler"),
         processor=SeedProcessor(
-            image_processor=SeedImageProcessor(size={"height": size, "width": size}),
+            image_processor=SeedImageProcessor.for_tokenizer(visual.config),
             tokenizer=extend_text_tokenizer(text_tokenizer, CODEBOOK),
         ),
         empty_prompt=EmptyPromptEmbedding.from_text_encoder(text_encoder, text_tokenizer, TEXT_LENGTH),

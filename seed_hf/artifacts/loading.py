@@ -229,8 +229,7 @@ def load_image_processor(folder: str | os.PathLike, tokenizer: SeedTokenizer) ->
         combined.is_file() and "image_processor" in read_json(combined)
     ):
         return SeedImageProcessor.from_pretrained(folder)
-    size = tokenizer.config.vision_config.image_size
-    return SeedImageProcessor(size={"height": size, "width": size})
+    return SeedImageProcessor.for_tokenizer(tokenizer.config)
 
 
 def _prepare(source: Source, kind: str, device, dtype) -> tuple[Place, torch.device, torch.dtype | str]:

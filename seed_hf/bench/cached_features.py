@@ -146,8 +146,7 @@ def compare(tokenizer: SeedTokenizer, text_encoder, batch: int, steps: int, roun
 def _trainers(
     tokenizer: SeedTokenizer, text_encoder, words: Captions, rows: list[dict], features, batch: int, folder: Path
 ) -> dict[str, QuantizationTrainer]:
-    size = tokenizer.config.vision_config.image_size
-    processor = SeedImageProcessor(size={"height": size, "width": size})
+    processor = SeedImageProcessor.for_tokenizer(tokenizer.config)
     tokens = tokenizer.config.num_generation_tokens
     collator = ImageTextCollator(processor, words, max_text_tokens=tokens, padding="max_length")
     args = QuantizationConfig(output_dir=str(folder), per_device_train_batch_size=batch, max_steps=10**6,

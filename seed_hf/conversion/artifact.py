@@ -55,10 +55,9 @@ class Conversion:
                 f"{self.out}: not written, because the converted tokenizer does not compute what was recorded (see "
                 "the table). Check the head counts and the image size; another tolerance can be given."
             )
-        size = self.model.config.vision_config.image_size
         with whole_folder(self.out) as folder:
             self.model.save_pretrained(folder)
-            SeedImageProcessor(size={"height": size, "width": size}).save_pretrained(folder)
+            SeedImageProcessor.for_tokenizer(self.model.config).save_pretrained(folder)
 
 
 def _from_folder(folder: Path) -> tuple[SeedTokenizer, ConversionReport]:

@@ -66,8 +66,7 @@ def _open_tokenizer(model: TokenizerModel) -> SeedTokenizer:
 def _open_processor(model: TokenizerModel, config: SeedTokenizerConfig) -> SeedImageProcessor:
     if model.image_processor:
         return load(SeedImageProcessor, model.image_processor, "model.image_processor")
-    size = config.vision_config.image_size
-    return SeedImageProcessor(size={"height": size, "width": size})
+    return SeedImageProcessor.for_tokenizer(config)
 
 
 def _open_target_encoder(model: TokenizerModel, target: str) -> nn.Module | None:

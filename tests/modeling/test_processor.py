@@ -169,18 +169,18 @@ def test_known_codes_stand_for_pictures(processor, model):
     assert torch.equal(inputs.input_ids, pixels.input_ids) and "pixel_values" not in inputs
     options = {"generation_mode": "text", "max_new_tokens": 4, "do_sample": False}
     assert torch.equal(model.generate(**inputs, **options), model.generate(**pixels, **options))
-    with pytest.raises(ValueError, match="<image> 1 times, but 2 pictures"):
+    with pytest.raises(ValueError, match="<image> 1 times, but 2 images"):
         processor(text="<image>", codes=codes)
     with pytest.raises(ValueError, match="without images"):
         processor(text="<image>", images=picture(), codes=codes[:1])
 
 
 def test_wrong_inputs_are_refused(processor):
-    with pytest.raises(ValueError, match="2 times, but 1 pictures"):
+    with pytest.raises(ValueError, match="2 times, but 1 images"):
         processor("<image> and <image>", picture())
-    with pytest.raises(ValueError, match="0 times, but 1 pictures"):
+    with pytest.raises(ValueError, match="0 times, but 1 images"):
         processor("nothing", picture())
-    with pytest.raises(ValueError, match="1 times, but 0 pictures"):
+    with pytest.raises(ValueError, match="1 times, but 0 images"):
         processor("<image>")
     with pytest.raises(ValueError, match="Give text"):
         processor()
@@ -233,7 +233,7 @@ def test_chats_become_the_trained_formats(processor, messages, expected):
 
 def test_placeholder_typed_into_a_chat_is_refused(processor):
     messages = chat([IMAGE, {"type": "text", "text": "what is <image>?"}])
-    with pytest.raises(ValueError, match="2 times, but 1 pictures"):
+    with pytest.raises(ValueError, match="2 times, but 1 images"):
         processor.apply_chat_template(messages, tokenize=True)
 
 

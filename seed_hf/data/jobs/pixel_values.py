@@ -43,13 +43,7 @@ def load_image_processor(folder: str | os.PathLike, tokenizer: SeedTokenizer) ->
             settings = json.loads((folder / name).read_text(encoding="utf-8"))
             if name.startswith("pre") or "image_processor" in settings:
                 return SeedImageProcessor.from_pretrained(folder)
-    return default_image_processor(tokenizer)
-
-
-def default_image_processor(tokenizer: SeedTokenizer) -> SeedImageProcessor:
-    """The default: CLIP's mean and standard deviation at the tokenizer's image size."""
-    size = tokenizer.config.vision_config.image_size
-    return SeedImageProcessor(size={"height": size, "width": size})
+    return SeedImageProcessor.for_tokenizer(tokenizer.config)
 
 
 def processor_settings(processor: SeedImageProcessor) -> dict:

@@ -19,11 +19,12 @@ from seed_hf.data.sources.filters import RowFilters
 from seed_hf.data.sources.judging import bad_row_entry, bad_row_error
 from seed_hf.data.sources.source import ImageTextSource
 from seed_hf.data.sources.source_row import SourceRow
+from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 from .decoding import DecodingPool
 from .job_lock import JobLock
-from .pixel_values import default_image_processor, image_decoder, processor_settings
+from .pixel_values import image_decoder, processor_settings
 from .settings import JobSettings
 from .shard_folder import ShardFolder, ShardRows
 from .shard_writer import ShardWriter
@@ -52,7 +53,7 @@ class SourceJob:
     ):
         self.source, self.tokenizer, self.settings = source, tokenizer, settings
         self.filters = settings.filters or RowFilters(empty_captions=not source.captions)
-        self.processor = settings.image_processor or default_image_processor(tokenizer)
+        self.processor = settings.image_processor or SeedImageProcessor.for_tokenizer(tokenizer.config)
         self._decoder = image_decoder(tokenizer, self.processor, self.filters)
         self.out = Path(out).resolve()
         if source.folder and Path(source.folder) in (self.out, *self.out.parents):

@@ -1,0 +1,60 @@
+"""From prompts to visual codes: the language model writes them, the text tower picks the best candidate."""
+
+import torch
+
+
+def generate_codes(
+    seed_model: torch.nn.Module,
+    inputs,
+    generator: torch.Generator | list[torch.Generator] | None,
+    options: dict,
+) -> torch.Tensor:
+    """Codes `(rows, num_query_tokens)` that the language model generates for prompts.
+
+    Transformers samples from torch's global state. So that a generator also fixes sampled codes, this step is seeded
+    from a copy of it. Generator and global state stay as they were: drawing the same codes, given as `codes=`, starts
+    from the same noise.
+
+    Args:
+        seed_model: A [`SeedForConditionalGeneration`].
+        inputs: Of `SeedProcessor.draw`, on the model's device.
+        generator: The generator of the call; of a list, the first one.
+        options: Other options of `generate`.
+    """
+    device = inputs["input_ids"].device
+    source = generator[0] if isinstance(generator, list) else generator
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=source is not None):
+        if source is not None:
+            copied = torch.Generator(source.device)
+            copied.set_state(source.get_state())
+            torch.manual_seed(torch.randint(2**62, (1,), generator=copied, device=source.device).item())
+        ids = seed_model.generate(**inputs, generation_mode="image", **options)
+    config = seed_model.config.text_config
+    start = inputs["input_ids"].shape[1] + 1  # after the prompt and <img>; image mode makes the span valid
+    return ids[:, start : start + config.num_query_tokens] - config.visual_token_offset
+
+
+@torch.no_grad()
+def nearest_codes(
+    visual_tokenizer: torch.nn.Module, processor, codes: torch.Tensor, prompts: list[str]
+) -> torch.Tensor:
+    """For each prompt, the candidate whose image features are nearest to its text features: `(prompts, ...)`.
+
+    Both features are those of stage I. DALL-E ranked its images with CLIP in the same way; here nothing has to be
+    drawn, because codes have image features of their own.
+
+    Args:
+        visual_tokenizer: A [`SeedTokenizer`] with its text tower.
+        processor: A [`SeedProcessor`].
+        codes: `(prompts * candidates, num_query_tokens)`, the candidates of a prompt in consecutive rows.
+        prompts: What to draw.
+    """
+    limit = visual_tokenizer.config.qformer_config.max_position_embeddings
+    texts = processor.text_tower(prompts, limit).to(codes.device)
+    wanted = visual_tokenizer.get_text_features(texts.input_ids, texts.attention_mask)
+    found = visual_tokenizer.get_image_features(codes=codes).unflatten(0, (len(prompts), -1))
+    best = torch.einsum("pcd,pd->pc", found, wanted).argmax(1)
+    return codes.unflatten(0, (len(prompts), -1))[torch.arange(len(prompts), device=codes.device), best]
+
+
+__all__ = ["generate_codes", "nearest_codes"]
