@@ -83,9 +83,9 @@ def test_from_a_folder_and_back(kind, guidance, tmp_path):
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="drawn with unCLIP"):
+    with pytest.raises(ValueError, match="draw with unCLIP"):
         SeedImagePipeline.from_diffusion(tiny_donor("text"), tokenizer_for("image"))
-    with pytest.raises(ValueError, match="drawn with Stable Diffusion"):
+    with pytest.raises(ValueError, match="draw with Stable Diffusion"):
         SeedImagePipeline.from_diffusion(tiny_donor("image"), tokenizer_for("text"))
     with pytest.raises(ValueError, match="is 24 wide"):
         SeedImagePipeline.from_diffusion(tiny_donor("image"), tokenizer_for("image", generation_dim=24))
