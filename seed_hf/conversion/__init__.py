@@ -1,4 +1,4 @@
-"""Original checkpoints into our artifacts: conversion by name, a report of every key, and proof of equal numbers."""
+"""Converts the authors' checkpoints: by name, with a report of every key and a comparison of results."""
 
 from .artifact import Conversion
 from .checkpoint_files import Checkpoint, read_checkpoint

@@ -1,4 +1,4 @@
-"""From checkpoint files to a saved tokenizer in one go: convert, compare, write whole or not at all."""
+"""From checkpoint files to a saved tokenizer: convert, compare, and write all of it or nothing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,17 +13,17 @@ from .report import ConversionError, ConversionReport
 
 
 class Conversion:
-    """One conversion: `report` as soon as it is made, `parity` after `verify`, files after `write`.
+    """One conversion. It has a `report` from the start, a `parity` after `verify`, and files after `write`.
 
     Args:
-        kind: "seed1", "seed2", "stage1" or "blip2": a stage I checkpoint under LAVIS' names, or the folder of a BLIP-2
-            of transformers.
-        files: The checkpoint files, later ones winning; for "blip2" also one folder.
-        out: Where the artifact will be: a new or empty folder.
+        kind: Which original it is: "seed1", "seed2", "stage1", or "blip2" for a BLIP-2, as a stage I checkpoint with
+            LAVIS' names or as a folder of transformers.
+        files: The checkpoint files; where two hold a key, the later one counts. For "blip2" also one folder.
+        out: Folder to write: new or empty.
         options: As in [`convert_original_tokenizer`].
 
     Raises:
-        ValueError: Nothing could be converted, or `out` is taken; nothing is written then.
+        ValueError: The files cannot be converted, or `out` is not empty. Nothing is written then.
     """
 
     def __init__(self, kind: str, files: Sequence[Path], out: Path, **options):
@@ -32,7 +32,7 @@ class Conversion:
         folders = [file for file in files if Path(file).is_dir()]
         if kind == "blip2" and folders:
             if len(files) > 1:
-                raise ConversionError(f"{folders[0]}: a folder is a whole BLIP-2. Give it alone, or give files.")
+                raise ConversionError(f"{folders[0]}: a folder holds a whole BLIP-2. Give it alone, or give files.")
             self.model, self.report = _from_folder(Path(folders[0]))
         else:
             kind = "stage1" if kind == "blip2" else kind
@@ -40,7 +40,12 @@ class Conversion:
         self.parity: Parity | None = None
 
     def verify(self, recorded: Path, tolerance: float = TOLERANCE) -> Parity:
-        """Compare with what the authors' code computed; see [`compare_tokenizer`]."""
+        """Compare with results of the authors' code.
+
+        Args:
+            recorded: A `*_io.safetensors` file; see [`compare_tokenizer`].
+            tolerance: Largest relative difference.
+        """
         self.parity = compare_tokenizer(self.model, read_recorded(recorded), tolerance)
         return self.parity
 
@@ -52,8 +57,8 @@ class Conversion:
         """
         if self.parity is not None and not self.parity.holds:
             raise ValueError(
-                f"{self.out}: not written, because the converted tokenizer does not compute what was recorded (see "
-                "the table). Check the head counts and the image size; another tolerance can be given."
+                f"{self.out}: not written. The converted tokenizer does not compute the recorded results (see the "
+                "table). Check the head counts and the image size, or give another tolerance."
             )
         with whole_folder(self.out) as folder:
             self.model.save_pretrained(folder)

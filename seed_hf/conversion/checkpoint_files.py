@@ -1,4 +1,4 @@
-"""Reading the authors' checkpoint files: tensors only, never code; several files become one state dict."""
+"""Reads the authors' checkpoint files into one state dict: tensors alone, never code."""
 
 import json
 import pickle
@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from .report import ConversionError, shown
 
 
-# LAVIS, the trainers and most others put the state dict under one of these keys.
+# LAVIS, the trainers and most other programs store the state dict under one of these keys.
 _CONTAINERS = ("model", "state_dict", "module")
 
 
@@ -28,7 +28,7 @@ class Checkpoint:
         state_dict: The authors' key -> tensor, as stored.
         sources: Key -> the file it was read from.
         files: The files, in order.
-        replaced: Keys that a later file held with other values than an earlier one.
+        replaced: Keys for which a later file has other values than an earlier one.
     """
 
     state_dict: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -38,14 +38,17 @@ class Checkpoint:
 
 
 def read_checkpoint(paths: str | Path | Iterable[str | Path]) -> Checkpoint:
-    """Read `.pth`, `.pt`, `.bin` or `.safetensors` files and merge them; where two hold a key, the later one wins.
+    """Read `.pth`, `.pt`, `.bin` or `.safetensors` files and merge them. Where two hold a key, the later one counts.
 
-    That is the order in which the authors' class reads `causal_qformer.pth` and `seed_tokenizer.pth`. A file with a
-    bare ViT (`eva_vit_g.pth`) gets the prefix `visual_encoder.`. Nothing but tensors is unpickled.
+    The authors' class reads `causal_qformer.pth` and `seed_tokenizer.pth` in that order. The keys of a bare ViT
+    (`eva_vit_g.pth`) get the prefix `visual_encoder.`. Only tensors are unpickled.
+
+    Args:
+        paths: One file or several.
 
     Raises:
-        ConversionError: A file is absent, cut off, no checkpoint, or holds pickled code; names the file and, where
-            they can be told, the keys.
+        ConversionError: A file is absent, cut off, not a checkpoint, or holds pickled code. The message names the
+            file and, if possible, the keys.
     """
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
     if not paths:
@@ -64,10 +67,14 @@ def read_checkpoint(paths: str | Path | Iterable[str | Path]) -> Checkpoint:
 
 
 def unwrapped(content, name: str = "the state dict") -> dict[str, torch.Tensor]:
-    """The state dict inside what a checkpoint file held: out of its container, with the model's own prefixes.
+    """The state dict in the content of a checkpoint file: without its container, with the prefixes of the model.
+
+    Args:
+        content: What the file holds.
+        name: Of the file, for messages.
 
     Raises:
-        ConversionError: There is no mapping from names to tensors in it.
+        ConversionError: It holds no mapping from names to tensors.
     """
     while isinstance(content, Mapping) and not any(isinstance(value, torch.Tensor) for value in content.values()):
         inside = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None)
@@ -90,11 +97,11 @@ def unwrapped(content, name: str = "the state dict") -> dict[str, torch.Tensor]:
 
 def _read(path: Path):
     if not path.is_file():
-        kind = "a folder, not a file" if path.is_dir() else "no such file"
-        raise ConversionError(f"{path}: {kind}. Give the checkpoint files themselves.")
+        what = "a folder, not a file" if path.is_dir() else "no such file"
+        raise ConversionError(f"{path}: {what}. Give the checkpoint files themselves.")
     with path.open("rb") as file:
         start = file.read(9)
-    # Whatever it is called: a safetensors file starts with the length of its JSON header.
+    # Files have any ending. A safetensors file starts with the length of its JSON header.
     if path.suffix == ".safetensors" or (len(start) == 9 and start[8:] == b"{"):
         try:
             return load_file(path)
@@ -108,7 +115,7 @@ def _read(path: Path):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)|[Cc]lass ([\w.]+)", str(error))
-        if found is None or "nsupported" not in str(error):  # with a capital or without, by what it is
+        if found is None or "nsupported" not in str(error):  # "Unsupported" or "unsupported"
             raise ConversionError(f"{path}: damaged, cut off, or no checkpoint at all.") from error
         raise ConversionError(
             f"{path}: holds pickled Python code ({found.group(1) or found.group(2)}), which is not run. Save its "
@@ -122,7 +129,7 @@ def _read(path: Path):
 
 
 def _lost_tensors(path: Path) -> list[str]:
-    """The tensors of a safetensors file that lie behind its end, where its header can still be read."""
+    """Names of the tensors that a cut safetensors file lacks, as far as its header can be read."""
     try:
         with path.open("rb") as file:
             length = struct.unpack("<Q", file.read(8))[0]

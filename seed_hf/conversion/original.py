@@ -1,4 +1,4 @@
-"""The authors' checkpoints into a [`SeedTokenizer`]: every key accounted for, or no model at all."""
+"""Converts the authors' checkpoints into a [`SeedTokenizer`]. Every key is accounted for, or there is no model."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
@@ -19,11 +19,14 @@ from .report import ConversionError, ConversionReport, shown
 
 
 def convert_checkpoint(paths: str | Path | Iterable[str | Path], **options) -> tuple[SeedTokenizer, ConversionReport]:
-    """[`convert_original_tokenizer`] for files (see [`read_checkpoint`]); its errors then name the files.
+    """[`convert_original_tokenizer`] for files. Errors name the files.
 
     Args:
-        paths: For SEED-1 `causal_qformer.pth`, `seed_tokenizer.pth` and `eva_vit_g.pth`; later files win.
+        paths: See [`read_checkpoint`]. For SEED-1: `causal_qformer.pth`, `seed_tokenizer.pth` and `eva_vit_g.pth`.
         options: As in [`convert_original_tokenizer`].
+
+    Returns:
+        The model and the report, as there.
     """
     checkpoint = read_checkpoint(paths)
     model, report = convert_original_tokenizer(
@@ -46,30 +49,30 @@ def convert_original_tokenizer(
     sources: Mapping[str, str] | None = None,
     copy: bool = True,
 ) -> tuple[SeedTokenizer, ConversionReport]:
-    r"""A [`SeedTokenizer`] in fp32 with the weights of a state dict under the authors' names.
+    r"""A [`SeedTokenizer`] in fp32 with the weights of a state dict that has the authors' names.
 
-    SEED-1, SEED-2 with its MLP or Reverse Q-Former, and the training checkpoints of stage I and II are told apart by
-    their names; all sizes but the head counts by their shapes. Tensors on the meta device give a model there.
+    The names tell SEED-1, SEED-2 (with its MLP or Reverse Q-Former) and the training checkpoints of stage I and II
+    apart. The shapes tell all sizes except the head counts. Tensors on the meta device give a model on it.
 
     Args:
-        state_dict: The authors' key -> tensor of any floating type; also inside a `model` container.
+        state_dict: The authors' key -> tensor of any floating type, maybe in a container such as `model`.
         vision_heads, qformer_heads: Attention heads of the ViT, and of both Q-Formers and the decoder blocks.
-        kind: "seed1", "seed2" or "stage1" where the checkpoint has to be that; `None` finds out. See `recognise`.
-        text_tower: Whether the text path and the projections of stage I come along. `None`: if all of them are there;
-            a stage I checkpoint has to have them.
-        image_size: Pixels a side; other than that of the checkpoint, the ViT's positions are interpolated (bicubic,
-            as LAVIS does on loading).
-        allow_missing: Keys, or shell patterns such as `image_down.*`, that may be absent; their parameters are then
-            newly initialised.
-        allow_unknown: Keys or patterns that may be there without anyone knowing them.
-        sources: Key -> file, for the messages.
-        copy: `False` lets the model share the memory of fp32 tensors in `state_dict`, for one that is given away.
+        kind: Which original it must be: "seed1", "seed2" or "stage1". `None`: see [`recognise`].
+        text_tower: Whether to convert the text path and the projections of stage I. `None`: if all of them are there.
+            A stage I checkpoint must have them.
+        image_size: Pixels a side. If the checkpoint has another size, the positions of the ViT are interpolated
+            (bicubic, as LAVIS does on loading).
+        allow_missing: Keys, or shell patterns such as `image_down.*`, that may be missing. Their parameters are newly
+            initialised then.
+        allow_unknown: Unknown keys, or patterns of them, to leave out.
+        sources: Key -> file, for messages.
+        copy: `False` lets the model share the memory of fp32 tensors in `state_dict`.
 
     Returns:
         The model in eval mode, and the report, which is printable.
 
     Raises:
-        ConversionError: Keys are missing, unknown or of the wrong shape (all are listed), or a value is no weight.
+        ConversionError: Keys are missing, unknown or of a wrong shape (all are listed), or a value is not a weight.
     """
     state = unwrapped(state_dict)
     where = f"{', '.join(dict.fromkeys(sources.values()))}: " if sources else ""
@@ -80,7 +83,7 @@ def convert_original_tokenizer(
         raise ConversionError(f"{where}{error}", misshapen=error.misshapen) from error
     with torch.device("meta"):
         empty = SeedTokenizer(config)
-    stage_one_only = layout.kind == "stage1"
+    stage_one_only = layout.original == "stage1"
     names, shapes, new = {}, {}, []
     for ours, parameter in empty.state_dict().items():
         if stage_one_only and ours.partition(".")[0] in _STAGE_TWO:
@@ -88,12 +91,12 @@ def convert_original_tokenizer(
             continue
         theirs = layout.names.of(ours)
         names[ours] = theirs
-        for key in theirs:  # q and v biases are thirds of ours
+        for key in theirs:  # the biases of queries and values are thirds of ours
             shapes[key] = tuple(parameter.shape) if len(theirs) == 1 else (parameter.shape[0] // 3,)
             if key == "temp":
-                shapes[key] = ()  # a scalar there, one element here
+                shapes[key] = ()  # their scalar is our vector of one element
     report = ConversionReport(
-        kind=layout.kind,
+        kind=layout.original,
         head=config.generation_head,
         new=new,
         text_tower=config.text_tower,
@@ -111,12 +114,12 @@ def convert_original_tokenizer(
     return model, report
 
 
-# Stage I leaves these as they were initialised.
+# Stage I does not train these.
 _STAGE_TWO = {*SeedTokenizer.PARTS["coding"], *SeedTokenizer.PARTS["drawing"]}
 
 
 def _account_for(state, shapes, report: ConversionReport, where, sources, allow_missing, allow_unknown):
-    """Sort the keys into the report; raises with all that is wrong, so that one look at the message is enough."""
+    """Sort the keys into the report, or raise one error that names everything that is wrong."""
     missing = [key for key in shapes if key not in state]
     spare = [key for key in state if key not in shapes]
     report.missing = [key for key in missing if _allowed(key, allow_missing)]
@@ -129,25 +132,25 @@ def _account_for(state, shapes, report: ConversionReport, where, sources, allow_
     odd = [key for key in shapes if key in state and not state[key].is_floating_point()]
     if not (missing or unknown or misshapen or odd):
         return
-    told = [f"{where}not converted as {report.kind}."]
+    message = [f"{where}not converted as {report.kind}."]
     if missing:
-        told.append(f"Missing ({len(missing)}): {', '.join(shown(missing))}.")
+        message.append(f"Missing ({len(missing)}): {', '.join(shown(missing))}.")
     if unknown:
-        told.append(f"Unknown ({len(unknown)}): {', '.join(shown(unknown, sources))}.")
+        message.append(f"Unknown ({len(unknown)}): {', '.join(shown(unknown, sources))}.")
     if misshapen:
         lines = {f"{key} is {tuple(state[key].shape)}, must be {shapes[key]}": key for key in misshapen}
         files = {line: sources[key] for line, key in lines.items() if key in sources} if sources else None
-        told.append(f"Of the wrong shape ({len(misshapen)}): {'; '.join(shown(list(lines), files))}.")
+        message.append(f"Of the wrong shape ({len(misshapen)}): {'; '.join(shown(list(lines), files))}.")
     if odd:
-        told.append(f"Not floating point ({len(odd)}): {', '.join(shown(odd, sources))}.")
-    likely = recognise(state).kind
+        message.append(f"Not floating point ({len(odd)}): {', '.join(shown(odd, sources))}.")
+    likely = recognise(state).original
     if missing and likely != report.kind:
-        told.append(f"It looks like {likely} instead: convert it as that.")
+        message.append(f"It looks like {likely} instead: convert it as {likely}.")
     if missing:
-        told.append("Give the files that hold the missing keys as well, or allow the keys by name (allow_missing).")
+        message.append("Give the files with the missing keys too, or allow the keys by name (allow_missing).")
     elif unknown:
-        told.append("Allow the unknown keys by name (allow_unknown) if they may be left out.")
-    raise ConversionError(" ".join(told), missing=missing, unknown=unknown, misshapen=[*misshapen, *odd])
+        message.append("To leave the unknown keys out, allow them by name (allow_unknown).")
+    raise ConversionError(" ".join(message), missing=missing, unknown=unknown, misshapen=[*misshapen, *odd])
 
 
 def _allowed(key: str, patterns: tuple[str, ...]) -> bool:
@@ -187,14 +190,14 @@ def _build(config: SeedTokenizerConfig, weights: dict[str, torch.Tensor]) -> See
             model = SeedTokenizer(config)
         model.load_state_dict(weights, strict=False, assign=True)
         return model.eval()
-    # from_pretrained takes the tensors as they are, without a second copy, and initialises what is not among them.
+    # from_pretrained uses the tensors without a copy, and initialises the other parameters.
     with _silence():
         return SeedTokenizer.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32).eval()
 
 
 @contextmanager
 def _silence():
-    """transformers would list the new parameters and show a bar; the report says it all."""
+    """Keep transformers from listing new parameters and from showing a bar. The report has the facts."""
     verbosity, bar = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()

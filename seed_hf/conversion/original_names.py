@@ -1,7 +1,7 @@
-"""What the authors call a parameter, for each parameter of a [`SeedTokenizer`].
+"""The authors' name of each parameter of a [`SeedTokenizer`].
 
 Sources: `models/visual_tokenizer.py` (branch v1), `models/seed_qformer/` and `SEED_Tokenizer/` (branch main) of the
-authors' release, and LAVIS, whose BLIP-2 names they keep.
+authors' release, and LAVIS, from which they took the names of BLIP-2.
 """
 
 import re
@@ -10,21 +10,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class OriginalNames:
-    """The names that differ between the releases.
+    """The authors' names of one release.
 
     Args:
-        target: "text" or "image": `blocks_text` or `blocks_image`, and so on.
-        reverse_suffix: "" or "_text": main calls the Reverse Q-Former of its text branch `Reverse_Qformer_text`.
+        target: "text" or "image", which is a part of names such as `blocks_text`.
+        reverse_suffix: "" or "_text": in branch main the Reverse Q-Former of the text target is called
+            `Reverse_Qformer_text`.
     """
 
     target: str = "text"
     reverse_suffix: str = ""
 
     def of(self, name: str) -> tuple[str, ...]:
-        """The authors' names for our parameter `name`: one, or two where theirs are stored apart (q and v bias).
+        """The authors' name of a parameter, or two: they store the biases of queries and values apart.
+
+        Args:
+            name: Of our parameter.
 
         Raises:
-            KeyError: `name` is no parameter of a [`SeedTokenizer`].
+            KeyError: A [`SeedTokenizer`] has no such parameter.
         """
         for pattern, replacement in self._rules():
             renamed, count = pattern.subn(replacement, name)
@@ -66,19 +70,20 @@ class OriginalNames:
 
 
 def _in_vit(name: str) -> str:
-    """Inside the blocks of the ViT and of the code decoders, which are timm's."""
+    """Names in the blocks of the ViT and of the code decoders, which are those of timm."""
     name = name.replace(".self_attn.projection.", ".attn.proj.").replace(".self_attn.", ".attn.")
     return name.replace(".layer_norm", ".norm")
 
 
 def _in_qformer(name: str) -> str:
+    """Names in the Q-Formers, which are those of LAVIS' BERT."""
     name = name.replace(".bert.layernorm.", ".bert.embeddings.LayerNorm.")
     return name.replace("attention.attention.", "attention.self.")
 
 
-# What a checkpoint may hold beyond the converted model: parts that no class reads, the text tower if it is left out,
-# the branch of the other target, and all of stage II where only stage I is wanted. Spelt out to the last word: a
-# misspelt key must not pass for one of them.
+# Keys that a checkpoint may have and the converted model may not need: parts that no class reads, the text tower if it
+# is left out, the branch of the other target, and stage II if only stage I is wanted. The patterns are exact, so that
+# no misspelt key matches them.
 _WB = r"\.(weight|bias)"
 _BLOCK = rf"\.\d+\.(norm[12]{_WB}|attn\.([qv]_bias|(qkv|proj){_WB})|mlp\.fc[12]{_WB})"
 _BERT_LAYER = (
@@ -100,5 +105,9 @@ _SPARE = re.compile(
 
 
 def is_known(key: str) -> bool:
-    """Whether the authors' classes or LAVIS' BLIP-2 have such a key, whether or not the converted model needs it."""
+    """Whether the authors' classes or LAVIS' BLIP-2 have such a key.
+
+    Args:
+        key: Of a checkpoint.
+    """
     return _SPARE.fullmatch(key) is not None

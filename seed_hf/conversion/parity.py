@@ -1,4 +1,4 @@
-"""Numbers of a converted tokenizer beside those that the authors' code computed from the same weights and inputs."""
+"""Compares a converted tokenizer with results of the authors' code for the same weights and inputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,16 +11,23 @@ from safetensors.torch import load_file
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 
-# Largest relative difference that counts as equal in fp32 on a CPU; gradients collect rounding twice.
+# Largest relative difference that counts as equal in fp32 on a CPU. Gradients are rounded twice.
 TOLERANCE = 1e-5
 GRADIENT_FACTOR = 10
-# What the stages read. The rest of a recorded file are results.
+# Inputs of the stages. Everything else in a recorded file is a result.
 _INPUTS = ("pixel_values", "input_ids", "attention_mask", "text_features", "image_features")
 
 
 @dataclass
 class ParityRow:
-    """One recorded tensor: `absolute` is the largest difference, `relative` that over the largest recorded value."""
+    """One recorded tensor.
+
+    Args:
+        stage: Its name.
+        absolute: The largest difference.
+        relative: The largest difference over the largest recorded value.
+        equal: For codes, the share that is equal.
+    """
 
     stage: str
     absolute: float
@@ -35,11 +42,11 @@ class ParityRow:
 
 @dataclass
 class Parity:
-    """The comparison of all recorded tensors. `print` it for the table.
+    """The comparison of all recorded tensors. `print` shows it as a table.
 
     Args:
-        rows: One for each.
-        tolerance: Largest relative difference of results and losses; gradients may differ ten times as much.
+        rows: One for each tensor.
+        tolerance: Largest relative difference of results and losses. Gradients may differ ten times as much.
     """
 
     rows: list[ParityRow] = field(default_factory=list)
@@ -62,6 +69,9 @@ class Parity:
 def read_recorded(path: str | Path) -> dict[str, torch.Tensor]:
     """The tensors of a `*_io.safetensors` file.
 
+    Args:
+        path: The file.
+
     Raises:
         ValueError: The file is absent or damaged.
     """
@@ -76,10 +86,12 @@ def read_recorded(path: str | Path) -> dict[str, torch.Tensor]:
 def compare_tokenizer(
     model: SeedTokenizer, recorded: Mapping[str, torch.Tensor], tolerance: float = TOLERANCE
 ) -> Parity:
-    """Run `model` (in eval mode) on recorded inputs and compare everything that was recorded.
+    """Run a model on recorded inputs and compare all recorded results.
 
     Args:
-        recorded: `pixel_values` and, by what the authors' classes compute, any of
+        model: In eval mode.
+        tolerance: See [`Parity`].
+        recorded: `pixel_values` and any of these results of the authors' classes:
 
             - inference: `image_embeds`, `causal_embeddings`, `pre_quant`, `codes`, `post_quant`, `recon_hidden` (the
               code decoder's output), `reverse_hidden`, `generation_embeds`;
@@ -90,7 +102,7 @@ def compare_tokenizer(
               `grad_encode_0`.
 
     Raises:
-        ValueError: There are no inputs, a recorded name is unknown, or the model has no such stage.
+        ValueError: There are no inputs, a recorded name is unknown, or the model lacks that stage.
     """
     if "pixel_values" not in recorded:
         raise ValueError(f"The recorded file has no pixel_values, only {', '.join(sorted(recorded)) or 'nothing'}.")
@@ -98,14 +110,14 @@ def compare_tokenizer(
     size = model.config.vision_config.image_size
     if tuple(recorded["pixel_values"].shape[1:]) != (3, size, size):
         given = tuple(recorded["pixel_values"].shape)
-        raise ValueError(f"The recorded pixel_values are {given}; this tokenizer sees (batch, 3, {size}, {size}).")
+        raise ValueError(f"The recorded pixel_values are {given}; this tokenizer takes (batch, 3, {size}, {size}).")
     computed = _stage_one(model, recorded) if "input_ids" in recorded else _stage_two(model, recorded)
     if unknown := [name for name in names if name not in computed]:
         raise ValueError(
-            f"Recorded under names that mean nothing here: {', '.join(unknown)}. From these inputs there are "
+            f"The recorded file has unknown results: {', '.join(unknown)}. Known results for its inputs: "
             f"{', '.join(computed)}."
         )
-    # In the order of the computation, which is how one finds where a difference begins.
+    # In the order of the computation, so that the table shows where a difference begins.
     rows = [_row(name, computed[name], recorded[name]) for name in computed if name in recorded]
     return Parity(rows, tolerance)
 

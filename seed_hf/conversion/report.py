@@ -1,21 +1,21 @@
-"""What became of every key of a converted checkpoint, and the one error that says why there was no conversion."""
+"""The report of a conversion, with every key of the checkpoint, and the error when there is none."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
-_KINDS = {
+_TITLES = {
     "seed1": "SEED-1: text-aligned generation embeddings",
     "seed2": "SEED-2: one image-aligned generation embedding",
     "stage1": "stage I: Causal Q-Former and text tower, without a codebook",
 }
-# Of longer lists the rest is only counted; `ConversionReport` and `ConversionError` hold all keys.
+# Longer lists are shortened in print. `ConversionReport` and `ConversionError` hold all keys.
 _SHOWN_IN_REPORT = 12
 _SHOWN_IN_ERROR = 50
 
 
 class ConversionError(ValueError):
-    """A checkpoint cannot be converted. The message names the files, says what is wrong and lists the keys.
+    """A checkpoint cannot be converted. The message names the files, the reason and the keys.
 
     Args:
         message: One sentence without the keys.
@@ -31,20 +31,21 @@ class ConversionError(ValueError):
 
 @dataclass
 class ConversionReport:
-    """Every key of a conversion, once. `print` it.
+    """What was done with each key of a checkpoint. `print` shows it.
 
     Args:
-        kind: "seed1", "seed2" or "stage1": what the checkpoint was recognised as.
-        head: "qformer" or "mlp": what makes the generation embeddings.
+        kind: Which original the checkpoint is: "seed1", "seed2" or "stage1".
+        head: "qformer" or "mlp": the head that makes the generation embeddings.
         used: The authors' key -> our parameter.
-        unused: Known keys that the converted model has no place for.
-        missing: Keys that the caller allowed to be missing; their parameters are newly initialised.
-        unknown: Keys that nobody knows and that the caller allowed.
-        new: Our parameters that such a checkpoint never holds (stage II of a stage I checkpoint); newly initialised.
-        replaced: Keys that several files hold with different values; the last file's were taken.
-        files: Where the keys were read from, in order.
-        text_tower, embedding_decoder: Whether these optional parts came along.
-        parameters: Number of weights in the converted model.
+        unused: Known keys that the converted model does not need.
+        missing: Missing keys that the caller allowed. Their parameters are newly initialised.
+        unknown: Unknown keys that the caller allowed.
+        new: Our parameters that such a checkpoint never holds (stage II of a stage I checkpoint). They are newly
+            initialised.
+        replaced: Keys that several files hold with different values. Those of the last file were used.
+        files: The files, in order.
+        text_tower, embedding_decoder: Whether the checkpoint has these optional parts.
+        parameters: Number of weights of the converted model.
     """
 
     kind: str
@@ -62,7 +63,7 @@ class ConversionReport:
 
     def __str__(self) -> str:
         stage_two = "" if self.kind == "stage1" else f", made by the {'MLP' if self.head == 'mlp' else 'Q-Former'}"
-        lines = [f"{_KINDS[self.kind]}{stage_two}"]
+        lines = [f"{_TITLES[self.kind]}{stage_two}"]
         lines += [f"  {'from':<18}{file}" for file in self.files]
         for name, there in (("text tower", self.text_tower), ("embedding decoder", self.embedding_decoder)):
             lines.append(f"  {name:<18}{'yes' if there else 'no'}")
@@ -76,7 +77,13 @@ class ConversionReport:
 
 
 def shown(keys: Sequence[str], files: Mapping[str, str] | None = None, limit: int = _SHOWN_IN_ERROR) -> list[str]:
-    """Keys for people: each with its file where that is known, and of a long list the first ones."""
+    """Keys as a message shows them: with their files if known, and shortened to the first ones.
+
+    Args:
+        keys: All of them.
+        files: Key -> file.
+        limit: How many to show.
+    """
     named = [f"{key} ({files[key]})" if files and key in files else key for key in keys]
     if len(named) > limit:
         named = [*named[:limit], f"... and {len(named) - limit} more"]

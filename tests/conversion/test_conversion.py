@@ -295,7 +295,7 @@ def test_head_counts_and_grids_that_cannot_be():
         convert_original_tokenizer(changed(visual_encoder__pos_embed=torch.zeros(1, 16, 88)), **OTHER_HEADS)
 
 
-# Pictures of another size
+# Images of another size
 
 
 def test_positions_are_interpolated_for_another_image_size():
@@ -338,9 +338,9 @@ def test_recordings_that_cannot_be_compared():
     recorded = golden_io("seed1_tokenizer")
     with pytest.raises(ValueError, match="no pixel_values"):
         compare_tokenizer(model, {})
-    with pytest.raises(ValueError, match="mean nothing here: loss_itc"):
+    with pytest.raises(ValueError, match="unknown results: loss_itc"):
         compare_tokenizer(model, {**recorded, "loss_itc": torch.zeros(())})
-    with pytest.raises(ValueError, match="sees .batch, 3, 56, 56."):
+    with pytest.raises(ValueError, match="takes .batch, 3, 56, 56."):
         compare_tokenizer(model, {"pixel_values": torch.zeros(1, 3, 28, 28)})
     with pytest.raises(ValueError, match="pre_quant: recorded as"):
         compare_tokenizer(model, {**recorded, "pre_quant": recorded["pre_quant"][:1]})

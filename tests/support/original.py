@@ -80,8 +80,8 @@ def stage_one_state(model: SeedTokenizer) -> dict[str, torch.Tensor]:
 
 
 def write_original_files(folder: Path) -> None:
-    """Small checkpoints in the files that the authors gave out, with the published numbers of heads: the ViT, which
-    goes with each, the rest of SEED-1 in two files, of SEED-2 in one, and of BLIP-2 in one."""
+    """Small checkpoints in files like those of the authors, with the published numbers of heads: the ViT, which all
+    need, the rest of SEED-1 in two files, of SEED-2 in one, and of BLIP-2 in one."""
     vit = other_size().config.vision_config.to_dict() | {"hidden_size": 64, "num_attention_heads": 16}
     seed1, seed2, blip2 = (
         other_size(vision_config=vit, **settings)
