@@ -27,9 +27,13 @@ test-lowest: $(VENV)/.lowest ## run the test suite with the oldest libraries: co
 pages: $(VENV)/.dev ## run the code of the documentation that tests cannot: servers, several processes, installations
 	HF_HUB_OFFLINE=1 $(BIN)/python tests/support/docs_in_ci.py
 
-lint: $(VENV)/.dev ## check style and spelling
+# mypy reads the package as it is installed: with modeling/ and the other top-level folders inside.
+lint: $(VENV)/.dev ## check style, spelling and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/typos
+	rm -rf $(VENV)/types && mkdir -p $(VENV)/types/seed_hf
+	ln -s $(abspath seed_hf)/* $(abspath modeling pipelines model_cards) $(VENV)/types/seed_hf
+	cd $(VENV)/types && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml) --cache-dir ../mypy_cache --package seed_hf
 
 docs: $(VENV)/.docs ## build the website: outputs/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

@@ -37,6 +37,7 @@ EXTRAS = {
         "pytest>=9",
         "ruff>=0.9",
         "typos>=1.52",
+        "mypy>=2.4",
         "psutil>=6",
         "playwright>=1.60",
     ],

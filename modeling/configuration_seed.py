@@ -267,7 +267,7 @@ class SeedTextConfig(PrivateByDefault, OPTConfig):
                     f"codebook_size={self.codebook_size}, got {given}. Leave it out: it is derived from these two."
                 )
             setattr(self, name, value)
-        needed = self.image_token_id + 1
+        needed = derived["image_token_id"] + 1
         if self.vocab_size is not None and self.vocab_size < needed:
             raise ValueError(
                 f"vocab_size={self.vocab_size} is too small: {self.text_vocab_size} text tokens and "

@@ -150,7 +150,7 @@ def kind_of(folder: str | os.PathLike) -> str:
         raise ValueError(f"{folder}: no such folder. Give the folder of a saved artifact.")
     kind, found = identify(folder)
     if kind is None:
-        classes = [kind.class_name for kind in KINDS.values() if kind.cls]
+        classes = [kind.class_name for kind in KINDS.values() if kind.class_name]
         raise ValueError(
             f"{folder}: holds {found}. Known are the folders that save_pretrained of a {', '.join(classes[:-1])} or "
             f"{classes[-1]} writes, LoRA adapters, and what `seed-hf tokenize` writes."
@@ -189,7 +189,8 @@ def kind_of_object(thing: Any) -> str | None:
     return next((_BY_CLASS[cls.__name__] for cls in type(thing).__mro__ if cls.__name__ in _BY_CLASS), None)
 
 
-def load_class(name: str) -> type:
+def load_class(name: str | None) -> Any:
     """The class of a dotted name of the table. Its module is imported only now: most of them import torch."""
+    assert name is not None, "Other libraries open this kind."
     module, _, cls = name.rpartition(".")
     return getattr(import_module(module), cls)

@@ -125,7 +125,7 @@ def parents_of(folder: Path, kind: str, facts: Facts) -> list[str]:
         facts: From `facts_of`.
     """
     found = list(facts.base_model) or list(facts.training.get("base_model") or ())
-    recorded = []
+    recorded: list[str | None] = []
     if kind == "adapter":
         recorded.append(base_model_of(folder))
     if kind == "pipeline":
@@ -133,5 +133,5 @@ def parents_of(folder: Path, kind: str, facts: Facts) -> list[str]:
         for part in ("seed_model", "unet"):
             if (folder / part / TRAIN_CONFIG).is_file():
                 found += read_json(folder / part / TRAIN_CONFIG).get("base_model") or ()
-    found += [name for name in recorded if names_repository(name)]
+    found += [name for name in recorded if name and names_repository(name)]
     return list(dict.fromkeys(found))
