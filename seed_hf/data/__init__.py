@@ -10,6 +10,7 @@ _MODULES = {
     "CachedFeatures": "seed_hf.data.features.cached",
     "ImageTextCollator": "seed_hf.data.batches.image_text",
     "ImageTextSource": "seed_hf.data.sources.source",
+    "JobSettings": "seed_hf.data.jobs.settings",
     "LanguageModelCollator": "seed_hf.data.batches.language_model",
     "RowFilters": "seed_hf.data.sources.filters",
     "RowReport": "seed_hf.data.sources.judging",

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +29,7 @@ from jobs import (
 from seed_hf.data.jobs.code_shards import CodeFolder
 from seed_hf.data.jobs.decoding import DecodingPool, ImageDecoder
 from seed_hf.data.jobs.job_lock import JobLock
+from seed_hf.data.jobs.settings import JobSettings
 from seed_hf.data.jobs.tokenizing import normalisation_table, normalise, tokenize_images
 from seed_hf.data.sources.filters import RowFilters
 from seed_hf.data.sources.source import open_source
@@ -314,6 +316,20 @@ def test_impossible_jobs(tokenizer, tmp_path):
         with pytest.raises(ValueError, match=words):
             tokenize_images(source, tokenizer, tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()
+
+
+def test_settings_and_their_fields_by_name_are_the_same(tokenizer, tmp_path, monkeypatch):
+    source = open_source(write_parquet(tmp_path / "a.parquet", rows(4)))
+    settings = JobSettings(batch_size=3, rows_per_shard=2, workers=0)
+    tokenize_images(source, tokenizer, tmp_path / "settings", settings)
+    tokenize_images(source, tokenizer, tmp_path / "names", batch_size=3, rows_per_shard=2, workers=0)
+    tokenize_images(source, tokenizer, tmp_path / "both", replace(settings, batch_size=1), batch_size=3, rank=None)
+    assert read(tmp_path / "settings") == read(tmp_path / "names") == read(tmp_path / "both")
+    with pytest.raises(TypeError, match="batchsize"):
+        tokenize_images(source, tokenizer, tmp_path / "out", settings, batchsize=None)
+    for name, value in (("RANK", "3"), ("WORLD_SIZE", "8"), ("LOCAL_WORLD_SIZE", "1000")):
+        monkeypatch.setenv(name, value)
+    assert (JobSettings().rank, JobSettings().world_size, JobSettings().workers) == (3, 8, 1)
 
 
 def test_the_workers_import_nothing_heavy():

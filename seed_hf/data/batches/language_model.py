@@ -13,7 +13,7 @@ from .seeded import SeededCollator
 
 
 DIRECTIONS = ("image_to_text", "text_to_image", "question")
-# What a token with a loss belongs to; the position in this tuple is its number in `loss_kinds`.
+# What a learned token belongs to; `loss_kinds` has its index in this tuple.
 LOSS_KINDS = ("caption", "answer", "code", "text")
 IGNORE = -100
 
@@ -21,42 +21,47 @@ IGNORE = -100
 class LanguageModelCollator(SeededCollator):
     """Rows with captions and codes, or with text, to padded or packed sequences with labels.
 
-    A row is a mapping with `codes` (32 integers) and `caption` (`str`) or `captions` (several, one is drawn), and
-    maybe `questions` (pairs of question and answer, or mappings with these two keys; one is drawn); or with `text`
-    alone. For each row with codes one direction is drawn, unless the row names its `direction`. `[...]` marks what is
-    learned, everything else has the label -100:
+    A row is a mapping with `text`, or with `codes` (32 integers) and `caption` (`str`) or `captions` (several, one is
+    drawn). A row with codes may have `questions`: pairs of question and answer, or mappings with these two keys; one
+    is drawn. It may name its `direction`; otherwise a direction is drawn. Only the tokens in `[...]` are learned;
+    all others have the label -100:
 
         image_to_text    bos <img> codes </img> " a photo of" [" caption" eos]
         question         bos <img> codes </img> " Question: ... Short answer." [" answer" eos]
         text_to_image    bos "Generate an image caption" [<img> codes </img> eos]
         text             bos [text eos]
 
-    Text is encoded without the added tokens, so none of it can turn into `<img>`, `</img>` or a code. Text that would
-    make a sequence longer than `max_length` is cut; a cut caption, answer or text is not closed by eos.
+    Text is encoded without the added tokens, so it cannot become `<img>`, `</img>` or a code. Sequences longer than
+    `max_length` are cut; a caption, answer or text that was cut has no eos.
 
     Args:
         tokenizer: The text tokenizer of the language model.
         config (`SeedTextConfig`): Gives the ids of the visual tokens, `num_query_tokens` and `codebook_size`.
         directions (`dict[str, float]`, *optional*): Relative frequencies of "image_to_text", "text_to_image" and
-            "question"; defaults to 0.5, 0.5 and 0. Rows without questions share what is left.
+            "question"; defaults to 0.5, 0.5 and 0. A row without questions has one of the other two.
         caption_prompt, image_prompt, question_prompt (`str`, *optional*): The paper's prompts by default. `{}` in the
             last stands for the question.
         max_length (`int`, *optional*): Defaults to the model's `max_position_embeddings`.
-        pack_length (`int`, *optional*): Put the samples of a batch together into sequences of this length (see
-            [`pack`]). It may be more than the model has positions for, which begin anew with each sample, but not less
-            than `max_length`. By default each sample is a sequence, padded to the longest of the batch.
+        pack_length (`int`, *optional*): Pack the samples of a batch into sequences of this length (see [`pack`]). It
+            must be at least `max_length`, and may exceed the model's number of positions, which start again at 0 with
+            each sample. By default each sample is a sequence, padded to the longest of the batch.
         seed (`int`, *optional*, defaults to 42): Seed of all draws.
 
-    Returns of a call: `input_ids` and `labels` `(B, L)`, padded on the right; `loss_positions` and `loss_kinds`
-    `(N,)`: for each of the N labels, in the order of the rows, where in the flattened batch the model predicts it, and
-    its place in `LOSS_KINDS`. Padded batches have an `attention_mask` `(B, L)`. In packed ones L is `pack_length` and
-    B the number of sequences; they have `position_ids` `(B, L)`, which begin at 0 with each sample; `sample_ids`
-    `(B, L)`, the row that a token comes from, -1 for padding; and `cu_seq_lens` `(S + 1,)`, int32: where in the
-    flattened batch each of the S stretches (samples and paddings) begins, and the end.
+    A call returns:
+
+    - `input_ids` and `labels` `(B, L)`, padded on the right.
+    - `loss_positions` and `loss_kinds` `(N,)`: for each of the N learned tokens, in the order of the rows, the
+      position in the flattened batch that predicts it, and its index in `LOSS_KINDS`.
+    - `attention_mask` `(B, L)`, in padded batches only.
+    - In packed batches, where L is `pack_length` and B the number of sequences: `position_ids` `(B, L)`, which start
+      at 0 with each sample; `sample_ids` `(B, L)`, the row of each token, -1 for padding; and `cu_seq_lens`
+      `(S + 1,)`, int32, the first positions in the flattened batch of the S stretches (samples and paddings), and the
+      end.
+    - `row_ids`, the rows' `id`, if they have one.
 
     Raises:
-        ValueError: unknown or impossible directions; a `pack_length` that is shorter than `max_length`; rows without
-            the needed keys; wrong number of codes, or codes outside the codebook.
+        ValueError: Unknown or impossible directions; `pack_length` is less than `max_length`; rows without the needed
+            keys; a wrong number of codes, or codes outside the codebook.
     """
 
     def __init__(
@@ -126,17 +131,15 @@ class LanguageModelCollator(SeededCollator):
         return tensors
 
     def _sequence(self, row: Mapping[str, Any]) -> tuple[list[int], int, str]:
-        """(ids, position of the first learned token, kind of the learned tokens)"""
+        """(ids, position of the first learned token, one of `LOSS_KINDS`)"""
         if row.get("codes") is None:
             if row.get("text") is None:
                 raise ValueError(f"A row needs codes and caption(s), or text; got the keys {sorted(row)}.")
             return self._closed("text", "text", text=row["text"])
-        codes = self._checked(row["codes"])
+        codes, span = self._checked(row["codes"])
         captions = [row["caption"]] if row.get("captions") is None else list(row["captions"])
         questions = [] if row.get("questions") is None else list(row["questions"])
-        assert self.sequences.vocabulary is not None  # _checked wants it
-        span = np.asarray(self.sequences.vocabulary.span(codes))
-        draw = self.generator(span.tobytes(), "\n".join(captions).encode())
+        draw = self.generator(np.asarray(span).tobytes(), "\n".join(captions).encode())
         weights = [weight if name != "question" or questions else 0.0 for name, weight in self.directions.items()]
         if not any(weights):
             raise ValueError("directions ask for questions alone, but a row has none.")
@@ -149,11 +152,11 @@ class LanguageModelCollator(SeededCollator):
         caption = captions[draw.randrange(len(captions))]
         if direction == "image_to_text":
             return self._closed("caption", "caption", text=caption, codes=codes)
-        drawn = self.sequences.answer("draw", codes=codes)
-        if len(drawn) >= self.max_length:
-            raise ValueError(f"An image and eos are {len(drawn)} tokens, but max_length is {self.max_length}.")
-        prompt = self.sequences.prompt("draw", text=caption)[: self.max_length - len(drawn)]
-        return [*prompt, *drawn], max(len(prompt), 1), "code"
+        image = self.sequences.answer("draw", codes=codes)
+        if len(image) >= self.max_length:
+            raise ValueError(f"An image and eos are {len(image)} tokens, but max_length is {self.max_length}.")
+        prompt = self.sequences.prompt("draw", text=caption)[: self.max_length - len(image)]
+        return [*prompt, *image], max(len(prompt), 1), "code"
 
     def _closed(self, name: str, loss_kind: str, *, text: str, **given) -> tuple[list[int], int, str]:
         """A sequence of the format `name`, cut to `max_length` at the end."""
@@ -164,7 +167,8 @@ class LanguageModelCollator(SeededCollator):
         # Without bos nothing predicts the first token of a text.
         return ids, max(len(prompt), 1), loss_kind
 
-    def _checked(self, codes) -> np.ndarray:
+    def _checked(self, codes) -> tuple[np.ndarray, list[int]]:
+        """(the codes, their image span)"""
         codes, config = np.asarray(codes), self.sequences.vocabulary
         if config is None:
             raise ValueError("A plain language model has no visual tokens: its rows must be text alone.")
@@ -177,7 +181,7 @@ class LanguageModelCollator(SeededCollator):
                 f"codes must lie in 0..{config.codebook_size - 1}, got {codes.min()}..{codes.max()}. Were they made "
                 "by another tokenizer?"
             )
-        return codes
+        return codes, config.span(codes)
 
 
 def _checked_directions(directions: Mapping[str, float] | None) -> dict[str, float]:

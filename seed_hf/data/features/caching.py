@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import torch
 from transformers import PreTrainedModel
@@ -58,7 +57,7 @@ def cache_features(
             seed, the view, the file's number and the row's number, and on nothing else.
         dtype: Number type of the files, `torch.float16` or `torch.float32`.
         compute_dtype: Autocast to this type, as training with `bf16: true` does. By default the weights' own type.
-        options: Fields of [`JobSettings`] by name, which replace those of `settings`: `image_processor`,
+        options: Fields of [`JobSettings`] by name, in place of those of `settings`: `image_processor`,
             `batch_size` (64; images of one view), `workers`, `rows_per_shard` (1024), `on_error` ("skip"),
             `filters`, `rank`, `world_size`.
 
@@ -71,7 +70,8 @@ def cache_features(
             if `on_error` is "raise".
         BlockingIOError, OSError, RuntimeError: As `tokenize_images`.
     """
-    job = SourceJob(source, tokenizer, out, replace(settings or JobSettings(rows_per_shard=ROWS_PER_SHARD), **options))
+    settings = (settings or JobSettings(rows_per_shard=ROWS_PER_SHARD)).updated(options)
+    job = SourceJob(source, tokenizer, out, settings)
     networks = FrozenNetworks(
         tokenizer,
         job.processor,

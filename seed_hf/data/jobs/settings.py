@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from seed_hf.data.sources.judging import check_on_error
 
@@ -14,7 +14,21 @@ if TYPE_CHECKING:
     from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 
 
-@dataclass(kw_only=True)
+def _cpu_cores() -> int:
+    """The CPU cores that this process may use, divided among torchrun's processes on this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", 0))
+
+
+def _world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobSettings:
     """How a job reads, decodes, computes and stores.
 
@@ -35,20 +49,14 @@ class JobSettings:
 
     image_processor: SeedImageProcessor | None = None
     batch_size: int = 64
-    workers: int | None = None
+    workers: int = field(default_factory=_cpu_cores)
     rows_per_shard: int = 4096
     on_error: str = "skip"
     filters: RowFilters | None = None
-    rank: int | None = None
-    world_size: int | None = None
+    rank: int = field(default_factory=_rank)
+    world_size: int = field(default_factory=_world_size)
 
     def __post_init__(self):
-        if self.workers is None:
-            self.workers = _default_workers()
-        if self.rank is None:
-            self.rank = int(os.environ.get("RANK", 0))
-        if self.world_size is None:
-            self.world_size = int(os.environ.get("WORLD_SIZE", 1))
         check_on_error(self.on_error)
         for name, least in (("batch_size", 1), ("workers", 0), ("rows_per_shard", 1), ("world_size", 1)):
             if (value := getattr(self, name)) < least:
@@ -56,7 +64,15 @@ class JobSettings:
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f"rank must be in 0..{self.world_size - 1}, got {self.rank}.")
 
+    def updated(self, options: dict[str, Any]) -> JobSettings:
+        """These settings with other values; a value of `None` keeps what is set.
 
-def _default_workers() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+        Args:
+            options: New values by the names of the fields.
+
+        Raises:
+            ValueError: A value is not allowed.
+            TypeError: There is no such field.
+        """
+        given = {name: value for name, value in options.items() if value is not None or name not in vars(self)}
+        return replace(self, **given)

@@ -94,8 +94,6 @@ class SourceJob:
         """
         self.tokenizer.eval()
         settings = self.settings
-        # JobSettings fills them in.
-        assert settings.rank is not None and settings.world_size is not None and settings.workers is not None
         with JobLock(folder.job, settings.rank, settings.world_size):
             folder.begin(identity)
             plan = SourcePlan(self.source, folder, self.filters, settings)

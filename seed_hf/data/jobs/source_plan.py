@@ -52,7 +52,6 @@ class SourcePlan:
 
     def __init__(self, source: ImageTextSource, folder: ShardFolder, filters: RowFilters, settings: JobSettings):
         self.source, self.folder, self.filters = source, folder, filters
-        assert settings.rank is not None and settings.world_size is not None  # JobSettings fills them in
         self.size, self.rank, self.world_size = settings.rows_per_shard, settings.rank, settings.world_size
         # A seekable source is shared out by shards, others by whole files if there are enough of them.
         self.by_part = not source.seekable and len(source) >= self.world_size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from seed_hf.artifacts.fingerprints import tokenizer_fingerprint
 from seed_hf.data.sources.source import ImageTextSource
@@ -36,7 +35,7 @@ def tokenize_images(
         tokenizer: On the device and in the number type to encode with.
         out: Folder to write; made if missing.
         settings: How to read, decode, encode and store.
-        options: Fields of [`JobSettings`] by name, which replace those of `settings`: `image_processor`,
+        options: Fields of [`JobSettings`] by name, in place of those of `settings`: `image_processor`,
             `batch_size` (64), `workers`, `rows_per_shard` (4096), `on_error` ("skip"), `filters`, `rank`,
             `world_size`.
 
@@ -51,7 +50,7 @@ def tokenize_images(
         RuntimeError: The decoding processes do not start.
     """
     config = tokenizer.config
-    job = SourceJob(source, tokenizer, out, replace(settings or JobSettings(), **options))
+    job = SourceJob(source, tokenizer, out, (settings or JobSettings()).updated(options))
     if config.codebook_size > 1 << 16:
         raise ValueError(f"Codes are stored in 16 bits, but the codebook has {config.codebook_size} vectors.")
     identity = {

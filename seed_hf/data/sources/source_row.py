@@ -47,8 +47,7 @@ def source_row(
     """
     image: Any = values.get(columns.image) if columns.image is not None else None
     if isinstance(image, dict):
-        image, path = image.get("bytes"), image.get("path")
-        image = path if image is None else image
+        image = image.get("path") if image.get("bytes") is None else image["bytes"]
     if isinstance(image, str) and folder and not is_remote(image) and not image.startswith("data:"):
         image = os.path.join(folder, image)
     caption = caption_of(value_of(values, columns.caption)) if columns.caption else None
