@@ -14,38 +14,38 @@ from chat_tab import chat_tab
 from draw_tab import draw_tab
 from limits import FILE_SIZE, KEPT, MINUTES, WAITING
 from round_trip_tab import round_trip_tab
-from see_tab import example_pictures, see_tab
+from see_tab import example_images, see_tab
 
 
 HERE = Path(__file__).parent
 SEED_TINY = """\
-**This is seed-tiny, a very small model of icon-like pictures, 64 x 64 pixels.** It knows emoji and clip art, not
+**This is seed-tiny, a very small model of icon-like images, 64 x 64 pixels.** It knows emoji and clip art, not
 photographs. It says the exact caption of one in three pictograms that it has never seen. It draws from memory what it
-has learned the name of; a new combination of words, or a picture's own codes, becomes a smear of the right colours.
+has learned the name of; a new combination of words, or an image's own codes, becomes a smear of the right colours.
 """
 OTHER = "The model on this page is **{}**."
 PRIVACY = f"""\
-What you upload and write is used for your answer and for nothing else. Pictures are deleted from the server after
-about {MINUTES} minutes; nothing is logged or passed on.
+Your images and texts are only used to answer you. Images are deleted from the server after about {MINUTES} minutes;
+nothing is logged or passed on.
 """
 
 
 def build(artifact: Artifact) -> gr.Blocks:
-    """The page, with what the model says and draws of the first examples already on it."""
-    pictures = example_pictures()
-    # One at a time, whatever the tab: a pipeline's scheduler has a state, and the cores are few.
+    """The page. The first examples are on it, with the model's results."""
+    images = example_images()
+    # One event at a time in all tabs: a pipeline's scheduler has a state, and cores are few.
     model_turn = {"concurrency_limit": 1, "concurrency_id": "model"}
     with gr.Blocks(title="SEED: see and draw", analytics_enabled=False, delete_cache=(min(60, KEPT), KEPT)) as page:
         gr.Markdown("# See and draw with SEED")
         gr.Markdown(SEED_TINY if artifact.is_seed_tiny else OTHER.format(artifact.name), elem_id="about")
         with gr.Tab("See"):
-            see_tab(artifact, pictures, model_turn)
+            see_tab(artifact, images, model_turn)
         with gr.Tab("Draw"):
             draw_tab(artifact, model_turn)
         with gr.Tab("Round trip"):
-            round_trip_tab(artifact, pictures, model_turn)
+            round_trip_tab(artifact, images, model_turn)
         with gr.Tab("Chat"):
-            chat_tab(artifact, pictures, model_turn)
+            chat_tab(artifact, images, model_turn)
         gr.Markdown(PRIVACY, elem_id="privacy")
     return page.queue(max_size=WAITING, default_concurrency_limit=1)
 
@@ -55,7 +55,7 @@ def main() -> None:
     page = build(Artifact.from_environment())
     page.launch(
         max_file_size=FILE_SIZE,
-        # The system's fonts: Gradio's own themes would have visitors fetch theirs from elsewhere.
+        # The system's fonts: Gradio's own themes let visitors fetch fonts from another host.
         theme=gr.themes.Default(
             primary_hue="emerald", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
         ),

@@ -1,4 +1,4 @@
-"""The model behind the page, loaded once: what it sees, says and draws, one visitor at a time."""
+"""The model behind the page, loaded once. It serves one visitor at a time."""
 
 import os
 import queue
@@ -10,30 +10,31 @@ from PIL import Image
 from transformers import StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from seed_hf import SeedForConditionalGeneration, SeedImagePipeline, SeedProcessor, bundled
-from seed_hf.devices import number_type, usable_device
+from seed_hf import SeedForConditionalGeneration, SeedProcessor
+from seed_hf.artifacts.loading import DEFAULT, load_pipeline
 from seed_hf.modeling.generation_seed import CodeSegment, TextSegment
 
 
 NEW_TOKENS = 48  # of a caption or an answer
-REPLY_TOKENS = 96  # of a chat's reply: two pictures and some words
+REPLY_TOKENS = 96  # of a chat's reply: enough for two images and some words
 
 
 class Artifact:
     """A [`SeedImagePipeline`] with its language model and processor.
 
     Args:
-        source: A pipeline's folder or Hub id; the bundled seed-tiny by default.
+        source: Folder, Hub id or bundled checkpoint of the pipeline.
 
     Raises:
-        ValueError: The pipeline has no language model or no processor: it could draw codes but not read a prompt.
+        FileNotFoundError: There is no such folder and no such repository.
+        ValueError: It holds something else, or the pipeline has no language model or no processor, so that it cannot
+            read prompts.
     """
 
-    def __init__(self, source: str | None = None):
-        self.is_seed_tiny = not source
-        self.name = source or "seed-tiny"
-        device = usable_device()
-        pipe = SeedImagePipeline.from_pretrained(source or bundled("seed-tiny", "pipeline"), dtype=number_type(device))
+    def __init__(self, source: str = DEFAULT):
+        self.is_seed_tiny = source == DEFAULT
+        self.name = source
+        self.pipe = pipe = load_pipeline(source)
         if not isinstance(pipe.seed_model, SeedForConditionalGeneration) or not isinstance(
             pipe.processor, SeedProcessor
         ):
@@ -41,60 +42,59 @@ class Artifact:
                 f"{self.name}: the Space needs a pipeline with a SeedForConditionalGeneration and a SeedProcessor. "
                 "Build it with SeedImagePipeline(seed_model=..., processor=..., ...) and save it again."
             )
-        self.pipe = pipe.to(device)
-        self.pipe.set_progress_bar_config(disable=True)
-        self.model, self.processor = self.pipe.seed_model.eval(), self.pipe.processor
+        pipe.set_progress_bar_config(disable=True)
+        self.model, self.processor = pipe.seed_model.eval(), pipe.processor
         config = self.model.config.text_config
         self.places, self.codebook_size = config.num_query_tokens, config.codebook_size
         self.positions = config.max_position_embeddings
-        white = Image.new("RGB", (64, 64), "white")
-        self.blank = self.encode(white)  # what stands in the places of codes that are not used
+        self.blank = self.encode(Image.new("RGB", (64, 64), "white"))  # fills the places of codes that are not used
 
     @classmethod
     def from_environment(cls) -> "Artifact":
-        """The one that the variable `SEED_ARTIFACT` names."""
-        return cls(os.environ.get("SEED_ARTIFACT") or None)
+        """The one that the variable `SEED_ARTIFACT` names; seed-tiny by default."""
+        return cls(os.environ.get("SEED_ARTIFACT") or DEFAULT)
 
-    def encode(self, picture: Image.Image) -> list[int]:
-        return self.pipe.encode_image(picture)[0].tolist()
+    def encode(self, image: Image.Image) -> list[int]:
+        """The codes of an image."""
+        return self.pipe.encode_image(image)[0].tolist()
 
-    def caption(self, picture: Image.Image) -> Iterator[str]:
-        """The caption as far as it is written, again and again."""
-        return self._words(self.processor.caption(picture))
+    def caption(self, image: Image.Image) -> Iterator[str]:
+        """Yields the caption as it grows."""
+        return self._words(self.processor.caption(image))
 
-    def answer(self, picture: Image.Image, question: str) -> Iterator[str]:
-        """The answer to a question about a picture, as far as it is written."""
-        return self._words(self.processor.ask(picture, question))
+    def answer(self, image: Image.Image, question: str) -> Iterator[str]:
+        """Yields the answer to a question about an image as it grows."""
+        return self._words(self.processor.ask(image, question))
 
     def draw(
         self,
         prompt: str,
         *,
-        pictures: int = 1,
+        images: int = 1,
         steps: int = 25,
         seed: int = 0,
         sample: bool = False,
         on_step: Callable[[int, int], None] | None = None,
     ) -> tuple[list[Image.Image], list[list[int]]]:
-        """Pictures of a prompt with the codes of each; picture i has the seed `seed + i`.
+        """Images of a prompt, and the codes of each. Image i is drawn with the seed `seed + i`.
 
-        Without `sample` the language model writes its likeliest codes, and pictures of a prompt differ in noise only.
+        Without `sample` the language model writes its likeliest codes, and the images differ only in their noise.
         """
         drawn = self.pipe(
-            [prompt] * pictures,
+            [prompt] * images,
             num_inference_steps=steps,
-            generator=_generators(seed, pictures),
+            generator=_generators(seed, images),
             generation_kwargs={"do_sample": sample},
             callback_on_step_end=_reporter(on_step, steps),
         )
         return drawn.images, drawn.codes.tolist()
 
     def redraw(self, *rows: list[int], steps: int = 25, seed: int = 0, on_step=None) -> list[Image.Image]:
-        """One picture for each row of codes, all from the same noise, so that they differ by their codes alone.
+        """One image for each row of codes, all from the same noise, so that they differ only by their codes.
 
-        Drawn one by one: in a batch each picture's rounding depends on how many others there are.
+        They are drawn one by one, because rounding in a batch depends on its size.
         """
-        pictures = []
+        images = []
         for number, row in enumerate(rows):
             drawn = self.pipe(
                 codes=torch.tensor(row),
@@ -102,31 +102,31 @@ class Artifact:
                 generator=_generators(seed, 1),
                 callback_on_step_end=_reporter(on_step, steps * len(rows), before=steps * number),
             )
-            pictures += drawn.images
-        return pictures
+            images += drawn.images
+        return images
 
     def first(self, codes: list[int], number: int) -> list[int]:
-        """The first `number` codes; the other places hold the codes of a blank white picture."""
+        """The first `number` codes, followed by those of a blank white image."""
         return [*codes[:number], *self.blank[number:]]
 
     @torch.inference_mode()
     def nearest_codes(self, code: int, number: int) -> list[int]:
-        """The codes whose codebook vectors are nearest to that of `code`, which is not among them."""
+        """The codes with the nearest codebook vectors to that of `code`, without `code` itself."""
         vectors = self.pipe.visual_tokenizer.quantizer.embedding.weight.float()
         order = (vectors - vectors[code]).norm(dim=1).argsort(stable=True).tolist()
         return [other for other in order if other != code][:number]
 
     def prompt_tokens(self, text: str, images: int) -> int:
-        """How many positions of the language model a text with `<image>` placeholders takes."""
+        """Length in tokens of a text with `<image>` placeholders."""
         codes = torch.tensor([self.blank] * images) if images else None
         return self.processor(text=text, codes=codes).input_ids.shape[1]
 
     def reply(self, text: str, images: list[list[int]], mode: str) -> Iterator[list[str | list[int] | int]]:
-        """Goes on from a text with pictures, given by their codes, in `mode` "text", "image" or "interleaved".
+        """Continues a text with images, which are given by their codes, in `mode` "text", "image" or "interleaved".
 
         Yields:
-            What there is so far: words as `str`, a picture as the list of its codes, and as the last part an `int` for
-            a picture of which so many codes are written.
+            The parts written so far: text as `str`, an image as the list of its codes. An image that is not finished
+            is the last part: the number of its codes so far, as `int`.
         """
         inputs = self.processor(text=text, codes=torch.tensor(images) if images else None)
         room = self.positions - inputs.input_ids.shape[1]
@@ -146,7 +146,7 @@ class Artifact:
             yield self.processor.post_process_multimodal_output(ids, generation_mode="text")[0].strip()
 
     def _generate(self, inputs, mode: str, new_tokens: int) -> Iterator[list[int]]:
-        """The new ids as far as they are written, greedily. Whoever stops listening stops the model too."""
+        """Yields the new ids as they grow, by greedy decoding. Closing the generator stops the model."""
         written, stop = _TokenQueue(), threading.Event()
 
         def generate():
@@ -177,7 +177,7 @@ class Artifact:
 
 
 class _TokenQueue(BaseStreamer):
-    """The ids that `generate` writes, for another thread. transformers' own streamers hand out text, not ids."""
+    """Hands the ids that `generate` writes to another thread. The streamers of transformers hand over text."""
 
     def __init__(self):
         self.queue = queue.Queue()
@@ -205,7 +205,7 @@ def _generators(seed: int, count: int) -> list[torch.Generator]:
 
 
 def _reporter(on_step: Callable[[int, int], None] | None, steps: int, before: int = 0):
-    """`on_step(done, of)` in the form in which a pipeline calls back, after `before` steps of other calls."""
+    """`on_step(done, of)` as a callback of the pipeline; `before` steps were done by earlier calls."""
     if on_step is None:
         return None
 

@@ -1,21 +1,21 @@
-"""Chat: several turns, with words and pictures both ways."""
+"""Chat: several turns, with words and images both ways."""
 
 import gradio as gr
 
 from artifact import Artifact
 from limits import MESSAGES, TURNS, Refusal, checked_text
-from pictures import read_picture, uploaded
 from seed_hf.modeling.processing_seed import IMAGE_TOKEN
+from uploads import read_image, uploaded
 
 
-MODES = {"Words": "text", "A picture": "image", "What the model likes": "interleaved"}
-NOTHING = "(The model ended its turn without a word. Try another kind of answer.)"
-FORGOT = "(The conversation is longer than the model can read: its first turns were left out.)"
+MODES = {"Words": "text", "An image": "image", "Words or images": "interleaved"}
+NOTHING = "(The model's reply is empty. Try another kind of answer.)"
+FORGOT = "(The conversation is longer than the model can read. Its first turns were left out.)"
 
 
-def chat_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
-    """Fills the current tab. `model_turn` are the settings of events that use the model."""
-    # A turn is {"role", "parts"}; a part is a text or the list of a picture's codes. Pictures themselves are not kept.
+def chat_tab(artifact: Artifact, images: list[str], model_turn: dict) -> None:
+    """Fill the current tab. `model_turn` holds the settings of events that use the model."""
+    # A turn is {"role", "parts"}. A part is a text, or the list of an image's codes; images themselves are not kept.
 
     def reply(message, wanted, turns, messages):
         text, codes, path = read(message, wanted)
@@ -43,23 +43,23 @@ def chat_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
         yield turns[-TURNS:], messages, messages, None
 
     def read(message, wanted):
-        """The words, the codes of the picture and its file, of which either words or picture may be missing."""
+        """Text, codes and file of the image. Either the text or the image may be missing."""
         files = message.get("files") or []
         if len(files) > 1:
-            raise Refusal(f"{len(files)} pictures in one message. Send them one by one.")
+            raise Refusal(f"{len(files)} images in one message. Send them one by one.")
         text = message.get("text") or ""
         if text.strip() or not files:
             text = checked_text(text, "message")
         if IMAGE_TOKEN in text:
-            raise Refusal(f"{IMAGE_TOKEN} stands for a picture and cannot be written. Attach a picture instead.")
+            raise Refusal(f"{IMAGE_TOKEN} stands for an image and cannot be written. Attach an image instead.")
         if MODES[wanted] == "image" and not text:
             raise Refusal("Say in words what to draw.")
         path = uploaded(files[0]) if files else None
-        return text, artifact.encode(read_picture(path)) if path else [], path
+        return text, artifact.encode(read_image(path)) if path else [], path
 
     def as_prompt(turns, parts, mode):
-        """The conversation in the form that the model learned, as much of its end as fits."""
-        spare = artifact.places + 4  # for a picture, or for some words
+        """The conversation as the model was trained on it: its last turns, as many as fit."""
+        spare = artifact.places + 4  # tokens left for the reply: an image, or some words
         for start in range(len(turns) + 1):
             text, images = rendered(turns[start:], parts, mode)
             if artifact.prompt_tokens(text, len(images)) + spare <= artifact.positions:
@@ -68,7 +68,7 @@ def chat_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
 
     def rendered(turns, parts, mode):
         drawing_prompt = mode == "image"
-        # Asking for a drawing is a form of its own, which a chat template cannot know of.
+        # A request for a drawing has a format of its own, which the chat template does not have.
         asked = [part for part in parts if not (drawing_prompt and isinstance(part, str))]
         conversation = [*turns, {"role": "user", "parts": asked}] if asked else turns
         messages = [{"role": turn["role"], "content": content(turn["parts"])} for turn in conversation]
@@ -99,21 +99,21 @@ def chat_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
         return said("assistant", gr.Image(image, format="png", buttons=[], alt_text="a drawing"))
 
     about = (
-        "seed-tiny learned captions, questions about a picture and prompts to draw. It is **not a chat model**: "
-        "it forgets what was said before, and small talk leads nowhere."
+        "seed-tiny learned captions, questions about an image and prompts to draw. It is **not a chat model**: "
+        "it does not follow a conversation."
         if artifact.is_seed_tiny
-        else "Words and pictures in one conversation."
+        else "Words and images in one conversation."
     )
     gr.Markdown(f"{about} The conversation is forgotten an hour after its last turn, if not before.")
     turns = gr.State([], time_to_live=3600)
-    # What is on display, kept here: a history sent by the page could name any file of this machine.
+    # The messages on display are kept here: a history sent by the page could name any file of this machine.
     messages = gr.State([], time_to_live=3600)
     chat = gr.Chatbot(
         label="Conversation",
         height=380,
         buttons=["copy"],
         render_markdown=False,
-        placeholder="Attach a picture and ask about it, or ask for a drawing.",
+        placeholder="Attach an image and ask about it, or ask for a drawing.",
         elem_id="chat",
         elem_classes="pixels",
     )
@@ -121,20 +121,20 @@ def chat_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
     message = gr.MultimodalTextbox(
         label="Message",
         show_label=False,
-        placeholder="Write, or attach a picture",
+        placeholder="Write, or attach an image",
         file_types=["image"],
         sources=["upload"],
-        max_plain_text_length=100_000,  # longer text would become a file; ours is refused with a message
+        max_plain_text_length=100_000,  # longer text would become a file instead of a message that is refused
         elem_id="chat-message",
     )
     gr.Examples(
         [
-            [{"text": "What is its main colour?", "files": [pictures[0]]}, "Words"],
-            [{"text": "", "files": [pictures[-1]]}, "Words"],
-            [{"text": "a red apple", "files": []}, "A picture"],
+            [{"text": "What is its main colour?", "files": [images[0]]}, "Words"],
+            [{"text": "", "files": [images[-1]]}, "Words"],
+            [{"text": "a red apple", "files": []}, "An image"],
         ],
         [message, wanted],
-        example_labels=["ask about a picture", "a picture alone: its caption", "draw a red apple"],
+        example_labels=["ask about an image", "an image alone: its caption", "draw a red apple"],
         label="Messages to try: click one, then send it",
     )
     message.submit(

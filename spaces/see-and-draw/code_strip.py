@@ -1,9 +1,9 @@
-"""The codes of a picture as a strip of coloured cells."""
+"""The codes of an image as a strip of coloured cells."""
 
 import gradio as gr
 
 
-# The colours are light and the numbers dark on light and dark pages alike. Consecutive codes are a golden angle apart.
+# Dark numbers on light colours, on light and dark pages. The hues of consecutive codes are a golden angle apart.
 _HTML = """
 <ol class="codes" aria-label="${label}">${(value.codes || []).map((code, place) => {
   const used = place < value.used;
@@ -32,7 +32,7 @@ ol.codes.codes li { margin: 0; padding: 0; list-style: none; }
 .codes button:focus-visible { outline: 3px solid var(--color-accent); outline-offset: 1px; }
 """
 
-# One tab stop for each cell would be 32; the arrow keys go from cell to cell as well.
+# The arrow keys move from cell to cell, too: with the tab key alone that would take 32 stops.
 _JS = """
 const cells = () => [...element.querySelectorAll("button[data-place]")];
 let returning = false;
@@ -57,9 +57,9 @@ watch("value", () => {
 
 
 class CodeStrip(gr.HTML):
-    """Cells whose colour and number are those of the codes; with `editable` each is a button that sends `select`.
+    """One cell for each code, with its number and colour. If `editable`, each cell is a button that sends `select`.
 
-    Its value is what [`strip`] makes.
+    Its value comes from [`strip`].
     """
 
     def __init__(self, value: dict | None = None, *, label: str, editable: bool = False, **settings):
@@ -82,8 +82,8 @@ def strip(codes: list[int], *, selected: int | None = None, used: int | None = N
 
     Args:
         codes: One for each place.
-        selected: The place that is being edited.
-        used: How many places from the first on are drawn from; all by default.
+        selected: The place that is edited.
+        used: The number of places, from the first on, that are drawn from. Default: all.
         changed: Places whose code was edited.
     """
     used = len(codes) if used is None else used

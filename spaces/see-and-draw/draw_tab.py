@@ -1,19 +1,19 @@
-"""Draw: a prompt to pictures."""
+"""Draw: a prompt to images."""
 
 import gradio as gr
 
 from artifact import Artifact
 from code_strip import CodeStrip, strip
-from limits import CHARACTERS, PICTURES, SEED, STEPS, checked_number, checked_text
+from limits import CHARACTERS, IMAGES, SEED, STEPS, checked_number, checked_text
 from seed_hf.demo.see_and_draw import PROMPTS
 
 
 def draw_tab(artifact: Artifact, model_turn: dict) -> None:
-    """Fills the current tab. `model_turn` are the settings of events that use the model."""
+    """Fill the current tab. `model_turn` holds the settings of events that use the model."""
 
     def draw(prompt, number, steps, seed, sample, progress=gr.Progress()):  # noqa: B008 (how Gradio hands it in)
         prompt = checked_text(prompt, "prompt")
-        number = checked_number(number, "number of pictures", 1, PICTURES)
+        number = checked_number(number, "number of images", 1, IMAGES)
         steps = checked_number(steps, "number of steps", 1, STEPS)
         seed = checked_number(seed, "seed", 0, SEED)
         progress(0, desc="Writing the codes")
@@ -22,7 +22,7 @@ def draw_tab(artifact: Artifact, model_turn: dict) -> None:
             progress((done, of), desc="Drawing", unit="steps")
 
         images, codes = artifact.draw(
-            prompt, pictures=number, steps=steps, seed=seed, sample=bool(sample), on_step=on_step
+            prompt, images=number, steps=steps, seed=seed, sample=bool(sample), on_step=on_step
         )
         return shown(images, seed), strip(codes[0])
 
@@ -38,7 +38,7 @@ def draw_tab(artifact: Artifact, model_turn: dict) -> None:
             )
             button = gr.Button("Draw", variant="primary")
             examples = gr.Examples([[text] for text in PROMPTS], prompt, label="Prompts to try")
-            number = gr.Slider(1, PICTURES, 1, step=1, label="Pictures at once", elem_id="draw-number")
+            number = gr.Slider(1, IMAGES, 1, step=1, label="Images at once", elem_id="draw-number")
             steps = gr.Slider(1, STEPS, 25, step=1, label="Denoising steps")
             with gr.Row(elem_classes="pair"):
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEED, min_width=120)

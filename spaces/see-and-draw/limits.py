@@ -1,4 +1,4 @@
-"""What one visitor may ask for at once, and the messages for those who ask for more."""
+"""Limits of a single request, and the messages of requests beyond them."""
 
 import os
 
@@ -6,23 +6,23 @@ import gradio as gr
 
 
 FILE_SIZE = "8mb"  # of an upload; Gradio refuses larger ones before they are stored
-PIXELS = 24_000_000  # of a picture, told by its header: small files may hold huge pictures
+PIXELS = 24_000_000  # of an image, read from its header: a small file may hold a huge image
 CHARACTERS = 200  # of a prompt, a question or a message
-PICTURES = 4  # drawn at once
+IMAGES = 4  # drawn at once
 STEPS = 50
 SEED = 2**31 - 1
-TURNS = 20  # that a conversation keeps
-MESSAGES = 2 * TURNS  # that the page shows of it: a turn may be a picture and words
-WAITING = 24  # visitors in the queue; the next one is told that it is full
-KEPT = int(os.environ.get("SEED_SPACE_KEPT", 30 * 60))  # seconds that pictures stay on the server
-MINUTES = -(-KEPT // 60)  # the same, for visitors to read
+TURNS = 20  # kept of a conversation
+MESSAGES = 2 * TURNS  # shown on the page: a turn may be an image and words
+WAITING = 24  # length of the queue
+KEPT = int(os.environ.get("SEED_SPACE_KEPT", 30 * 60))  # seconds that images stay on the server
+MINUTES = -(-KEPT // 60)  # the same in minutes, for messages
 
 
 def checked_text(text: str | None, what: str) -> str:
-    """The text without spaces around it.
+    """The text without surrounding spaces.
 
     Raises:
-        gr.Error: It is empty or too long. `what` names it in the message: "prompt", "question", "message".
+        gr.Error: It is empty or too long. `what` names it in the message: "prompt", "question" or "message".
     """
     text = (text or "").strip()
     if not text:
@@ -36,7 +36,7 @@ def checked_number(number: float | None, what: str, low: int, high: int) -> int:
     """A whole number of a form field.
 
     Raises:
-        gr.Error: The field is empty, or the number is no whole one from `low` to `high`.
+        gr.Error: The field is empty, or does not hold a whole number from `low` to `high`.
     """
     if number is None or number != int(number) or not low <= number <= high:
         given = "empty" if number is None else f"{number:g}"
@@ -45,7 +45,7 @@ def checked_number(number: float | None, what: str, low: int, high: int) -> int:
 
 
 class Refusal(gr.Error):
-    """Something that the visitor can mend: shown on the page, no traceback in the server's log."""
+    """An error that the visitor can correct: shown on the page, without a traceback in the log."""
 
     def __init__(self, message: str):
         super().__init__(message, title="This cannot be done", duration=15, print_exception=False)

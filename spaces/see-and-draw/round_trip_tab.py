@@ -1,22 +1,22 @@
-"""Round trip: a picture to its codes and back, with codes to edit."""
+"""Round trip: an image to its codes and back, with codes to edit."""
 
 import gradio as gr
 
 from artifact import Artifact
 from code_strip import CodeStrip, strip
 from limits import SEED, STEPS, checked_number
-from pictures import PictureField, read_picture
+from uploads import ImageField, read_image
 
 
-NEIGHBOURS = 8  # codes that are offered in place of one
+NEIGHBOURS = 8  # similar codes offered for a place
 
 
-def round_trip_tab(artifact: Artifact, pictures: list[str], model_turn: dict) -> None:
-    """Fills the current tab. `model_turn` are the settings of events that use the model."""
+def round_trip_tab(artifact: Artifact, images: list[str], model_turn: dict) -> None:
+    """Fill the current tab. `model_turn` holds the settings of events that use the model."""
     places, last_code = artifact.places, artifact.codebook_size - 1
 
     def start(path, steps, seed, progress=gr.Progress()):  # noqa: B008 (how Gradio hands it in)
-        codes = artifact.encode(read_picture(path))
+        codes = artifact.encode(read_image(path))
         image = drawn([codes], steps, seed, progress)[0]
         return {"own": codes, "now": codes}, strip(codes, selected=0), *editor(codes, 0), places, image, image
 
@@ -30,7 +30,7 @@ def round_trip_tab(artifact: Artifact, pictures: list[str], model_turn: dict) ->
         return artifact.redraw(*rows, steps=steps, seed=seed, on_step=on_step)
 
     def editor(codes, place):
-        """The fields that show one place: its number, its code, and other codes that it could have."""
+        """Values of the fields for one place: its number, its code, and similar codes."""
         code = codes[place]
         return place + 1, code, gr.Radio(artifact.nearest_codes(code, NEIGHBOURS), value=None)
 
@@ -61,21 +61,22 @@ def round_trip_tab(artifact: Artifact, pictures: list[str], model_turn: dict) ->
         image = drawn([own], steps, seed, progress)[0]
         return {"own": own, "now": own}, strip(own, selected=0), *editor(own, 0), places, image, image
 
-    first = pictures[1]  # simpler than the first, which stands on another tab already
-    shown = artifact.encode(read_picture(first))
+    first = images[1]  # simpler than the first, which is on another tab
+    shown = artifact.encode(read_image(first))
     shown_again = artifact.redraw(shown)[0]
     gr.Markdown(
-        "All that is left of a picture are its codes. Select a cell, give it another code, and watch the drawing "
-        "change. In the middle it draws the picture's own codes, on the right those below, from the same noise."
+        "Only the codes of an image are kept. Select a cell, give it another code, and watch the drawing change. "
+        "The image in the middle is drawn from the original codes, the one on the right from the codes below, both "
+        "from the same noise."
     )
     state = gr.State({"own": shown, "now": shown})
-    with gr.Row(elem_classes="three-pictures"):
+    with gr.Row(elem_classes="three-images"):
         options = {"height": 230, "min_width": 90, "elem_classes": "pixels"}
-        picture = PictureField(value=first, label="Picture", elem_id="trip-picture", **options)
+        image = ImageField(value=first, label="Image", elem_id="trip-image", **options)
         options |= {"format": "png", "interactive": False, "buttons": []}
         again = gr.Image(shown_again, label="Its codes", elem_id="trip-again", **options)
         edited = gr.Image(shown_again, label="Edited", elem_id="trip-edited", **options)
-    examples = gr.Examples([[path] for path in pictures], picture, label="Pictures it was never trained on")
+    examples = gr.Examples([[path] for path in images], image, label="Images it was never trained on")
     codes = CodeStrip(
         strip(shown, selected=0), label="Codes: select one to edit it", editable=True, elem_id="trip-codes"
     )
@@ -85,7 +86,7 @@ def round_trip_tab(artifact: Artifact, pictures: list[str], model_turn: dict) ->
         )
         code = gr.Slider(0, last_code, shown[0], step=1, label="Its code", min_width=200, scale=4, elem_id="trip-code")
     near = gr.Radio(
-        artifact.nearest_codes(shown[0], NEIGHBOURS), label="Codes most like it in the codebook", elem_id="trip-near"
+        artifact.nearest_codes(shown[0], NEIGHBOURS), label="Most similar codes in the codebook", elem_id="trip-near"
     )
     with gr.Row():
         used = gr.Slider(
@@ -95,7 +96,7 @@ def round_trip_tab(artifact: Artifact, pictures: list[str], model_turn: dict) ->
             step=1,
             scale=2,
             label="Codes to draw from",
-            info="The first so many; the other places hold the codes of a blank white picture, to add nothing.",
+            info="The first ones. The other places get the codes of a blank white image, which add nothing.",
             min_width=240,
             elem_id="trip-used",
         )
@@ -107,8 +108,8 @@ def round_trip_tab(artifact: Artifact, pictures: list[str], model_turn: dict) ->
 
     fields = [codes, place, code, near]
     everything = [state, *fields, used, again, edited]
-    picture.upload(start, [picture, steps, seed], everything, api_name="round_trip", **model_turn)
-    examples.load_input_event.then(start, [picture, steps, seed], everything, api_visibility="private", **model_turn)
+    image.upload(start, [image, steps, seed], everything, api_name="round_trip", **model_turn)
+    examples.load_input_event.then(start, [image, steps, seed], everything, api_visibility="private", **model_turn)
     codes.select(select, [state, used], fields, queue=False, show_progress="hidden", api_visibility="private")
     gr.on(
         [place.submit, place.blur],

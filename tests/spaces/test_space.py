@@ -83,10 +83,10 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def pixels(page, selector: str) -> np.ndarray:
-    """What a picture on the page shows, fetched from where the page has it."""
+    """What an image on the page shows, fetched from where the page has it."""
     source = page.locator(selector).first.get_attribute("src")
-    picture = Image.open(io.BytesIO(page.request.get(source).body())).convert("RGB")
-    return np.asarray(picture, dtype=np.int16)
+    image = Image.open(io.BytesIO(page.request.get(source).body())).convert("RGB")
+    return np.asarray(image, dtype=np.int16)
 
 
 def wait_for_another(page, selector: str, attribute: str, before: str) -> None:
@@ -97,7 +97,7 @@ def wait_for_another(page, selector: str, attribute: str, before: str) -> None:
 
 
 def upload(page, tab: str, file) -> None:
-    """Takes the picture out that is there, and gives another: a path, or a dict with name, mimeType and buffer."""
+    """Replaces the image of a field by another: a path, or a dict with name, mimeType and buffer."""
     field = page.locator(tab)
     field.get_by_label("Clear").or_(field.get_by_label("Remove Image")).first.click()
     field.locator("input[type=file]").set_input_files(file)
@@ -107,10 +107,10 @@ def upload(page, tab: str, file) -> None:
 
 
 @in_browser
-def test_an_uploaded_picture_gets_codes_and_a_caption(visitor):
+def test_an_uploaded_image_gets_codes_and_a_caption(visitor):
     before = visitor.locator("#see-caption textarea").input_value()
     assert before  # the page opens with an example
-    upload(visitor, "#see-picture", PICTURES / "noto_1F352.png")
+    upload(visitor, "#see-image", PICTURES / "noto_1F352.png")
     wait_for_another(visitor, "#see-caption textarea", "value", before)
     cells = visitor.locator("#see-codes li span").all_inner_texts()
     assert len(cells) == 32 and cells[0] == "27"
@@ -140,11 +140,11 @@ def test_an_example_is_a_click_away(visitor):
     ],
 )
 def test_a_bad_file_gets_a_message_that_says_what_to_do(visitor, name, content, message):
-    upload(visitor, "#see-picture", {"name": name, "mimeType": "image/png", "buffer": content})
+    upload(visitor, "#see-image", {"name": name, "mimeType": "image/png", "buffer": content})
     toast = visitor.get_by_test_id("toast-body").first
     toast.wait_for()
     assert message in toast.inner_text()
-    visitor.trouble.clear()  # Chromium reports the refused upload and the picture that it cannot show
+    visitor.trouble.clear()  # Chromium reports the refused upload and the image that it cannot show
 
 
 @in_browser
@@ -157,7 +157,7 @@ def test_an_empty_question_gets_a_message(visitor):
 
 
 @in_browser
-def test_a_prompt_becomes_as_many_pictures_as_were_asked_for(visitor):
+def test_a_prompt_becomes_as_many_images_as_were_asked_for(visitor):
     open_tab(visitor, "Draw")
     codes = visitor.locator("#draw-codes").inner_text()
     visitor.locator("#draw-prompt textarea").fill("a blue hamburger")
@@ -227,28 +227,28 @@ def test_the_first_codes_alone_give_another_drawing(visitor):
 
 
 @in_browser
-def test_a_conversation_has_words_and_pictures_both_ways(visitor):
+def test_a_conversation_has_words_and_images_both_ways(visitor):
     open_tab(visitor, "Chat")
     visitor.locator("#chat-message input[type=file]").set_input_files(PICTURES / "noto_1F352.png")
     visitor.locator("#chat-message").get_by_label("Remove").first.wait_for()
     visitor.locator("#chat-message textarea").fill("What is its main colour?")
     visitor.keyboard.press("Enter")
     visitor.locator("#chat [data-testid=bot]", has_text="red").wait_for()
-    visitor.get_by_role("radio", name="A picture").check()
+    visitor.get_by_role("radio", name="An image").check()
     visitor.locator("#chat-message textarea").fill("a red apple")
     visitor.keyboard.press("Enter")
     drawing = "#chat [data-testid=bot] img"
     visitor.locator(drawing).wait_for()
     assert pixels(visitor, drawing).std() > 20
-    assert visitor.locator("#chat [data-testid=user]").count() == 3  # a picture, a question, a prompt
+    assert visitor.locator("#chat [data-testid=user]").count() == 3  # an image, a question, a prompt
 
 
 @in_browser
-def test_nothing_that_is_written_stands_for_a_picture(visitor):
+def test_nothing_that_is_written_stands_for_an_image(visitor):
     open_tab(visitor, "Chat")
     visitor.locator("#chat-message textarea").fill("<image> what is this?")
     visitor.keyboard.press("Enter")
-    visitor.get_by_text("Attach a picture instead").wait_for()
+    visitor.get_by_text("Attach an image instead").wait_for()
 
 
 # The page
@@ -322,7 +322,7 @@ def test_limits_hold_without_the_page_too(address, settings, message):
         Client(address, verbose=False).predict(*settings, api_name="/draw")
 
 
-def test_the_same_seed_draws_the_same_picture(address):
+def test_the_same_seed_draws_the_same_image(address):
     def draw(seed):
         images, _ = Client(address, verbose=False).predict("a red apple", 1, 4, seed, False, api_name="/draw")
         return Path(images[0]["image"]).read_bytes()
@@ -359,7 +359,7 @@ def ways_in(file: dict) -> list[tuple]:
 
 @pytest.fixture
 def private(folder):
-    """A picture of the server that no visitor has uploaded."""
+    """An image of the server that no visitor has uploaded."""
     path = folder / "private.png"
     Image.effect_noise((40, 40), 90).save(path)
     return path
@@ -377,7 +377,7 @@ def test_only_what_was_uploaded_can_be_named(address, folder, private):
         answers |= {call(address, *way) for way in ways_in({"path": str(path)})[:3]}  # other fields demand the mark
     link.unlink()
     (event, content), *others = answers
-    assert event == "error" and "The picture is gone" in content and not others
+    assert event == "error" and "The image is gone" in content and not others
     assert private.read_bytes() not in [path.read_bytes() for path in files_in(uploads)]
 
 
@@ -390,11 +390,11 @@ def test_a_file_without_its_mark_is_no_file_of_a_message(address, private, path)
 
 def test_a_history_that_a_client_sends_is_not_looked_at(address, folder, private):
     def history(path):
-        picture = {"component": "image", "value": marked(path), "constructor_args": {}, "props": {}}
+        image = {"component": "image", "value": marked(path), "constructor_args": {}, "props": {}}
         return [
             {"role": "user", "content": [{"type": "file", "file": marked(path)}]},
-            {"role": "assistant", "content": [{"type": "component", **picture}]},
-            {"role": "assistant", "content": [{"type": "component", **picture, "value": {"path": str(path)}}]},
+            {"role": "assistant", "content": [{"type": "component", **image}]},
+            {"role": "assistant", "content": [{"type": "component", **image, "value": {"path": str(path)}}]},
         ]
 
     message = {"text": "a red apple", "files": []}
@@ -406,10 +406,10 @@ def test_a_history_that_a_client_sends_is_not_looked_at(address, folder, private
 
 
 def test_uploads_and_examples_can_be_named(address, folder):
-    picture = PICTURES / "noto_1F352.png"
-    with open(picture, "rb") as content:
+    image = PICTURES / "noto_1F352.png"
+    with open(image, "rb") as content:
         uploaded = httpx.post(f"{address}/gradio_api/upload", files={"files": content}).json()[0]
-    example = next(path for path in files_in(folder / "uploads") if path.name == picture.name)
+    example = next(path for path in files_in(folder / "uploads") if path.name == image.name)
     for way in ways_in(marked(uploaded))[:-1] + ways_in(marked(example))[:-1] + ways_in({"path": uploaded})[:3]:
         assert call(address, *way)[0] == "complete"
 
@@ -436,7 +436,7 @@ def test_no_address_is_fetched(address):
                 event, content = call(address, *way)
                 assert event == "error" and "Addresses are not fetched" in content
             for way in ways_in({"path": url})[:3]:
-                assert "The picture is gone" in call(address, *way)[1]
+                assert "The image is gone" in call(address, *way)[1]
             answer = httpx.get(f"{address}/gradio_api/file={url}")
             assert answer.status_code == 403 and "Addresses are not fetched" in answer.text
         finally:
@@ -457,11 +457,11 @@ def test_files_of_visitors_are_swept(tmp_path):
         kept = files_in(uploads)  # the examples
         assert len([path for path in kept if path.suffix == ".png"]) >= 8
         client = Client(address, verbose=False)
-        picture = tmp_path / "mine.png"
-        Image.effect_noise((64, 64), 90).save(picture)
-        assert visit_with("see", handle_file(picture))
+        image = tmp_path / "mine.png"
+        Image.effect_noise((64, 64), 90).save(image)
+        assert visit_with("see", handle_file(image))
         assert visit_with("draw", "a red apple", 1, 4, 7, False)
-        assert visit_with("chat", {"text": "a red pear", "files": []}, "A picture")
+        assert visit_with("chat", {"text": "a red pear", "files": []}, "An image")
         # Gradio stops deleting at what cannot be deleted, and deletes an example that goes by another name.
         example = next(path for path in kept if path.suffix == ".png")
         for path in (
@@ -475,7 +475,7 @@ def test_files_of_visitors_are_swept(tmp_path):
             time.sleep(0.2)
         assert files_in(uploads) == kept
         # It has not stopped, and the examples outlive it.
-        assert visit_with("see", handle_file(picture))
+        assert visit_with("see", handle_file(image))
         while files_in(uploads) - kept and time.monotonic() < deadline:
             time.sleep(0.2)
         assert files_in(uploads) == kept

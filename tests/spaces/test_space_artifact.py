@@ -44,14 +44,14 @@ def test_another_artifact_is_shown_under_its_own_name(space, artifact, folder):
     assert str(folder) in page and "seed-tiny" not in page
 
 
-def test_a_reply_is_streamed_and_its_pictures_are_whole(artifact):
+def test_a_reply_is_streamed_and_its_images_are_whole(artifact):
     codes = artifact.encode(Image.new("RGB", (9, 9), "red"))
     *unfinished, last = artifact.reply("a cat <image>", [codes], "image")
     counts = [parts[-1] for parts in unfinished if parts and isinstance(parts[-1], int)]
     assert counts == sorted(counts) and len(counts) >= artifact.places
-    picture = next(part for part in last if isinstance(part, list))
-    assert len(picture) == artifact.places and max(picture) < artifact.codebook_size
-    assert artifact.redraw(picture)[0].size[0] > 0
+    image = next(part for part in last if isinstance(part, list))
+    assert len(image) == artifact.places and max(image) < artifact.codebook_size
+    assert artifact.redraw(image)[0].size[0] > 0
 
 
 def test_who_stops_listening_stops_the_model(artifact, monkeypatch):
@@ -69,7 +69,7 @@ def test_errors_of_the_model_reach_the_page(artifact):
         list(artifact.reply("a cat", [], "song"))
 
 
-def test_codes_that_are_not_used_are_those_of_a_white_picture(artifact):
+def test_codes_that_are_not_used_are_those_of_a_white_image(artifact):
     codes = artifact.encode(Image.new("RGB", (9, 9), "red"))
     white = artifact.encode(Image.new("RGB", (64, 64), "white"))
     assert artifact.first(codes, 5) == codes[:5] + white[5:]

@@ -57,7 +57,7 @@ def use(page: Page) -> None:
     page.locator("#trip-near label").nth(7).click()
     page.locator("#trip-codes .changed").wait_for()
     open_tab(page, "Chat")
-    page.get_by_role("radio", name="A picture").check()
+    page.get_by_role("radio", name="An image").check()
     page.locator("#chat-message textarea").fill("a red apple")
     page.keyboard.press("Enter")
     page.locator("#chat img").first.wait_for()
