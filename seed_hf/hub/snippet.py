@@ -16,6 +16,7 @@ from seed_hf.artifacts.adapters import adapts_whole_model, base_model_of
 from seed_hf.artifacts.hub_ids import is_hub_id
 from seed_hf.artifacts.kinds import KINDS
 from seed_hf.files import read_json
+from seed_hf.texts import MAX_NEW_TOKENS
 
 from .templates import render
 
@@ -38,7 +39,7 @@ def snippet_for(folder: Path, kind: str, repo_id: str | None = None, stage: str 
         stage: Of the training. "contrastive": the codebook is not trained yet, and the program does not use it.
     """
     place = json.dumps(repo_id) if repo_id else f"{_name(folder)}  # this folder, or the id of its repository"
-    values: dict[str, Any] = {"place": place}
+    values: dict[str, Any] = {"place": place, "max_new_tokens": MAX_NEW_TOKENS}
     if kind == "tokenizer":
         values["stage"] = stage
     elif kind == "pipeline":

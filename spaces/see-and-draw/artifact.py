@@ -13,9 +13,9 @@ from transformers.generation.streamers import BaseStreamer
 from seed_hf import SeedForConditionalGeneration, SeedProcessor
 from seed_hf.artifacts.loading import DEFAULT, load_pipeline
 from seed_hf.modeling.generation_seed import CodeSegment, TextSegment
+from seed_hf.texts import MAX_NEW_TOKENS
 
 
-NEW_TOKENS = 48  # of a caption or an answer
 REPLY_TOKENS = 96  # of a chat's reply: enough for two images and some words
 
 
@@ -142,7 +142,7 @@ class Artifact:
             yield [part for part in parts if part != ""]
 
     def _words(self, inputs) -> Iterator[str]:
-        for ids in self._generate(inputs, "text", NEW_TOKENS):
+        for ids in self._generate(inputs, "text", MAX_NEW_TOKENS):
             yield self.processor.post_process_multimodal_output(ids, generation_mode="text")[0].strip()
 
     def _generate(self, inputs, mode: str, new_tokens: int) -> Iterator[list[int]]:
