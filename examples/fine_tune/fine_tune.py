@@ -1,11 +1,11 @@
-"""Fine-tunes a SEED model on a folder of your own pictures and captions, with LoRA, and measures what it brought.
+"""Fine-tunes a SEED model with LoRA on a folder of your own images and captions, and measures the effect.
 
     python make_pictures.py --out pictures            # or a folder of yours, with metadata.jsonl or metadata.csv
     python fine_tune.py pictures --out tuned
 
 `tuned/model` is the finished model, which loads wherever a SEED model does; `tuned/adapter` is the LoRA adapter alone.
-A part of the pictures is never trained on; `tuned/results.json` says how the model did on them before and after.
-A run that was interrupted goes on by the same command.
+Some images are held out; `tuned/results.json` has the results on them, before and after training.
+The same command continues an interrupted run.
 """
 
 import argparse
@@ -35,12 +35,12 @@ from seed_hf.training.trainer import last_complete_checkpoint
 
 logger = logging.getLogger("fine_tune")
 LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]  # all linear layers of an OPT block
-FEWEST = {"train": 8, "held out": 4}  # pictures; with fewer there is nothing to learn or to measure
+FEWEST = {"train": 8, "held out": 4}  # images; fewer are too few to train or to measure
 
 
 @dataclass
 class Settings:
-    """What makes a run this run: one that goes on must have the same."""
+    """The settings of a run. An interrupted run continues only with the same settings."""
 
     pictures: str
     model: str = str(bundled("seed-tiny", "model"))
@@ -57,21 +57,21 @@ class Settings:
         if self.trainer not in TRAINERS:
             raise ValueError(f"trainer must be one of {', '.join(TRAINERS)}, got {self.trainer!r}.")
         if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out is a share between 0 and 1, got {self.held_out}.")
+            raise ValueError(f"held_out must be a fraction between 0 and 1, got {self.held_out}.")
         for name in ("epochs", "batch_size", "learning_rate", "rank"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be more than 0, got {getattr(self, name)}.")
 
 
 def fine_tune(settings: Settings, out: Path) -> dict:
-    """Everything from the folder of pictures to `out/model`, `out/adapter` and `out/results.json`.
+    """The whole run, from a folder of images to `out/model`, `out/adapter` and `out/results.json`.
 
     Returns:
-        The results: `before` and `after` (see `measure`), and `pictures`, how many of what.
+        The results: `before` and `after` (see `measure`), the numbers of images (`pictures`) and the captions.
 
     Raises:
-        ValueError, FileNotFoundError: Not a folder of pictures with captions, too few of them, or an `out` that was
-            begun with other settings or pictures; all before anything is trained.
+        ValueError, FileNotFoundError: There are no images with captions, too few of them, or `out` was begun with
+            other settings or images. Nothing is trained then.
     """
     out = Path(out)
     source = open_source(settings.pictures, caption_column=settings.caption_column)
@@ -88,7 +88,7 @@ def fine_tune(settings: Settings, out: Path) -> dict:
     write_json(out / "settings.json", asdict(settings))
     model.to(usable_device())
     processor = SeedProcessor.from_pretrained(settings.model)
-    # Each picture is looked at once: what the language model sees of it is 32 codes.
+    # Each image is encoded once: the language model only sees its 32 codes.
     tokenize_images(
         source, model.visual_tokenizer, out / "codes", image_processor=processor.image_processor, workers=0
     )
@@ -123,23 +123,23 @@ def fine_tune(settings: Settings, out: Path) -> dict:
     return results
 
 
-# ---- pictures ----
+# ---- images ----
 
 
 def read_codes(folder: Path) -> list[dict]:
-    """The pre-tokenized rows: `id`, `caption` and `codes`. Of several captions the first is what is measured."""
+    """The pre-tokenized rows: `id`, `caption` and `codes`. Of several captions, the first is used to measure."""
     rows = open_rows(str(folder), "codes").to_list()
     return [{**row, "caption": row["captions"][0]} if "captions" in row else row for row in rows]
 
 
 def split(rows: list[dict], share: float) -> tuple[list[dict], list[dict]]:
-    """The rows to train on and the `share` of them that is held out.
+    """The rows to train on, and a `share` of all rows that is held out.
 
-    The pictures' ids decide, by their hashes: the same pictures give the same parts in whatever order they come.
-    Pictures with the very codes of a held-out one are left out of training: to the language model they are the same.
+    The hashes of the ids decide, so the split does not depend on the order. Images with the same codes as a held-out
+    one are not trained on: to the language model they are the same.
 
     Raises:
-        ValueError: Too few pictures.
+        ValueError: There are too few images.
     """
     shuffled = sorted(rows, key=lambda row: hashlib.sha256(row["id"].encode()).digest())
     held_out = shuffled[: round(share * len(rows))]
@@ -148,8 +148,8 @@ def split(rows: list[dict], share: float) -> tuple[list[dict], list[dict]]:
     for name, part in (("train", train), ("held out", held_out)):
         if len(part) < FEWEST[name]:
             raise ValueError(
-                f"Of {len(rows)} pictures with captions, {len(part)} are {name}; at least {FEWEST[name]} are needed. "
-                "Add pictures, or change --held-out."
+                f"Of {len(rows)} images with captions, {len(part)} are {name}; at least {FEWEST[name]} are needed. "
+                "Add images, or change --held-out."
             )
     return train, held_out
 
@@ -158,7 +158,7 @@ def split(rows: list[dict], share: float) -> tuple[list[dict], list[dict]]:
 
 
 def with_seed_trainer(model, processor, rows, settings: Settings, folder: str) -> Trainer:
-    """This package's trainer, which adds LoRA itself and logs the loss of captions and codes apart."""
+    """The trainer of this package. It adds LoRA itself, and logs the losses of captions and codes separately."""
     args = LanguageModelConfig(
         folder, lora_r=settings.rank, lora_alpha=2 * settings.rank, lora_token_ids=tokens_of(rows, processor),
         **arguments(settings),
@@ -169,19 +169,20 @@ def with_seed_trainer(model, processor, rows, settings: Settings, folder: str) -
 
 
 def with_plain_trainer(model, processor, rows, settings: Settings, folder: str) -> Trainer:
-    """The same with nothing but transformers and peft: the model computes its own loss from `labels`."""
+    """The same with transformers and peft alone: the model computes its loss from `labels`."""
     lora = LoraConfig(
         r=settings.rank,
         lora_alpha=2 * settings.rank,
         lora_dropout=0.05,
         target_modules=rf"language_model\..*\.({'|'.join(LAYERS)})",
-        trainable_token_indices={"embed_tokens": tokens_of(rows, processor)},  # and with them the tied output layer
+        # The output layer is tied to the embedding, so that its rows are trained too.
+        trainable_token_indices={"embed_tokens": tokens_of(rows, processor)},
     )
     args = TrainingArguments(folder, remove_unused_columns=False, lr_scheduler_type="cosine", **arguments(settings))
     collate = collator_for(model, processor, settings)
 
     def batch(rows: list[dict]) -> dict[str, torch.Tensor]:
-        made = collate(rows)  # the rest is for the seed trainer
+        made = collate(rows)  # its other tensors are for the seed trainer
         return {name: made[name] for name in ("input_ids", "attention_mask", "labels")}
 
     return Trainer(get_peft_model(model, lora), args, data_collator=batch, train_dataset=rows)
@@ -191,7 +192,7 @@ TRAINERS = {"seed": with_seed_trainer, "plain": with_plain_trainer}
 
 
 def arguments(settings: Settings) -> dict:
-    """What both trainers are told."""
+    """Arguments of both trainers."""
     return {
         "num_train_epochs": settings.epochs,
         "per_device_train_batch_size": settings.batch_size,
@@ -206,19 +207,19 @@ def arguments(settings: Settings) -> dict:
 
 
 def collator_for(model, processor, settings: Settings) -> LanguageModelCollator:
-    """Rows to sequences: the codes, "a photo of", and the caption, which is what is learned."""
+    """Rows to sequences: the codes, "a photo of" and the caption, which alone is learned."""
     return LanguageModelCollator(
         processor.tokenizer,
         model.config.text_config,
-        directions={"image_to_text": 1.0},  # {"image_to_text": 0.5, "text_to_image": 0.5} teaches to draw as well
+        directions={"image_to_text": 1.0},  # {"image_to_text": 0.5, "text_to_image": 0.5} trains drawing too
         caption_prompt=processor.caption_prompt,
         seed=settings.seed,
     )
 
 
 def tokens_of(rows: list[dict], processor) -> list[int]:
-    """The tokens of the captions. Their rows of the vocabulary train too: a word that no caption had
-    before has a row that says "not this one", and LoRA in the blocks cannot talk it out of that."""
+    """The tokens of the captions. Their rows of the vocabulary are trained too: the base model has learned that words
+    which no caption had are never right, and LoRA in the blocks alone does not change that."""
     encode = plain_text_encoder(processor.tokenizer)
     return sorted(
         {token for row in rows for text in row.get("captions") or [row["caption"]] for token in encode(f" {text}")}
@@ -229,13 +230,13 @@ def tokens_of(rows: list[dict], processor) -> list[int]:
 
 
 def measure(model, processor, train: list[dict], held_out: list[dict]) -> tuple[dict[str, float], list[str]]:
-    """How well the model captions pictures that it was not trained on, and its captions.
+    """How well the model captions held-out images, and its captions.
 
-    - `exact_match`: share of the greedy captions that are word for word right, in percent; a model that does not know
-      the wording yet has none.
-    - `exact_match_new_captions`: the same among the pictures whose caption no training picture has.
-    - `choice_accuracy`: share of the pictures, in percent, whose caption is the likeliest among all captions of the
-      held-out pictures. It is fair to a model that does not know the wording; blind guessing has `choice_blind`.
+    - `exact_match`: percentage of greedy captions that are right word for word. A model that does not know the wording
+      yet has 0.
+    - `exact_match_new_captions`: the same for images whose caption no training image has.
+    - `choice_accuracy`: percentage of images whose own caption is the most likely one of all held-out captions. It is
+      fair to a model that does not know the wording. `choice_blind` is what guessing gives.
     - `caption_loss`: of the right captions, in nats per token.
     """
     codes = torch.tensor([row["codes"] for row in held_out])
@@ -256,7 +257,7 @@ def measure(model, processor, train: list[dict], held_out: list[dict]) -> tuple[
 def table(results: dict) -> str:
     """Before and after, side by side."""
     counts = results["pictures"]
-    lines = [f"{'on ' + str(counts['held_out']) + ' held-out pictures':28}{'before':>8}{'after':>8}"]
+    lines = [f"{'on ' + str(counts['held_out']) + ' held-out images':28}{'before':>8}{'after':>8}"]
     lines += [f"{name:28}{value:8.2f}{results['after'][name]:8.2f}" for name, value in results["before"].items()]
     return "\n".join(lines)
 
@@ -265,18 +266,18 @@ def table(results: dict) -> str:
 
 
 def check_begun(out: Path, settings: Settings) -> None:
-    """A new folder is fine; one that was begun goes on with the same settings alone."""
+    """Accept a new folder, or one that was begun with the same settings."""
     file, given = out / "settings.json", asdict(settings)
     if file.exists():
         begun = json.loads(file.read_text(encoding="utf-8"))
         if others := [name for name in given if begun.get(name) != given[name]]:
             raise ValueError(
                 f"{out} was begun with {', '.join(f'{name}={begun.get(name)!r}' for name in others)}. "
-                "Give the same again to go on, or a new folder to begin."
+                "Give the same settings to continue, or a new folder."
             )
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is not empty and holds no run to go on with, or is a file. Give a new folder.")
+        raise ValueError(f"{out} is not empty and holds no run to continue, or it is a file. Give a new folder.")
 
 
 def save(folder: Path, write) -> None:
@@ -291,7 +292,7 @@ def write_json(file: Path, value) -> None:
 
 
 def publish(out: Path, settings: Settings, results: dict, repo_id: str | None = None, dry_run: bool = False):
-    """Write the model cards of both artifacts, and push the finished model if a repository is given.
+    """Write the cards of model and adapter, and push the finished model if there is a `repo_id`.
 
     Returns:
         What `seed_hf.hub.push` returns, or `None`.
@@ -302,33 +303,33 @@ def publish(out: Path, settings: Settings, results: dict, repo_id: str | None = 
     out = Path(out)
     shown = {
         "exact_match": "caption exactly right, %",
-        "exact_match_new_captions": "the same where no training picture has the caption, %",
-        "choice_accuracy": "its caption is the likeliest of the set's, %",
-        "choice_blind": "the same by blind choice, %",
+        "exact_match_new_captions": "the same where no training image has the caption, %",
+        "choice_accuracy": "its caption is the most likely of the set, %",
+        "choice_blind": "the same by guessing, %",
         "caption_loss": "loss of the right caption, nats per token",
     }
     figures = {
         f"{shown[name]}: {when}": results[when][name] for name in results["before"] for when in ("before", "after")
     }
-    # A card names the data and the model; where they were on this machine is nobody's business.
+    # A card names the data and the model, but no paths of this machine.
     local = Path(settings.model).is_dir()
     names = {"pictures": Path(settings.pictures).name, "model": settings.model}
     if local:
         names["model"] = "seed-tiny" if settings.model == Settings.model else Path(settings.model).name
     training = {"stage": "language model, LoRA", **asdict(settings), **names, **results["pictures"]}
     facts = Facts(
-        summary=f"A SEED model that captions pictures, fine-tuned by LoRA from {names['model']} on "
-        f"{results['pictures']['trained_on']} pictures ({names['pictures']}). The results are of "
-        f"{results['pictures']['held_out']} others, before and after.",
-        limits="It was tuned to these pictures and their wording alone: what it knew of others, and drawing, may have "
-        "got worse and was not measured.",
+        summary=f"A SEED model that captions images, fine-tuned by LoRA from {names['model']} on "
+        f"{results['pictures']['trained_on']} images ({names['pictures']}). The results are those on "
+        f"{results['pictures']['held_out']} other images, before and after.",
+        limits="It was tuned to these images and their wording alone. On other images, and in drawing, it may have "
+        "become worse, which was not measured.",
     )
     if settings.model == Settings.model:
         facts.license = "apache-2.0"
-        facts.licence_notes = "seed-tiny, which it was made from, learned from works of others: see seed_hf's NOTICE."
+        facts.licence_notes = "Its base, seed-tiny, was trained on works of others: see seed_hf's NOTICE."
     options = {"training": training, "results": figures, "base_model": None if local else settings.model}
     for name in ("model", "adapter"):
-        if not (out / name / "train_config.json").exists():  # a card that was written since is somebody's own
+        if not (out / name / "train_config.json").exists():  # else the card may have been edited
             hub.write_card(out / name, facts=facts, **options)
     return hub.push(out / "model", repo_id, dry_run=dry_run) if repo_id else None
 
@@ -339,18 +340,18 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("pictures", help="folder of pictures with metadata.jsonl or metadata.csv, Parquet, WebDataset tars, ...")
+    add("pictures", help="folder of images with metadata.jsonl or metadata.csv, Parquet, WebDataset tars, ...")
     add("--out", type=Path, required=True, help="folder of this run")
-    add("--model", default=defaults.model, help="folder or Hub id of the SEED model to begin with")
-    add("--trainer", choices=list(TRAINERS), default=defaults.trainer, help="this package's, or transformers' own")
-    add("--caption-column", help="if it is not one of the usual names")
-    add("--held-out", type=float, default=defaults.held_out, help="share of the pictures that is only measured on")
-    add("--epochs", type=float, default=defaults.epochs, help="times that each picture is seen")
-    add("--batch-size", type=int, default=defaults.batch_size, help="pictures for each step")
-    add("--learning-rate", type=float, default=defaults.learning_rate, help="its peak")
+    add("--model", default=defaults.model, help="folder or Hub id of the SEED model to start from")
+    add("--trainer", choices=list(TRAINERS), default=defaults.trainer, help="of this package, or of transformers")
+    add("--caption-column", help="if it has none of the usual names")
+    add("--held-out", type=float, default=defaults.held_out, help="fraction of the images that is held out")
+    add("--epochs", type=float, default=defaults.epochs, help="passes over the images")
+    add("--batch-size", type=int, default=defaults.batch_size, help="images a step")
+    add("--learning-rate", type=float, default=defaults.learning_rate, help="peak")
     add("--rank", type=int, default=defaults.rank, help="of LoRA")
-    add("--seed", type=int, default=defaults.seed, help="of all draws")
-    add("--threads", type=int, default=1, help="CPU threads; on one, a run gives the same figures every time")
+    add("--seed", type=int, default=defaults.seed, help="of all random choices")
+    add("--threads", type=int, default=1, help="CPU threads; with one, a run is reproducible")
     add("--push", metavar="REPO_ID", help="publish the finished model on the Hub (private)")
     given = vars(parser.parse_args(argv))
     out, push, threads = given.pop("out"), given.pop("push"), given.pop("threads")

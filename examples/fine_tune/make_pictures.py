@@ -1,9 +1,9 @@
-"""Draws a folder of captioned pictures to fine-tune on: "two red squares", "one blue heart", "three black stars".
+"""Draws a folder of captioned images to fine-tune on: "two red squares", "one blue heart", "three black stars".
 
     python make_pictures.py --out pictures --count 200
 
-The folder is what `datasets` calls an image folder: pictures, and `metadata.jsonl` with their captions. Number, colour
-and shape are drawn evenly and independently, so that a few dozen pictures do not show every caption.
+The folder is an image folder as `datasets` reads it: images, and their captions in `metadata.jsonl`. Number, colour
+and shape are uniform and independent, so that a few dozen images do not have every caption.
 """
 
 import argparse
@@ -25,7 +25,7 @@ COLOURS = {
     "black": (30, 30, 30),
 }
 SHAPES = ("circle", "square", "triangle", "star", "heart")
-# Number of shapes: how it is said, where their centres are, and their radius, in pixels of a picture of 256 x 256.
+# Number of shapes: its word, their centres and their radius, in pixels of a 256 x 256 image.
 NUMBERS = (
     ("one", [(128, 128)], 88),
     ("two", [(72, 128), (184, 128)], 50),
@@ -35,11 +35,11 @@ SIZE = 256
 
 
 def make_pictures(out: Path, count: int = 200, seed: int = 0, size: int = 64) -> Path:
-    """Draw `count` pictures of `size` x `size` pixels into the folder `out`, which is made if missing.
+    """Draw `count` images of `size` x `size` pixels into the folder `out`, which may be new.
 
     Raises:
         ValueError: `count` or `size` is not positive.
-        FileExistsError: The folder holds something already.
+        FileExistsError: The folder is not empty.
     """
     if count < 1 or size < 1:
         raise ValueError(f"count and size must be at least 1, got {count} and {size}.")
@@ -59,7 +59,7 @@ def make_pictures(out: Path, count: int = 200, seed: int = 0, size: int = 64) ->
 
 
 def draw_picture(rng: random.Random) -> tuple[Image.Image, str]:
-    """A picture and its caption; place, size, turn and shade of the shapes vary a little."""
+    """An image and its caption. Position, size, angle and shade of the shapes vary a little."""
     (number, centres, radius), colour, shape = rng.choice(NUMBERS), rng.choice(list(COLOURS)), rng.choice(SHAPES)
     picture = Image.new("RGB", (SIZE, SIZE), "white")
     canvas = ImageDraw.Draw(picture)
@@ -72,7 +72,7 @@ def draw_picture(rng: random.Random) -> tuple[Image.Image, str]:
 
 
 def outline(shape: str, turn: float) -> list[tuple[float, float]]:
-    """The corners of a shape of radius 1 around (0, 0), turned by an angle in radians."""
+    """The corners of a shape of radius 1 around (0, 0), rotated by `turn` radians."""
     if shape == "heart":
         points = []
         for i in range(60):
@@ -99,9 +99,9 @@ def _turned(x: float, y: float, turn: float) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder to make")
-    parser.add_argument("--count", type=int, default=200, help="pictures (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="other pictures for another number (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="new folder")
+    parser.add_argument("--count", type=int, default=200, help="number of images (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random choices (default: %(default)s)")
     arguments = parser.parse_args()
     try:
         make_pictures(arguments.out, arguments.count, arguments.seed)

@@ -1,4 +1,4 @@
-"""Converting state dicts: other sizes, full size, what is recognised, what is refused, what the report says."""
+"""Converting state dicts: other sizes, full size, recognition, refusals and the report."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`seed-hf convert`: checkpoint files of every kind into a whole artifact, or one clear line and nothing written."""
+"""`seed-hf convert`: checkpoint files become a whole artifact; or one clear line, and nothing is written."""
 
 import os
 

@@ -79,7 +79,7 @@ def test_round_trip_through_a_folder(golden, tmp_path):
 
 
 def test_half_precision_features_with_fp32_distances_change_few_codes():
-    """What bf16 weights change is the features; distances stay in fp32, so equal features give equal codes."""
+    """bf16 weights change the features alone. Distances are in fp32, so equal features give equal codes."""
     model, _ = convert_original_tokenizer(golden_weights("seed1_tokenizer"), **HEADS)
     recorded = golden_io("seed1_tokenizer")
     with torch.autocast("cpu", dtype=torch.bfloat16):

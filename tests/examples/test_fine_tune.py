@@ -1,4 +1,4 @@
-"""Fine-tuning on a folder of pictures and captions: `examples/fine_tune`, and what the package has for it."""
+"""Fine-tuning on a folder of images and captions: `examples/fine_tune`, and the parts of the package that it uses."""
 
 import csv
 import json
@@ -171,7 +171,7 @@ def test_captions_of_codes_are_those_of_the_pictures():
 
 
 def test_the_plain_trainer_improves_seed_tiny(pictures, tmp_path):
-    """The notebook does it with the seed trainer."""
+    """The notebook uses the seed trainer."""
     results = fine_tune(Settings(str(pictures), trainer="plain", epochs=3, batch_size=8), tmp_path / "run")
     before, after = results["before"], results["after"]
     assert after["caption_loss"] < 0.6 * before["caption_loss"]
@@ -288,7 +288,7 @@ def test_wrong_pictures_are_refused_before_any_training(pictures, tiny_model, tm
     (tmp_path / "bare" / "metadata.jsonl").unlink()
     refused(tmp_path / "bare", ValueError, "caption")
     few = with_captions(pictures, tmp_path / "few", lambda name, caption: caption if name < "00008" else "")
-    refused(few, ValueError, "Of 8 pictures with captions, 6 are train; at least 8 are needed")
+    refused(few, ValueError, "Of 8 images with captions, 6 are train; at least 8 are needed")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("keep me")
     refused(pictures, ValueError, "is not empty")
@@ -313,7 +313,7 @@ def test_csv_and_several_captions(pictures, tiny_model, tmp_path):
     assert one["pictures"]["held_out"] == 8
     several = with_captions(pictures, tmp_path / "several", lambda name, caption: [caption, "a red apple"])
     two = fine_tune(tiny_settings(several, tiny_model, **settings), tmp_path / "two")
-    assert two["before"] == one["before"]  # the first caption is what is measured
+    assert two["before"] == one["before"]  # the first caption is measured
 
 
 def test_from_the_command_line(tmp_path, capsys):
@@ -326,7 +326,7 @@ def test_from_the_command_line(tmp_path, capsys):
 
 
 def test_the_cards_are_written_and_a_push_can_be_tried(tuned, pictures, tiny_model, monkeypatch):
-    """With the program of each card, run as it stands."""
+    """The usage program of each card runs too."""
     pytest.importorskip("seed_hf.hub")
     from fine_tune import publish
 
@@ -339,7 +339,7 @@ def test_the_cards_are_written_and_a_push_can_be_tried(tuned, pictures, tiny_mod
         assert "loss of the right caption, nats per token: after" in card and str(pictures) not in card
 
 
-# ---- the pictures and the notebook ----
+# ---- the images and the notebook ----
 
 
 def test_made_pictures_are_captioned_and_the_same_each_time(pictures, tmp_path):

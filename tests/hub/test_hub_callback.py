@@ -31,13 +31,13 @@ def rows(text: str) -> dict[str, str]:
 def test_a_stage_leaves_a_card_with_what_was_trained_on_what(folder, monkeypatch):  # noqa: F811
     monkeypatch.delenv(SWITCH)
     recipe = contrastive(eval_strategy="steps", eval_steps=3, weight_decay=0.25)
-    recipe["data"].update(train=str(folder / "pictures.parquet"), validation="pictures.parquet")
+    recipe["data"].update(train=str(folder / "images.parquet"), validation="images.parquet")
     output = run_stage("contrastive", write(recipe))
     assert kind_of(output) == "tokenizer" and problems(output, "tokenizer") == []
     found, text = record(folder / "out"), (folder / "out" / "README.md").read_text()
     assert found["stage"] == "contrastive" and found["steps"] == 3 and found["batch_size"] == 4
     assert found["trainer"]["weight_decay"] == 0.25 and found["trainer"]["learning_rate"] == 1e-3
-    assert found["data"]["train"] == "pictures.parquet"  # the folders above it are nobody's business
+    assert found["data"]["train"] == "images.parquet"  # the folders above it are nobody's business
     assert found["versions"]["seed_hf"] and found["hardware"] and found["seconds"] > 0
     assert "output_dir" not in found["trainer"] and str(folder) not in json.dumps(found) + text
     # the card says the same, shows the last evaluation, and that the codebook is random

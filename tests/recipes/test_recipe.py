@@ -1,4 +1,4 @@
-"""Recipes: those that we ship are valid and start; errors name the field and what it takes."""
+"""The shipped recipes are valid and start; errors name the field and what it takes."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_the_shipped_recipes_have_the_published_values():
 
 @pytest.mark.slow
 def test_the_full_size_language_model_recipe_starts(tmp_path, monkeypatch):
-    """Two steps at the width of OPT-2.7B, from random weights, with two layers and few words."""
+    """Two steps at the width of OPT-2.7B, from random weights, with two layers and a small vocabulary."""
     monkeypatch.chdir(tmp_path)
     words = tiny_text_tokenizer()
     config = OPTConfig(
@@ -101,7 +101,7 @@ def test_the_full_size_language_model_recipe_starts(tmp_path, monkeypatch):
 RECIPES = {
     "contrastive": {
         "model": {"tokenizer": "tokenizer", "text_tokenizer": "text_tokenizer"},
-        "data": {"train": "pictures.parquet"},
+        "data": {"train": "images.parquet"},
         "trainer": {"output_dir": "out", "use_cpu": True},
     },
     "quantization": {

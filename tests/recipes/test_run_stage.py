@@ -1,4 +1,4 @@
-"""`run_stage`: whole runs of every stage from YAML files, and errors that say what is wrong in the file."""
+"""`run_stage`: whole runs of every stage from YAML files, and errors that name the mistake in the file."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ from tiny import tiny_text_encoder, tiny_tokenizer, tiny_tokenizer_config
 
 def test_contrastive_and_going_on_after_an_interruption(folder):
     recipe = contrastive(output_dir="whole")
-    recipe["data"].update(validation="pictures.parquet", augment=True, caption_column="words")
+    recipe["data"].update(validation="images.parquet", augment=True, caption_column="words")
     assert run_stage("contrastive", write(recipe)).name == "whole"
     whole = SeedTokenizer.from_pretrained("whole").state_dict()
     assert SeedImageProcessor.from_pretrained("whole").size == {"height": 28, "width": 28}
@@ -34,7 +34,7 @@ def test_contrastive_and_going_on_after_an_interruption(folder):
     run_stage("contrastive", write(recipe))
     for name, value in SeedTokenizer.from_pretrained("out").state_dict().items():
         assert torch.equal(value, whole[name]), name
-    # a run that is complete is left as it is
+    # a complete run is not changed
     weights = (folder / "out" / "model.safetensors").read_bytes()
     run_stage("contrastive", write(recipe))
     assert (folder / "out" / "model.safetensors").read_bytes() == weights
@@ -52,7 +52,7 @@ def test_quantization_with_a_text_encoder(folder):
     tiny_text_encoder().save_pretrained("text_encoder")
     model = {"tokenizer": "tokenizer", "text_encoder": "text_encoder", "text_tokenizer": "text_tokenizer"}
     trainer = {**TRAINER, "output_dir": "out", "codebook_init": "kmeans", "revive_dead_codes_every": 2}
-    run_stage("quantization", write({"model": model, "data": {"train": "pictures.parquet"}, "trainer": trainer}))
+    run_stage("quantization", write({"model": model, "data": {"train": "images.parquet"}, "trainer": trainer}))
     state = json.loads((folder / "out" / "trainer_state.json").read_text())
     assert {"vq_loss", "generation_loss", "used_codes", "perplexity"} <= set(state["log_history"][0])
     before, after = SeedTokenizer.from_pretrained("tokenizer"), SeedTokenizer.from_pretrained("out")
@@ -61,12 +61,12 @@ def test_quantization_with_a_text_encoder(folder):
 
 
 def test_weights_in_fp16_train_in_fp32_on_a_cpu(folder, caplog):
-    """Hardly any CPU multiplies fp16 in hardware. What was trained is saved in fp32."""
+    """Hardly any CPU has hardware for fp16. The trained model is saved in fp32."""
     tiny_tokenizer().half().save_pretrained("tokenizer")
     tiny_text_encoder().half().save_pretrained("text_encoder")
     model = {"tokenizer": "tokenizer", "text_encoder": "text_encoder", "text_tokenizer": "text_tokenizer"}
     trainer = {**TRAINER, "output_dir": "out", "fp16": True}
-    run_stage("quantization", write({"model": model, "data": {"train": "pictures.parquet"}, "trainer": trainer}))
+    run_stage("quantization", write({"model": model, "data": {"train": "images.parquet"}, "trainer": trainer}))
     assert SeedTokenizer.from_pretrained("out").dtype == torch.float32
     said = [record.getMessage() for record in caplog.records if record.name == "seed_hf.devices"]
     beginnings = ("trainer.fp16: ", "SeedTokenizer: its weights", "CLIPTextModel: its weights")

@@ -1,4 +1,4 @@
-"""Recipes of every stage, and a working directory with the data they name."""
+"""Recipes of every stage, and a working directory with their data."""
 
 import io
 
@@ -29,15 +29,15 @@ OPT = {"hidden_size": 16, "word_embed_proj_dim": 16, "ffn_dim": 32, "num_hidden_
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working directory with pictures, codes, texts, a visual tokenizer and a text tokenizer."""
+    """A working directory with images, codes, texts, a visual tokenizer and a text tokenizer."""
     monkeypatch.chdir(tmp_path)
-    pictures = []
+    images = []
     for i in range(8):
         buffer = io.BytesIO()
         Image.fromarray(np.full((20, 30, 3), 30 * i, np.uint8)).save(buffer, "PNG")
-        pictures.append({"bytes": buffer.getvalue(), "path": None})
+        images.append({"bytes": buffer.getvalue(), "path": None})
     captions = [CAPTIONS[i % 4] for i in range(8)]
-    pq.write_table(pa.table({"image": pictures, "caption": captions, "words": [CAPTIONS] * 8}), "pictures.parquet")
+    pq.write_table(pa.table({"image": images, "caption": captions, "words": [CAPTIONS] * 8}), "images.parquet")
     questions = [[{"question": "what is shown?", "answer": caption}] for caption in captions]
     codes = [[(i + j) % 64 for j in range(32)] for i in range(8)]
     pq.write_table(pa.table({"codes": codes, "caption": captions, "questions": questions}), "codes.parquet")
@@ -56,6 +56,6 @@ def write(recipe, name="recipe.yaml"):
 def contrastive(**trainer):
     return {
         "model": {"tokenizer": "tokenizer", "text_tokenizer": "text_tokenizer"},
-        "data": {"train": "pictures.parquet"},
+        "data": {"train": "images.parquet"},
         "trainer": {**TRAINER, "output_dir": "out", **trainer},
     }

@@ -11,7 +11,7 @@ WORDS = "a red apple the blue fire engine generate an image photo of question wh
 
 
 def tiny_tokenizer_config(**overrides) -> SeedTokenizerConfig:
-    """A SEED tokenizer of a few thousand weights: 28 px pictures, 32 codes, 64 codebook vectors, hidden width 24."""
+    """A SEED tokenizer of a few thousand weights: 28 px images, 32 codes, 64 codebook vectors, hidden width 24."""
     settings = {
         "vision_config": {
             "hidden_size": 16,
@@ -100,7 +100,7 @@ def tiny_text_encoder(seed: int = 0):
 
 
 def tiny_image_encoder(seed: int = 0):
-    """A CLIP image encoder of 28 px pictures and the tiny tokenizer's generation width."""
+    """A CLIP image encoder of 28 px images and the tiny tokenizer's generation width."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     torch.manual_seed(seed)

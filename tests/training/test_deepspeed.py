@@ -1,6 +1,6 @@
-"""DeepSpeed on CPU, where it is installed: ZeRO-2 trains as one process does, and what it would spoil is refused.
+"""DeepSpeed on CPU, if it is installed: ZeRO-2 trains as one process does, and unsupported settings are refused.
 
-Not part of the test environment: it compiles at installation. `pip install deepspeed` and run this file.
+It is not part of the test environment, because it compiles at installation. `pip install deepspeed` and run this file.
 """
 
 import pytest
@@ -36,6 +36,6 @@ def test_zero2_trains_as_one_process(runs, stage):
         ("remedies_zero2", "which DeepSpeed and FSDP undo"),
     ],
 )
-def test_what_it_would_spoil_is_refused(tmp_path, stage, words):
+def test_unsupported_settings_are_refused(tmp_path, stage, words):
     with pytest.raises(AssertionError, match=words):
         run(tmp_path / "out", *TWO, stages=(stage,), DS_ACCELERATOR="cpu")

@@ -18,7 +18,7 @@ def rows(number, broken=None, with_ids=True):
         if i == broken:
             pixels[0, 0, 0] = float("nan")
         row = {"causal_embeddings": tiny_tokenizer().get_causal_embeddings(pixels[None])[0].detach()}
-        found.append({**row, "id": f"picture-{i}"} if with_ids else row)
+        found.append({**row, "id": f"image-{i}"} if with_ids else row)
     return found
 
 
@@ -41,7 +41,7 @@ def trainer(folder, train_dataset, **overrides):
 @pytest.mark.parametrize("with_ids", [True, False])
 def test_the_run_ends_and_names_the_rows(tmp_path, with_ids):
     run = trainer(tmp_path, rows(12, broken=7, with_ids=with_ids))
-    told = "step 4 is nan; its rows: picture-6, picture-7" if with_ids else "step 4 is nan; .* a column `id`"
+    told = "step 4 is nan; its rows: image-6, image-7" if with_ids else "step 4 is nan; .* a column `id`"
     with pytest.raises(FloatingPointError, match=told):
         run.train()
     assert last_complete_checkpoint(tmp_path).endswith("checkpoint-3")

@@ -1,7 +1,7 @@
-"""A stage that is killed at any moment and started again ends with the weights of a run that nothing disturbed.
+"""A stage that is killed at any moment and started again ends with the weights of the unbroken run.
 
-Bit for bit, on one thread. Stage I and II read a shuffled stream of damaged and sound pictures from WebDataset tars,
-the language model Parquet.
+Bit for bit, on one thread. Stages I and II read a shuffled stream of damaged and sound images from WebDataset tars,
+the language model reads Parquet.
 """
 
 import io
@@ -57,7 +57,7 @@ MORE = {"quantization": {"codebook_init": "kmeans", "revive_dead_codes_every": 3
 
 @pytest.fixture
 def one_thread():
-    """With several, sums are rounded in another order now and then, whoever is killed or not."""
+    """With several threads the order of sums, and so their rounding, changes now and then."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -76,9 +76,9 @@ def folder(tmp_path, monkeypatch, one_thread):
     for shard in range(2):
         with tarfile.open(f"tars/{shard}.tar", "w") as tar:
             for row in range(16):
-                picture = io.BytesIO()
-                Image.fromarray(noise.integers(0, 255, (20, 24, 3), np.uint8)).save(picture, "PNG")
-                content = picture.getvalue()[: 60 if row == 5 else None]  # the sixth is cut off
+                image = io.BytesIO()
+                Image.fromarray(noise.integers(0, 255, (20, 24, 3), np.uint8)).save(image, "PNG")
+                content = image.getvalue()[: 60 if row == 5 else None]  # the sixth is cut off
                 for suffix, data in (("png", content), ("txt", CAPTIONS[row % 4].encode())):
                     member = tarfile.TarInfo(f"{shard}-{row:03d}.{suffix}")
                     member.size = len(data)

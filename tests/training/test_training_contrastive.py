@@ -1,4 +1,4 @@
-"""Stage I: what trains, what stays as it was, what is logged, and that a resumed run is the unbroken one."""
+"""Stage I: what is trained and what is frozen, what is logged, and that a resumed run equals the unbroken one."""
 
 import logging
 
@@ -117,7 +117,7 @@ def test_the_same_caption_counts_as_a_hit():
     captions = torch.tensor([[7, 8], [7, 8], [7, 9]])
     to_text, to_image = retrieval_hits(logits, captions, captions), retrieval_hits(logits.T, captions, captions)
     assert to_text.tolist() == [True, True, False]  # best captions: 1, 0, 1
-    assert to_image.tolist() == [True, False, True]  # best pictures: 1, 2, 2
+    assert to_image.tolist() == [True, False, True]  # best images: 1, 2, 2
 
 
 def test_a_model_without_text_tower_is_refused(tmp_path):
@@ -132,7 +132,7 @@ def test_a_warm_up_as_long_as_the_run_is_told(tmp_path, caplog):
 
 
 class Processor:
-    """The two numbers of the image processor that pictures prepared beforehand need."""
+    """The constants of the image processor that prepared pixels need."""
 
     image_mean = [0.5, 0.25, 0.0]
     image_std = [0.5, 0.25, 1.0]
@@ -166,7 +166,7 @@ def test_collator_draws_depend_on_seed_epoch_and_row_alone():
     assert not torch.equal(first["pixel_values"], second["pixel_values"])
 
 
-def test_random_crop_flip_stays_inside_the_picture():
+def test_random_crop_flip_stays_inside_the_image():
     ramp = torch.linspace(0, 1, 16).expand(64, 3, 16, 16)  # brighter to the right
     out = random_crop_flip(ramp)
     assert out.shape == ramp.shape and 0 <= out.min() and out.max() <= 1

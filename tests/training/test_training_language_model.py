@@ -79,7 +79,7 @@ def test_padding_is_on_the_right_and_never_learned():
     assert lengths.max() == batch["input_ids"].shape[1] and lengths.min() == 3
     padding = batch["attention_mask"] == 0
     assert (batch["input_ids"][padding] == 1).all() and (batch["labels"][padding] == -100).all()
-    # positions and kinds say the same as the labels, one position earlier
+    # positions and kinds agree with the labels, one position earlier
     flat = batch["labels"].flatten()
     assert torch.equal((flat != -100).nonzero().flatten(), batch["loss_positions"] + 1)
     assert len(batch["loss_kinds"]) == len(batch["loss_positions"])
@@ -174,7 +174,7 @@ def test_loss_falls_and_is_logged_by_kind(tmp_path):
 
 @pytest.mark.parametrize("visual_embedding", ["learned", "projected"])
 def test_the_loss_is_that_of_the_plain_model_with_labels(tmp_path, visual_embedding):
-    """Leaving out the mask and the positions without loss changes nothing."""
+    """The loss is the same without the mask and without logits at positions that have no loss."""
     model = tiny_language_model(visual_embedding=visual_embedding)
     trainer = trainer_for(model, config(tmp_path, lora_r=0), mix={"image_to_text": 0.5, "text_to_image": 0.5})
     batch = trainer.data_collator([*rows(6), {"text": "a"}])
@@ -190,7 +190,7 @@ def test_the_loss_is_that_of_the_plain_model_with_labels(tmp_path, visual_embedd
 
 
 def test_accumulated_batches_count_as_one(tmp_path):
-    """Batches of captions and of pictures have very different numbers of learned tokens."""
+    """Batches of captions and of codes have very different numbers of learned tokens."""
     weights = []
     for name, accumulation in (("whole", 1), ("parts", 4)):
         batches = {"per_device_train_batch_size": 8 // accumulation, "gradient_accumulation_steps": accumulation}

@@ -1,5 +1,5 @@
-"""What `Trainer` offers as one switch works for every stage: gradient checkpointing, bf16, compilation; and the
-accelerate configurations that we ship are ones that accelerate takes."""
+"""Gradient checkpointing, bf16 and compilation work in every stage, and accelerate takes the configurations that we
+ship."""
 
 from pathlib import Path
 
