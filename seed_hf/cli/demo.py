@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .model import pipeline_folder
-from .shared import Device, Model, plain_errors, quiet_and_where, show_messages
+from .shared import Device, Model, plain_errors, quiet_libraries, show_messages
 
 
 def demo(
@@ -16,15 +15,16 @@ def demo(
 ):
     """See eight real images and draw eight prompts; writes see_and_draw.png and see_and_draw.json."""
     with plain_errors():
-        from seed_hf.artifacts.bundled import bundled
+        from seed_hf.artifacts.loading import locate
+        from seed_hf.devices import usable_device
 
-        folder = None if model is None else pipeline_folder(model)
-        bundled("seed-tiny", "pipeline")  # a broken installation ends here, before anything is written
+        locate(model, "pipeline")  # a wrong name or a broken installation ends here, before anything is written
+        where = usable_device(device)
         out.mkdir(parents=True, exist_ok=True)
-        where, _ = quiet_and_where(device)
+        quiet_libraries()
         from seed_hf.demo import run_demo
     show_messages()
-    result = run_demo(out, model=folder, device=str(where))
+    result = run_demo(out, model=model, device=str(where))
     for row in result["pictures"]:
         typer.echo(f"saw {row['caption']!r} {row['novelty']}: said {row['model_caption']!r}")
         typer.echo(f"    {row['question']} {row['model_answer']}")

@@ -8,8 +8,7 @@ import typer
 
 from seed_hf.files import whole_file
 
-from .model import load_pipeline
-from .shared import Device, Model, plain_errors
+from .shared import Device, Model, plain_errors, quiet_libraries
 
 
 if TYPE_CHECKING:
@@ -64,7 +63,10 @@ def draw(
             _check_output(path)
         if not prompt.strip():
             raise ValueError("The prompt is empty. Say what to draw.")
-        pipe = load_pipeline(model, device)
+        from seed_hf.artifacts.loading import load_pipeline
+
+        quiet_libraries()
+        pipe = load_pipeline(model, device=device)
         if not hasattr(pipe.seed_model, "language_model"):
             raise ValueError(f"{model}: this pipeline has no language model, so it cannot draw from a prompt.")
     sampling = {} if temperature is None else {"do_sample": True, "temperature": temperature}
@@ -100,7 +102,10 @@ def reconstruct(
         from seed_hf.images import load_image
 
         loaded = load_image(image)
-        pipe = load_pipeline(model, device)
+        from seed_hf.artifacts.loading import load_pipeline
+
+        quiet_libraries()
+        pipe = load_pipeline(model, device=device)
     settings = {"num_inference_steps": steps, "guidance_scale": guidance, "generator": _generator(seed)}
     drawn = pipe(image=loaded, **settings).images[0]
     with plain_errors():

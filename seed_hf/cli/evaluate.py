@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .shared import Device, comma_separated, plain_errors, show_messages
+from .shared import Device, comma_separated, plain_errors, quiet_libraries, show_messages
 
 
 evaluate = typer.Typer(help="Measure a model.", no_args_is_help=True)
@@ -16,10 +16,11 @@ def report(
     data: Annotated[Path, typer.Option("--data", help="Folder of the pictograms.")],
     out: Annotated[Path, typer.Option("--out", help="JSON file to write; the table goes beside it as .md.")],
     model: Annotated[
-        Path | None, typer.Option("--model", help="Folder of the model and its processor. Default: seed-tiny.")
+        str | None, typer.Option("--model", help="Folder or Hub id of the model. Default: seed-tiny.")
     ] = None,
     pipeline: Annotated[
-        Path | None, typer.Option("--pipeline", help="Folder of the pipeline. Default: seed-tiny.")
+        str | None,
+        typer.Option("--pipeline", help="Folder or Hub id of the pipeline that draws. Default: seed-tiny."),
     ] = None,
     cache: Annotated[
         Path | None, typer.Option("--cache", help="Folder that keeps the judge and its image features.")
@@ -75,6 +76,7 @@ def report(
             "num_candidates": num_candidates,
         }
         settings = EvaluationSettings(**{name: value for name, value in given.items() if value is not None})
+        quiet_libraries()
         show_messages()
         result = run(model, pipeline, data, out, settings, cache_dir=cache, device=device)
     typer.echo(markdown(result))

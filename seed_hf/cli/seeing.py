@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .model import load_model
-from .shared import AsJson, Device, Model, plain_errors
+from .shared import AsJson, Device, Model, plain_errors, quiet_libraries
 
 
 def see(
@@ -20,7 +19,10 @@ def see(
         from seed_hf.images import load_image
 
         loaded = [load_image(name) for name in images]
-        seed_model, processor = load_model(model, device)
+        from seed_hf.artifacts.loading import load_model
+
+        quiet_libraries()
+        seed_model, processor = load_model(model, device=device)
     from seed_hf.texts import generate_texts
 
     for name, image in zip(images, loaded):
@@ -47,8 +49,10 @@ def ask(
         from seed_hf.images import load_image
 
         loaded = load_image(image)
-        seed_model, processor = load_model(model, device)
+        from seed_hf.artifacts.loading import load_model
         from seed_hf.texts import answer
 
+        quiet_libraries()
+        seed_model, processor = load_model(model, device=device)
         said = answer(seed_model, processor, [loaded], [question])[0]
     typer.echo(json.dumps({"image": image, "question": question, "answer": said}) if as_json else said)

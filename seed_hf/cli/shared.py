@@ -1,9 +1,8 @@
-"""What the commands share: options, errors in one line, progress messages, device and number type."""
+"""What the commands share: options, errors in one line, progress messages."""
 
 import logging
 import os
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,8 @@ import typer
 DEBUG = "SEED_HF_DEBUG"
 
 Model = Annotated[
-    Path | None, typer.Option("--model", help="Folder of a saved pipeline or model. Default: the built-in seed-tiny.")
+    str | None,
+    typer.Option("--model", help="Folder or Hub id of a model or a pipeline. Default: seed-tiny, which is built in."),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps ... Default: a GPU if there is one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -37,28 +37,13 @@ def show_messages():
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-@contextmanager
-def loading(folder: Path):
-    """Name the folder in the error if its files are damaged or of another kind."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (SafetensorError, RuntimeError, ValueError, OSError) as error:
-        raise ValueError(f"{folder}: cannot be loaded. {error}") from error
-
-
-def quiet_and_where(device: str | None):
-    """The device and its number type; also turns off the loading bars of the libraries."""
+def quiet_libraries():
+    """Turn off the loading bars of diffusers and transformers."""
     import diffusers
     import transformers
 
-    from seed_hf.devices import number_type, usable_device
-
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.disable_progress_bar()
-    where = usable_device(device)
-    return where, number_type(where)
 
 
 def comma_separated(names: str | None) -> tuple[str, ...] | None:

@@ -1,6 +1,5 @@
-"""What the commands that go through a source have in common: options, opening, and the line at the end."""
+"""What the commands over a source share: options, opening the source, and the line at the end."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -23,46 +22,36 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="Folder of pictures with metadata.csv/.jsonl; .parquet or WebDataset .tar: file, folder, quoted "
-        "glob or a URL ({000..099} stands for numbers); or the id of a dataset on the Hub.",
+        help="Folder of images with metadata.csv or .jsonl; .parquet or WebDataset .tar as file, folder, quoted glob "
+        "or URL ({000..099} stands for numbers); or the Hub id of a dataset.",
     ),
 ]
 Tokenizer = Annotated[
-    Path | None, typer.Option("--tokenizer", help="Folder of a saved SeedTokenizer. Default: that of seed-tiny.")
+    str | None, typer.Option("--tokenizer", help="Folder or Hub id of a SeedTokenizer. Default: that of seed-tiny.")
 ]
-BatchSize = Annotated[int, typer.Option(help="Pictures encoded at once.", min=1)]
+BatchSize = Annotated[int, typer.Option(help="Images encoded at once.", min=1)]
 Workers = Annotated[
-    int | None, typer.Option(help="Processes that decode; 0 for none. Default: one for each CPU core.", min=0)
+    int | None,
+    typer.Option(help="Processes that decode; 0 for none. Default: one for each CPU core.", min=0),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ... Default: a GPU if there is one.")]
-RowsPerShard = Annotated[int, typer.Option(help="Rows of the source for each file that is written.", min=1)]
-BadPictures = Annotated[OnError, typer.Option(help="Bad pictures: skip and report them, or stop.")]
-MinSide = Annotated[int, typer.Option(help="Leave out pictures with a shorter side under this; SEED: 180.", min=0)]
-MaxAspect = Annotated[
-    float | None, typer.Option(help="Leave out pictures longer than this times their shorter side; SEED: 1.82.")
+RowsPerShard = Annotated[int, typer.Option(help="Rows of the source in each written file.", min=1)]
+BadPictures = Annotated[OnError, typer.Option(help="What to do with bad images: skip and report them, or stop.")]
+MinSide = Annotated[int, typer.Option(help="Smallest shorter side of an image in pixels; SEED: 180.", min=0)]
+MaxAspect = Annotated[float | None, typer.Option(help="Largest ratio of the longer to the shorter side; SEED: 1.82.")]
+Split = Annotated[str, typer.Option(help="Split of a Hub dataset or folder.")]
+ImageColumn = Annotated[str | None, typer.Option(help="Column of the images. Default: found by its name.")]
+CaptionColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of the captions; json.caption is a field of json. Default: found by its name."),
 ]
-Split = Annotated[str, typer.Option(help="Of a Hub dataset or folder.")]
-ImageColumn = Annotated[str | None, typer.Option(help="Default: found by its name.")]
-CaptionColumn = Annotated[str | None, typer.Option(help="json.caption is a field of json.")]
-IdColumn = Annotated[str | None, typer.Option(help="Default: found by its name, or file and row.")]
-Revision = Annotated[str | None, typer.Option(help="Of a Hub dataset: branch, tag or commit.")]
-
-
-def tokenizer_folder(folder: Path | None) -> Path:
-    """The folder of a saved SeedTokenizer, by default seed-tiny's; `ValueError` if it is none."""
-    from seed_hf.artifacts.bundled import bundled
-
-    folder = bundled("seed-tiny", "tokenizer") if folder is None else folder
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder}: no saved tokenizer (config.json) here. --tokenizer takes its folder.")
-    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    if kind != "seed_tokenizer":
-        raise ValueError(f"{folder}: holds a {kind!r} model. --tokenizer takes the folder of a SeedTokenizer.")
-    return folder
+IdColumn = Annotated[
+    str | None, typer.Option(help="Column of the ids. Default: found by its name, else file and row.")
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub dataset.")]
 
 
 def open_filtered(source: str, min_side: int, max_aspect: float | None, *, captions: bool, **settings):
-    """The opened source and the filters that go with it; captions that are read must not be empty."""
+    """The opened source and its filters. Rows with an empty caption are left out if captions are read."""
     from seed_hf.data.sources.filters import RowFilters
     from seed_hf.data.sources.source import open_source
 
@@ -71,13 +60,13 @@ def open_filtered(source: str, min_side: int, max_aspect: float | None, *, capti
 
 
 def say_result(out: Path, manifest: dict, more: str = "") -> None:
-    """One line about what a job has written and left out."""
+    """Print one line about what a job has written and left out."""
     if not manifest["complete"]:
-        typer.echo(f"{out}: this process is done, others are not yet")
+        typer.echo(f"{out}: this process is done, others are still at work")
         return
     rows = manifest["rows"]
     left_out = [f"{count} dropped by {name}" for name, count in sorted(manifest["dropped"].items())]
     if rows["bad"]:
-        left_out.append(f"{rows['bad']} bad pictures, listed in {out / manifest['bad_images']['file']}")
+        left_out.append(f"{rows['bad']} bad images, listed in {out / manifest['bad_images']['file']}")
     written = f"{rows['written']} of {rows['read']} rows{more}"
     typer.echo(f"{out}: {', '.join([written, *left_out])}")

@@ -1,4 +1,4 @@
-"""`seed-hf tokenize`: pictures to codes, in Parquet."""
+"""`seed-hf tokenize`: from images to codes in Parquet."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from . import source as source_options
-from .shared import loading, plain_errors, quiet_and_where, show_messages
+from .shared import Device, plain_errors, quiet_libraries, show_messages
 
 
 def tokenize(
@@ -15,9 +15,10 @@ def tokenize(
     tokenizer: source_options.Tokenizer = None,
     batch_size: source_options.BatchSize = 64,
     workers: source_options.Workers = None,
-    device: source_options.Device = None,
+    device: Device = None,
     dtype: Annotated[
-        source_options.Dtype | None, typer.Option(help="Default: bfloat16 on a GPU, float32 on a CPU.")
+        source_options.Dtype | None,
+        typer.Option(help="Number type. Default: bfloat16 on a GPU, float32 on a CPU."),
     ] = None,
     rows_per_shard: source_options.RowsPerShard = 4096,
     on_error: source_options.BadPictures = source_options.OnError.skip,
@@ -27,37 +28,34 @@ def tokenize(
     image_column: source_options.ImageColumn = None,
     caption_column: source_options.CaptionColumn = None,
     id_column: source_options.IdColumn = None,
-    captions: Annotated[bool, typer.Option(help="Whether there are captions; rows without one are left out.")] = True,
+    captions: Annotated[bool, typer.Option(help="Read captions, and leave out rows without one.")] = True,
     revision: source_options.Revision = None,
 ):
-    """Encode a source's pictures into Parquet with the columns id, caption and codes.
+    """Encode the images of a source into Parquet with the columns id, caption and codes.
 
-    Killed or out of room, the same command goes on where it was. Under torchrun the processes share the work.
+    The same command resumes an interrupted run. Under torchrun the processes share the work.
     """
     with plain_errors():
-        folder = source_options.tokenizer_folder(tokenizer)
+        from seed_hf.artifacts.loading import load_tokenizer, locate
+
+        locate(tokenizer, "tokenizer")  # a wrong name ends here, before the source is opened
         columns = {"image_column": image_column, "caption_column": caption_column, "id_column": id_column}
         opened, filters = source_options.open_filtered(
             source, min_side, max_aspect, split=split, captions=captions, revision=revision, **columns
         )
-        where, _ = quiet_and_where(device)
-        from seed_hf.data.jobs.pixel_values import load_image_processor
+        from seed_hf.data.jobs.settings import JobSettings
         from seed_hf.data.jobs.tokenizing import tokenize_images
-        from seed_hf.devices import number_type
-        from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
-        with loading(folder):
-            model = SeedTokenizer.from_pretrained(folder, dtype=number_type(where, dtype))
-        show_messages()
-        manifest = tokenize_images(
-            opened,
-            model.to(where),
-            out,
-            image_processor=load_image_processor(folder, model),
+        quiet_libraries()
+        model, image_processor = load_tokenizer(tokenizer, device=device, dtype=dtype)
+        settings = JobSettings(
+            image_processor=image_processor,
             batch_size=batch_size,
             workers=workers,
             rows_per_shard=rows_per_shard,
             on_error=on_error.value,
             filters=filters,
         )
+        show_messages()
+        manifest = tokenize_images(opened, model, out, settings)
     source_options.say_result(out, manifest)

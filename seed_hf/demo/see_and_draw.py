@@ -32,7 +32,7 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
 
     Args:
         out: Folder, made if missing.
-        model: Folder of a pipeline; the bundled seed-tiny by default.
+        model: Folder or Hub id of a pipeline; the bundled seed-tiny by default.
         device: `"cpu"`, `"cuda"` ...; by default a GPU if there is one.
 
     Returns:
@@ -44,21 +44,17 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
     began = time.monotonic()
     import torch
 
-    from seed_hf.artifacts.bundled import bundled
-    from seed_hf.devices import number_type, usable_device
+    from seed_hf.artifacts.loading import load_pipeline
     from seed_hf.images import load_image
-    from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
     from seed_hf.texts import answer, describe
 
-    where = usable_device(device)
-    dtype = number_type(where)
-    pipe = SeedImagePipeline.from_pretrained(model or bundled("seed-tiny", "pipeline"), dtype=dtype).to(where)
+    pipe = load_pipeline(model, device=device)
     seed_model, processor = pipe.seed_model, pipe.processor
     rows = json.loads((PICTURES / "pictures.json").read_text(encoding="utf-8"))
     images = [load_image(PICTURES / row["file"]) for row in rows]
 
     logger.info("Looking at %d images", len(images))
-    pixels = processor(images=images).pixel_values.to(where, dtype)
+    pixels = processor(images=images).pixel_values.to(pipe.device, pipe.dtype)
     codes = seed_model.visual_tokenizer.encode(pixels)
     captions = describe(seed_model, processor, images)
     answers = answer(seed_model, processor, images, [row["question"] for row in rows])
@@ -74,8 +70,8 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
             "guidance_scale": pipe.config.guidance_scale,
             "num_candidates": pipe.config.num_candidates,
             "seed": SEED,
-            "device": str(where),
-            "dtype": str(dtype).removeprefix("torch."),
+            "device": str(pipe.device),
+            "dtype": str(pipe.dtype).removeprefix("torch."),
             "torch": torch.__version__,
         },
         "pictures": [

@@ -52,8 +52,9 @@ def evaluate(
     """Run every section on every set; write `out_json` and, beside it, a Markdown file of the same name.
 
     Args:
-        model_dir: Folder of a [`SeedForConditionalGeneration`] and its processor; `None` for the bundled seed-tiny.
-        pipeline_dir: Folder of a [`SeedImagePipeline`]; its diffusion part is used with the model of `model_dir`.
+        model_dir: Folder or Hub id of a [`SeedForConditionalGeneration`] and its processor; `None` for seed-tiny.
+        pipeline_dir: Folder or Hub id of a [`SeedImagePipeline`]; its diffusion part is used with the model of
+            `model_dir`. `None` for seed-tiny.
         data_dir: Folder of the pictograms.
         out_json: JSON file to write. An existing file with the same settings, weights and data is resumed.
         settings: What is evaluated and how.

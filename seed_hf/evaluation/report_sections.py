@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from seed_hf.artifacts.bundled import bundled
+from seed_hf.artifacts.loading import load_model, load_pipeline
 
 from .captioning import evaluate_captions, normalize_text
 from .codebook import codebook_use, encode_rows
@@ -46,24 +46,21 @@ class ReportSections:
             self.judge = judge
 
     @cached_property
+    def _model_and_processor(self):
+        return load_model(self.model_dir, device=self.device, dtype=torch.float32)
+
+    @property
     def model(self):
-        from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
+        return self._model_and_processor[0]
 
-        model = SeedForConditionalGeneration.from_pretrained(self._folder("model"), dtype=torch.float32)
-        return model.to(self.device).eval()
-
-    @cached_property
+    @property
     def processor(self):
-        from seed_hf.modeling.processing_seed import SeedProcessor
-
-        return SeedProcessor.from_pretrained(self._folder("model"))
+        return self._model_and_processor[1]
 
     @cached_property
     def pipeline(self):
-        from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
-
         parts = {"seed_model": self.model, "processor": self.processor}
-        return SeedImagePipeline.from_pretrained(self._folder("pipeline"), **parts).to(self.device)
+        return load_pipeline(self.pipeline_dir, device=self.device, dtype=torch.float32, **parts)
 
     @cached_property
     def judge(self) -> Judge:
@@ -72,10 +69,6 @@ class ReportSections:
     @cached_property
     def _trained_captions(self) -> set[str]:
         return {normalize_text(caption) for caption in read_rows(self.data_dir, "train")["caption"]}
-
-    def _folder(self, part: str) -> Path:
-        given = self.model_dir if part == "model" else self.pipeline_dir
-        return bundled("seed-tiny", part) if given is None else Path(given)
 
     @property
     def draws(self) -> bool:

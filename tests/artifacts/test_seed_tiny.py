@@ -11,6 +11,7 @@ from safetensors import safe_open
 from transformers import AutoModel, AutoModelForMultimodalLM, AutoProcessor
 
 import seed_hf.auto  # noqa: F401
+from command_line import run
 from seed_hf import (
     SeedForConditionalGeneration,
     SeedImagePipeline,
@@ -19,6 +20,7 @@ from seed_hf import (
     bundled,
 )
 from seed_hf.demo.see_and_draw import KNOWN_PROMPTS, PICTURES, run_demo
+from seed_hf.evaluation.captioning import evaluate_captions
 
 
 ROOT = Path(__file__).parents[2]
@@ -149,15 +151,24 @@ def test_it_sees_in_its_drawings_what_they_were_drawn_from(pipe, processor, seed
     assert (cosines.diagonal() > others + 0.1).all()
 
 
-def test_the_demo_writes_its_sheet_and_its_figures(tmp_path):
+def test_the_demo_writes_its_sheet_and_its_figures(model, processor, tmp_path):
     result = run_demo(tmp_path)
     written = json.loads((tmp_path / "see_and_draw.json").read_text())
     assert written == json.loads(json.dumps(result))
     assert len(written["pictures"]) == len(written["prompts"]) == 8
     assert sum(row["split"] != "validation" for row in written["pictures"]) == 4
     assert all(len(row["codes"]) == 32 for row in written["pictures"] + written["prompts"])
-    assert all(row["model_caption"] for row in written["pictures"])
+    captions = [row["model_caption"] for row in written["pictures"]]
+    assert all(captions)
     assert sum(row["new"] for row in written["prompts"]) == 4
     with Image.open(tmp_path / "see_and_draw.png") as sheet:
         assert sheet.width > 1000 and sheet.height > 600
     assert not list(tmp_path.glob("*.partial"))
+
+    # The same images get the same texts from the demo, the command line and the evaluation.
+    files = [PICTURES / row["file"] for row in written["pictures"]]
+    rows = [{"image": {"bytes": file.read_bytes()}, "caption": "a thing"} for file in files]
+    assert evaluate_captions(model, processor, rows).captions == captions
+    assert [json.loads(line)["caption"] for line in run("see", *files, "--json")[1].splitlines()] == captions
+    asked = written["pictures"][0]
+    assert run("ask", files[0], asked["question"])[1].strip() == asked["model_answer"]

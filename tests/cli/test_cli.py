@@ -11,7 +11,6 @@ from PIL import Image
 import seed_hf
 from command_line import refused, run
 from seed_hf import SeedImagePipeline
-from seed_hf.cli import drawing, seeing
 from seed_hf.environment import environment
 from tiny import tiny_tokenizer
 from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
@@ -38,8 +37,8 @@ def no_model_is_loaded(monkeypatch):
     def fail(*arguments, **keywords):
         raise AssertionError("A model was loaded before the mistake was found.")
 
-    monkeypatch.setattr(seeing, "load_model", fail)
-    monkeypatch.setattr(drawing, "load_pipeline", fail)
+    monkeypatch.setattr("seed_hf.artifacts.loading.load_model", fail)
+    monkeypatch.setattr("seed_hf.artifacts.loading.load_pipeline", fail)
 
 
 # Help
@@ -162,9 +161,9 @@ def test_bad_model_folders(tmp_path, picture):
     refused("see", picture, "--model", tmp_path / "nowhere", words="no such folder")
     refused("demo", "--out", tmp_path / "out", "--model", tmp_path / "nowhere", words="no such folder")
     refused("demo", "--out", picture, words="File exists")
-    refused("see", picture, "--model", tmp_path, words="neither a model")
+    refused("see", picture, "--model", tmp_path, words="holds no artifact")
     refused("see", picture, "--model", tmp_path / "foreign", words="'bert'")
-    refused("draw", "a", "-o", tmp_path / "a.png", "--model", tmp_path / "foreign", words="no pipeline")
+    refused("draw", "a", "-o", tmp_path / "a.png", "--model", tmp_path / "foreign", words="not a SeedImagePipeline")
 
 
 def test_damaged_weights_name_the_folder(tmp_path):
@@ -179,7 +178,7 @@ def test_no_such_device(folder, picture):
 
 def test_a_bare_tokenizer_cannot_caption_or_draw_from_words(tmp_path, picture):
     tiny_pipeline(tiny_tokenizer()).save_pretrained(tmp_path)
-    refused("see", picture, "--model", tmp_path, words="'seed_tokenizer'")
+    refused("see", picture, "--model", tmp_path, words="not a SeedForConditionalGeneration")
     refused("draw", "a", "-o", tmp_path / "a.png", "--model", tmp_path, words="no language model")
     status, _, _ = run("reconstruct", picture, "-o", tmp_path / "a.png", "--steps", 2, "--model", tmp_path)
     assert status == 0 and Image.open(tmp_path / "a.png").size == (16, 16)
@@ -252,5 +251,5 @@ def test_what_is_too_long_or_in_the_way_is_one_line(tmp_path):
     refused("draw", words, "-o", tmp_path / "b.png", words="there is room for no more")
     refused("draw", "an apple", "-o", tmp_path / "b.png", "--seed", 10**22, words="--seed")
     refused("reconstruct", picture, "-o", picture, words="would replace the input image")
-    refused("demo", "--model", tmp_path, "--out", tmp_path / "out", words="holds no pipeline")
+    refused("demo", "--model", tmp_path, "--out", tmp_path / "out", words="holds no artifact")
     assert picture.read_bytes() == before and sorted(path.name for path in tmp_path.iterdir()) == ["a.png"]

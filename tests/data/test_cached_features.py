@@ -350,12 +350,12 @@ def test_command_then_stage_two(text, tmp_path, monkeypatch):
     words = ["--text-encoder", "text_encoder", "--text-tokenizer", "text_tokenizer"]
     status, out, _ = run(*command, *words, "--out", "features", "--views", 2, "--rows-per-shard", 8)
     assert status == 0
-    assert out.startswith("features: 19 of 20 rows in 2 views (0.1 MB), 1 bad pictures, listed in ")
+    assert out.startswith("features: 19 of 20 rows in 2 views (0.1 MB), 1 bad images, listed in ")
     features = CachedFeatures("features")
     assert len(features) == 38 and features[0]["target_embeddings"].dtype == torch.float16
-    refused(*command, *words[:2], "--out", "x", words="--text-encoder and --text-tokenizer come together")
+    refused(*command, *words[:2], "--out", "x", words="--text-encoder and --text-tokenizer go together")
     refused(*command, *words, "--out", "features", words="features.views is 2 there, 1 here")
-    refused(*command, "--out", "x", "--caption-column", "caption", words="of no use without --text-encoder")
+    refused(*command, "--out", "x", "--caption-column", "caption", words="--caption-column needs --text-encoder")
     refused(*command, "--out", "x", "--text-encoder", "y", "--text-tokenizer", "z", words="y: no such folder")
 
     recipe = {

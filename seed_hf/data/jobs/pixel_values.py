@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-
 import numpy as np
 import torch
 
@@ -33,17 +29,6 @@ def normalise(pixels: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         table: From `normalisation_table`, on the same device.
     """
     return torch.stack([table[channel][pixels[:, channel].int()] for channel in range(3)], dim=1)
-
-
-def load_image_processor(folder: str | os.PathLike, tokenizer: SeedTokenizer) -> SeedImageProcessor:
-    """The image processor saved beside a tokenizer, or else the default of its image size."""
-    folder = Path(folder)
-    for name in ("preprocessor_config.json", "processor_config.json"):
-        if (folder / name).is_file():
-            settings = json.loads((folder / name).read_text(encoding="utf-8"))
-            if name.startswith("pre") or "image_processor" in settings:
-                return SeedImageProcessor.from_pretrained(folder)
-    return SeedImageProcessor.for_tokenizer(tokenizer.config)
 
 
 def processor_settings(processor: SeedImageProcessor) -> dict:
