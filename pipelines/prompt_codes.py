@@ -1,10 +1,11 @@
 """From prompts to visual codes: the language model writes them, the text tower picks the best candidate."""
 
 import torch
+from transformers import PreTrainedModel
 
 
 def generate_codes(
-    seed_model: torch.nn.Module,
+    seed_model: PreTrainedModel,
     inputs,
     generator: torch.Generator | list[torch.Generator] | None,
     options: dict,
@@ -36,7 +37,7 @@ def generate_codes(
 
 @torch.no_grad()
 def nearest_codes(
-    visual_tokenizer: torch.nn.Module, processor, codes: torch.Tensor, prompts: list[str]
+    visual_tokenizer: PreTrainedModel, processor, codes: torch.Tensor, prompts: list[str]
 ) -> torch.Tensor:
     """For each prompt, the candidate whose image features are nearest to its text features: `(prompts, ...)`.
 
