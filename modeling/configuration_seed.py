@@ -1,8 +1,8 @@
 """Configurations of the SEED models.
 
 `SeedTokenizerConfig` describes the visual tokenizer, `SeedTextConfig` an OPT whose vocabulary also holds the visual
-codes, `SeedConfig` the two together. Every choice of the paper or of the authors' code that one may disagree with is
-a named field whose default is the original.
+codes, `SeedConfig` both. Every debatable choice of the paper or of the authors' code is a field; its default is the
+original.
 """
 
 from huggingface_hub.dataclasses import strict
@@ -13,7 +13,7 @@ from .publishing_seed import PrivateByDefault, PublishedConfig
 from .visual_vocabulary_seed import VisualVocabulary, visual_vocabulary
 
 
-# Sizes of the published model (BLIP-2's EVA ViT-g and bert-base), where transformers' own defaults differ from them.
+# Sizes of the published model (BLIP-2's EVA ViT-g and bert-base) that differ from transformers' defaults.
 _VISION_DEFAULTS = {"initializer_range": 0.02}
 _QFORMER_DEFAULTS = {"vocab_size": 30523, "cross_attention_frequency": 2, "encoder_hidden_size": 1408}
 
@@ -34,13 +34,13 @@ class SeedTokenizerConfig(PublishedConfig):
         causal_queries (`bool`, *optional*, defaults to `True`): Whether query i sees only queries 0..i. `False` gives
             the bilateral variant of the SEED-LLaMA paper's ablation.
         text_tower (`bool`, *optional*, defaults to `False`): Whether the text path of the Q-Former and the projections
-            of stage I are part of the model. The authors' inference class leaves them out.
+            of stage I are part of the model. The authors' inference class lacks them.
         embedding_decoder (`bool`, *optional*, defaults to `True`): Whether the decoder that reconstructs the causal
-            embeddings is part of the model. It is what retrieval on codes needs.
-        decoder_config (`Blip2VisionConfig` or `dict`, *optional*): The blocks of each code decoder, which are those of
-            a ViT; defaults to four of the Q-Former's width, LayerNorm epsilon 1e-6. Image and patch size are not used.
+            embeddings is part of the model. Retrieval on codes needs it.
+        decoder_config (`Blip2VisionConfig` or `dict`, *optional*): The ViT blocks of each code decoder; defaults to
+            four blocks of the Q-Former's width, LayerNorm epsilon 1e-6. Image and patch size are not used.
         vision_norm_eps (`float`, *optional*, defaults to 1e-5): Epsilon of the LayerNorm after the image encoder
-            (`ln_vision`), which differs from that of the encoder's own blocks.
+            (`ln_vision`). The encoder's own blocks have another one.
         generation_target (`str`, *optional*, defaults to `"text"`): `"text"`: `num_generation_tokens` embeddings in
             the space of the diffusion model's text encoder (SEED-1). `"image"`: one image embedding (SEED-2, unCLIP).
         generation_head (`str`, *optional*, defaults to `"qformer"`): `"qformer"`: Reverse Q-Former. `"mlp"`: the
@@ -49,21 +49,22 @@ class SeedTokenizerConfig(PublishedConfig):
         generation_dim (`int`, *optional*, defaults to 768 for text and 1024 for image): Their width.
         mlp_head_dims (`tuple[int]`, *optional*, defaults to `(256, 128, 32)`): Widths of the `"mlp"` head.
         generation_memory_dim, generation_memory_rank (`int`, *optional*, defaults to 0 and 64): Width of a
-            [`SeedCodeMemory`] that adds to the generation embeddings of the text target, and the numbers it says of
-            each; 0 is none, as in the paper.
+            [`SeedCodeMemory`] that adds to the generation embeddings of the text target, and the rank of its
+            projection. Width 0 is no memory, as in the paper.
         vq_beta (`float`, *optional*, defaults to 0.25): Commitment weight of the VQ loss.
-        vq_legacy_beta (`bool`, *optional*, defaults to `True`): The authors' (taming-transformers') order: `vq_beta`
-            weighs the codebook side. `False` puts it on the encoder side, as the VQ-VAE paper does.
+        vq_legacy_beta (`bool`, *optional*, defaults to `True`): `True`: `vq_beta` weighs the codebook side, as in the
+            authors' code (and taming-transformers). `False`: the encoder side, as in the VQ-VAE paper.
         vq_loss_weight, reconstruction_loss_weight, generation_loss_weight (`float`, *optional*): 5, 2 and 0.5 by
             default: weights of the three losses of stage II (`SEED_Tokenizer/` of the authors' release).
-        feature_loss_weight (`float`, *optional*, defaults to 0): Weight of a loss that the paper does not have: 1 -
-            cosine between the image features of the reconstructed and of the causal embeddings, in stage I's space.
-            Where causal embeddings have much in common, their cosine alone hardly sees what tells images apart.
-        teacher_dropout (`bool`, *optional*, defaults to `False`): Whether the frozen Q-Former keeps its dropout while
-            stage II trains. It does in the authors' code, where only the ViT is put into eval mode; the paper does not
+        feature_loss_weight (`float`, *optional*, defaults to 0): Weight of a loss that is not in the paper: 1 - cosine
+            between the image features (stage I) of the reconstructed and of the causal embeddings. It helps where the
+            causal embeddings of all images are similar, because their cosine alone hardly separates images.
+        teacher_dropout (`bool`, *optional*, defaults to `False`): Whether the frozen Q-Former keeps its dropout in
+            stage II. The authors' code keeps it, because it puts only the ViT into eval mode; the paper does not
             mention it.
         label_smoothing (`float`, *optional*, defaults to 0.1): Label smoothing of the contrastive loss.
-        temperature_init (`float`, *optional*, defaults to 0.07): Start of the learnable temperature, which divides.
+        temperature_init (`float`, *optional*, defaults to 0.07): Initial value of the learned temperature, which
+            divides the cosines.
         initializer_range (`float`, *optional*, defaults to 0.02): Standard deviation of new weights.
     """
 
@@ -179,14 +180,14 @@ class SeedTokenizerConfig(PublishedConfig):
         if self.generation_head not in ("qformer", "mlp"):
             raise ValueError(f"generation_head must be 'qformer' or 'mlp', got {self.generation_head!r}.")
         if self.generation_head == "mlp" and self.generation_target != "image":
-            raise ValueError("generation_head='mlp' makes one image embedding: it needs generation_target='image'.")
+            raise ValueError("generation_head='mlp' gives one image embedding: it needs generation_target='image'.")
         if self.generation_target == "image" and self.num_generation_tokens != 1:
             raise ValueError(
                 "generation_target='image' is one embedding: num_generation_tokens must be 1, "
                 f"got {self.num_generation_tokens}."
             )
         if self.generation_memory_dim and self.generation_target != "text":
-            raise ValueError("generation_memory_dim adds to the embeddings of generation_target='text' alone.")
+            raise ValueError("generation_memory_dim needs generation_target='text'.")
         if self.feature_loss_weight and not (self.text_tower and self.embedding_decoder):
             raise ValueError("feature_loss_weight needs text_tower=True and embedding_decoder=True.")
         for name in ("num_query_tokens", "codebook_size", "code_dim", "projection_dim"):
@@ -202,7 +203,7 @@ def _sub_config(cls, value, defaults):
 
 @strict
 class SeedTextConfig(PrivateByDefault, OPTConfig):
-    r"""Configuration of [`SeedForCausalLM`]: an OPT whose vocabulary also holds an image's codes.
+    r"""Configuration of [`SeedForCausalLM`]: an OPT whose vocabulary also holds the visual codes.
 
     The vocabulary, with V = `text_vocab_size` and K = `codebook_size`:
 
@@ -221,14 +222,13 @@ class SeedTextConfig(PrivateByDefault, OPTConfig):
 
     Args:
         text_vocab_size (`int`, *optional*, defaults to 50265): V, the number of entries of the text tokenizer. OPT's
-            matrix has a few unused rows more than that.
+            embedding matrix has a few more rows, which are unused.
         codebook_size (`int`, *optional*, defaults to 8192): K, the number of visual codes.
         num_query_tokens (`int`, *optional*, defaults to 32): Codes in an image span.
         code_dim (`int`, *optional*, defaults to 32): Width of a codebook vector; used by `"projected"` alone.
         visual_embedding (`str`, *optional*, defaults to `"learned"`): How a visual token enters the model.
             `"learned"`: as a row of the embedding matrix, like any token. `"projected"`: as its codebook vector
-            through one linear layer (SEED paper, 2.2; the authors confirm in issue 3 that the layer takes the
-            code's vector).
+            through one linear layer (SEED paper, 2.2; issue 3 of the authors' repository confirms it).
         vocab_size, visual_token_offset, boi_token_id, eoi_token_id, image_token_id (`int`, *optional*): Derived.
         kwargs: As in [`OPTConfig`].
 
@@ -279,18 +279,17 @@ class SeedTextConfig(PrivateByDefault, OPTConfig):
 
 
 class SeedConfig(PublishedConfig):
-    r"""Configuration of [`SeedForConditionalGeneration`]: the visual tokenizer and the language model in one.
+    r"""Configuration of [`SeedForConditionalGeneration`]: a visual tokenizer and a language model.
 
     Args:
         tokenizer_config (`SeedTokenizerConfig` or `dict`, *optional*): The visual tokenizer.
         text_config (`SeedTextConfig` or `dict`, *optional*): The language model; defaults to OPT's defaults with the
             codebook of the tokenizer.
-        caption_prompt (`str`, *optional*, defaults to `"a photo of"`): Follows an image that is to be described
-            (paper 2.2).
-        image_prompt (`str`, *optional*, defaults to `"Generate an image"`): Precedes the description of an image that
-            is to be drawn (paper 2.2).
-        question_prompt (`str`, *optional*, defaults to `"Question: {} Short answer."`): Follows an image about which
-            a question is asked; `{}` stands for the question.
+        caption_prompt (`str`, *optional*, defaults to `"a photo of"`): Follows an image to be captioned (paper 2.2).
+        image_prompt (`str`, *optional*, defaults to `"Generate an image"`): Precedes the description of an image to
+            be drawn (paper 2.2).
+        question_prompt (`str`, *optional*, defaults to `"Question: {} Short answer."`): Follows an image in question
+            answering; `{}` stands for the question.
 
     Raises:
         ValueError: The two parts disagree on the codebook or on the number of codes per image.
@@ -317,7 +316,7 @@ class SeedConfig(PublishedConfig):
             if matters and getattr(self.text_config, name) != value:
                 raise ValueError(
                     f"The visual tokenizer has {name}={value}, the language model {getattr(self.text_config, name)}. "
-                    "The language model must be extended for this very tokenizer."
+                    "Extend the language model for this tokenizer."
                 )
         check_question_prompt(question_prompt)
         self.caption_prompt = caption_prompt
@@ -329,7 +328,7 @@ class SeedConfig(PublishedConfig):
     def to_dict(self) -> dict:
         values = super().to_dict()
         if "AutoModel" in (values.get("auto_map") or {}):
-            # transformers notes one Auto class for a model; the any-to-any pipeline asks for this one.
+            # transformers writes one Auto class for a model; the any-to-any pipeline needs this one too.
             values["auto_map"]["AutoModelForMultimodalLM"] = values["auto_map"]["AutoModel"]
         return values
 

@@ -1,4 +1,4 @@
-"""Image spans in sequences of ids: made valid while generating, and read back from any sequence afterwards.
+"""Image spans in sequences of ids: a constraint that makes them valid, and a parser that reads any sequence.
 
 An image span is `<img>`, exactly `num_query_tokens` visual tokens, `</img>`.
 """
@@ -17,7 +17,7 @@ GENERATION_MODES = ("text", "image", "interleaved")
 
 
 class VisualSpanLogitsProcessor(LogitsProcessor):
-    r"""Leaves a model no way to generate an image span that is not valid.
+    r"""Rules out every token that would make an image span invalid.
 
     The ids of a row alone decide what it may continue with. Nothing is remembered between calls, so beams may be
     reordered and rows may be dropped. All of it is tensor operations, without a loop over rows and without waiting
@@ -25,8 +25,8 @@ class VisualSpanLogitsProcessor(LogitsProcessor):
 
     Args:
         config ([`VisualVocabulary`] or a configuration such as `SeedTextConfig`): Where the visual tokens lie.
-        mode (`str`): `"text"`: no visual token at all. `"image"`: the new tokens are one span, or the rest of the one
-            that the prompt has begun, and then the end of the sequence. `"interleaved"`: text, and spans anywhere.
+        mode (`str`): `"text"`: no visual token. `"image"`: one span, or the rest of a span that the prompt has begun,
+            then the end of the sequence. `"interleaved"`: text and spans in any order.
         prompt_length (`int`): Length of the prompt, padding included.
         max_length (`int`, *optional*): Length at which generation stops. `<img>` is allowed only while a whole span
             still fits.
@@ -49,7 +49,7 @@ class VisualSpanLogitsProcessor(LogitsProcessor):
         eos = eos.flatten().tolist() if isinstance(eos, torch.Tensor) else eos
         self.eos_token_ids = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
         if mode == "image" and not self.eos_token_ids:
-            raise ValueError("mode='image' ends after the span, but there is no eos_token_id to end with.")
+            raise ValueError("mode='image' ends the sequence after the span: it needs an eos_token_id.")
         self.vocabulary = VisualVocabulary.of(config)
         self.mode = mode
         self.prompt_length = prompt_length
@@ -97,8 +97,8 @@ def missing_span_tokens(input_ids: torch.Tensor, config) -> torch.Tensor:
 def _keep(scores: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
     """Scores with all but the allowed ids ruled out.
 
-    Where another processor has already ruled out everything that is allowed, the span wins: a row without any choice
-    could not be sampled from.
+    If another processor has ruled out all allowed ids, they are allowed again: a row without any allowed id cannot be
+    sampled from.
     """
     kept = scores.masked_fill(~allowed, -torch.inf)
     stuck = (kept == -torch.inf).all(-1, keepdim=True)
@@ -107,7 +107,7 @@ def _keep(scores: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
 
 @dataclass
 class TextSegment:
-    """Text: ids of the text vocabulary, special tokens such as eos included. `text` is set once they are decoded."""
+    """Text ids, special tokens such as eos included. `SeedProcessor` sets `text`."""
 
     position: int
     ids: list[int] = field(repr=False)
@@ -117,7 +117,7 @@ class TextSegment:
 
 @dataclass
 class CodeSegment:
-    """A valid image span. `ids` are all its ids, with `<img>` and `</img>`; `codes` are in [0, codebook_size)."""
+    """A valid image span. `ids` include `<img>` and `</img>`; `codes` are in [0, codebook_size)."""
 
     position: int
     ids: list[int] = field(repr=False)
@@ -146,7 +146,7 @@ class Defect:
 
 @dataclass
 class ParsedSequence:
-    """What a sequence consists of. `parts` in order hold every id of it exactly once."""
+    """The parts of a sequence, in order. They hold every id exactly once."""
 
     parts: list[TextSegment | CodeSegment | Defect]
 

@@ -1,4 +1,4 @@
-"""Images to the pixel values that the SEED tokenizer sees."""
+"""From images to the pixel values that the SEED tokenizer reads."""
 
 from PIL import Image
 from transformers.image_processing_backends import PilBackend
@@ -8,10 +8,10 @@ from .publishing_seed import PrivateByDefault
 
 
 class SeedImageProcessor(PrivateByDefault, PilBackend):
-    r"""Squashes images to a square by bicubic interpolation, without cropping, and normalises them with CLIP's mean
-    and standard deviation, as BLIP-2 does. Runs on Pillow and numpy; torchvision is not needed.
+    r"""Resizes images to a square by bicubic interpolation, without cropping, and normalises them with CLIP's mean
+    and standard deviation, as BLIP-2 does. Needs Pillow and numpy, not torchvision.
 
-    Transparent pixels are laid on white: what is hidden under them is arbitrary, often black.
+    Transparent pixels become white: the colour under them is arbitrary, often black.
 
     Args:
         size (`dict[str, int]`, *optional*, defaults to 224 by 224): The size that the image

@@ -15,10 +15,10 @@ def contrastive_loss(
     label_smoothing: float = 0.1,
     gather_features: Callable[[torch.Tensor], tuple[torch.Tensor, int]] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Symmetric image-text contrast of stage I: the mean of both directions' cross-entropies.
+    """The contrastive loss of stage I: the mean of the image-to-text and the text-to-image cross-entropy.
 
     Args:
-        image_features, text_features: `(batch, projection_dim)`, L2-normalised; rows i of both belong together.
+        image_features, text_features: `(batch, projection_dim)`, L2-normalised; row i of both is one pair.
         temperature: Divides the cosines.
         gather_features: See [`SeedTokenizer.forward`]. The loss is then the mean over this process's own pairs, each
             against the images and texts of all processes; the mean of it over the processes is the loss that one

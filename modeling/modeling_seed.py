@@ -1,6 +1,6 @@
-"""The one model that sees and draws: visual tokenizer and language model together.
+"""Visual tokenizer and language model in one model, which captions and draws.
 
-Codes stay integers on the device all the way: an id of the language model is a code plus `visual_token_offset`.
+Codes stay integers on the device: a visual token is a code plus `visual_token_offset`.
 Source: arXiv 2307.08041, sections 1.4 and 2.2.
 """
 
@@ -20,7 +20,7 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
 
     Args:
         config ([`SeedConfig`]): Weights begin random; `from_pretrained` loads trained ones, and
-            [`SeedForConditionalGeneration.from_parts`] puts two trained models together.
+            [`SeedForConditionalGeneration.from_parts`] combines two trained models.
 
     Example:
 
@@ -57,15 +57,15 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
     def from_parts(
         cls, visual_tokenizer: SeedTokenizer, language_model: SeedForCausalLM, **prompts: str
     ) -> "SeedForConditionalGeneration":
-        r"""One model of two trained ones, which it shares, not copies.
+        r"""One model of two trained ones. They are shared, not copied.
 
         Args:
-            visual_tokenizer (`SeedTokenizer`): Made the codes that the language model was trained on.
+            visual_tokenizer (`SeedTokenizer`): The tokenizer whose codes the language model was trained on.
             language_model (`SeedForCausalLM`): Has as many visual tokens as the tokenizer has codes.
             prompts (`str`): `caption_prompt`, `image_prompt` and `question_prompt` of [`SeedConfig`].
 
         Raises:
-            ValueError: The two do not fit: other sizes, or another codebook in a `"projected"` language model.
+            ValueError: The two have different sizes, or a `"projected"` language model has another codebook.
         """
         config = SeedConfig(tokenizer_config=visual_tokenizer.config, text_config=language_model.config, **prompts)
         if language_model.config.visual_embedding == "projected":
@@ -73,8 +73,8 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
             own = language_model.visual_codebook
             if not torch.allclose(own.float(), codebook.detach().to(own).float(), atol=1e-6):
                 raise ValueError(
-                    "The language model holds another codebook than the visual tokenizer. It was extended for a "
-                    "different tokenizer, or this one was trained further since."
+                    "The codebook of the language model is not that of the visual tokenizer. The language model was "
+                    "extended for another tokenizer, or this one was trained further since."
                 )
         with torch.device("meta"):
             model = cls(config)
@@ -109,8 +109,8 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
             codes: `(images, num_query_tokens)`, instead of images.
 
         Raises:
-            TypeError, ValueError: Codes of another type, shape or range; both images and codes; or another number of
-                placeholders than the images fill.
+            TypeError, ValueError: Codes of a wrong type, shape or range; both pixel values and codes; or a number of
+                placeholders that does not fit the number of images.
         """
         if pixel_values is not None and codes is not None:
             raise ValueError("Give pixel_values or codes, not both.")
@@ -145,7 +145,7 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
 
         Args:
             input_ids: `(batch, length)`; `<image>` placeholders are filled with the codes of the images, in order.
-            attention_mask: `(batch, length)`, or what else OPT takes.
+            attention_mask: `(batch, length)`, or another mask that OPT takes.
             pixel_values: `(images, 3, image_size, image_size)`.
             codes: `(images, num_query_tokens)`, instead of `pixel_values`.
             labels: `(batch, length)`, -100 where nothing is learned. Labels that are placeholders become the codes.
@@ -153,7 +153,7 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
         """
         if pixel_values is not None or codes is not None:
             if input_ids is None:
-                raise ValueError("Images are filled into input_ids; none were given.")
+                raise ValueError("pixel_values and codes need input_ids with placeholders for them.")
             filled = self.fill_placeholders(input_ids, pixel_values, codes)
             if labels is not None:
                 labels = torch.where(labels == self.config.text_config.image_token_id, filled, labels)
@@ -171,7 +171,7 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
         generation_config=None,
         **kwargs,
     ):
-        r"""Goes on from a prompt with text (`"text"`), one image (`"image"`), or both (`"interleaved"`).
+        r"""Continues a prompt with text (`"text"`), one image (`"image"`), or both (`"interleaved"`).
 
         Args:
             input_ids, attention_mask: `(batch, length)`, padded on the left, as [`SeedProcessor`] makes them.
@@ -180,8 +180,8 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
             generation_config, kwargs: As in [`GenerationMixin.generate`].
 
         Returns:
-            What [`GenerationMixin.generate`] returns: by default ids `(batch, length + new)`. The prompt is included,
-            with the codes of its images in the place of the placeholders.
+            What [`GenerationMixin.generate`] returns: by default ids `(batch, length + new)`. They include the prompt,
+            with the codes of its images instead of placeholders.
         """
         self.language_model.generation_config = self.generation_config
         return self.language_model.generate(

@@ -22,7 +22,7 @@ class SeedCodeDecoder(nn.Module):
 
 
 class SeedGenerationDecoder(nn.Module):
-    """Decoded codes to generation embeddings, by a Reverse Q-Former or by SEED-2's bottleneck MLP."""
+    """From decoded codes to generation embeddings, by a Reverse Q-Former or by SEED-2's bottleneck MLP."""
 
     def __init__(self, config: SeedTokenizerConfig):
         super().__init__()
@@ -54,11 +54,11 @@ class SeedGenerationDecoder(nn.Module):
 
 
 class SeedCodeMemory(nn.Module):
-    """The vectors of all codes at once to what is added to the generation embeddings: an MLP (not in the paper).
+    """An MLP from the vectors of all codes to a term that is added to the generation embeddings (not in the paper).
 
-    The Reverse Q-Former runs the same narrow layers for every generation token, so that a weight of it costs as many
-    multiplications as there are tokens, and so does a UNet for every place of the latents. Here a weight costs one: it
-    is the cheapest place to remember images in. Its projection begins at zero, so that it adds nothing untrained.
+    It is for diffusion models that are too small to remember images. The Reverse Q-Former uses each of its weights
+    once per generation token, and a UNet once per position of the latents. This MLP uses each weight once, so it
+    stores the most for the compute. Its projection is initialised to zero: before training it adds nothing.
     """
 
     def __init__(self, config: SeedTokenizerConfig):

@@ -4,13 +4,13 @@ import torch
 from torch import nn
 
 
-# Rows whose distances to the whole codebook are held at once: 8192 x 8192 floats are 256 MB.
+# Rows whose distances to all codebook vectors are in memory at once: 8192 x 8192 floats are 256 MB.
 _ROWS_AT_ONCE = 8192
 
 
 class SeedCodebook(nn.Embedding):
-    """The codebook's vectors. A class of its own, by which `_init_weights` knows it: transformers passes over modules
-    of other packages that have no parameters themselves, such as the quantizer around this one."""
+    """The codebook's vectors. `_init_weights` recognises this class; transformers skips modules of other packages that
+    have no parameters of their own, such as the quantizer around this one."""
 
 
 class SeedVectorQuantizer(nn.Module):
@@ -33,7 +33,7 @@ class SeedVectorQuantizer(nn.Module):
     def encode(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Index of the nearest codebook vector, shape `hidden_states.shape[:-1]`; ties go to the lowest index.
 
-        Half precision would change 0.4 % to 4 % of the codes, so autocast is off and inputs are widened.
+        Distances are fp32 under any autocast: half precision would change 0.4 % to 4 % of the codes.
         """
         with torch.autocast(hidden_states.device.type, enabled=False):
             codebook = self.embedding.weight.float()

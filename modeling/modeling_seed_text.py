@@ -23,22 +23,21 @@ logger = logging.get_logger(__name__)
 # Embedding matrices are padded to multiples of at most this many rows.
 _MOST_SPARE_ROWS = 128
 
-# How much is generated when the caller does not say. Drawing takes one span and the end of the sequence.
+# Default lengths. Drawing needs one span and the end of the sequence.
 _DEFAULT_NEW_TOKENS = {"text": 64, "interleaved": 256}
 
 
 class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
-    r"""OPT with a visual vocabulary; [`SeedTextConfig`] shows how it is laid out.
+    r"""OPT with a visual vocabulary; [`SeedTextConfig`] describes its layout.
 
-    With `visual_embedding="learned"` this is OPT with more rows and nothing else. With `"projected"` a visual token
-    enters as its codebook vector through one linear layer (paper 2.2). The codebook is a frozen buffer,
-    `visual_codebook`, and the layer is `visual_projection`. The rows that the embedding matrix has for the codes are
-    then not read on the way in; they stay the weights of the output layer, which OPT ties to that matrix, and are
-    learned there. `<img>` and `</img>` are learned rows in both cases.
+    With `visual_embedding="learned"` this is OPT with more rows. With `"projected"` a visual token enters as its
+    codebook vector through one linear layer (paper 2.2): `visual_codebook` is a frozen buffer, `visual_projection` the
+    layer. The embedding rows of the codes are then used by the output layer alone, which OPT ties to the embedding
+    matrix. `<img>` and `</img>` are learned rows in both cases.
 
     Args:
         config ([`SeedTextConfig`]): Weights begin random; `from_pretrained` loads trained ones, and
-            [`SeedForCausalLM.from_language_model`] begins with a plain OPT.
+            [`SeedForCausalLM.from_language_model`] starts from a plain OPT.
     """
 
     config: SeedTextConfig
@@ -73,10 +72,10 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
     ) -> "SeedForCausalLM":
         r"""Adds the visual vocabulary to a plain OPT checkpoint.
 
-        The text rows and all other weights are kept as they are. New rows are drawn, each on its own, from a normal
-        distribution that has in every dimension the mean and standard deviation of the text rows: they begin as
-        likely, and as different from each other, as words are. (The default of `resize_token_embeddings` makes them
-        all nearly the same vector, and takes minutes for it.)
+        The text rows and all other weights stay as they are. Each new row is drawn from a normal distribution with
+        the mean and standard deviation of the text rows in every dimension, so that new tokens start as likely and as
+        different from each other as words. (The default of `resize_token_embeddings` makes all new rows nearly equal,
+        and takes minutes.)
 
         Args:
             opt_folder (`str` or `os.PathLike`): What [`OPTForCausalLM.from_pretrained`] takes.
@@ -84,13 +83,13 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
             visual_embedding (`str`, *optional*, defaults to `"learned"`): `"learned"` or `"projected"`.
             codebook (`torch.Tensor` of shape `(codebook_size, code_dim)`, *optional*): The visual tokenizer's
                 `quantizer.embedding.weight`; needed by `"projected"`.
-            text_vocab_size (`int`, *optional*): Entries of the text tokenizer; read from the tokenizer in `opt_folder`
-                if left out. The embedding matrix cannot tell: OPT's has spare rows.
+            text_vocab_size (`int`, *optional*): Entries of the text tokenizer. Default: those of the tokenizer in
+                `opt_folder`. Rows of the embedding matrix do not count: OPT's has unused ones.
             kwargs: Passed to [`OPTForCausalLM.from_pretrained`], `dtype` for instance.
 
         Raises:
-            ValueError: No tokenizer to count the text vocabulary with, one that already has visual tokens or more
-                entries than the matrix has rows, or a codebook that is missing or of another shape.
+            ValueError: No tokenizer in the folder, a tokenizer that already has visual tokens or has more entries
+                than the matrix has rows, or a codebook that is missing or has another shape.
         """
         if visual_embedding == "projected":
             shape = None if codebook is None else tuple(codebook.shape)
@@ -119,7 +118,7 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
             code_dim=code_dim,
             visual_embedding=visual_embedding,
         )
-        # Built without memory of its own, then given the tensors of the source: a large model is never held twice.
+        # Built on the meta device, then given the tensors of the source: a large model is never in memory twice.
         with torch.device("meta"):
             model = cls._from_config(config, dtype=rows.dtype)
         state = source.state_dict()
@@ -133,7 +132,7 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
             state["lm_head.weight"] = torch.cat([head, _rows_like(head, len(new_rows))])
         if visual_embedding == "projected" and codebook is not None:
             weight = torch.empty(config.word_embed_proj_dim, code_dim, dtype=rows.dtype)
-            # Scaled so that a codebook vector of common length comes out as large as a text embedding.
+            # Scaled so that a codebook vector of average length becomes as large as a text embedding.
             text = rows[:text_vocab_size].float()
             scale = text.std() / codebook.detach().float().norm(dim=-1).mean().clamp(min=1e-6)
             state["visual_projection.weight"] = weight.normal_(std=scale.item())
@@ -181,7 +180,7 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
     to_opt = to_plain  # its name in version 0.1
 
     def embed_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Input embeddings `(batch, length, word_embed_proj_dim)` of ids, visual tokens by the way of the config."""
+        """Input embeddings `(batch, length, word_embed_proj_dim)` of ids; visual tokens as `visual_embedding` says."""
         embeds = self.get_input_embeddings()(input_ids)
         if self.config.visual_embedding == "learned":
             return embeds
@@ -230,17 +229,17 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
         generation_mode: str | None = None,
         **kwargs,
     ):
-        r"""As [`GenerationMixin.generate`], and with a `generation_mode` every image span is valid by construction.
+        r"""As [`GenerationMixin.generate`]. With a `generation_mode`, every image span is valid by construction.
 
         Args:
             inputs (`torch.LongTensor` of shape `(batch, length)`): The prompt, padded on the left; also `input_ids`.
             generation_mode (`str`, *optional*): `"text"`: text alone. `"image"`: one image span, then the end.
-                `"interleaved"`: text and spans as the model likes. `None`: no constraint, as any OPT.
-            generation_config, logits_processor: As in [`GenerationMixin.generate`]. Processors of your own come
-                before the constraint, so they cannot break a span.
+                `"interleaved"`: text and image spans in any order. `None`: no constraint, as any OPT.
+            generation_config, logits_processor: As in [`GenerationMixin.generate`]. Your own processors run before
+                the constraint, so they cannot break a span.
             kwargs: As in [`GenerationMixin.generate`]. Without `max_new_tokens` or `max_length`, here or in the
-                generation config, `"image"` generates a span and the end of the sequence, the others up to 64 (text)
-                and 256 (interleaved) tokens. More tokens than the model has positions for are cut, with a warning.
+                generation config, `"image"` generates a span and the end of the sequence, `"text"` up to 64 tokens and
+                `"interleaved"` up to 256. Generation stops, with a warning, at the last position of the model.
 
         Returns:
             What [`GenerationMixin.generate`] returns: by default ids `(batch, length + new)`, the prompt included.
@@ -277,7 +276,7 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
         return super().generate(inputs, generation_config, processors, **kwargs)
 
     def _length_for(self, mode: str, prompt: torch.Tensor, settings, kwargs: dict) -> int:
-        """The length of prompt and new tokens together; refused when it would cut an image span."""
+        """The length of prompt and new tokens together. Raises `ValueError` if it would cut an image span."""
         span = self.config.num_query_tokens + 2
         start, limit = prompt.shape[1], self.config.max_position_embeddings
         if (new_tokens := kwargs.get("max_new_tokens")) is not None:
@@ -292,7 +291,8 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
             length = min(start + _DEFAULT_NEW_TOKENS.get(mode, span + 2), limit)
         if length > limit:
             logger.warning_once(
-                f"{length} tokens were asked for in all, but the model has {limit} positions. Generation ends there."
+                f"{length} tokens were requested, prompt included, but the model has {limit} positions. Generation "
+                "stops there."
             )
             length = limit
         if length <= start:
@@ -317,11 +317,11 @@ def _count_text_tokens(folder, rows: int) -> int:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{folder} has no tokenizer that says how many text tokens there are. Pass text_vocab_size=len(tokenizer)."
+            f"{folder} has no tokenizer to count the text tokens with. Pass text_vocab_size=len(tokenizer)."
         ) from error
     if "<img>" in tokenizer.get_vocab():
-        raise ValueError(f"The tokenizer in {folder} already has visual tokens. Load it with SeedForCausalLM instead.")
-    # Without any files an empty tokenizer is made up. A matrix has at most the rows to spare that padding adds.
+        raise ValueError(f"The tokenizer in {folder} already has visual tokens. Use SeedForCausalLM.from_pretrained.")
+    # transformers returns an empty tokenizer for a folder without tokenizer files. Padding adds few rows.
     if rows - len(tokenizer) >= _MOST_SPARE_ROWS:
         raise ValueError(
             f"The tokenizer found for {folder} has {len(tokenizer)} entries, the language model {rows} rows for them. "

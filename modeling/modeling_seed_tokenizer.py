@@ -1,6 +1,6 @@
-"""The SEED visual tokenizer: images to 32 causal codes, codes to embeddings that a diffusion model draws from.
+"""The SEED visual tokenizer: images to 32 causal codes, codes to the embeddings that condition a diffusion model.
 
-    image -> ViT -> Causal Q-Former -> causal embeddings -> codebook -> visual codes          (`encode`)
+    image -> ViT -> Causal Q-Former -> causal embeddings -> codebook -> visual codes            (`encode`)
     visual codes -> decoder -> reconstructed embeddings                                         (`embed_codes`)
     visual codes -> decoder -> Reverse Q-Former -> generation embeddings                        (`decode`)
 
@@ -30,7 +30,7 @@ from .starting_points_seed import tokenizer_from_blip2, tokenizer_from_stage_one
 
 @dataclass
 class SeedTokenizerOutput(ModelOutput):
-    r"""What [`SeedTokenizer.forward`] computed; fields that the stage does not need are `None`.
+    r"""Output of [`SeedTokenizer.forward`]. Fields that the stage does not compute are `None`.
 
     Args:
         loss (`torch.Tensor` of shape `()`): The weighted sum of the stage's losses.
@@ -38,9 +38,9 @@ class SeedTokenizerOutput(ModelOutput):
             Each before its weight.
         codes (`torch.LongTensor` of shape `(batch, num_query_tokens)`): Visual codes.
         causal_embeddings (`torch.Tensor` of shape `(batch, num_query_tokens, hidden_size)`): Before the codebook.
-        reconstructed_embeddings (`torch.Tensor` of the same shape): What the decoder makes of the codes.
+        reconstructed_embeddings (`torch.Tensor` of the same shape): Reconstructed from the codes by the decoder.
         generation_embeddings (`torch.Tensor` of shape `(batch, num_generation_tokens, generation_dim)`, or
-            `(batch, generation_dim)` for the image target): What the diffusion model is conditioned on.
+            `(batch, generation_dim)` for the image target): The condition of the diffusion model.
         image_features, text_features (`torch.Tensor` of shape `(batch, projection_dim)`): L2-normalised.
         logits_per_image, logits_per_text (`torch.Tensor` of shape `(batch, all)`): Cosines with the texts (images)
             of all processes, divided by the temperature.
@@ -73,7 +73,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
     ```python
     tokenizer = SeedTokenizer.from_pretrained(bundled("seed-tiny", "tokenizer"))
     codes = tokenizer.encode(pixel_values)  # LongTensor (batch, 32)
-    embeddings = tokenizer.decode(codes)  # what the diffusion model is conditioned on
+    embeddings = tokenizer.decode(codes)  # the condition of the diffusion model
     ```
     """
 
@@ -98,7 +98,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
 
     def __init__(self, config: SeedTokenizerConfig):
         super().__init__(config)
-        # The decoder blocks are plain modules: nothing else hands them the attention that the model runs with.
+        # The decoder blocks are plain modules, so the attention implementation is not passed on to them.
         config.decoder_config._attn_implementation = config._attn_implementation
         hidden = config.qformer_config.hidden_size
         self.vision_model = Blip2VisionModel._from_config(config.vision_config)
@@ -109,7 +109,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
             self.text_embeddings = Blip2TextEmbeddings(config.qformer_config)
             self.vision_projection = nn.Linear(hidden, config.projection_dim)
             self.text_projection = nn.Linear(hidden, config.projection_dim)
-            # One element, not a scalar: neither FSDP2 nor DeepSpeed takes those.
+            # One element, not a scalar: FSDP2 and DeepSpeed do not support scalars.
             self.temperature = nn.Parameter(torch.tensor([config.temperature_init]))
         self.code_encoder = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, config.code_dim))
         self.quantizer = SeedVectorQuantizer(
@@ -140,7 +140,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
         elif isinstance(module, SeedCodeMemory):
             init.zeros_(module.projection)
         elif isinstance(module, Blip2TextEmbeddings):
-            # Not part of a checkpoint: without this line a loaded model has whatever lay in memory there.
+            # A checkpoint does not contain this buffer: without this line it is uninitialised memory after loading.
             init.copy_(module.position_ids, torch.arange(module.position_ids.shape[-1]).expand((1, -1)))
         elif isinstance(module, SeedTokenizer):
             init.normal_(module.query_tokens, std=std)
@@ -151,33 +151,33 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
 
     @classmethod
     def from_blip2(cls, blip2, **settings) -> "SeedTokenizer":
-        r"""Starting point of stage I: the ViT, Q-Former, queries and, where there is one, the text tower of a BLIP-2.
+        r"""Starting point of stage I: the ViT, Q-Former, queries and, if it has one, the text tower of a BLIP-2.
 
-        What stage I does not train is newly initialised, and so is the temperature.
+        All other weights and the temperature are newly initialised.
 
         Args:
-            blip2: A `Blip2ForImageTextRetrieval` or `Blip2Model` of transformers, or the folder of one. Only the first
+            blip2: A `Blip2ForImageTextRetrieval` or `Blip2Model` of transformers, or its folder. Only the first class
                 has a text tower, which stage I needs.
-            settings: Other fields of [`SeedTokenizerConfig`]. By default queries become causal, as the paper has it;
-                with `causal_queries=False` the image features are BLIP-2's own (of the last query). `vision_norm_eps`
-                is that of the given model; LAVIS, where BLIP-2 comes from, has 1e-5.
+            settings: Other fields of [`SeedTokenizerConfig`]. By default queries are causal, as in the paper; with
+                `causal_queries=False` the image features are BLIP-2's own (of the last query). `vision_norm_eps` is
+                that of the given model; the original BLIP-2 in LAVIS has 1e-5.
 
         Raises:
-            TypeError, ValueError: It is no BLIP-2, or a text tower is asked for that it does not have.
+            TypeError, ValueError: `blip2` is no BLIP-2, or it lacks the text tower that the settings ask for.
         """
         return tokenizer_from_blip2(cls, blip2, **settings)
 
     @classmethod
     def from_stage_one(cls, stage_one, **settings) -> "SeedTokenizer":
-        r"""Starting point of stage II: all that stage I trained, with a new codebook and new decoders.
+        r"""Starting point of stage II: the weights of stage I, a new codebook and new decoders.
 
         Args:
-            stage_one: A [`SeedTokenizer`] or the folder of one.
-            settings: Fields of [`SeedTokenizerConfig`] that stage II decides: `codebook_size`, `code_dim`,
-                `generation_target`, `generation_head`, `decoder_config`, `text_tower=False` to leave it behind ...
+            stage_one: A [`SeedTokenizer`] or its folder.
+            settings: Fields of [`SeedTokenizerConfig`] that belong to stage II: `codebook_size`, `code_dim`,
+                `generation_target`, `generation_head`, `decoder_config`, `text_tower=False` to drop it ...
 
         Raises:
-            ValueError: A setting that stage I has decided.
+            ValueError: A setting that belongs to stage I.
         """
         return tokenizer_from_stage_one(cls, stage_one, **settings)
 
@@ -197,7 +197,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
         queries = self.query_tokens.expand(vision_embeddings.shape[0], -1, -1)
         mask = None
         if self.config.causal_queries:
-            # An explicit mask in the form that the attention in use understands; without one, later queries leak.
+            # An explicit mask, in the form of the attention implementation; without it, queries see later ones.
             mask = create_causal_mask(
                 config=self.qformer.config,
                 inputs_embeds=queries,
@@ -214,7 +214,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
         if pixel_values.ndim != 4 or pixel_values.shape[1:] != (3, size, size):
             raise ValueError(
                 f"pixel_values must have shape (batch, 3, {size}, {size}), got {tuple(pixel_values.shape)}. "
-                "SeedImageProcessor makes them from images of any size."
+                "SeedImageProcessor prepares images of any size."
             )
         if not pixel_values.is_floating_point():
             raise TypeError(f"pixel_values must be floating point, got {pixel_values.dtype}: normalise them first.")
@@ -231,7 +231,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
     # Codes
 
     def check_codes(self, codes: torch.Tensor) -> torch.Tensor:
-        """`codes` as int64, or `TypeError`/`ValueError` that names what is wrong, before any look-up."""
+        """`codes` as int64. Raises `TypeError` or `ValueError` for a wrong type, shape or range."""
         if not isinstance(codes, torch.Tensor) or codes.is_floating_point() or codes.dtype == torch.bool:
             given = codes.dtype if isinstance(codes, torch.Tensor) else type(codes).__name__
             raise TypeError(f"Visual codes must be an integer tensor, got {given}.")
@@ -252,11 +252,11 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
         return codes
 
     def embed_codes(self, codes: torch.Tensor) -> torch.Tensor:
-        """Reconstructed embeddings `(batch, num_query_tokens, hidden_size)`; retrieval on codes reads them."""
+        """Reconstructed embeddings `(batch, num_query_tokens, hidden_size)`, for retrieval on codes."""
         if not self.config.embedding_decoder:
             raise ValueError(
-                "This tokenizer has no decoder of the causal embeddings (config.embedding_decoder is False), as the "
-                "authors' inference class has none; retrieval on codes needs one."
+                "This tokenizer has no decoder of the causal embeddings (config.embedding_decoder is False); the "
+                "authors' inference class lacks it too. Retrieval on codes needs a tokenizer with one."
             )
         return self.embedding_decoder(self.code_decoder(self.quantizer.lookup(self.check_codes(codes))))
 
@@ -297,7 +297,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
         return F.normalize(self.text_projection(hidden_states[:, 0]), dim=-1)
 
     def _project_image(self, embeddings: torch.Tensor) -> torch.Tensor:
-        # The last query is the one that has seen all others; issue 23 of the authors' repository confirms it.
+        # The last query sees all others; issue 23 of the authors' repository confirms this choice.
         return F.normalize(self.vision_projection(embeddings[:, -1]), dim=-1)
 
     def _require_text_tower(self):
@@ -318,18 +318,18 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
         stage: str | None = None,
         gather_features: Callable[[torch.Tensor], tuple[torch.Tensor, int]] | None = None,
     ) -> SeedTokenizerOutput:
-        r"""Losses of one training stage, or, without `stage`, the whole way from images to generation embeddings.
+        r"""The losses of one training stage; without `stage`, everything from images to generation embeddings.
 
         Args:
             pixel_values: `(batch, 3, image_size, image_size)`.
             input_ids, attention_mask: `(batch, length)`; the captions, for stage I.
             vision_embeddings: `(batch, patches + 1, vision width)`; given, the ViT is not run.
             causal_embeddings: `(batch, num_query_tokens, hidden_size)`; given, ViT and Q-Former are not run.
-            target_embeddings: What the generation embeddings have to match in stage II, of their shape: features of
-                the diffusion model's text encoder, or one image embedding.
+            target_embeddings: The target of the generation embeddings in stage II, of the same shape: features of the
+                diffusion model's text encoder, or one image embedding.
             stage: `"contrastive"` (stage I), `"quantization"` (stage II) or `None`.
-            gather_features: For stage I on several processes: takes features `(batch, projection_dim)` to those of all
-                processes, with a gradient, and the row at which this process's own begin.
+            gather_features: For stage I on several processes: returns the features of all processes, with a gradient,
+                for those of this one `(batch, projection_dim)`, and the row at which this process's own begin.
         """
         if stage not in (None, "contrastive", "quantization"):
             raise ValueError(f"stage must be 'contrastive', 'quantization' or None, got {stage!r}.")
@@ -382,11 +382,11 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
         )
 
     def freeze_for(self, stage: str) -> None:
-        """Freeze what the paper freezes in `"contrastive"` (stage I) or `"quantization"` (stage II).
+        """Freezes what the paper freezes in `"contrastive"` (stage I) or `"quantization"` (stage II).
 
-        Stage I trains the Q-Former, its queries, the norm after the ViT, both projections and the temperature;
-        stage II everything after the Q-Former. Frozen modules stay in eval mode also after `train()`; the Q-Former of
-        stage II not with `teacher_dropout`, which is what the authors' code does.
+        Stage I trains the Q-Former, its queries, the norm after the ViT, both projections and the temperature. Stage
+        II trains everything after the Q-Former. Frozen modules stay in eval mode even after `train()`, except the
+        Q-Former of stage II with `teacher_dropout`, as in the authors' code.
         """
         if stage not in ("contrastive", "quantization"):
             raise ValueError(f"stage must be 'contrastive' or 'quantization', got {stage!r}.")

@@ -1,4 +1,4 @@
-"""Text and images to the inputs of the SEED model, and its output back to text and codes."""
+"""From text and images to the inputs of the SEED model, and from its output to text and codes."""
 
 import copy
 import re
@@ -32,17 +32,17 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
     r"""Prepares text and images for [`SeedForConditionalGeneration`], and reads what it generates.
 
     `"<image>"` in a text stands for an image: it becomes `<img>`, `num_query_tokens` placeholders and `</img>`, and
-    the model fills the placeholders with the image's codes. All other text stays text, whatever it says: `"<img>"`,
-    `"<img_00012>"` or `"</s>"` typed by a user are encoded as plain characters, never as the tokens of these names.
+    the model fills the placeholders with the image's codes. All other text stays text: `"<img>"`, `"<img_00012>"` or
+    `"</s>"` typed by a user are encoded as plain characters, never as the tokens of these names.
 
-    A chat is rendered as the formats that the model knows: an image and text as a question with a short answer, a
-    image alone as the beginning of a caption, text alone as it is.
+    A chat is written in the formats that the model was trained on: an image and text as a question with a short
+    answer, an image alone as the beginning of a caption, text alone as it is.
 
     Args:
         image_processor (`SeedImageProcessor`): Prepares the images.
-        tokenizer (`PreTrainedTokenizerBase`): The text tokenizer with the visual tokens: see
-            [`extend_text_tokenizer`].
-        chat_template (`str`, *optional*): A Jinja template in place of the one described above.
+        tokenizer (`PreTrainedTokenizerBase`): The text tokenizer with the visual tokens, in any order:
+            [`extend_text_tokenizer`] makes one.
+        chat_template (`str`, *optional*): A Jinja template instead of the one described above.
         num_query_tokens (`int`, *optional*, defaults to 32): Codes per image.
         caption_prompt, image_prompt, question_prompt (`str`, *optional*): As in [`SeedConfig`].
 
@@ -75,7 +75,7 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
 
     @classmethod
     def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):
-        # By name, not through AutoImageProcessor: that asks for torchvision, which nothing here needs.
+        # By name, because AutoImageProcessor needs torchvision and this class does not.
         return [
             SeedImageProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs),
             cls._load_tokenizer_from_pretrained("tokenizer", pretrained_model_name_or_path, **kwargs),
@@ -103,31 +103,31 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
 
         Args:
             text (`str` or `list[str]`, *optional*): One text per row, with `"<image>"` where an image belongs.
-            images (*optional*): Images in the order of the placeholders, as one, as a list, or as a list per row.
-            codes (`torch.LongTensor` of shape `(images, num_query_tokens)`, *optional*): The images' codes, where
-                they are known, instead of `images`; they are handed on to the model as they are.
+            images (*optional*): Images in the order of their `"<image>"`: one, a list, or a list per row.
+            codes (`torch.LongTensor` of shape `(images, num_query_tokens)`, *optional*): The images' codes, if they
+                are known, instead of `images`. They are returned unchanged.
             return_tensors (`str`, *optional*, defaults to `"pt"`): `None` for lists.
             padding (`bool` or `str`, *optional*, defaults to `True`): Rows are padded on the left to the longest, with
                 `"max_length"` to `max_length`, with `False` not at all.
             max_length (`int`, *optional*): For `padding="max_length"`.
             add_special_tokens (`bool`, *optional*, defaults to `True`): Whether bos is put first.
-            videos, audio: Must be `None`; transformers' chat and pipeline code names them in every call.
+            videos, audio: Must be `None`; transformers' chat and pipeline code passes them in every call.
             images_kwargs: Passed to the image processor.
 
         Returns:
             `input_ids` and `attention_mask` `(rows, length)`, and `pixel_values` `(images, 3, height, width)` or
-            `codes`; without text only the last, without images only the first two.
+            `codes`. Without text only the last, without images only the first two.
 
         Raises:
-            ValueError: Nothing or another modality given, or another number of `"<image>"` than images.
+            ValueError: No input, another modality, or a number of `"<image>"` that is not that of the images.
             TypeError: Text that is not a string or a list of strings.
         """
         if text is None and images is None:
             raise ValueError("Give text, images, or both.")
         if videos is not None or audio is not None:
-            raise ValueError("SEED reads text and still images; it has no input for videos or audio.")
+            raise ValueError("SEED reads text and images; it has no input for videos or audio.")
         if codes is not None and (images is not None or text is None):
-            raise ValueError("Give codes together with a text and without images: they stand for its images.")
+            raise ValueError("Give codes with a text and without images: codes replace the images of the text.")
         flat = [] if images is None else make_flat_list_of_images(self.image_processor.fetch_images(images))
         number = len(flat) if codes is None else len(codes)
         data = {}
@@ -161,8 +161,8 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
     def text_tower(self, texts: str | list[str], max_length: int) -> BatchEncoding:
         """Texts for `SeedTokenizer.get_text_features`: `input_ids` and `attention_mask`, `(texts, length)`.
 
-        Longer texts are cut to `max_length` tokens. Padding is on the right, whatever the side for generation is: the
-        text tower reads the first token.
+        Longer texts are cut to `max_length` tokens. Padding is on the right, because the text tower reads the first
+        token.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         settings = {"padding": True, "padding_side": "right", "truncation": True, "max_length": max_length}
@@ -212,7 +212,7 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         generation_mode: str | None = "interleaved",
         **kwargs,
     ) -> list:
-        r"""Reads generated ids. Any ids are accepted: what is not valid becomes a [`Defect`].
+        r"""Reads generated ids. Any ids are accepted; invalid parts become a [`Defect`].
 
         Args:
             generated_outputs: Ids `(rows, length)` or `(length,)`, or what `generate` returns with
@@ -220,7 +220,7 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
             skip_special_tokens (`bool`, *optional*, defaults to `True`): Whether bos, eos and padding are left out.
             generation_mode (`str`, *optional*, defaults to `"interleaved"`): What is returned for each row.
                 `"interleaved"`: a list of [`TextSegment`], [`CodeSegment`] and [`Defect`] in order.
-                `"text"` or `None`, as transformers' any-to-any pipeline passes: the text as one string.
+                `"text"` or `None` (from transformers' any-to-any pipeline): the text as one string.
                 `"image"`: the codes of the valid image spans, `(images, num_query_tokens)`.
             kwargs: Passed to the tokenizer's `decode`.
         """

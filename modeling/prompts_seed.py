@@ -1,7 +1,7 @@
 """The formats of a sequence, each written once: the processor, the trainers and the evaluation read them here.
 
-A format is a row of pieces: text, and marks for bos, an image and eos. Each text piece is encoded by itself. The
-prompts are those of the SEED paper (arXiv 2307.08041, section 2.2) and can be replaced.
+A format is a sequence of pieces: text, and marks for bos, an image and eos. Each text piece is encoded separately.
+The default prompts are those of the SEED paper (arXiv 2307.08041, section 2.2).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Where a training stage of the SEED tokenizer can start from: a BLIP-2 for stage I, a stage I artifact for stage II.
+"""Starting points of the training stages: a BLIP-2 for stage I, a tokenizer of stage I for stage II.
 
 Sources: arXiv 2307.08041, section 3.1; `pretrain_qformer.yaml` and `pretrain_codebook.yaml` of the authors' release.
 """
@@ -58,11 +58,11 @@ def tokenizer_from_stage_one(cls, stage_one, **settings):
     saved = source.config.to_dict()
     fixed = {"vision_config", "qformer_config", "num_query_tokens", "projection_dim", "vision_norm_eps"}
     if taken := sorted(fixed & set(settings)):
-        raise ValueError(f"{', '.join(taken)} belong to stage I: they are those of the tokenizer to start from.")
+        raise ValueError(f"{', '.join(taken)} cannot be set: stage II keeps the values of the stage I tokenizer.")
     if settings.get("text_tower") and not source.config.text_tower:
         raise ValueError("text_tower=True, but the tokenizer to start from has none.")
     if settings.get("generation_target", saved["generation_target"]) != saved["generation_target"]:
-        # Sizes of the other target; the new target has its own defaults.
+        # The new target has its own default sizes.
         for name in ("num_generation_tokens", "generation_dim"):
             saved.pop(name)
     config = SeedTokenizerConfig.from_dict({**saved, **settings})

@@ -212,7 +212,7 @@ def test_projected_needs_the_right_codebook(opt_folder):
     with pytest.raises(ValueError, match=r"\(64, 8\), got \(32, 8\)"):
         projected(opt_folder, torch.zeros(32, 8))
     model = projected(opt_folder, torch.randn(CODEBOOK_SIZE, 8))
-    with pytest.raises(ValueError, match="another codebook"):
+    with pytest.raises(ValueError, match="codebook of the language model is not that of the visual tokenizer"):
         SeedForConditionalGeneration.from_parts(tiny_tokenizer(), model)
     fitting = projected(opt_folder, tiny_tokenizer().quantizer.embedding.weight)
     SeedForConditionalGeneration.from_parts(tiny_tokenizer(), fitting)

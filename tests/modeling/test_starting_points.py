@@ -115,7 +115,7 @@ def test_stage_two_starts_with_what_stage_one_trained(tmp_path):
     assert torch.equal(stage_one.quantizer.embedding.weight, tiny_tokenizer().quantizer.embedding.weight)
     bare = SeedTokenizer.from_stage_one(stage_one, text_tower=False)
     assert not hasattr(bare, "text_embeddings") and bare.config.generation_dim == 20
-    with pytest.raises(ValueError, match="num_query_tokens belong to stage I"):
+    with pytest.raises(ValueError, match="num_query_tokens cannot be set: stage II keeps"):
         SeedTokenizer.from_stage_one(stage_one, num_query_tokens=8)
     with pytest.raises(ValueError, match="has none"):
         SeedTokenizer.from_stage_one(bare, text_tower=True)
