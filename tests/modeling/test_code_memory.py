@@ -1,4 +1,4 @@
-"""The memory beside the Reverse Q-Former: off by default, silent until trained, part of what is saved and trained."""
+"""The code memory beside the Reverse Q-Former: off by default, zero before training, saved and trained."""
 
 import pytest
 import torch

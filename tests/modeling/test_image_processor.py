@@ -1,4 +1,4 @@
-"""Pictures to pixel values, by Pillow alone."""
+"""From images to pixel values, by Pillow alone."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""OPT with a visual vocabulary, and the one model of visual tokenizer and language model."""
+"""OPT with a visual vocabulary, and the model that combines it with the visual tokenizer."""
 
 import logging
 
@@ -246,7 +246,7 @@ def test_auto_classes(tmp_path):
 
 
 def test_plain_opt_reads_the_weights(tmp_path):
-    """Programs that know OPT and nothing of SEED can serve a learned model."""
+    """Programs that know OPT but not SEED can serve a model with learned visual tokens."""
     model = tiny_language_model()
     model.save_pretrained(tmp_path)
     plain = OPTForCausalLM.from_pretrained(tmp_path, config=OPTConfig(vocab_size=model.config.vocab_size, **OPT_SIZES))
@@ -260,7 +260,7 @@ def test_keys_have_the_documented_prefixes():
     assert model.state_dict()["language_model.model.decoder.embed_tokens.weight"].shape[0] == 448
 
 
-# Pictures in the prompt
+# Images in the prompt
 
 
 def test_placeholders_are_filled_in_order():
@@ -268,7 +268,7 @@ def test_placeholders_are_filled_in_order():
     colours = ["red", "blue", "green"]
     inputs = processor(["<image> a <image>", "<image>"], [picture(colour, (28, 28)) for colour in colours])
     codes = model.visual_tokenizer.encode(inputs["pixel_values"])
-    assert len({tuple(row) for row in codes.tolist()}) == 3, "the test needs pictures that differ"
+    assert len({tuple(row) for row in codes.tolist()}) == 3, "the test needs images that differ"
     filled = model.fill_placeholders(inputs["input_ids"], inputs["pixel_values"])
     assert torch.equal(filled, model.fill_placeholders(inputs["input_ids"], codes=codes))
     first, second = (parse_segments(row, model.config.text_config) for row in filled)

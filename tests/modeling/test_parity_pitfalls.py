@@ -1,4 +1,4 @@
-"""One test for each pitfall of `docs/parity.md`: what the original does is a setting, and it changes the numbers."""
+"""One test for each pitfall in `docs/parity.md`: the original behaviour is a setting, and it changes the results."""
 
 import pytest
 import torch
@@ -17,14 +17,14 @@ def seed1():
 
 
 def with_config(model: SeedTokenizer, **settings) -> SeedTokenizer:
-    """The same weights under another configuration."""
+    """The same weights with another configuration."""
     config = type(model.config).from_dict({**model.config.to_dict(), **settings})
     other = SeedTokenizer(config).eval()
     other.load_state_dict(model.state_dict())
     return other
 
 
-def test_pictures_are_resized_by_bicubic_interpolation_unless_told_otherwise():
+def test_images_are_resized_by_bicubic_interpolation_unless_told_otherwise():
     image = Image.linear_gradient("L").rotate(30).convert("RGB").resize((90, 61))
     size = {"height": 28, "width": 28}
     default = SeedImageProcessor(size=size)(image, return_tensors="pt").pixel_values
@@ -123,7 +123,7 @@ def test_the_keys_of_the_vit_have_no_bias_and_eva_is_cut():
     assert bias[88:176].abs().amax() == 0 and bias[:88].abs().amax() > 0 and bias[176:].abs().amax() > 0
 
 
-def test_one_picture_alone_has_a_stage_one_loss():
+def test_one_image_alone_has_a_stage_one_loss():
     """The authors' squeeze() drops the batch axis there, so that stage I cannot run with one sample per device."""
     model, _ = convert_original_tokenizer(golden_weights("stage1_contrastive"), **HEADS)
     recorded = golden_io("stage1_contrastive")

@@ -1,4 +1,4 @@
-"""Text and pictures in, text and codes out; what a user types never turns into a visual token."""
+"""Text and images in, text and codes out; text that a user types never becomes a visual token."""
 
 import random
 
@@ -162,7 +162,7 @@ def test_nested_images_and_images_alone(processor):
     assert set(flat) == {"pixel_values"} and set(processor("a")) == {"input_ids", "attention_mask"}
 
 
-def test_known_codes_stand_for_pictures(processor, model):
+def test_known_codes_stand_for_images(processor, model):
     pixels = processor(text="<image> and <image>", images=[picture(), picture()])
     codes = model.visual_tokenizer.encode(pixels.pixel_values)
     inputs = processor(text="<image> and <image>", codes=codes)
@@ -299,7 +299,7 @@ def test_auto_classes_load_the_folder_of_a_model(processor, model, tmp_path):
 
 
 def test_any_to_any_pipeline(processor, model, monkeypatch):
-    # Transformers asks for torchvision as soon as a model sees pictures; this processor works without.
+    # Transformers needs torchvision for any model with images; this processor does not.
     monkeypatch.setattr(any_to_any, "requires_backends", lambda *args: None)
     pipe = pipeline("any-to-any", model=model, processor=processor)
     (answer,) = pipe(text="<image> a photo of", images=picture(), max_new_tokens=4, return_full_text=False)

@@ -86,7 +86,7 @@ def test_evaluation_asks_as_the_processor_does():
 
 
 def test_text_without_bos_learns_all_but_its_first_token():
-    """Nothing stands before the first token that could predict it; in a packed batch that is another sample."""
+    """No token predicts the first one: in a packed batch the token before it belongs to another sample."""
     text = plain("the blue fire engine")
     collator = LanguageModelCollator(text_tokenizer(False), CONFIG, max_length=40, pack_length=40)
     batch = collator([{"text": "the blue fire engine"}] * 2)

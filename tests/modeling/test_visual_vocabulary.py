@@ -1,4 +1,4 @@
-"""Where visual tokens lie is data: any order of codes and marks works, with or without a row for the placeholder."""
+"""Any order of codes and marks works, with or without a row for the placeholder."""
 
 import random
 
@@ -161,7 +161,7 @@ def test_the_parser_reads_any_layout(layout):
 )
 @pytest.mark.parametrize("mode", GENERATION_MODES)
 def test_generated_spans_are_valid(layout, mode, settings):
-    """A model of ROWS rows that knows nothing about the layout."""
+    """The model has ROWS rows and does not know the layout."""
     torch.manual_seed(0)
     model = tiny_language_model(vocab_size=ROWS)
     prompt = torch.tensor([[0, 5, 6], [0, 8, 9]])

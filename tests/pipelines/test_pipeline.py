@@ -14,20 +14,22 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from seed_hf import SeedForConditionalGeneration, SeedImagePipeline, SeedImageProcessor, SeedProcessor, SeedTokenizer
 from seed_hf.modeling.processing_seed import code_token
 from seed_hf.pipelines.empty_prompt import EmptyPromptEmbedding
-from tiny import tiny_text_tokenizer, tiny_tokenizer, tiny_tokenizer_config
-from tiny_diffusion import DIM, TOKENS, tiny_dc, tiny_model_and_processor, tiny_pipeline, tiny_unet, tiny_vae
+from tiny import tiny_text_tokenizer, tiny_tokenizer
+from tiny_diffusion import (
+    DIM,
+    TOKENS,
+    generators,
+    some_codes,
+    tiny_dc,
+    tiny_model_and_processor,
+    tiny_pipeline,
+    tiny_unet,
+    tiny_vae,
+)
 
 
 EMBEDDING = "language_model.model.decoder.embed_tokens.weight"
 STEPS = {"num_inference_steps": 2, "output_type": "pt"}
-
-
-def some_codes(rows: int = 2, seed: int = 0) -> torch.Tensor:
-    return torch.randint(64, (rows, 32), generator=torch.Generator().manual_seed(seed))
-
-
-def generators(*seeds: int) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 def picture(colour: str = "red") -> Image.Image:
@@ -77,60 +79,9 @@ def test_prompt_to_codes_to_images(drawing_pipe):
     assert torch.equal(drawn.images, drawing_pipe(codes=drawn.codes, generator=generators(1), **STEPS).images)
 
 
-def test_a_batch_of_prompts_says_the_codes_of_each_alone(drawing_pipe):
-    prompts = ["a red apple", "the blue fire engine on a table", "a"]
-    together = drawing_pipe(prompts, **STEPS).codes
-    alone = torch.cat([drawing_pipe(prompt, **STEPS).codes for prompt in prompts])
-    assert torch.equal(together, alone)
-
-
 def test_the_model_pipeline_also_takes_images_and_codes(drawing_pipe):
     drawn = drawing_pipe(image=picture(), generator=generators(1), **STEPS)
     assert torch.equal(drawn.images, drawing_pipe(codes=drawn.codes, generator=generators(1), **STEPS).images)
-
-
-def test_sampled_codes_follow_the_generator_and_spare_the_global_state(drawing_pipe):
-    sample = {"do_sample": True, "temperature": 3.0}
-    before = torch.get_rng_state()
-    first, again, other = (
-        drawing_pipe("a red apple", generator=generators(seed), generation_kwargs=sample, **STEPS)
-        for seed in (1, 1, 2)
-    )
-    assert torch.equal(first.codes, again.codes) and torch.equal(first.images, again.images)
-    assert not torch.equal(first.codes, other.codes)
-    assert torch.equal(first.images, drawing_pipe(codes=first.codes, generator=generators(1), **STEPS).images)
-    assert torch.equal(before, torch.get_rng_state())
-
-
-def test_of_several_candidates_the_one_nearest_to_the_prompt_is_drawn(drawing_pipe):
-    prompts = ["a red apple", "the blue fire engine"]
-    chosen = drawing_pipe(prompts, num_candidates=6, generator=generators(1, 2), **STEPS).codes
-    seed = torch.randint(2**62, (1,), generator=generators(1)[0]).item()
-    torch.manual_seed(seed)
-    inputs = drawing_pipe.processor.draw(prompts)
-    settings = {"generation_mode": "image", "do_sample": True, "top_k": 0, "num_return_sequences": 6}
-    ids = drawing_pipe.seed_model.generate(**inputs, **settings)
-    offset = drawing_pipe.seed_model.config.text_config.visual_token_offset
-    candidates = (ids[:, inputs.input_ids.shape[1] + 1 :][:, :32] - offset).unflatten(0, (2, 6))
-    tokenizer = drawing_pipe.visual_tokenizer
-    for prompt, found, best in zip(prompts, candidates, chosen):
-        words = drawing_pipe.processor.tokenizer(prompt, return_tensors="pt")
-        wanted = tokenizer.get_text_features(words.input_ids, words.attention_mask)
-        similarity = tokenizer.get_image_features(codes=found) @ wanted[0]
-        assert len(found.unique(dim=0)) > 1 and similarity.min() < similarity.max()
-        assert torch.equal(best, found[similarity.argmax()])
-
-
-def test_candidates_are_saved_with_the_pipeline_and_can_be_switched_off(drawing_pipe, tmp_path):
-    model, processor = drawing_pipe.seed_model, drawing_pipe.processor
-    tiny_pipeline(model, processor=processor, num_candidates=4).save_pretrained(tmp_path)
-    loaded = SeedImagePipeline.from_pretrained(tmp_path)
-    loaded.set_progress_bar_config(disable=True)
-    drawn, same, first = (
-        loaded("a red apple", generator=generators(3), num_candidates=count, **STEPS).codes for count in (None, 4, 1)
-    )
-    assert torch.equal(drawn, same) and not torch.equal(drawn, first)
-    assert torch.equal(first, drawing_pipe("a red apple", **STEPS).codes)
 
 
 # What comes out
@@ -169,7 +120,7 @@ def test_rows_do_not_touch_each_other(pipe):
         assert torch.allclose(together[row], alone[0], atol=1e-5)
 
 
-def test_codes_steer_the_picture(pipe):
+def test_codes_steer_the_image(pipe):
     first = pipe(codes=some_codes(1), generator=generators(0), **STEPS).images
     other = pipe(codes=some_codes(1, seed=9), generator=generators(0), **STEPS).images
     assert not torch.allclose(first, other, atol=1e-4)
@@ -266,17 +217,17 @@ def test_guidance_without_an_empty_prompt_is_an_error():
 # Saving and loading
 
 
-def same_pictures(first, second, **call) -> bool:
-    pictures = [each(**call, generator=generators(7), **STEPS).images for each in (first, second)]
-    return torch.equal(*pictures)
+def same_images(first, second, **call) -> bool:
+    images = [each(**call, generator=generators(7), **STEPS).images for each in (first, second)]
+    return torch.equal(*images)
 
 
 def test_save_and_load_are_exact(tmp_path, pipe):
     pipe.save_pretrained(tmp_path / "a")
     loaded = SeedImagePipeline.from_pretrained(tmp_path / "a")
     loaded.set_progress_bar_config(disable=True)
-    assert same_pictures(pipe, loaded, codes=some_codes(1))
-    assert same_pictures(pipe, loaded, image=picture())
+    assert same_images(pipe, loaded, codes=some_codes(1))
+    assert same_images(pipe, loaded, image=picture())
     assert loaded.dtype == torch.float32
     loaded.save_pretrained(tmp_path / "b")
     files = {path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()}
@@ -293,7 +244,7 @@ def test_save_and_load_with_a_language_model(tmp_path, drawing_pipe):
     loaded.set_progress_bar_config(disable=True)
     assert type(loaded.seed_model) is type(drawing_pipe.seed_model)
     for call in ({"prompt": "a red apple"}, {"image": picture()}, {"codes": some_codes(1)}):
-        assert same_pictures(drawing_pipe, loaded, **call)
+        assert same_images(drawing_pipe, loaded, **call)
 
 
 def test_own_guidance_and_scheduler_are_saved(tmp_path):
@@ -452,21 +403,6 @@ def test_a_prompt_needs_a_processor():
     model, _ = tiny_model_and_processor()
     with pytest.raises(ValueError, match="SeedProcessor"):
         tiny_pipeline(model)("a red apple")
-
-
-def test_candidates_need_a_text_tower_that_reads_the_prompt():
-    model, processor = tiny_model_and_processor()
-    for tower, words in ((tiny_tokenizer(text_tower=False), "text_tower"), (other_vocabulary(), "400")):
-        model.visual_tokenizer = tower
-        pipe = tiny_pipeline(model, processor=processor)
-        with pytest.raises(ValueError, match=words):
-            pipe("a red apple", num_candidates=2)
-        assert pipe("a red apple", **STEPS).images.shape == (1, 3, 16, 16)
-
-
-def other_vocabulary() -> SeedTokenizer:
-    qformer = tiny_tokenizer_config().qformer_config.to_dict() | {"vocab_size": 400}
-    return tiny_tokenizer(qformer_config=qformer)
 
 
 def test_parts_that_do_not_fit():

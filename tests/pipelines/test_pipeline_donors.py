@@ -1,4 +1,4 @@
-"""`SeedImagePipeline.from_diffusion`: Stable Diffusion draws SEED-1's embeddings, unCLIP SEED-2's, as alone."""
+"""`SeedImagePipeline.from_diffusion` draws what Stable Diffusion (SEED-1) and unCLIP (SEED-2) draw by themselves."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from seed_hf import SeedImagePipeline, SeedTokenizer
 from tiny import tiny_tokenizer
-from tiny_diffusion import tiny_donor
+from tiny_diffusion import some_codes, tiny_donor
 
 
 CALL = {"num_inference_steps": 3, "output_type": "pt"}
@@ -14,10 +14,6 @@ CALL = {"num_inference_steps": 3, "output_type": "pt"}
 
 def generator(seed: int = 7) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def some_codes(rows: int = 2) -> torch.Tensor:
-    return torch.randint(64, (rows, 32), generator=generator(0))
 
 
 def tokenizer_for(kind: str, **settings) -> SeedTokenizer:

@@ -10,6 +10,14 @@ DIM = 20  # generation_dim of tiny_tokenizer
 TOKENS = 6  # num_generation_tokens of tiny_tokenizer
 
 
+def some_codes(rows: int = 2, seed: int = 0) -> torch.Tensor:
+    return torch.randint(64, (rows, 32), generator=torch.Generator().manual_seed(seed))
+
+
+def generators(*seeds: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
 def tiny_unet(seed: int = 1, **overrides) -> UNet2DConditionModel:
     torch.manual_seed(seed)
     settings = {

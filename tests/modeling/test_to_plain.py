@@ -1,4 +1,4 @@
-"""The language model as a plain OPT: the same logits, and nothing of ours in the folder."""
+"""`to_plain`: a plain OPT with the same logits, whose folder has no code of this package."""
 
 import json
 
