@@ -1,4 +1,4 @@
-"""Files and folders that are there are whole: everything is written under a temporary name and then renamed."""
+"""Whole files: everything is written under a temporary name and then renamed."""
 
 import json
 import os
@@ -10,7 +10,11 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it becomes `path` at the end, or vanishes if writing fails."""
+    """A temporary path beside `path` to write to. It is renamed to `path` at the end, or removed if writing fails.
+
+    Args:
+        path: The file to write; an existing one is replaced.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         yield temporary
@@ -21,10 +25,13 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """An empty temporary folder beside `path`; it becomes `path` at the end, or vanishes if writing fails.
+    """An empty temporary folder beside `path`. It is renamed to `path` at the end, or removed if writing fails.
+
+    Args:
+        path: The folder to write.
 
     Raises:
-        ValueError: See `check_new_folder`.
+        ValueError: As in [`check_new_folder`].
     """
     check_new_folder(path)
     path = path.absolute()
@@ -38,7 +45,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def check_new_folder(path: Path) -> None:
-    """Raises `ValueError` unless `path` is free, or an empty folder: nothing that is there is written over."""
+    """Check that nothing would be overwritten.
+
+    Args:
+        path: A folder to write.
+
+    Raises:
+        ValueError: It is a file, or a folder that is not empty.
+    """
     if path.is_dir():
         if any(path.iterdir()):
             raise ValueError(f"{path}: this folder is not empty. Give a new one.")
@@ -48,6 +62,9 @@ def check_new_folder(path: Path) -> None:
 
 def read_json(path: Path) -> dict:
     """A JSON object.
+
+    Args:
+        path: File to read.
 
     Raises:
         ValueError: The file is damaged, or holds something else.

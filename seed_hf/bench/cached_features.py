@@ -231,7 +231,7 @@ def _images(path: Path, size: int, count: int) -> list[dict]:
         file = io.BytesIO()
         Image.fromarray(array).save(file, "PNG", compress_level=1)
         encoded.append(file.getvalue())
-    captions = [f"picture {number}" for number in range(count)]
+    captions = [f"image {number}" for number in range(count)]
     pq.write_table(pa.table({"image": encoded, "caption": captions}), path)
     pixels = pixels.transpose(0, 3, 1, 2)
     return [{"pixels": array, "caption": caption} for array, caption in zip(pixels, captions)]

@@ -70,7 +70,7 @@ def write_rows(folder: Path, rows: int) -> None:
             file = io.BytesIO()
             Image.fromarray(pixels).save(file, "PNG")
             images.append({"bytes": file.getvalue(), "path": None})
-        table = pa.table({"image": images, "caption": ["a picture of noise"] * len(images)})
+        table = pa.table({"image": images, "caption": ["an image of noise"] * len(images)})
         pq.write_table(table, folder / f"{start // ROWS_A_FILE:05d}.parquet", row_group_size=500)
 
 

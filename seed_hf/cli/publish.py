@@ -1,4 +1,4 @@
-"""`seed-hf card` and `seed-hf push`: model cards, and publishing on the Hub."""
+"""`seed-hf card` and `seed-hf push`: model cards and publishing on the Hub."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,32 +8,35 @@ import typer
 from .shared import plain_errors, show_messages
 
 
-Folder = Annotated[Path, typer.Argument(help="A saved tokenizer, model, language model, pipeline, LoRA or data set.")]
+Folder = Annotated[
+    Path, typer.Argument(help="Folder of a tokenizer, model, language model, pipeline, LoRA or data set.")
+]
 
 
 def card(
     folder: Folder,
-    title: Annotated[str | None, typer.Option(help="Heading. Default: the folder's name.")] = None,
+    title: Annotated[str | None, typer.Option(help="Heading of the card. Default: the name of the folder.")] = None,
     results: Annotated[
         list[Path] | None,
-        typer.Option(metavar="JSON", help="Report of seed-hf evaluate report; repeat for parts of one."),
+        typer.Option(metavar="JSON", help="Report of `seed-hf evaluate report`; repeat for parts of a report."),
     ] = None,
     base_model: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Model on the Hub that it was made from; may be repeated.")
+        list[str] | None, typer.Option(metavar="ID", help="Hub id of the base model; repeat for more.")
     ] = None,
     dataset: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Data set on the Hub that it was trained on; repeat.")
+        list[str] | None, typer.Option(metavar="ID", help="Hub id of the training data; repeat for more.")
     ] = None,
     evaluation_dataset: Annotated[
-        str | None, typer.Option(metavar="ID", help="Data set on the Hub of the results, for .eval_results.")
+        str | None, typer.Option(metavar="ID", help="Hub id of the evaluation data, for .eval_results.")
     ] = None,
     facts: Annotated[
-        Path | None, typer.Option(metavar="YAML", help="Your words: licence, limits ... Default: card.yaml there.")
+        Path | None,
+        typer.Option(metavar="YAML", help="Your facts: licence, limits ... Default: card.yaml of the folder."),
     ] = None,
-    repo_id: Annotated[str | None, typer.Option(metavar="ID", help="Where it will be published.")] = None,
+    repo_id: Annotated[str | None, typer.Option(metavar="ID", help="Hub id under which it will be published.")] = None,
     run_snippet: Annotated[bool, typer.Option(help="Run the usage snippet and show what it prints.")] = True,
 ):
-    """Write README.md of an artifact folder: what it is, how it was trained, measured results, licences."""
+    """Write the model card (README.md) of an artifact: what it is, its training, measured results, licences."""
     with plain_errors():
         for path in [*(results or ()), *([facts] if facts else ())]:
             if not path.is_file():
@@ -57,14 +60,17 @@ def card(
 
 def push(
     folder: Folder,
-    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="owner/name on the Hub; made if missing.")],
+    repo_id: Annotated[
+        str, typer.Argument(metavar="REPO_ID", help="Hub id, owner/name; the repository is made if missing.")
+    ],
     private: Annotated[
-        bool, typer.Option("--private/--public", help="Of a repository that is made; an existing one stays as it is.")
+        bool,
+        typer.Option("--private/--public", help="Visibility of a new repository; an existing one stays as it is."),
     ] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the files; touch nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files and send nothing.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch to commit to.")] = None,
 ):
-    """Publish an artifact folder on the Hub in one commit. An interrupted push goes on when it is called again."""
+    """Publish an artifact on the Hub in one commit. The same command resumes an interrupted push."""
     with plain_errors():
         from huggingface_hub.errors import HfHubHTTPError
 
@@ -78,7 +84,9 @@ def push(
         except Exception as error:
             if not type(error).__module__.startswith("httpx"):  # httpx or httpx2, as huggingface_hub has it
                 raise
-            raise ValueError(f"The Hub cannot be reached: {error}. The same command goes on later.") from error
+            raise ValueError(
+                f"The Hub cannot be reached: {error}. Run the same command again later to resume."
+            ) from error
     for name, size in report.files.items():
         typer.echo(f"{_readable(size):>10}  {name}")
     for name in report.left_out:

@@ -13,11 +13,11 @@ INK, FAINT, PAPER, LINE = (28, 28, 32), (120, 120, 128), (252, 252, 250), (222, 
 def contact_sheet(
     result: dict, images: Sequence[Image.Image], again: Sequence[Image.Image], drawn: Sequence[Image.Image]
 ) -> Image.Image:
-    """One picture of the demo's result.
+    """One image of the demo's result.
 
     Args:
         result: What `run_demo` returns.
-        images, again: The pictures and their reconstructions from codes, one of each per row of `result["pictures"]`.
+        images, again: The images and their reconstructions from codes, one of each per row of `result["pictures"]`.
         drawn: The drawings, one per row of `result["prompts"]`.
     """
     columns = 4
@@ -41,9 +41,9 @@ def contact_sheet(
     y = pen.text(MARGIN, y + 16, "DRAW: prompt to 32 codes to picture", 20) + 10
     side = (width - 2 * MARGIN - 7 * GAP) // 8
     bottoms = []
-    for column, (row, picture) in enumerate(zip(result["prompts"], drawn)):
+    for column, (row, image) in enumerate(zip(result["prompts"], drawn)):
         x = MARGIN + (column % 8) * (side + GAP)
-        pen.picture(picture, x, y, side)
+        pen.image(image, x, y, side)
         _strip(pen, row["codes"], x, y + side + 4, side)
         bottom = pen.wrapped(x, y + side + 20, row["prompt"], 14, side)
         bottoms.append(pen.wrapped(x, bottom, "(a new combination)", 13, side, FAINT) if row["new"] else bottom)
@@ -53,8 +53,8 @@ def contact_sheet(
 
 def _seen(pen: "_Pen", x: int, y: int, row: dict, image: Image.Image, again: Image.Image) -> int:
     width = 2 * CELL + 4
-    pen.picture(image, x, y, CELL)
-    pen.picture(again, x + CELL + 4, y, CELL)
+    pen.image(image, x, y, CELL)
+    pen.image(again, x + CELL + 4, y, CELL)
     y += CELL + 4
     _strip(pen, row["codes"], x, y, width)
     y = pen.wrapped(x, y + 16, f"says: {row['model_caption']}", 15, width)
@@ -64,7 +64,7 @@ def _seen(pen: "_Pen", x: int, y: int, row: dict, image: Image.Image, again: Ima
 
 
 def _strip(pen: "_Pen", codes: Sequence[int], x: int, y: int, width: int) -> None:
-    """The codes as coloured cells; a code has the same colour wherever it stands."""
+    """The codes as coloured cells; equal codes have equal colours."""
     for i, code in enumerate(codes):
         hue = (code * 0.61803398875) % 1
         rgb = tuple(round(255 * v) for v in colorsys.hls_to_rgb(hue, 0.55, 0.6))
@@ -77,7 +77,7 @@ class _Pen:
         self.sheet, self.draw = sheet, ImageDraw.Draw(sheet)
 
     def text(self, x: int, y: int, text: str, size: int, ink=INK) -> int:
-        """Write one line; returns where the next one begins."""
+        """Write one line; returns the y of the next one."""
         self.draw.text((x, y), text, fill=ink, font=ImageFont.load_default(size))
         return y + round(size * 1.3)
 
@@ -91,8 +91,8 @@ class _Pen:
             line = longer
         return self.text(x, y, line, size, ink) if line else y
 
-    def picture(self, picture: Image.Image, x: int, y: int, side: int) -> None:
-        self.sheet.paste(picture.convert("RGB").resize((side, side), Image.Resampling.LANCZOS), (x, y))
+    def image(self, image: Image.Image, x: int, y: int, side: int) -> None:
+        self.sheet.paste(image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS), (x, y))
         self.draw.rectangle((x, y, x + side - 1, y + side - 1), outline=LINE)
 
     def line(self, left: int, y: int, right: int) -> None:

@@ -118,15 +118,15 @@ def test_env_is_the_environment_of_this_process():
 
 @pytest.mark.usefixtures("no_model_is_loaded")
 def test_bad_pictures(tmp_path, picture):
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("not an image")
     (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:60])
     refused("see", tmp_path / "missing.png", words="no such file")
-    refused("see", picture, tmp_path / "text.png", words="text.png: not a picture")
+    refused("see", picture, tmp_path / "text.png", words="text.png: not an image")
     refused("see", tmp_path / "cut.png", words="cut.png: damaged or cut off")
     refused("see", tmp_path, words="folder")
     refused("see", "https://example.org/a.png", words="URL")
-    refused("ask", tmp_path / "text.png", "what is shown?", words="not a picture")
-    refused("reconstruct", tmp_path / "text.png", "-o", tmp_path / "a.png", words="not a picture")
+    refused("ask", tmp_path / "text.png", "what is shown?", words="not an image")
+    refused("reconstruct", tmp_path / "text.png", "-o", tmp_path / "a.png", words="not an image")
 
 
 @pytest.mark.usefixtures("no_model_is_loaded")

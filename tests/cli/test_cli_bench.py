@@ -3,18 +3,9 @@
 import json
 
 import pytest
-import torch
 
 from command_line import refused, run
 from tiny_sources import rows, write_parquet
-
-
-@pytest.fixture(autouse=True)
-def threads_as_before():
-    """A benchmark sets the threads of its process, which here is that of the other tests, too."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

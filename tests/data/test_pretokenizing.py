@@ -161,9 +161,9 @@ def killed_and_resumed(tokenizer, tmp_path, kills: int):
     while done < kills:
         if (present := len(list(out.glob("*.parquet")))) == 25:
             # Finished before all kills: remove some shards and accounts, and go on.
-            for path in [*out.glob("codes-*"), *(out / ".job").glob("codes-*"), out / "manifest.json"]:
-                if path.exists() and draw.random() < 0.7:
-                    path.unlink()
+            for file in [*out.glob("codes-*"), *(out / ".job").glob("codes-*"), out / "manifest.json"]:
+                if file.exists() and draw.random() < 0.7:
+                    file.unlink()
             continue
         target = draw.randint(present, 25)
         done += killed(in_a_process(tokenize, path, out, **settings), out, "*.parquet", target, draw.uniform(0, 0.02))

@@ -131,7 +131,7 @@ def test_an_example_is_a_click_away(visitor):
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("text.png", b"only words", "not a picture that can be read"),
+        ("text.png", b"only words", "not an image that can be read"),
         ("empty.png", b"", "empty"),
         ("cut_off.png", (PICTURES / "noto_1F352.png").read_bytes()[:900], "damaged or cut off"),
         ("bomb.png", png_header(100_000, 100_000), "at most 24 million"),

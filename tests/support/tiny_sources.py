@@ -41,7 +41,7 @@ def damaged_rows(count: int, every: int = 20) -> tuple[list[dict], dict[str, str
     kinds = (
         (lambda image: image[: len(image) // 2], "cut off"),
         (lambda image: b"", "empty"),
-        (lambda image: b"this is a text", "not a picture"),
+        (lambda image: b"this is a text", "not an image"),
         (lambda image: bomb(), "400000000 pixels|huge|20000 x 20000"),
         (lambda image: None, "none"),
     )
