@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from seed_hf.data.batches.augmentation import random_crop_flip
 from seed_hf.data.batches.image_text import ImageTextCollator
@@ -75,16 +76,27 @@ def test_resume_equals_the_unbroken_run(tmp_path):
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+class Steps(TrainerCallback):
+    """Remembers the numbers of the steps that a run takes."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.seen.append(state.global_step)
+
+
 def test_resume_leaves_an_unfinished_checkpoint_aside(tmp_path, caplog):
     trainer_for(tiny_tokenizer(), config(tmp_path, max_steps=4, save_strategy="steps", save_steps=2)).train()
     assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-4")
     (tmp_path / "checkpoint-4" / "trainer_state.json").write_text('{"epoch":')
     (tmp_path / "checkpoint-9").mkdir()
     assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
-    trainer = trainer_for(tiny_tokenizer(), config(tmp_path, max_steps=4))
+    trainer, steps = trainer_for(tiny_tokenizer(), config(tmp_path, max_steps=4)), Steps()
+    trainer.add_callback(steps)
     with caplog.at_level(logging.WARNING, logger="seed_hf.training.trainer"):
         trainer.train(resume_from_checkpoint=True)
-    assert trainer._initial_global_step == 2 and "checkpoint-9 is not complete" in caplog.text
+    assert steps.seen == [3, 4] and "checkpoint-9 is not complete" in caplog.text
     assert last_complete_checkpoint(tmp_path / "checkpoint-9") is None
 
 
