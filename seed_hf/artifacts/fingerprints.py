@@ -1,4 +1,4 @@
-"""Hashes that tell models apart by what decides their results."""
+"""Hashes of the weights and settings that decide a model's results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 
-# Settings that decide the codes and do not show in the shapes of the weights.
+# Settings that decide the codes and cannot be seen in the shapes of the weights.
 _SETTINGS = {
     "vision_config": ("image_size", "patch_size", "num_attention_heads", "hidden_act", "layer_norm_eps"),
     "qformer_config": ("num_attention_heads", "hidden_act", "layer_norm_eps", "cross_attention_frequency"),
@@ -27,7 +27,7 @@ def tokenizer_fingerprint(tokenizer: SeedTokenizer) -> str:
 def causal_fingerprint(tokenizer: SeedTokenizer) -> str:
     """SHA-256 of what decides the causal embeddings: as `tokenizer_fingerprint`, but only of what stage II freezes.
 
-    The codebook is not part of it: what stage II has trained still fits the features that it was trained on.
+    The codebook is not included: cached features still fit a tokenizer that stage II has trained on them.
     """
     return _fingerprint(tokenizer, "seeing")
 
@@ -38,7 +38,7 @@ def text_encoder_fingerprint(text_encoder: nn.Module, text_tokenizer) -> str:
     _add_settings(digest, text_encoder)
     backend = getattr(text_tokenizer, "backend_tokenizer", None)
     rules = json.loads(backend.to_str()) if backend is not None else {"vocabulary": text_tokenizer.get_vocab()}
-    for name in ("padding", "truncation"):  # what the last call asked for
+    for name in ("padding", "truncation"):  # settings of the last call
         rules.pop(name, None)
     rules["pad_token_id"] = text_tokenizer.pad_token_id
     digest.update(json.dumps(rules, sort_keys=True).encode())
@@ -57,7 +57,7 @@ def image_encoder_fingerprint(image_encoder: nn.Module) -> str:
 def _add_settings(digest, encoder: nn.Module) -> None:
     config = getattr(encoder, "config", None)
     settings = config.to_dict() if config is not None else {}
-    # Where it was loaded from and by which version decides nothing.
+    # The folder and the library version do not matter.
     settings = {name: value for name, value in settings.items() if name not in _INCIDENTAL and name[0] != "_"}
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
 

@@ -8,13 +8,14 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from seed_hf.artifacts.hub_ids import is_hub_id
+
 from .image_folder import METADATA_FILES
 from .remote import is_remote
 
 
 # In a folder the first ending that some file has is taken.
 _SUFFIXES = {".tar": "webdataset", ".tar.gz": "webdataset", ".tgz": "webdataset", ".parquet": "parquet"}
-_HUB_ID = re.compile(r"^[\w-][\w.-]*(/[\w.-]+)?$")
 _NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -59,7 +60,7 @@ def locate(source: str | os.PathLike | list[str], split: str, revision: str | No
             raise FileNotFoundError(f"{name}: no file has such a name.")
         files = [os.path.abspath(file) for file in files]
         return Located(_format_of(files[0]), files, os.path.commonpath([os.path.dirname(file) for file in files]))
-    if _HUB_ID.match(name) and not path.suffix:
+    if is_hub_id(name, owner_optional=True) and not path.suffix:
         return _from_datasets(name, split, revision=revision)
     raise FileNotFoundError(f"{name}: no such file or folder, nor a name that a Hub dataset can have.")
 
