@@ -1,7 +1,8 @@
 """Publishing: model cards from templates, and one commit for each repository on the Hub."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from seed_hf.lazy import lazy_names
 
 
 # Public name -> the module that defines it.
@@ -14,14 +15,7 @@ _PUBLIC = {
 }
 
 __all__ = [*_PUBLIC]
-
-
-def __getattr__(name: str):
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'seed_hf.hub' has no attribute {name!r}. Public names: {', '.join(_PUBLIC)}.")
-    value = getattr(import_module(_PUBLIC[name]), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = lazy_names(__name__, _PUBLIC)
 
 
 if TYPE_CHECKING:  # `as` says that they are public

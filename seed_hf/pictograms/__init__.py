@@ -3,7 +3,7 @@
 Names are looked up on first use, so that importing this package imports neither pyarrow nor `datasets`.
 """
 
-from importlib import import_module
+from seed_hf.lazy import lazy_names
 
 
 _MODULES = {
@@ -16,13 +16,4 @@ _MODULES = {
 }
 
 __all__ = sorted(_MODULES)
-
-
-def __getattr__(name):
-    if name in _MODULES:
-        return getattr(import_module(_MODULES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    return [*globals(), *__all__]
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)
