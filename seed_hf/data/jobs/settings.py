@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from seed_hf.data.sources.judging import check_on_error
@@ -20,15 +20,7 @@ def _cpu_cores() -> int:
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
-def _rank() -> int:
-    return int(os.environ.get("RANK", 0))
-
-
-def _world_size() -> int:
-    return int(os.environ.get("WORLD_SIZE", 1))
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class JobSettings:
     """How a job reads, decodes, computes and stores.
 
@@ -49,14 +41,20 @@ class JobSettings:
 
     image_processor: SeedImageProcessor | None = None
     batch_size: int = 64
-    workers: int = field(default_factory=_cpu_cores)
+    workers: int = None  # type: ignore[assignment]  # None is replaced when the settings are made
     rows_per_shard: int = 4096
     on_error: str = "skip"
     filters: RowFilters | None = None
-    rank: int = field(default_factory=_rank)
-    world_size: int = field(default_factory=_world_size)
+    rank: int = None  # type: ignore[assignment]
+    world_size: int = None  # type: ignore[assignment]
 
     def __post_init__(self):
+        if self.workers is None:
+            self.workers = _cpu_cores()
+        if self.rank is None:
+            self.rank = int(os.environ.get("RANK", 0))
+        if self.world_size is None:
+            self.world_size = int(os.environ.get("WORLD_SIZE", 1))
         check_on_error(self.on_error)
         for name, least in (("batch_size", 1), ("workers", 0), ("rows_per_shard", 1), ("world_size", 1)):
             if (value := getattr(self, name)) < least:
