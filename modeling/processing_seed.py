@@ -272,15 +272,18 @@ def extend_text_tokenizer(tokenizer: PreTrainedTokenizerBase, codebook_size: int
         ValueError: The tokenizer has gaps in its ids, or already has visual tokens.
     """
     size = len(tokenizer)
-    if BOI_TOKEN in tokenizer.get_vocab():
-        raise ValueError("This tokenizer already has visual tokens. Start from the plain text tokenizer.")
+    names = [BOI_TOKEN, EOI_TOKEN, *(code_token(code) for code in range(codebook_size)), IMAGE_TOKEN]
+    if taken := sorted(set(names) & set(tokenizer.get_vocab())):
+        raise ValueError(
+            f"This tokenizer already has visual tokens ({', '.join(taken[:3])}{' ..' if len(taken) > 3 else ''}). "
+            "Start from the plain text tokenizer."
+        )
     if max(tokenizer.get_vocab().values()) != size - 1:
         raise ValueError(
             f"The tokenizer's {size} entries must have the ids 0 .. {size - 1}, but the highest is "
             f"{max(tokenizer.get_vocab().values())}."
         )
     tokenizer = copy.deepcopy(tokenizer)
-    names = [BOI_TOKEN, EOI_TOKEN, *(code_token(code) for code in range(codebook_size)), IMAGE_TOKEN]
     tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in names])
     tokenizer.padding_side = "left"
     return tokenizer

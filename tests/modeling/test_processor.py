@@ -53,6 +53,11 @@ def test_tokenizers_that_do_not_fit_are_refused():
     extended = extend_text_tokenizer(tiny_text_tokenizer(), 4)
     with pytest.raises(ValueError, match="already has visual tokens"):
         extend_text_tokenizer(extended, 4)
+    for name in ("</img>", "<img_00003>", "<image>"):
+        partly = tiny_text_tokenizer()
+        partly.add_tokens([name])
+        with pytest.raises(ValueError, match=f"already has visual tokens .{name}."):
+            extend_text_tokenizer(partly, 4)
     with pytest.raises(ValueError, match="extend_text_tokenizer"):
         SeedProcessor(SeedImageProcessor(), tiny_text_tokenizer())
     wrong = tiny_text_tokenizer()

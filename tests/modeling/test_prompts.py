@@ -9,6 +9,7 @@ from seed_hf.evaluation.caption_choice import caption_prompts
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.processing_seed import SeedProcessor, extend_text_tokenizer
 from seed_hf.modeling.prompts_seed import FORMATS, Mark, SequenceEncoder, written_chat_template
+from seed_hf.modeling.visual_vocabulary_seed import VisualVocabulary
 from tiny import tiny_text_tokenizer
 from tiny_language import CODEBOOK_SIZE, picture, span, tiny_text_config
 
@@ -75,6 +76,24 @@ def test_processor_and_collator_give_the_same_prompt_ids(bos, prompts):
             assert ids == [*prompt[direction], *answer[direction]]
             assert labels == [-100] * len(prompt[direction]) + answer[direction]
             assert (ids[0] == 0) == bos
+
+
+def test_the_collator_works_with_any_layout():
+    """SEED-LLaMA's: codes first, then the marks, and a placeholder beyond the rows."""
+    layout = VisualVocabulary(
+        visual_token_offset=331,
+        boi_token_id=395,
+        eoi_token_id=396,
+        image_token_id=999,
+        codebook_size=CODEBOOK_SIZE,
+        num_query_tokens=32,
+        vocab_size=397,
+    )
+    collator = LanguageModelCollator(tiny_text_tokenizer(), layout, directions={"text_to_image": 1.0}, max_length=64)
+    batch = collator([ROWS["text_to_image"]])
+    image = [395, *(331 + code for code in CODES), 396]
+    assert batch["input_ids"][0].tolist() == [0, *plain("Generate an image a red apple"), *image, 2]
+    assert batch["labels"][0, -35:].tolist() == [*image, 2]
 
 
 def test_evaluation_asks_as_the_processor_does():
