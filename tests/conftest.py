@@ -7,6 +7,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("SEED_HF_RUN_SNIPPETS", "0")  # seconds for each training; the tests of cards run them
 
+from seed_hf.threads import prepare_threads
+
+
+prepare_threads()  # for the programs that tests start: their threads must not spin on a busy machine
+
 import pytest
 import torch
 from transformers import set_seed

@@ -16,7 +16,7 @@ FOLDERS = {"seed_hf": "seed_hf", **{f"seed_hf.{name}": name for name in ("modeli
 LEVELS = (
     ("modeling",),
     ("pipelines",),
-    ("files", "images", "codes", "texts", "devices", "lazy", "version", "model_cards"),
+    ("files", "images", "codes", "texts", "devices", "threads", "lazy", "version", "model_cards"),
     ("environment",),
     ("artifacts", "pictograms", "conversion"),
     ("data", "evaluation"),

@@ -11,6 +11,11 @@ import argparse
 import logging
 from pathlib import Path
 
+from seed_hf.threads import prepare_threads
+
+
+prepare_threads()  # before torch is imported
+
 import assemble
 import autoencoder
 import contrastive

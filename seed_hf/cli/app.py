@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from seed_hf.threads import prepare_threads
 from seed_hf.version import __version__
 
 from .bench import bench
@@ -43,6 +44,7 @@ for command in (card, push, demo, env):
 
 def main():
     """Entry point of the `seed-hf` command."""
+    prepare_threads()
     app()
 
 

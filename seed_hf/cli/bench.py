@@ -101,6 +101,21 @@ def memory(
 
 
 @bench.command()
+def threads(
+    busy: Annotated[int, typer.Option(help="Processes that keep a core busy meanwhile.", min=0)] = 2,
+    threads: Annotated[int, typer.Option(help="Of the settings with several threads.", min=2)] = 2,
+    rounds: Rounds = 3,
+    limit: Annotated[float, typer.Option(help="Seconds after which a timing is given up.", min=0.1)] = 15.0,
+    out: Out = None,
+):
+    """One CPU thread against several, by how they wait, beside other work."""
+    with plain_errors():
+        _check_out(out)
+        from seed_hf.bench import threads as benchmark
+    _show(benchmark, benchmark.measure(busy=busy, threads=threads, rounds=rounds, limit=limit), out)
+
+
+@bench.command()
 def codebook(
     data: Annotated[Path, typer.Option("--data", help="Folder of the pictograms.")],
     pictures: Annotated[int, typer.Option(help="Number of training images.", min=1)] = 3000,

@@ -3,8 +3,11 @@
 import os
 from pathlib import Path
 
+from seed_hf.threads import prepare_threads
+
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # is read when Gradio is imported
+prepare_threads()  # before torch is imported
 
 import gradio as gr
 

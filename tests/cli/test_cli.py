@@ -73,7 +73,7 @@ except SystemExit as done:
 heavy = {{"torch", "transformers", "diffusers", "datasets", "peft", "numpy", "PIL"}} & set(sys.modules)
 assert not heavy, heavy
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
 

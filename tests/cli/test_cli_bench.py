@@ -5,6 +5,7 @@ import json
 import pytest
 
 from command_line import refused, run
+from seed_hf.bench.threads import WAITING
 from tiny_sources import rows, write_parquet
 
 
@@ -38,6 +39,19 @@ def test_memory():
     names, numbers = zip(*(line.split(" MB after each tenth: ") for line in out.splitlines()[-2:]))
     assert status == 0 and [name.strip() for name in names] == ["tokenize", "training"]
     assert all(len(line.split()) == 10 and float(line.split()[0]) > 50 for line in numbers)
+
+
+@pytest.mark.slow
+def test_threads(tmp_path, monkeypatch):
+    """With a limit that no timing keeps: what counts here is that it ends, and says so."""
+    for name in list(WAITING)[1:]:
+        monkeypatch.delitem(WAITING, name)  # each is a process that loads seed-tiny
+    settings = ["--busy", 1, "--rounds", 1, "--limit", 0.1]
+    status, out, _ = run("bench", "threads", *settings, "--out", tmp_path / "a.json")
+    report = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert status == 0 and [len(tasks) for tasks in report["seconds"].values()] == [2] * 2
+    assert [line[:10] for line in out.splitlines()] == ["seconds   ", "one thread", "2 threads,"]
+    assert report["seconds"]["one thread"]["a drawing"] is None and "over 0.1" in out.splitlines()[1]
 
 
 def test_mistakes(tmp_path):

@@ -219,7 +219,7 @@ def test_workers_end_with_a_killed_job():
     process, workers = listening_to(decode_for_a_minute)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    for _ in range(100):
+    for _ in range(3000):  # five minutes, on a very busy machine
         if not any(is_running(pid) for pid in workers):
             return
         time.sleep(0.1)
@@ -336,5 +336,5 @@ def test_settings_and_their_fields_by_name_are_the_same(tokenizer, tmp_path, mon
 def test_the_workers_import_nothing_heavy():
     heavy = "{'torch', 'transformers', 'datasets', 'pyarrow'}"
     code = f"import sys, seed_hf.data.jobs.decoding; print({heavy} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.stdout.strip() == "set()", done.stderr

@@ -166,14 +166,14 @@ def test_an_interrupted_push_goes_on_where_it_was(hub, tmp_path):
     process = subprocess.Popen(
         pushing(folder, name), env=hub.environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    assert hub.hanging.wait(120)
+    assert hub.hanging.wait(600)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     repository = hub.repositories["model", name]
     assert repository.commits == [] and repository.files == {} and len(hub.uploads) == 2
     hub.hang_after = None
     hub.release.set()
-    subprocess.run(pushing(folder, name), env=hub.environment(tmp_path), check=True, timeout=300)
+    subprocess.run(pushing(folder, name), env=hub.environment(tmp_path), check=True, timeout=600)
     assert len(repository.commits) == 1 and len(hub.uploads) == len(set(hub.uploads)) == shards
     assert {path: (folder / path).read_bytes() for path in files_of(folder)[0]} == repository.files
 
@@ -181,11 +181,11 @@ def test_an_interrupted_push_goes_on_where_it_was(hub, tmp_path):
 def test_an_existing_public_repository_stays_public_and_is_named(hub, artifact, tmp_path):
     hub.repositories["model", "tester/open"] = Repository(private=False)
     command = pushing(artifact("tokenizer"), "tester/open")
-    done = subprocess.run(command, env=hub.environment(tmp_path), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=hub.environment(tmp_path), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and not hub.repositories["model", "tester/open"].private
     assert "(PUBLIC)" in done.stdout and "tester/open exists already and is public" in done.stderr
     command = pushing(artifact("tokenizer", "other"), "tester/asked", "--public")
-    assert subprocess.run(command, env=hub.environment(tmp_path), timeout=300).returncode == 0
+    assert subprocess.run(command, env=hub.environment(tmp_path), timeout=600).returncode == 0
     assert not hub.repositories["model", "tester/asked"].private
 
 

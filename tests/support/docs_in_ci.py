@@ -28,14 +28,16 @@ from pathlib import Path
 from docs_blocks import CALLED, PAGES, ROOT, Block, DocsError, read_blocks
 from docs_pages import run_python, write_yaml
 from docs_prepared import prepare
+from seed_hf.threads import prepare_threads
 
 
-LIMIT = 600.0  # seconds that a block may take, or a server until it answers
+LIMIT = 1800.0  # seconds that a block may take, or a server until it answers
 SHOWN = 6000  # characters of a failed block's output
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # servers are on this machine
 
 
 def main(pages: list[str]) -> int:
+    prepare_threads()
     begin, failed = time.monotonic(), []
     for page in [Path(name).resolve() for name in pages] or pages_for_ci():
         with tempfile.TemporaryDirectory(prefix="docs-in-ci-") as scratch:

@@ -23,7 +23,7 @@ from seed_hf.data.sources.source import open_source
 from tiny import tiny_text_encoder, tiny_text_tokenizer, tiny_tokenizer
 
 
-PATIENCE = 120  # seconds; a job of these tests takes less than one
+PATIENCE = 600  # seconds; a job of these tests takes less than one on a quiet machine
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["seed_hf.data.features.caching", "seed_hf.data.jobs.tokenizing", "transformers"])
 

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 SPACE = Path(__file__).parents[2] / "spaces" / "see-and-draw"
 CHROMIUM = shutil.which("chromium")
-PATIENCE = 120  # seconds; starting takes less than ten on a quiet machine
+PATIENCE = 600  # seconds; starting takes less than ten on a quiet machine
 WIDTHS = {"desktop": 1280, "phone": 390}
 _SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 _SWITCHES += ["--disable-component-update", "--disable-sync"]
@@ -86,7 +86,7 @@ def visit(browser: Browser, address: str, *, width: int = 1280, dark: bool = Fal
         has_touch=width < 600,
     )
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(300_000)
     page.trouble = []  # what the tests look at: errors on the console, and requests to other hosts
     page.on("console", lambda message: message.type == "error" and page.trouble.append(message.text))
     page.on("pageerror", lambda error: page.trouble.append(str(error)))

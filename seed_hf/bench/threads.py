@@ -1,0 +1,138 @@
+"""Speed of seed-tiny by the number of CPU threads and by how OpenMP's threads wait, beside other work.
+
+Each setting has a process of its own, and all are timed in turn, so that whatever else the machine does slows them
+alike. Other processes keep cores busy meanwhile. A timing that takes too long is given up.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+
+WAITING = {
+    "spinning, libgomp's default": {},
+    "GOMP_SPINCOUNT=1000": {"GOMP_SPINCOUNT": "1000"},
+    "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
+}
+# Ends with its parent, even if that is killed.
+BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
+
+
+def measure(*, busy: int = 2, threads: int = 2, rounds: int = 3, limit: float = 15.0) -> dict:
+    """Seconds of captions and of a drawing, with one thread and with several that wait in different ways.
+
+    Args:
+        busy: Processes that keep a core busy.
+        threads: Of the settings with several threads.
+        rounds: How often each setting is timed, in turn.
+        limit: Seconds after which a timing is given up, and its setting with it.
+
+    Returns:
+        A report for JSON: `seconds`, for each setting and task the median, `None` where it was given up.
+    """
+    settings = {"one thread": (1, {}), **{f"{threads} threads, {name}": (threads, WAITING[name]) for name in WAITING}}
+    workers, others = {}, []
+    times = {name: {task: [] for task in TASKS} for name in settings}
+    try:
+        for name, (count, variables) in settings.items():
+            workers[name] = Worker(count, variables)
+        others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(busy)]
+        for _ in range(rounds):
+            for name, worker in workers.items():
+                for task in TASKS:
+                    times[name][task].append(worker.time(task, limit))
+    finally:
+        for process in [*others, *(worker.process for worker in workers.values())]:
+            process.kill()
+            process.wait()
+    seconds = {name: {task: _median(values) for task, values in tasks.items()} for name, tasks in times.items()}
+    return {"cores": os.cpu_count(), "busy": busy, "rounds": rounds, "limit": limit, "seconds": seconds}
+
+
+def table(report: dict) -> str:
+    """The figures as lines of text, one for each setting.
+
+    Args:
+        report: Of `measure`.
+    """
+    lines = ["seconds".ljust(42) + "".join(f"{task:>24}" for task in TASKS)]
+    for name, tasks in report["seconds"].items():
+        shown = [f"over {report['limit']:g}" if value is None else f"{value:.2f}" for value in tasks.values()]
+        lines.append(name.ljust(42) + "".join(f"{value:>24}" for value in shown))
+    return "\n".join(lines)
+
+
+class Worker:
+    """A process that does a task whenever it reads its name, and answers with the seconds."""
+
+    def __init__(self, threads: int, variables: dict[str, str]):
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "KMP_"))}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "seed_hf.bench.threads", str(threads)],
+            env={**clean, **variables},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        if self.process.stdout.readline() != "ready\n":
+            raise RuntimeError("A process of the benchmark did not start. `seed-hf see` says what is wrong.")
+
+    def time(self, task: str, limit: float) -> float:
+        """Seconds for a task; infinite if it takes more than `limit`, which ends the process."""
+        if self.process.poll() is not None:
+            return float("inf")
+        timer = threading.Timer(limit, self.process.kill)
+        timer.start()
+        self.process.stdin.write(f"{task}\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        timer.cancel()
+        if not answer:
+            self.process.wait()
+        return float(answer or "inf")
+
+
+def caption(pipe, inputs) -> None:
+    pipe.seed_model.generate(**inputs, generation_mode="text", max_new_tokens=24, do_sample=False)
+
+
+def draw(pipe, inputs) -> None:
+    import torch
+
+    pipe("a red apple", num_inference_steps=25, generator=torch.Generator().manual_seed(0))
+
+
+TASKS = {"captions of 8 images": caption, "a drawing": draw}
+
+
+def work(threads: int) -> None:
+    """What a [`Worker`]'s process does: load seed-tiny, then a task for each line of its input."""
+    import torch
+
+    from seed_hf.artifacts.bundled import bundled
+    from seed_hf.images import load_image
+    from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
+
+    torch.set_num_threads(1)  # loading is not measured
+    pipe = SeedImagePipeline.from_pretrained(bundled("seed-tiny", "pipeline"))
+    pipe.set_progress_bar_config(disable=True)
+    inputs = pipe.processor.caption([load_image(path) for path in sorted(bundled("seed-tiny", "demo").glob("*.png"))])
+    torch.set_num_threads(threads)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        began = time.perf_counter()
+        TASKS[line.strip()](pipe, inputs)
+        print(time.perf_counter() - began, flush=True)
+
+
+def _median(values: list[float]) -> float | None:
+    found = statistics.median(values)
+    return None if found == float("inf") else found
+
+
+if __name__ == "__main__":
+    work(int(sys.argv[1]))

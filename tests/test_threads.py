@@ -1,0 +1,72 @@
+"""CPU threads: as many as there are cores, and asleep while they wait."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from seed_hf.threads import available_cores
+
+
+CORES = available_cores()
+PREPARED = """
+import sys
+import seed_hf.threads
+seed_hf.threads.prepare_threads()
+assert "torch" not in sys.modules
+import torch
+print(torch.get_num_threads())
+"""
+
+
+def openmp(**variables) -> tuple[str, int]:
+    """What OpenMP says of itself in a new process that is prepared, and torch's number of threads there."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "KMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", PREPARED],
+        env={**clean, "OMP_DISPLAY_ENV": "verbose", **variables},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr.upper(), int(done.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what libgomp says")
+def test_waiting_threads_sleep_unless_the_user_says_otherwise():
+    said, threads = openmp()
+    assert "GOMP_SPINCOUNT = '0'" in said and 1 <= threads <= os.cpu_count()
+    said, threads = openmp(OMP_WAIT_POLICY="ACTIVE", OMP_NUM_THREADS="1")
+    assert "OMP_WAIT_POLICY = 'ACTIVE'" in said and threads == 1
+    assert "GOMP_SPINCOUNT = '7'" in openmp(GOMP_SPINCOUNT="7")[0]
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, CORES),
+        ({"cpu.max": "max 100000\n"}, CORES),
+        ({"cpu.max": "100000 100000\n"}, 1),
+        ({"cpu.max": "20000 100000\n"}, 1),
+        ({"cpu.max": "800000000 100000\n"}, CORES),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, CORES),
+        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+    ],
+)
+def test_a_containers_share_of_the_cores(tmp_path, files, cores):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert available_cores(tmp_path) == cores
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_cores_that_the_process_may_run_on(tmp_path):
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert available_cores(tmp_path) == 1
+    finally:
+        os.sched_setaffinity(0, before)
