@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from seed_hf.artifacts.loading import pretrained_arguments
+from seed_hf.artifacts.loading import naming_the_source, pretrained_arguments
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
@@ -76,13 +76,15 @@ def open_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrai
     assert source is not None  # a recipe has either this or `config`
     with naming_the_key(key):
         name, options = pretrained_arguments(source)
-    model_type = PreTrainedConfig.get_config_dict(name, **options)[0].get("model_type")
+        with naming_the_source(source):
+            model_type = PreTrainedConfig.get_config_dict(name, **options)[0].get("model_type")
     if model_type in _VISUAL:
         return load(_VISUAL[model_type].visual, source, key)
     if model_type not in _PLAIN:
+        found = f"is a model of type {model_type!r}" if model_type else "has no config.json with a model_type"
         raise ValueError(
-            f"{key}: {source} is a model of the type {model_type!r}. The lm stage trains {', '.join(_PLAIN)}, and "
-            f"{', '.join(_VISUAL)}, which have visual tokens."
+            f"{key}: {source} {found}. The lm stage trains {', '.join(_VISUAL)} (with visual tokens) and "
+            f"{', '.join(_PLAIN)} (without)."
         )
     family = _PLAIN[model_type]
     if section.visual_tokenizer is None:

@@ -185,11 +185,17 @@ def test_a_language_model_of_another_family_is_refused(folder):
         "data": {"train": "texts.parquet"},
         "trainer": {**TRAINER, "output_dir": "out"},
     }
-    with pytest.raises(ValueError, match="model.language_model: llama is .* type 'llama'.* trains opt, and seed_text"):
+    with pytest.raises(
+        ValueError, match="model.language_model: llama is .* type 'llama'.* seed_text .with visual tokens. and opt"
+    ):
         run_stage("lm", write(recipe))
     tiny_tokenizer().save_pretrained("llama")
     with pytest.raises(ValueError, match="type 'seed_tokenizer'"):
         run_stage("lm", write(recipe))
+    for content, words in (("{", "llama: cannot be loaded"), ("{}", "llama has no config.json with a model_type")):
+        (folder / "llama" / "config.json").write_text(content)
+        with pytest.raises(ValueError, match=f"model.language_model: {words}"):
+            run_stage("lm", write(recipe))
 
 
 def test_the_package_is_light_until_a_name_is_used():
