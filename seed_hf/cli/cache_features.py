@@ -95,11 +95,10 @@ def cache_features(
         settings = JobSettings(
             image_processor=image_processor,
             batch_size=batch_size,
-            workers=workers,
             rows_per_shard=rows_per_shard,
             on_error=on_error.value,
             filters=filters,
-        )
+        ).updated({"workers": workers})
         show_messages()
         manifest = cache(
             opened,

@@ -51,11 +51,10 @@ def tokenize(
         settings = JobSettings(
             image_processor=image_processor,
             batch_size=batch_size,
-            workers=workers,
             rows_per_shard=rows_per_shard,
             on_error=on_error.value,
             filters=filters,
-        )
+        ).updated({"workers": workers})
         show_messages()
         manifest = tokenize_images(opened, model, out, settings)
     source_options.say_result(out, manifest)

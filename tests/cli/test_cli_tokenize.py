@@ -43,3 +43,10 @@ def test_mistakes(tokenizer, tmp_path):
     refused("tokenize", source, "--out", out, "--caption-column", "said", words="no column 'said'")
     refused("tokenize", source, "--out", out, "--on-error", "ignore", words="--on-error")
     assert not out.exists()
+
+
+def test_every_option_has_a_default(tokenizer, tmp_path):
+    source, out = write_parquet(tmp_path / "a.parquet", damaged_rows(2)[0]), tmp_path / "out"
+    status, text, error = run("tokenize", source, "--tokenizer", tokenizer, "--out", out)
+    assert status == 0, error
+    assert text == f"{out}: 2 of 2 rows\n"
