@@ -1,4 +1,4 @@
-"""`load_image` makes every usable picture upright RGB on white and refuses the others in one line."""
+"""`load_image` makes every usable image upright RGB on white and refuses the others in one line."""
 
 import os
 import struct
@@ -36,10 +36,10 @@ def test_the_content_decides_not_the_name(tmp_path):
     assert is_red_left(load_image(str(tmp_path / "a.jpg")), tolerance=0)
 
 
-def test_pil_pictures_take_the_same_way():
+def test_pil_images_take_the_same_way():
     image = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
     assert load_image(image).getpixel((0, 0)) == (255, 255, 255)
-    assert image.mode == "RGBA"  # the caller's picture is left as it was
+    assert image.mode == "RGBA"  # the caller's image does not change
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 10000)])
@@ -55,7 +55,7 @@ def test_exif_rotation_is_applied(tmp_path):
     assert is_red_left(load_image(tmp_path / "a.png"), tolerance=0)
 
 
-def test_a_phone_jpeg_with_a_preview_is_one_picture(tmp_path):
+def test_a_phone_jpeg_with_a_preview_is_one_image(tmp_path):
     red_left(size=(64, 48)).save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
     assert Image.open(tmp_path / "a.jpg").n_frames == 2
     assert is_red_left(load_image(tmp_path / "a.jpg"))
@@ -134,15 +134,15 @@ def test_every_cut_of_a_png_is_refused_or_read_whole(tmp_path):
             assert "b.png" in str(error)
 
 
-def test_not_pictures(tmp_path):
+def test_not_images(tmp_path):
     (tmp_path / "empty.png").touch()
-    (tmp_path / "text.jpg").write_text("this is not a picture")
+    (tmp_path / "text.jpg").write_text("this is not an image")
     (tmp_path / "vector.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     red_left().save(tmp_path / "other.ppm")
     refused(tmp_path / "empty.png", "empty.png", "empty")
     refused(tmp_path / "text.jpg", "text.jpg", "JPEG")
     refused(tmp_path / "vector.svg", "vector.svg")
-    refused(tmp_path / "other.ppm", "other.ppm")  # a picture, but of a format that is not allowed
+    refused(tmp_path / "other.ppm", "other.ppm")  # an image of a format that is not allowed
     refused(tmp_path / "missing.png", "missing.png", "no such file")
     refused(tmp_path, "folder")
     refused("a\0b.png")
@@ -176,7 +176,7 @@ def png_that_claims(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("side", [8001, 10_000, 60_000])  # over our limit; where Pillow warns; where Pillow raises
-def test_huge_pictures_are_refused_before_decoding(tmp_path, side, recwarn):
+def test_huge_images_are_refused_before_decoding(tmp_path, side, recwarn):
     (tmp_path / "huge.png").write_bytes(png_that_claims(side, side))
     refused(tmp_path / "huge.png", "huge.png", "64 million")
     assert not recwarn.list

@@ -1,4 +1,4 @@
-"""`seed-hf`: quick help, one line and status 2 for what a user got wrong, whole files for what worked."""
+"""`seed-hf`: quick help, one line and status 2 for a user's mistake, whole files for results."""
 
 import json
 import subprocess
@@ -26,8 +26,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory):
-    path = tmp_path_factory.mktemp("pictures") / "red.png"
+def image(tmp_path_factory):
+    path = tmp_path_factory.mktemp("images") / "red.png"
     Image.new("RGB", (30, 20), "red").save(path)
     return path
 
@@ -117,11 +117,11 @@ def test_env_is_the_environment_of_this_process():
 
 
 @pytest.mark.usefixtures("no_model_is_loaded")
-def test_bad_pictures(tmp_path, picture):
+def test_bad_images(tmp_path, image):
     (tmp_path / "text.png").write_text("not an image")
-    (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:60])
+    (tmp_path / "cut.png").write_bytes(image.read_bytes()[:60])
     refused("see", tmp_path / "missing.png", words="no such file")
-    refused("see", picture, tmp_path / "text.png", words="text.png: not an image")
+    refused("see", image, tmp_path / "text.png", words="text.png: not an image")
     refused("see", tmp_path / "cut.png", words="cut.png: damaged or cut off")
     refused("see", tmp_path, words="folder")
     refused("see", "https://example.org/a.png", words="URL")
@@ -130,9 +130,9 @@ def test_bad_pictures(tmp_path, picture):
 
 
 @pytest.mark.usefixtures("no_model_is_loaded")
-def test_bad_outputs(tmp_path, picture):
+def test_bad_outputs(tmp_path, image):
     (tmp_path / "folder.png").mkdir()
-    for command in (["draw", "a red apple"], ["reconstruct", picture]):
+    for command in (["draw", "a red apple"], ["reconstruct", image]):
         refused(*command, "-o", tmp_path / "nowhere" / "a.png", words="does not exist")
         refused(*command, "-o", tmp_path / "a.txt", words=".png, .jpg")
         refused(*command, "-o", tmp_path / "a", words="not the name of an image file")
@@ -141,11 +141,11 @@ def test_bad_outputs(tmp_path, picture):
 
 
 @pytest.mark.usefixtures("no_model_is_loaded")
-def test_bad_arguments(tmp_path, picture):
+def test_bad_arguments(tmp_path, image):
     refused("see", words="Missing argument")
     refused("draw", "a red apple", words="Missing option")
     refused("draw", " ", "-o", tmp_path / "a.png", words="prompt is empty")
-    refused("ask", picture, " ", words="question is empty")
+    refused("ask", image, " ", words="question is empty")
     refused("draw", "a red apple", "-o", tmp_path / "a.png", "--steps", 0, words="--steps")
     refused("draw", "a red apple", "-o", tmp_path / "a.png", "-n", 0, words="--num-images")
     refused("paint", words="No such command")
@@ -155,14 +155,15 @@ def test_bad_arguments(tmp_path, picture):
     refused("train", "contrastive", "--full", "--config", tmp_path / "a.yaml", words="--full is for the stage lm")
 
 
-def test_bad_model_folders(tmp_path, picture):
+def test_bad_model_folders(tmp_path, image):
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "config.json").write_text('{"model_type": "bert"}')
-    refused("see", picture, "--model", tmp_path / "nowhere", words="no such folder")
+    refused("see", image, "--model", tmp_path / "nowhere", words="no such folder")
     refused("demo", "--out", tmp_path / "out", "--model", tmp_path / "nowhere", words="no such folder")
-    refused("demo", "--out", picture, words="File exists")
-    refused("see", picture, "--model", tmp_path, words="holds no artifact")
-    refused("see", picture, "--model", tmp_path / "foreign", words="'bert'")
+    refused("demo", "--out", image, words="File exists")
+    refused("see", image, "--model", "nobody/nothing", words="nobody/nothing: no such folder. As a Hub id")
+    refused("see", image, "--model", tmp_path, words="holds no artifact")
+    refused("see", image, "--model", tmp_path / "foreign", words="'bert'")
     refused("draw", "a", "-o", tmp_path / "a.png", "--model", tmp_path / "foreign", words="not a SeedImagePipeline")
 
 
@@ -172,15 +173,15 @@ def test_damaged_weights_name_the_folder(tmp_path):
     refused("draw", "a", "-o", tmp_path / "a.png", "--model", tmp_path, words=f"{tmp_path}: cannot be loaded")
 
 
-def test_no_such_device(folder, picture):
-    refused("see", picture, "--model", folder, "--device", "toaster", words="device 'toaster'")
+def test_no_such_device(folder, image):
+    refused("see", image, "--model", folder, "--device", "toaster", words="device 'toaster'")
 
 
-def test_a_bare_tokenizer_cannot_caption_or_draw_from_words(tmp_path, picture):
+def test_a_bare_tokenizer_cannot_caption_or_draw_from_words(tmp_path, image):
     tiny_pipeline(tiny_tokenizer()).save_pretrained(tmp_path)
-    refused("see", picture, "--model", tmp_path, words="not a SeedForConditionalGeneration")
+    refused("see", image, "--model", tmp_path, words="not a SeedForConditionalGeneration")
     refused("draw", "a", "-o", tmp_path / "a.png", "--model", tmp_path, words="no language model")
-    status, _, _ = run("reconstruct", picture, "-o", tmp_path / "a.png", "--steps", 2, "--model", tmp_path)
+    status, _, _ = run("reconstruct", image, "-o", tmp_path / "a.png", "--steps", 2, "--model", tmp_path)
     assert status == 0 and Image.open(tmp_path / "a.png").size == (16, 16)
 
 
@@ -190,30 +191,30 @@ def test_debug_shows_the_traceback(tmp_path, monkeypatch):
         run("see", tmp_path / "missing.png")
 
 
-def test_a_bug_is_not_dressed_up_as_a_mistake(folder, picture, monkeypatch):
+def test_a_bug_is_not_dressed_up_as_a_mistake(folder, image, monkeypatch):
     def broken(*arguments):
         raise ValueError("a bug")
 
     monkeypatch.setattr("seed_hf.texts.generate_texts", broken)
     with pytest.raises(ValueError, match="a bug"):
-        run("see", picture, "--model", folder)
+        run("see", image, "--model", folder)
 
 
 # Work
 
 
-def test_see(folder, picture):
-    status, out, _ = run("see", picture, picture, "--model", folder)
-    assert status == 0 and out.count(str(picture)) == 2 and "caption" in out
-    status, out, _ = run("see", picture, "--json", "--model", folder)
+def test_see(folder, image):
+    status, out, _ = run("see", image, image, "--model", folder)
+    assert status == 0 and out.count(str(image)) == 2 and "caption" in out
+    status, out, _ = run("see", image, "--json", "--model", folder)
     answer = json.loads(out)
-    assert answer["image"] == str(picture) and isinstance(answer["caption"], str)
+    assert answer["image"] == str(image) and isinstance(answer["caption"], str)
     pipe = SeedImagePipeline.from_pretrained(folder)
-    assert answer["codes"] == pipe.encode_image(Image.open(picture))[0].tolist()
+    assert answer["codes"] == pipe.encode_image(Image.open(image))[0].tolist()
 
 
-def test_ask(folder, picture):
-    status, out, _ = run("ask", picture, "what is shown?", "--json", "--model", folder)
+def test_ask(folder, image):
+    status, out, _ = run("ask", image, "what is shown?", "--json", "--model", folder)
     assert status == 0 and set(json.loads(out)) == {"image", "question", "answer"}
 
 
@@ -230,26 +231,26 @@ def test_draw_is_repeatable_and_writes_whole_files(folder, tmp_path):
     assert Image.open(tmp_path / "d-2.jpg").format == "JPEG"
 
 
-def test_several_pictures_are_those_of_the_following_seeds(folder, tmp_path):
+def test_several_images_are_those_of_the_following_seeds(folder, tmp_path):
     arguments = ["draw", "a red apple", "--steps", 2, "--temperature", 2.0, "--model", folder]
     run(*arguments, "-o", tmp_path / "many.png", "-n", 2, "--seed", 5)
     run(*arguments, "-o", tmp_path / "one.png", "--seed", 6)
     assert (tmp_path / "many-2.png").read_bytes() == (tmp_path / "one.png").read_bytes()
 
 
-def test_reconstruct(folder, picture, tmp_path):
-    status, out, _ = run("reconstruct", picture, "-o", tmp_path / "a.webp", "--steps", 2, "--model", folder)
+def test_reconstruct(folder, image, tmp_path):
+    status, out, _ = run("reconstruct", image, "-o", tmp_path / "a.webp", "--steps", 2, "--model", folder)
     assert status == 0 and out.strip() == str(tmp_path / "a.webp")
     assert Image.open(tmp_path / "a.webp").format == "WEBP"
 
 
 def test_what_is_too_long_or_in_the_way_is_one_line(tmp_path):
-    words, picture = "red " * 500, tmp_path / "a.png"
-    Image.new("RGB", (30, 30), "red").save(picture)
-    before = picture.read_bytes()
-    refused("ask", picture, words, words="there is room for no more")
+    words, image = "red " * 500, tmp_path / "a.png"
+    Image.new("RGB", (30, 30), "red").save(image)
+    before = image.read_bytes()
+    refused("ask", image, words, words="there is room for no more")
     refused("draw", words, "-o", tmp_path / "b.png", words="there is room for no more")
     refused("draw", "an apple", "-o", tmp_path / "b.png", "--seed", 10**22, words="--seed")
-    refused("reconstruct", picture, "-o", picture, words="would replace the input image")
+    refused("reconstruct", image, "-o", image, words="would replace the input image")
     refused("demo", "--model", tmp_path, "--out", tmp_path / "out", words="holds no artifact")
-    assert picture.read_bytes() == before and sorted(path.name for path in tmp_path.iterdir()) == ["a.png"]
+    assert image.read_bytes() == before and sorted(path.name for path in tmp_path.iterdir()) == ["a.png"]

@@ -1,4 +1,4 @@
-"""`seed-hf tokenize`: one command from pictures to codes, one line for what is wrong."""
+"""`seed-hf tokenize`: from images to codes, one line for a mistake."""
 
 import json
 

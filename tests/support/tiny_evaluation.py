@@ -1,4 +1,4 @@
-"""Rows as the pictograms have them, and a judge that sees colours alone."""
+"""Rows in the form of the pictograms, and a judge that sees only colours."""
 
 import io
 
@@ -11,7 +11,7 @@ from seed_hf.evaluation.sets import open_picture, read_rows
 
 
 class TinyReferences:
-    """In the place of the reference models: a picture's features are its mean colour, a caption's its words."""
+    """Replaces the reference models: an image's features are its mean colour, a caption's its words."""
 
     def pictures(self, pictures):
         return torch.tensor([picture.resize((1, 1)).getpixel((0, 0)) for picture in pictures]) / 255
@@ -33,7 +33,7 @@ COLOURS = {"red": (220, 30, 30), "green": (40, 170, 60), "blue": (40, 80, 210)}
 
 
 def pictogram_rows(count: int, seed: int = 0) -> list[dict]:
-    """Rows as the pictograms have them: noisy pictures of one colour, three captions."""
+    """Rows in the form of the pictograms: noisy images of one colour, three captions."""
     noise = np.random.default_rng(seed)
     rows = []
     for number in range(count):
