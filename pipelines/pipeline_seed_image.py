@@ -10,6 +10,7 @@ The generation embeddings replace the text embeddings of Stable Diffusion (SEED-
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from diffusers import (
@@ -325,7 +326,7 @@ class SeedImagePipeline(PrivateByDefault, DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: list[str] | None = None,
-    ) -> SeedImagePipelineOutput | tuple:
+    ) -> Any:  # a tuple with return_dict=False
         r"""Draws images. Give exactly one of `prompt`, `image` and `codes`.
 
         Args:

@@ -34,12 +34,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (see, ask, draw, reconstruct, tokenize, cache_features, train, convert):
-    app.command()(command)
+for work in (see, ask, draw, reconstruct, tokenize, cache_features, train, convert):
+    app.command()(work)
 for name, group in (("data", data), ("evaluate", evaluate), ("bench", bench)):
     app.add_typer(group, name=name)
-for command in (card, push, demo, env):
-    app.command()(command)
+for other in (card, push, demo, env):
+    app.command()(other)
 
 
 def main():

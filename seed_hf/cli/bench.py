@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,7 +38,7 @@ def cached_features(
     with plain_errors():
         _check_out(out)
         from seed_hf.bench import cached_features as benchmark
-    settings = {"full_width": full_width, "blocks": blocks, "batch": batch, "full_batch": full_batch}
+    settings: dict[str, Any] = {"full_width": full_width, "blocks": blocks, "batch": batch, "full_batch": full_batch}
     _show(benchmark, benchmark.measure(**settings, rounds=rounds, threads=threads), out)
 
 
@@ -64,7 +64,7 @@ def packing(
             raise ValueError(f"--pack-lengths takes positive numbers, separated by commas; got {pack_lengths!r}.")
         _check_file(data)
         from seed_hf.bench import packing as benchmark
-    settings = {
+    settings: dict[str, Any] = {
         "data": data,
         "long_share": long_share,
         "pack_lengths": [int(length) for length in lengths],

@@ -34,6 +34,7 @@ def pictograms(
         if compare is not None:
             typer.echo(json.dumps(compare_pictograms(*compare), indent=2))
             return
+        assert out is not None  # one of the two is given
         show_messages()
         try:
             rows = build_pictograms(out, work_dir=work_dir, clip_art=clip_art)

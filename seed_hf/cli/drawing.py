@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -106,7 +106,11 @@ def reconstruct(
 
         quiet_libraries()
         pipe = load_pipeline(model, device=device)
-    settings = {"num_inference_steps": steps, "guidance_scale": guidance, "generator": _generator(seed)}
+    settings: dict[str, Any] = {
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "generator": _generator(seed),
+    }
     drawn = pipe(image=loaded, **settings).images[0]
     with plain_errors():
         _write(drawn, output)

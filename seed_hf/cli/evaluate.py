@@ -1,7 +1,7 @@
 """`seed-hf evaluate`: figures of a model, measured by one command."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -62,7 +62,7 @@ def report(
         from seed_hf.evaluation.report import evaluate as run
         from seed_hf.evaluation.report_table import markdown
 
-        given = {
+        given: dict[str, Any] = {
             "sets": comma_separated(sets),
             "codebook_sets": comma_separated(codebook_sets),
             "sections": comma_separated(sections),

@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 from seed_hf.files import whole_file
 
@@ -58,7 +59,7 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
     codes = seed_model.visual_tokenizer.encode(pixels)
     captions = describe(seed_model, processor, images)
     answers = answer(seed_model, processor, images, [row["question"] for row in rows])
-    settings = {"num_inference_steps": STEPS}
+    settings: dict[str, Any] = {"num_inference_steps": STEPS}
     again = pipe(codes=codes, generator=_generators(len(images)), **settings).images
 
     logger.info("Drawing %d prompts", len(PROMPTS))
