@@ -1,7 +1,7 @@
 """The folder that a job over a source writes: shards, an account of each, and a manifest of all.
 
     OUT/codes-00000-00000.parquet   part 0 of the source, its first `rows_per_shard` rows
-    OUT/manifest.json               what was made of what; row ranges and hashes of the shards; totals
+    OUT/manifest.json               source, tokenizer and settings; row ranges and hashes of the shards; totals
     OUT/bad_images.jsonl            file, row, id and reason of every bad image
     OUT/.job/                       one account for each finished shard, and the locks
 
