@@ -1,4 +1,4 @@
-"""Artifacts carry their code: whoever has not installed the package loads them and computes the same."""
+"""Artifacts carry their code: without the package they load and compute the same."""
 
 import ast
 import json
@@ -67,7 +67,7 @@ def test_equal_to_the_last_bit_without_the_package(folder, tmp_path, python):
 
 @pytest.mark.slow
 def test_code_that_is_missing_or_changed_is_noticed(folder, tmp_path):
-    """The child runs the code in the folder and nothing else: without it, or with other code, it fails."""
+    """The child runs only the code in the folder: without it, or with other code, it fails."""
     broken = shutil.copytree(folder, tmp_path / "broken")
     code = broken / "pipeline" / "seed_model" / "diffusers_modeling_seed.py"
     code.write_text(code.read_text().replace("class SeedForConditionalGeneration", "class Another"))
@@ -92,7 +92,7 @@ def test_files_of_each_kind(folder):
 
 
 def test_the_package_uses_its_own_classes(folder):
-    """Nobody who has installed the package is asked to trust the code in a folder, nor does it run."""
+    """With the package installed, transformers does not ask to trust the code in a folder, and does not run it."""
     pipe = SeedImagePipeline.from_pretrained(folder / "pipeline")
     for part in (pipe, pipe.seed_model, pipe.processor, pipe.empty_prompt):
         assert type(part).__module__.startswith("seed_hf.")
@@ -131,7 +131,7 @@ def test_what_does_not_fit_into_one_file_is_refused(tmp_path, monkeypatch, a, b,
 
 
 class Mine(SeedImagePipeline):
-    """Whoever writes such a class in a script has secrets beside it."""
+    """The script of a user's own class may hold secrets."""
 
 
 def test_code_of_the_user_is_not_published(tmp_path):

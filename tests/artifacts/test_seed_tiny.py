@@ -1,4 +1,4 @@
-"""The bundled checkpoint: what README and design promise of it, run on the real thing."""
+"""The bundled checkpoint keeps what README and design promise."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ def pipe():
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return [Image.open(PICTURES / row["file"]) for row in json.loads((PICTURES / "pictures.json").read_text())]
 
 
@@ -72,9 +72,9 @@ def test_everything_loads_as_float32_on_a_cpu(model, pipe):
         assert all(torch.equal(a, b) for a, b in zip(tokenizer.state_dict().values(), part.state_dict().values()))
 
 
-def test_the_calls_of_the_public_surface(model, processor, pictures):
+def test_the_calls_of_the_public_surface(model, processor, images):
     tokenizer = model.visual_tokenizer
-    inputs = processor(images=pictures[:2], return_tensors="pt")
+    inputs = processor(images=images[:2], return_tensors="pt")
     codes = tokenizer.encode(inputs.pixel_values)
     assert codes.shape == (2, 32) and codes.dtype == torch.int64
     assert tokenizer.decode(codes).shape == (2, 24, 192)
@@ -86,7 +86,7 @@ def test_the_calls_of_the_public_surface(model, processor, pictures):
         tokenizer.get_text_features(words.input_ids, words.attention_mask),
     ):
         torch.testing.assert_close(features.norm(dim=-1), torch.ones(len(features)))
-    inputs = processor(text="<image> a photo of", images=pictures[0], return_tensors="pt")
+    inputs = processor(text="<image> a photo of", images=images[0], return_tensors="pt")
     for mode in ("text", "image", "interleaved"):
         output = model.generate(**inputs, generation_mode=mode)
         for segments in processor.post_process_multimodal_output(output):
@@ -101,35 +101,35 @@ def test_auto_classes_load_it():
     assert isinstance(AutoModel.from_pretrained(bundled("seed-tiny", "tokenizer")), SeedTokenizer)
 
 
-def test_save_load_save_is_bit_equal(model, processor, pictures, tmp_path):
+def test_save_load_save_is_bit_equal(model, processor, images, tmp_path):
     model.save_pretrained(tmp_path / "one")
     again = SeedForConditionalGeneration.from_pretrained(tmp_path / "one").eval()
     again.save_pretrained(tmp_path / "two")
     first, second = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("one", "two"))
     assert first == second
-    inputs = processor.caption(pictures)
+    inputs = processor.caption(images)
     assert torch.equal(model.generate(**inputs, max_new_tokens=8), again.generate(**inputs, max_new_tokens=8))
 
 
-def test_every_place_has_codes_of_its_own(model, processor, pictures):
-    """What `places.py` of the recipe promises: no code can fill several places, under autocast either."""
+def test_every_place_has_codes_of_its_own(model, processor, images):
+    """`places.py` of the recipe: each code belongs to one place, also under autocast."""
     tokenizer = model.visual_tokenizer
-    pixel_values = processor(images=pictures, return_tensors="pt").pixel_values
-    places = torch.arange(32).expand(len(pictures), 32)
+    pixel_values = processor(images=images, return_tensors="pt").pixel_values
+    places = torch.arange(32).expand(len(images), 32)
     each = tokenizer.config.codebook_size // 32
     assert torch.equal(tokenizer.encode(pixel_values) // each, places)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(tokenizer.encode(pixel_values) // each, places)
 
 
-def test_the_pipeline_draws_from_words_pictures_and_codes(pipe, pictures, tmp_path):
+def test_the_pipeline_draws_from_words_images_and_codes(pipe, images, tmp_path):
     def draw(pipe, **inputs):
         return pipe(**inputs, num_inference_steps=3, generator=torch.Generator().manual_seed(0))
 
     drawn = draw(pipe, prompt="a red apple")
     assert drawn.images[0].size == (64, 64)
-    codes = draw(pipe, image=pictures[0]).codes
-    assert draw(pipe, codes=codes).images[0].tobytes() == draw(pipe, image=pictures[0]).images[0].tobytes()
+    codes = draw(pipe, image=images[0]).codes
+    assert draw(pipe, codes=codes).images[0].tobytes() == draw(pipe, image=images[0]).images[0].tobytes()
     assert len(pipe(codes=codes.repeat(3, 1), num_inference_steps=1).images) == 3
     pipe.save_pretrained(tmp_path)
     again = SeedImagePipeline.from_pretrained(tmp_path)
@@ -139,11 +139,11 @@ def test_the_pipeline_draws_from_words_pictures_and_codes(pipe, pictures, tmp_pa
 
 @pytest.mark.parametrize("seed", [0, 100])
 def test_it_sees_in_its_drawings_what_they_were_drawn_from(pipe, processor, seed):
-    """README: a caption that a training picture has is drawn so that one recognises it."""
+    """README: the drawing for the caption of a training image is recognisable."""
     prompts = [*KNOWN_PROMPTS, "a yellow heart", "a green apple", "a koala", "a rainbow"]
     noise = [torch.Generator().manual_seed(seed + number) for number in range(len(prompts))]
-    pictures = pipe(prompts, generator=noise, num_inference_steps=10).images
-    seen = pipe.visual_tokenizer.get_image_features(processor(images=pictures, return_tensors="pt").pixel_values)
+    images = pipe(prompts, generator=noise, num_inference_steps=10).images
+    seen = pipe.visual_tokenizer.get_image_features(processor(images=images, return_tensors="pt").pixel_values)
     words = processor.tokenizer(prompts, padding=True, padding_side="right", return_tensors="pt")
     said = pipe.visual_tokenizer.get_text_features(words.input_ids, words.attention_mask)
     cosines = seen @ said.T

@@ -1,4 +1,4 @@
-"""The record of a training run and the card that it leaves: what was trained on what, and nothing of this machine."""
+"""The record of a training and its card: what was trained on what, without paths or secrets of this machine."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Model cards: figures from a results file, snippets that ran, front matter that the Hub takes, parents' licences."""
+"""Model cards: figures from a results file, snippets that ran, valid front matter, licences of base models."""
 
 import json
 import re

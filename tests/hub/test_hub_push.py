@@ -1,4 +1,4 @@
-"""Publishing against a stand-in Hub: one commit, private, resumable, and what comes back loads in a fresh process."""
+"""Publishing to a stand-in Hub: one commit, private, resumable; what was pushed loads in a fresh process."""
 
 import itertools
 import json
@@ -99,8 +99,8 @@ for kind, folder in json.loads(sys.argv[1]).items():
 
 
 def python(code: str, environment: dict, *arguments: str) -> str:
-    """What a program prints that runs in a process of its own."""
-    # A way out without the teardown of pyarrow's threads, which aborts now and then.
+    """The output of a program that runs in a process of its own."""
+    # Exit without stopping pyarrow's threads, which sometimes aborts.
     code += "\nimport os, sys\nsys.stdout.flush()\nos._exit(0)\n"
     command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)

@@ -1,4 +1,4 @@
-"""The bundled checkpoint, published: the figures of its card are measured, and its parts stand alone."""
+"""Publishing the bundled checkpoint: its card has the measured figures, and its parts stand alone."""
 
 import json
 import re
