@@ -34,8 +34,9 @@ def measure(*, busy: int = 2, threads: int = 2, rounds: int = 3, limit: float = 
         A report for JSON: `seconds`, for each setting and task the median, `None` where it was given up.
     """
     settings = {"one thread": (1, {}), **{f"{threads} threads, {name}": (threads, WAITING[name]) for name in WAITING}}
-    workers, others = {}, []
-    times = {name: {task: [] for task in TASKS} for name in settings}
+    workers: dict[str, Worker] = {}
+    others: list[subprocess.Popen] = []
+    times: dict[str, dict[str, list[float]]] = {name: {task: [] for task in TASKS} for name in settings}
     try:
         for name, (count, variables) in settings.items():
             workers[name] = Worker(count, variables)
@@ -78,7 +79,9 @@ class Worker:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        if self.process.stdout.readline() != "ready\n":
+        assert self.process.stdin is not None and self.process.stdout is not None  # both are pipes
+        self._tasks, self._answers = self.process.stdin, self.process.stdout
+        if self._answers.readline() != "ready\n":
             raise RuntimeError("A process of the benchmark did not start. `seed-hf see` says what is wrong.")
 
     def time(self, task: str, limit: float) -> float:
@@ -87,9 +90,9 @@ class Worker:
             return float("inf")
         timer = threading.Timer(limit, self.process.kill)
         timer.start()
-        self.process.stdin.write(f"{task}\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
+        self._tasks.write(f"{task}\n")
+        self._tasks.flush()
+        answer = self._answers.readline()
         timer.cancel()
         if not answer:
             self.process.wait()
