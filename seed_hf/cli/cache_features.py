@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,35 +15,39 @@ class StoredDtype(StrEnum):
     float32 = "float32"
 
 
+TextEncoder = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder or Hub id of the diffusion model's text encoder. No targets are stored without an encoder."
+    ),
+]
+TextTokenizer = Annotated[str | None, typer.Option(help="Folder or Hub id of the text encoder's tokenizer.")]
+ImageEncoder = Annotated[
+    str | None,
+    typer.Option(help="Folder or Hub id of unCLIP's image encoder, for a tokenizer with the image target."),
+]
+Views = Annotated[
+    int, typer.Option(help="Views of an image: itself, and N - 1 random crops and flips.", metavar="N", min=1)
+]
+ComputeDtype = Annotated[
+    source_options.Dtype | None,
+    typer.Option(
+        help="Number type to compute in, by autocast. Default: bfloat16 on a GPU, that of the weights on a CPU."
+    ),
+]
+
+
 def cache_features(
     source: source_options.Source,
     out: Annotated[Path, typer.Option("--out", help="Folder for the safetensors shards and the manifest.")],
     tokenizer: source_options.Tokenizer = None,
-    text_encoder: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder or Hub id of the diffusion model's text encoder. No targets are stored without an encoder."
-        ),
-    ] = None,
-    text_tokenizer: Annotated[
-        str | None, typer.Option(help="Folder or Hub id of the text encoder's tokenizer.")
-    ] = None,
-    image_encoder: Annotated[
-        str | None,
-        typer.Option(help="Folder or Hub id of unCLIP's image encoder, for a tokenizer with the image target."),
-    ] = None,
-    views: Annotated[
-        int,
-        typer.Option(help="Views of an image: itself, and N - 1 random crops and flips.", metavar="N", min=1),
-    ] = 1,
+    text_encoder: TextEncoder = None,
+    text_tokenizer: TextTokenizer = None,
+    image_encoder: ImageEncoder = None,
+    views: Views = 1,
     seed: Annotated[int, typer.Option(help="Random seed of crops, flips and the choice among captions.")] = 42,
     dtype: Annotated[StoredDtype, typer.Option(help="Number type of the stored embeddings.")] = StoredDtype.float16,
-    compute_dtype: Annotated[
-        source_options.Dtype | None,
-        typer.Option(
-            help="Number type to compute in, by autocast. Default: bfloat16 on a GPU, that of the weights on a CPU."
-        ),
-    ] = None,
+    compute_dtype: ComputeDtype = None,
     batch_size: source_options.BatchSize = 64,
     workers: source_options.Workers = None,
     device: Device = None,
@@ -63,7 +67,7 @@ def cache_features(
     processes share the work.
     """
     with plain_errors():
-        from seed_hf.artifacts.loading import load_pretrained, load_tokenizer, locate
+        from seed_hf.artifacts.loading import load_tokenizer, locate
 
         locate(tokenizer, "tokenizer")  # a wrong name ends here, before the source is opened
         if (text_encoder is None) != (text_tokenizer is None):
@@ -76,19 +80,13 @@ def cache_features(
             source, min_side, max_aspect, split=split, captions=captions, revision=revision, **columns
         )
         import torch
-        from transformers import AutoModel, AutoTokenizer, CLIPVisionModelWithProjection
 
         from seed_hf.data.features.caching import cache_features as cache
         from seed_hf.data.jobs.settings import JobSettings
         from seed_hf.devices import number_type
 
         quiet_libraries()
-        encoders = {}
-        if image_encoder is not None:
-            encoders["image_encoder"] = load_pretrained(CLIPVisionModelWithProjection, image_encoder)
-        if text_encoder is not None and text_tokenizer is not None:
-            encoders["text_encoder"] = load_pretrained(AutoModel, text_encoder)
-            encoders["text_tokenizer"] = load_pretrained(AutoTokenizer, text_tokenizer)
+        encoders = _encoders(text_encoder, text_tokenizer, image_encoder)
         # In the number type in which it was saved, as in training.
         model, image_processor = load_tokenizer(tokenizer, device=device, dtype="auto")
         stored = model.dtype if model.device.type == "cpu" else None
@@ -113,3 +111,17 @@ def cache_features(
         )
     size = f"{sum(shard['bytes'] for shard in manifest.get('shards', ())) / 1e6:.1f} MB"
     source_options.say_result(out, manifest, f" ({size})" if views == 1 else f" in {views} views ({size})")
+
+
+def _encoders(text_encoder: str | None, text_tokenizer: str | None, image_encoder: str | None) -> dict[str, Any]:
+    """The frozen networks of the targets, under the names of the library's arguments."""
+    from transformers import AutoModel, AutoTokenizer, CLIPVisionModelWithProjection
+
+    from seed_hf.artifacts.loading import load_pretrained
+
+    named = {
+        "text_encoder": (AutoModel, text_encoder),
+        "text_tokenizer": (AutoTokenizer, text_tokenizer),
+        "image_encoder": (CLIPVisionModelWithProjection, image_encoder),
+    }
+    return {name: load_pretrained(cls, source) for name, (cls, source) in named.items() if source is not None}
