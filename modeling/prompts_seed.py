@@ -162,7 +162,7 @@ def written_chat_template(caption_prompt: str = CAPTION_PROMPT, question_prompt:
 
 
 def plain_text_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
-    """A function from text to ids that knows no added or special tokens: text stays text, whatever it spells."""
+    """A function from text to ids without added and special tokens: text that spells one of them stays text."""
     settings = json.loads(tokenizer.backend_tokenizer.to_str())
     settings.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
     return _PlainEncoder(Tokenizer.from_str(json.dumps(settings)))
