@@ -51,7 +51,7 @@ def write_card(
         title: Heading; by default the name of the repository or of the folder.
         training: What was trained on what, as `ModelCardCallback` records it. Written to `train_config.json`, which is
             the default.
-        results: A report of `seed_hf.evaluation.report`, its path, the paths of partial reports, or a mapping from
+        results: A report of `seed-hf evaluate report`, its path, the paths of partial reports, or a mapping from
             metric to number. Written to `results.json`, which is the default; `{}` for none.
         base_model, datasets: Hub ids of what it was made from and trained on, for the front matter.
         evaluation_dataset: Hub id of the data that the results were measured on. `.eval_results` is only written with

@@ -1,6 +1,6 @@
 """Measured results: from report files to the tables of a card and to `.eval_results/*.yaml`, figures unchanged.
 
-Results are either what `seed_hf.evaluation.report` writes (several files of the same weights are merged), or a flat
+Results are either what `seed-hf evaluate report` writes (several files of the same weights are merged), or a flat
 mapping from metric to number.
 """
 
@@ -62,7 +62,7 @@ def read_results(results: Given) -> dict[str, Any]:
     if wrong:
         raise ValueError(
             f"{name}: {', '.join(map(str, wrong[:5]))} is not a number. Results are a report of "
-            "seed_hf.evaluation.report, or a flat mapping from metric to number."
+            "`seed-hf evaluate report`, or a flat mapping from metric to number."
         )
     return found
 
@@ -81,7 +81,7 @@ def merge_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         ValueError: Not reports; different weights, data or settings; two different values for one figure.
     """
     if not all(is_report(report) for report in reports):
-        raise ValueError("Only reports of seed_hf.evaluation.report can be merged; give flat results as one mapping.")
+        raise ValueError("Only reports of `seed-hf evaluate report` can be merged; give flat results as one mapping.")
     merged: dict[str, Any] = {}
     for report in reports:
         settings = {name: value for name, value in report["settings"].items() if name not in _SCOPE}
