@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw
 
-from command_line import refused
+from command_line import refused, run
 from seed_hf.pictograms.building import build_pictograms, compare_pictograms
 from seed_hf.pictograms.captions import emoji_caption, rich_caption, with_article
 from seed_hf.pictograms.clipart import clean_title
@@ -275,6 +276,7 @@ def test_drawing_goes_on_after_a_drawing_that_ends_the_process(tmp_path, caplog)
 
 def test_compare(built, sources, tmp_path):
     same = compare_pictograms(built[0], built[0])
+    assert json.loads(run("data", "pictograms", "--compare", built[0], built[0])[1]) == same
     assert same["train"]["texts_equal"] == same["train"]["common"] == same["train"]["rows"]
     assert same["train"]["picture_difference_max"] == 0
     build_pictograms(tmp_path, work_dir=built[0] / ".work", sources=sources, clip_art=False)
