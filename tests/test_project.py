@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -76,3 +77,21 @@ def test_the_citation_is_that_of_the_model_cards():
     authors = " and ".join(f"{author['family-names']}, {author['given-names']}" for author in paper["authors"])
     card = (ROOT / "model_cards" / "base.md").read_text(encoding="utf-8")
     assert authors in card and paper["title"].replace("SEED", "{SEED}") in card and "2307.08041" in paper["url"]
+
+
+def test_files_and_functions_stay_small():
+    """At most 450 lines a file and 80 a function, its docstring not counted."""
+    tracked = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True)
+    paths = [ROOT / name for name in tracked.stdout.split()] or list(ROOT.glob("seed_hf/**/*.py"))
+    large = []
+    for path in filter(Path.is_file, paths):
+        text = path.read_text(encoding="utf-8")
+        if text.count("\n") > 450:
+            large.append(f"{path.relative_to(ROOT)}: {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                first = node.body[0] if ast.get_docstring(node, clean=False) is not None else None
+                docstring = first.end_lineno - first.lineno + 1 if first else 0
+                if (lines := node.end_lineno - node.lineno + 1 - docstring) > 80:
+                    large.append(f"{path.relative_to(ROOT)}: {node.name} has {lines} lines")
+    assert not large
