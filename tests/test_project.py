@@ -80,8 +80,8 @@ def test_the_citation_is_that_of_the_model_cards():
 
 
 def test_files_and_functions_stay_small():
-    """At most 450 lines a file and 80 a function, its docstring not counted."""
-    tracked = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True)
+    """At most 450 lines a file and 80 a function, its docstring not counted. What version 0.1 saved is left alone."""
+    tracked = subprocess.run(["git", "ls-files", "*.py", ":!tests/fixtures"], cwd=ROOT, capture_output=True, text=True)
     paths = [ROOT / name for name in tracked.stdout.split()] or list(ROOT.glob("seed_hf/**/*.py"))
     large = []
     for path in filter(Path.is_file, paths):

@@ -13,14 +13,19 @@ NOTHING = "(The model's reply is empty. Try another kind of answer.)"
 FORGOT = "(The conversation is longer than the model can read. Its first turns were left out.)"
 
 
-def chat_tab(artifact: Artifact, images: list[str], model_turn: dict) -> None:
-    """Fill the current tab. `model_turn` holds the settings of events that use the model."""
-    # A turn is {"role", "parts"}. A part is a text, or the list of an image's codes; images themselves are not kept.
+class Conversation:
+    """The events of the tab. A turn is {"role", "parts"}; a part is a text, or the list of an image's codes.
 
-    def reply(message, wanted, turns, messages):
-        text, codes, path = read(message, wanted)
+    Images themselves are not kept.
+    """
+
+    def __init__(self, artifact: Artifact):
+        self.artifact = artifact
+
+    def reply(self, message, wanted, turns, messages):
+        text, codes, path = self.read(message, wanted)
         parts = ([codes] if codes else []) + ([text] if text else [])
-        prompt, images, shortened = as_prompt(turns, parts, MODES[wanted])
+        prompt, images, shortened = self.as_prompt(turns, parts, MODES[wanted])
         turns = [*turns, {"role": "user", "parts": parts}]
         messages = [
             *messages,
@@ -31,18 +36,18 @@ def chat_tab(artifact: Artifact, images: list[str], model_turn: dict) -> None:
             messages = [*messages, said("assistant", FORGOT)]
         yield turns, messages, messages, None
         written = []
-        for written in artifact.reply(prompt, images, MODES[wanted]):
-            yield turns, messages, [*messages, *map(as_message, written)], None
+        for written in self.artifact.reply(prompt, images, MODES[wanted]):
+            yield turns, messages, [*messages, *map(self.as_message, written)], None
         answer = [part for part in written if not isinstance(part, int)]
         turns = [*turns, {"role": "assistant", "parts": answer}]
         for part in answer:
-            messages = [*messages, as_message(part) if isinstance(part, str) else drawing(part)]
+            messages = [*messages, self.as_message(part) if isinstance(part, str) else self.drawing(part)]
         if not answer:
             messages = [*messages, said("assistant", NOTHING)]
         messages = messages[-MESSAGES:]
         yield turns[-TURNS:], messages, messages, None
 
-    def read(message, wanted):
+    def read(self, message, wanted):
         """Text, codes and file of the image. Either the text or the image may be missing."""
         files = message.get("files") or []
         if len(files) > 1:
@@ -55,49 +60,55 @@ def chat_tab(artifact: Artifact, images: list[str], model_turn: dict) -> None:
         if MODES[wanted] == "image" and not text:
             raise Refusal("Say in words what to draw.")
         path = uploaded(files[0]) if files else None
-        return text, artifact.encode(read_image(path)) if path else [], path
+        return text, self.artifact.encode(read_image(path)) if path else [], path
 
-    def as_prompt(turns, parts, mode):
+    def as_prompt(self, turns, parts, mode):
         """The conversation as the model was trained on it: its last turns, as many as fit."""
-        spare = artifact.places + 4  # tokens left for the reply: an image, or some words
+        spare = self.artifact.places + 4  # tokens left for the reply: an image, or some words
         for start in range(len(turns) + 1):
-            text, images = rendered(turns[start:], parts, mode)
-            if artifact.prompt_tokens(text, len(images)) + spare <= artifact.positions:
+            text, images = self.rendered(turns[start:], parts, mode)
+            if self.artifact.prompt_tokens(text, len(images)) + spare <= self.artifact.positions:
                 return text, images, start > 0
         raise Refusal("This message is longer than the model can read. Shorten it.")
 
-    def rendered(turns, parts, mode):
+    def rendered(self, turns, parts, mode):
         drawing_prompt = mode == "image"
         # A request for a drawing has a format of its own, which the chat template does not have.
         asked = [part for part in parts if not (drawing_prompt and isinstance(part, str))]
         conversation = [*turns, {"role": "user", "parts": asked}] if asked else turns
         messages = [{"role": turn["role"], "content": content(turn["parts"])} for turn in conversation]
         settings = {"add_generation_prompt": not drawing_prompt}
-        text = artifact.processor.apply_chat_template(messages, **settings) if messages else ""
+        text = self.artifact.processor.apply_chat_template(messages, **settings) if messages else ""
         if drawing_prompt:
-            text = f"{text} {artifact.processor.image_prompt} {parts[-1]}".strip()
+            text = f"{text} {self.artifact.processor.image_prompt} {parts[-1]}".strip()
         images = [part for turn in conversation for part in turn["parts"] if not isinstance(part, str)]
         return text, images
 
-    def content(parts):
-        return [
-            {"type": "text", "text": part.replace(IMAGE_TOKEN, "")} if isinstance(part, str) else {"type": "image"}
-            for part in parts
-        ]
-
-    def said(role, what):
-        return {"role": role, "content": what}
-
-    def as_message(part):
+    def as_message(self, part):
         if isinstance(part, str):
             return said("assistant", part)
-        done = part if isinstance(part, int) else artifact.places
-        return said("assistant", f"(drawing: {min(done, artifact.places)} of {artifact.places} codes)")
+        done = part if isinstance(part, int) else self.artifact.places
+        return said("assistant", f"(drawing: {min(done, self.artifact.places)} of {self.artifact.places} codes)")
 
-    def drawing(codes):
-        image = artifact.redraw(codes)[0]
+    def drawing(self, codes):
+        image = self.artifact.redraw(codes)[0]
         return said("assistant", gr.Image(image, format="png", buttons=[], alt_text="a drawing"))
 
+
+def content(parts):
+    return [
+        {"type": "text", "text": part.replace(IMAGE_TOKEN, "")} if isinstance(part, str) else {"type": "image"}
+        for part in parts
+    ]
+
+
+def said(role, what):
+    return {"role": role, "content": what}
+
+
+def chat_tab(artifact: Artifact, images: list[str], model_turn: dict) -> None:
+    """Fill the current tab. `model_turn` holds the settings of events that use the model."""
+    conversation = Conversation(artifact)
     about = (
         "seed-tiny learned captions, questions about an image and prompts to draw. It is **not a chat model**: "
         "it does not follow a conversation."
@@ -138,6 +149,10 @@ def chat_tab(artifact: Artifact, images: list[str], model_turn: dict) -> None:
         label="Messages to try: click one, then send it",
     )
     message.submit(
-        reply, [message, wanted, turns, messages], [turns, messages, chat, message], api_name="chat", **model_turn
+        conversation.reply,
+        [message, wanted, turns, messages],
+        [turns, messages, chat, message],
+        api_name="chat",
+        **model_turn,
     )
     chat.clear(lambda: ([], []), None, [turns, messages], queue=False, api_visibility="private")

@@ -11,56 +11,71 @@ from uploads import ImageField, read_image
 NEIGHBOURS = 8  # similar codes offered for a place
 
 
-def round_trip_tab(artifact: Artifact, images: list[str], model_turn: dict) -> None:
-    """Fill the current tab. `model_turn` holds the settings of events that use the model."""
-    places, last_code = artifact.places, artifact.codebook_size - 1
+class RoundTrip:
+    """The events of the tab. The state holds an image's own codes and those of now."""
 
-    def start(path, steps, seed, progress=gr.Progress()):  # noqa: B008 (how Gradio hands it in)
-        codes = artifact.encode(read_image(path))
-        image = drawn([codes], steps, seed, progress)[0]
-        return {"own": codes, "now": codes}, strip(codes, selected=0), *editor(codes, 0), places, image, image
+    def __init__(self, artifact: Artifact):
+        self.artifact = artifact
+        self.places, self.last_code = artifact.places, artifact.codebook_size - 1
 
-    def drawn(rows, steps, seed, progress):
+    def start(self, path, steps, seed, progress=gr.Progress()):  # noqa: B008 (how Gradio hands it in)
+        codes = self.artifact.encode(read_image(path))
+        image = self.drawn([codes], steps, seed, progress)[0]
+        return (
+            {"own": codes, "now": codes},
+            strip(codes, selected=0),
+            *self.editor(codes, 0),
+            self.places,
+            image,
+            image,
+        )
+
+    def drawn(self, rows, steps, seed, progress):
         steps = checked_number(steps, "number of steps", 1, STEPS)
         seed = checked_number(seed, "seed", 0, SEED)
 
         def on_step(done, of):
             progress((done, of), desc="Drawing", unit="steps")
 
-        return artifact.redraw(*rows, steps=steps, seed=seed, on_step=on_step)
+        return self.artifact.redraw(*rows, steps=steps, seed=seed, on_step=on_step)
 
-    def editor(codes, place):
+    def editor(self, codes, place):
         """Values of the fields for one place: its number, its code, and similar codes."""
         code = codes[place]
-        return place + 1, code, gr.Radio(artifact.nearest_codes(code, NEIGHBOURS), value=None)
+        return place + 1, code, gr.Radio(self.artifact.nearest_codes(code, NEIGHBOURS), value=None)
 
-    def view(state, place, used):
+    def view(self, state, place, used):
         changed = [i for i, (own, now) in enumerate(zip(state["own"], state["now"])) if own != now]
         return strip(state["now"], selected=place, used=used, changed=changed)
 
-    def select(state, used, event: gr.EventData):
+    def select(self, state, used, event: gr.EventData):
         place = event.index
-        return view(state, place, used), *editor(state["now"], place)
+        return self.view(state, place, used), *self.editor(state["now"], place)
 
-    def go_to(state, place, used):
-        place = checked_number(place, "place", 1, places) - 1
-        return view(state, place, used), *editor(state["now"], place)
+    def go_to(self, state, place, used):
+        place = checked_number(place, "place", 1, self.places) - 1
+        return self.view(state, place, used), *self.editor(state["now"], place)
 
-    def redraw(state, place, code, used, steps, seed, progress=gr.Progress()):  # noqa: B008
-        place = checked_number(place, "place", 1, places) - 1
-        code = checked_number(code, "code", 0, last_code)
-        used = checked_number(used, "number of codes", 1, places)
+    def redraw(self, state, place, code, used, steps, seed, progress=gr.Progress()):  # noqa: B008
+        place = checked_number(place, "place", 1, self.places) - 1
+        code = checked_number(code, "code", 0, self.last_code)
+        used = checked_number(used, "number of codes", 1, self.places)
         now = [*state["now"]]
         now[place] = code
         state = {**state, "now": now}
-        before, after = drawn([state["own"], artifact.first(now, used)], steps, seed, progress)
-        return state, view(state, place, used), *editor(now, place), before, after
+        before, after = self.drawn([state["own"], self.artifact.first(now, used)], steps, seed, progress)
+        return state, self.view(state, place, used), *self.editor(now, place), before, after
 
-    def reset(state, steps, seed, progress=gr.Progress()):  # noqa: B008
+    def reset(self, state, steps, seed, progress=gr.Progress()):  # noqa: B008
         own = state["own"]
-        image = drawn([own], steps, seed, progress)[0]
-        return {"own": own, "now": own}, strip(own, selected=0), *editor(own, 0), places, image, image
+        image = self.drawn([own], steps, seed, progress)[0]
+        return {"own": own, "now": own}, strip(own, selected=0), *self.editor(own, 0), self.places, image, image
 
+
+def round_trip_tab(artifact: Artifact, images: list[str], model_turn: dict) -> None:
+    """Fill the current tab. `model_turn` holds the settings of events that use the model."""
+    events = RoundTrip(artifact)
+    places, last_code = events.places, events.last_code
     first = images[1]  # simpler than the first, which is on another tab
     shown = artifact.encode(read_image(first))
     shown_again = artifact.redraw(shown)[0]
@@ -108,33 +123,28 @@ def round_trip_tab(artifact: Artifact, images: list[str], model_turn: dict) -> N
 
     fields = [codes, place, code, near]
     everything = [state, *fields, used, again, edited]
-    image.upload(start, [image, steps, seed], everything, api_name="round_trip", **model_turn)
-    examples.load_input_event.then(start, [image, steps, seed], everything, api_visibility="private", **model_turn)
-    codes.select(select, [state, used], fields, queue=False, show_progress="hidden", api_visibility="private")
-    gr.on(
-        [place.submit, place.blur],
-        go_to,
-        [state, place, used],
-        fields,
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
+    image.upload(events.start, [image, steps, seed], everything, api_name="round_trip", **model_turn)
+    examples.load_input_event.then(
+        events.start, [image, steps, seed], everything, api_visibility="private", **model_turn
     )
+    at_once = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    codes.select(events.select, [state, used], fields, **at_once)
+    gr.on([place.submit, place.blur], events.go_to, [state, place, used], fields, **at_once)
     edit = {"inputs": [state, place, code, used, steps, seed], "outputs": [state, *fields, again, edited]}
     gr.on(
         [code.release, used.release, again_button.click],
-        redraw,
+        events.redraw,
         **edit,
         show_progress_on=edited,
         api_name="redraw",
         **model_turn,
     )
     near.input(
-        redraw,
+        events.redraw,
         [state, place, near, used, steps, seed],
         edit["outputs"],
         show_progress_on=edited,
         api_visibility="private",
         **model_turn,
     )
-    reset_button.click(reset, [state, steps, seed], everything, api_visibility="private", **model_turn)
+    reset_button.click(events.reset, [state, steps, seed], everything, api_visibility="private", **model_turn)
