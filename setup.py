@@ -12,7 +12,7 @@ TOP_LEVEL = ("modeling", "pipelines", "model_cards")
 
 REQUIREMENTS = [
     "torch>=2.6",
-    "transformers>=5.17,<6",
+    "transformers>=5.18,<6",
     "diffusers>=0.42",
     "accelerate>=1.15",
     "safetensors>=0.8",

@@ -30,7 +30,7 @@ def environment() -> dict[str, str]:
         `native bf16`, the devices that multiply bf16 matrices in hardware.
     """
     versions = {"seed_hf": __version__, "python": platform.python_version(), "platform": platform.platform()}
-    return versions | {name: _version(name) for name in LIBRARIES} | _hardware()
+    return versions | {name: _version(name) for name in LIBRARIES} | _torch()
 
 
 def _version(library: str) -> str:
@@ -40,7 +40,7 @@ def _version(library: str) -> str:
         return "not installed"
 
 
-def _hardware() -> dict[str, str]:
+def _torch() -> dict[str, str]:
     cores = f"{os.cpu_count()} cores"
     try:
         import torch
@@ -57,4 +57,5 @@ def _hardware() -> dict[str, str]:
         unknown = f"unknown: torch is not usable ({type(error).__name__})"  # the message may hold a path
         return {"devices": unknown, "threads": cores, "native bf16": unknown}
     devices = ", ".join(f"{device} ({name})" for device, name in names.items())
-    return {"devices": devices, "threads": threads, "native bf16": ", ".join(native) or "none"}
+    found = {"devices": devices, "threads": threads, "native bf16": ", ".join(native) or "none"}
+    return found | {"torch": str(torch.__version__)}  # unlike the package's, it names the build: +cpu, +cu130

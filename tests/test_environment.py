@@ -46,4 +46,4 @@ def test_it_tells_nothing_private():
 
 def test_a_broken_torch_is_no_error():
     told = json.loads(asked(code='; sys.modules["torch"] = None'))
-    assert "not usable" in told["devices"] and told["torch"] == torch.__version__
+    assert "not usable" in told["devices"] and torch.__version__.startswith(told["torch"].partition("+")[0])

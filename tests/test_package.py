@@ -10,20 +10,6 @@ from seed_hf.artifacts import bundled as bundle
 from tiny import tiny_tokenizer
 
 
-def _knows_image_processors() -> bool:
-    from transformers import AutoImageProcessor
-
-    try:
-        AutoImageProcessor.register  # noqa: B018
-    except ImportError:
-        return False
-    return True
-
-
-# Nothing of seed_hf needs it: SeedProcessor loads its image processor by name.
-needs_auto_image_processor = pytest.mark.skipif(
-    not _knows_image_processors(), reason="AutoImageProcessor of this transformers asks for torchvision"
-)
 PUBLIC = (
     "SeedTokenizer",
     "SeedTokenizerConfig",
@@ -88,7 +74,6 @@ def test_auto_model_loads_a_saved_tokenizer(tmp_path):
     assert type(AutoModel.from_pretrained(tmp_path)) is seed_hf.SeedTokenizer
 
 
-@needs_auto_image_processor
 def test_a_public_class_registers_the_image_processor():
     code = """
 from seed_hf import SeedImageProcessor, SeedTokenizerConfig
@@ -99,7 +84,6 @@ print("ok")
     assert run_python(code) == "ok"
 
 
-@needs_auto_image_processor
 def test_auto_image_processor_loads_a_saved_one(tmp_path):
     from transformers import AutoImageProcessor
 

@@ -30,10 +30,5 @@ AutoModelForCausalLM.register(SeedTextConfig, SeedForCausalLM, exist_ok=True)
 AutoModelForMultimodalLM.register(SeedConfig, SeedForConditionalGeneration, exist_ok=True)
 
 for _config in (SeedTokenizerConfig, SeedConfig):
-    try:
-        AutoImageProcessor.register(_config, image_processor_classes={"pil": SeedImageProcessor}, exist_ok=True)
-    except ImportError:
-        # Older releases of transformers 5 refuse to touch AutoImageProcessor without torchvision. Nothing here needs
-        # it: SeedProcessor loads its image processor by name.
-        break
+    AutoImageProcessor.register(_config, image_processor_classes={"pil": SeedImageProcessor}, exist_ok=True)
 AutoProcessor.register(SeedConfig, SeedProcessor, exist_ok=True)
