@@ -99,6 +99,8 @@ def watched(job: Callable[[], object]) -> list[float]:
     found, over = [], threading.Event()
 
     def read():
+        # The first reading before any wait: a job may be over within a tenth of a second.
+        found.append(psutil.Process().memory_info().rss / 2**20)
         while not over.wait(0.1):
             found.append(psutil.Process().memory_info().rss / 2**20)
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from command_line import refused, run
+from seed_hf.bench.memory import watched
 from seed_hf.bench.threads import WAITING
 from tiny_sources import rows, write_parquet
 
@@ -32,6 +33,10 @@ def test_storage(captions, tmp_path):
     assert status == 0 and report["rows"] == 50
     assert set(report["storage"]) == {"pickles in a tar", "Parquet", "ratio"}
     assert {"storage", "ids", "  Parquet"} <= {line[:11].rstrip() for line in out.splitlines()}
+
+
+def test_the_memory_of_a_job_that_is_over_at_once_is_read():
+    assert len(watched(lambda: None)) == 10
 
 
 def test_memory():
