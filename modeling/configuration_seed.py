@@ -59,6 +59,9 @@ class SeedTokenizerConfig(PublishedConfig):
         feature_loss_weight (`float`, *optional*, defaults to 0): Weight of a loss that is not in the paper: 1 - cosine
             between the image features (stage I) of the reconstructed and of the causal embeddings. It helps where the
             causal embeddings of all images are similar, because their cosine alone hardly separates images.
+        feature_contrast_loss_weight (`float`, *optional*, defaults to 0): Weight of another such loss: the
+            cross-entropy of finding the image features of the causal embeddings, among those of the batch, by those of
+            the reconstructed ones, with stage I's temperature. It needs no captions.
         teacher_dropout (`bool`, *optional*, defaults to `False`): Whether the frozen Q-Former keeps its dropout in
             stage II. The authors' code keeps it, because it puts only the ViT into eval mode; the paper does not
             mention it.
@@ -105,6 +108,7 @@ class SeedTokenizerConfig(PublishedConfig):
         reconstruction_loss_weight: float = 2.0,
         generation_loss_weight: float = 0.5,
         feature_loss_weight: float = 0.0,
+        feature_contrast_loss_weight: float = 0.0,
         teacher_dropout: bool = False,
         label_smoothing: float = 0.1,
         temperature_init: float = 0.07,
@@ -133,6 +137,7 @@ class SeedTokenizerConfig(PublishedConfig):
         self.reconstruction_loss_weight = reconstruction_loss_weight
         self.generation_loss_weight = generation_loss_weight
         self.feature_loss_weight = feature_loss_weight
+        self.feature_contrast_loss_weight = feature_contrast_loss_weight
         self.teacher_dropout = teacher_dropout
         self.label_smoothing = label_smoothing
         self.temperature_init = temperature_init
@@ -188,8 +193,9 @@ class SeedTokenizerConfig(PublishedConfig):
             )
         if self.generation_memory_dim and self.generation_target != "text":
             raise ValueError("generation_memory_dim needs generation_target='text'.")
-        if self.feature_loss_weight and not (self.text_tower and self.embedding_decoder):
-            raise ValueError("feature_loss_weight needs text_tower=True and embedding_decoder=True.")
+        for name in ("feature_loss_weight", "feature_contrast_loss_weight"):
+            if getattr(self, name) and not (self.text_tower and self.embedding_decoder):
+                raise ValueError(f"{name} needs text_tower=True and embedding_decoder=True.")
         for name in ("num_query_tokens", "codebook_size", "code_dim", "projection_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")

@@ -48,6 +48,7 @@ def quantization_losses(
     reconstructed_embeddings: torch.Tensor | None = None,
     target_embeddings: torch.Tensor | None = None,
     image_features: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    temperature: torch.Tensor | float = 1.0,
 ) -> dict[str, torch.Tensor]:
     """The losses of stage II, each before its weight, and under `"loss"` their weighted sum. All have shape `()`.
 
@@ -58,22 +59,31 @@ def quantization_losses(
         generation_embeddings: What the diffusion model is conditioned on.
         reconstructed_embeddings: Of the shape of `causal_embeddings`, for `reconstruction_loss`: 1 - mean cosine.
         target_embeddings: Of the shape of `generation_embeddings`, for `generation_loss`: the mean squared error.
-        image_features: Takes embeddings to L2-normalised features `(batch, projection_dim)`, for `feature_loss`.
+        image_features: Takes embeddings to L2-normalised features `(batch, projection_dim)`, for `feature_loss` and
+            `feature_contrast_loss`.
+        temperature: Divides the cosines of `feature_contrast_loss`; no gradient goes to it.
 
     Raises:
         ValueError: `target_embeddings` have another shape than `generation_embeddings`; or
-            `config.feature_loss_weight` is set without `image_features` and `reconstructed_embeddings`.
+            `config.feature_loss_weight` or `config.feature_contrast_loss_weight` is set without `image_features` and
+            `reconstructed_embeddings`.
     """
     losses = {"vq_loss": vq_loss}
     if reconstructed_embeddings is not None:
         cosine = F.cosine_similarity(reconstructed_embeddings.float(), causal_embeddings.float(), -1)
         losses["reconstruction_loss"] = 1 - cosine.mean()
-    if config.feature_loss_weight:
+    if config.feature_loss_weight or config.feature_contrast_loss_weight:
         if image_features is None or reconstructed_embeddings is None:
-            raise ValueError("feature_loss_weight needs image_features and reconstructed_embeddings; give both.")
+            name = "feature_loss_weight" if config.feature_loss_weight else "feature_contrast_loss_weight"
+            raise ValueError(f"{name} needs image_features and reconstructed_embeddings; give both.")
         features = image_features(reconstructed_embeddings).float()
         target = image_features(causal_embeddings).float().detach()
-        losses["feature_loss"] = 1 - (features * target).sum(-1).mean()
+        if config.feature_loss_weight:
+            losses["feature_loss"] = 1 - (features * target).sum(-1).mean()
+        if config.feature_contrast_loss_weight:
+            cosines = features @ target.T / torch.as_tensor(temperature).detach()
+            own = torch.arange(len(cosines), device=cosines.device)
+            losses["feature_contrast_loss"] = F.cross_entropy(cosines, own)
     if target_embeddings is not None:
         if target_embeddings.shape != generation_embeddings.shape:
             raise ValueError(

@@ -34,7 +34,8 @@ class SeedTokenizerOutput(ModelOutput):
 
     Args:
         loss (`torch.Tensor` of shape `()`): The weighted sum of the stage's losses.
-        contrastive_loss, vq_loss, reconstruction_loss, generation_loss, feature_loss (`torch.Tensor` of shape `()`):
+        contrastive_loss, vq_loss, reconstruction_loss, generation_loss, feature_loss, feature_contrast_loss
+            (`torch.Tensor` of shape `()`):
             Each before its weight.
         codes (`torch.LongTensor` of shape `(batch, num_query_tokens)`): Visual codes.
         causal_embeddings (`torch.Tensor` of shape `(batch, num_query_tokens, hidden_size)`): Before the codebook.
@@ -52,6 +53,7 @@ class SeedTokenizerOutput(ModelOutput):
     reconstruction_loss: torch.Tensor | None = None
     generation_loss: torch.Tensor | None = None
     feature_loss: torch.Tensor | None = None
+    feature_contrast_loss: torch.Tensor | None = None
     codes: torch.Tensor | None = None
     causal_embeddings: torch.Tensor | None = None
     reconstructed_embeddings: torch.Tensor | None = None
@@ -353,6 +355,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
                 reconstructed_embeddings=output.reconstructed_embeddings,
                 target_embeddings=target_embeddings,
                 image_features=self._project_image,
+                temperature=self.temperature if self.config.text_tower else 1.0,
             )
             for name, value in losses.items():
                 setattr(output, name, value)

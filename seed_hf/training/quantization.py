@@ -72,7 +72,8 @@ class QuantizationTrainer(SeedTrainer):
 
     These metrics are logged with the loss:
 
-    - `vq_loss`, `reconstruction_loss`, `generation_loss` and, if it has a weight, `feature_loss`, all unweighted.
+    - `vq_loss`, `reconstruction_loss`, `generation_loss` and, if they have a weight, `feature_loss` and
+      `feature_contrast_loss`, all unweighted.
     - `used_codes`, `dead_codes` and `perplexity` of the codebook in the logging window.
     - `code_distance`: root mean square distance of the encoder's outputs from their codebook vectors.
     - `distinct_codes`: how many different codes an image has. Only this metric shows that all codes of an image are
@@ -87,7 +88,8 @@ class QuantizationTrainer(SeedTrainer):
         kwargs: As in `transformers.Trainer`. The default `data_collator` handles cached features.
     """
 
-    metric_names = ("vq_loss", "reconstruction_loss", "generation_loss", "feature_loss", "distinct_codes")
+    loss_names = ("vq_loss", "reconstruction_loss", "generation_loss", "feature_loss", "feature_contrast_loss")
+    metric_names = (*loss_names, "distinct_codes")
 
     def __init__(
         self, model, args: QuantizationConfig | None = None, *, target_encoder: nn.Module | None = None, **kwargs
@@ -115,9 +117,8 @@ class QuantizationTrainer(SeedTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         outputs = model(**self._model_inputs(inputs), stage="quantization")
         window = self.window(model)
-        losses = (outputs.vq_loss, outputs.reconstruction_loss, outputs.generation_loss, outputs.feature_loss)
-        for name, loss in zip(self.metric_names, losses):
-            if loss is not None:
+        for name in self.loss_names:
+            if (loss := getattr(outputs, name)) is not None:
                 window.add(name, loss)
         window.add("distinct_codes", distinct(outputs.codes).sum(), len(outputs.codes))
         self.count(model, len(outputs.codes))

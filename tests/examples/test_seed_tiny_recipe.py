@@ -1,5 +1,6 @@
-"""The command line of `examples/seed_tiny/recipe.py`. `make pages` runs its stages: `recipe.py --quick`."""
+"""The command lines of `examples/seed_tiny` and `examples/small_world`. `make pages` runs the stages of the first."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,3 +23,14 @@ def test_the_results_of_a_few_steps_become_no_part_of_a_real_run(recipe, quick, 
     with pytest.raises(SystemExit):
         recipe.main()
     assert f"was begun with{'out' if quick else ''} --quick: take another folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_small_world_keeps_a_few_steps_apart_too(quick, tmp_path):
+    """In a child: its modules have the names of seed-tiny's."""
+    (tmp_path / ("vocabulary" if quick else "quick")).touch()  # begun the other way
+    recipe = Path(__file__).parents[2] / "examples" / "small_world" / "recipe.py"
+    arguments = ["--data", "data", "--work", str(tmp_path), "--out", "out", *(["--quick"] if quick else [])]
+    done = subprocess.run([sys.executable, recipe, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"was begun with{'out' if quick else ''} --quick: take another folder" in done.stderr

@@ -303,6 +303,20 @@ def test_stage_two_names_its_losses_and_weighs_them(pixels):
         model(pixels, stage="quantization", target_embeddings=target[:, :3])
 
 
+def test_the_feature_contrast_finds_an_image_by_its_codes(pixels):
+    model = tiny_tokenizer(feature_contrast_loss_weight=0.5)
+    output = model(pixel_values=pixels, stage="quantization")
+    cosines = model.get_image_features(codes=output.codes) @ model.get_image_features(pixels).T / model.temperature
+    expected = F.cross_entropy(cosines, torch.arange(len(pixels)))
+    torch.testing.assert_close(output.feature_contrast_loss, expected)
+    plain = tiny_tokenizer()(pixel_values=pixels, stage="quantization")
+    torch.testing.assert_close(output.loss, plain.loss + 0.5 * output.feature_contrast_loss)
+    output.loss.backward()
+    assert model.code_encoder[0].weight.grad.abs().max() > 0
+    with pytest.raises(ValueError, match="feature_contrast_loss_weight"):
+        tiny_tokenizer_config(feature_contrast_loss_weight=1.0, text_tower=False)
+
+
 def test_the_feature_loss_compares_what_retrieval_compares(pixels):
     model = tiny_tokenizer(feature_loss_weight=3.0)
     output = model(pixels, stage="quantization")

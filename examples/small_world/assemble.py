@@ -1,0 +1,166 @@
+"""The last step of the recipe: the trained parts as the three folders of a bundled checkpoint.
+
+Weights are stored as float16, each once, in shards of at most 14 MB; the configurations say float32, so that is what
+they load as. `model/` and `pipeline/seed_model/` have an index that points to the shards of `tokenizer/` and `model/`.
+"""
+
+import argparse
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderDC, DPMSolverMultistepScheduler, UNet2DConditionModel
+from safetensors.torch import save_file
+from transformers import CLIPTextModel, PreTrainedTokenizerFast
+
+from model import CODEBOOK, TEXT_LENGTH
+from seed_hf.modeling.image_processing_seed import SeedImageProcessor
+from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
+from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.modeling.processing_seed import SeedProcessor, extend_text_tokenizer
+from seed_hf.pipelines.empty_prompt import EmptyPromptEmbedding
+from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
+
+
+SHARD = 14_000_000
+GUIDANCE = 2.0
+
+
+def load_parts(work: Path, vae: Path) -> SeedImagePipeline:
+    """The pipeline of all trained parts and this autoencoder, with weights rounded to float16 as they are stored."""
+    text_tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "vocabulary")
+    text_encoder = CLIPTextModel.from_pretrained(work / "teacher" / "text_encoder").eval()
+    visual = SeedTokenizer.from_pretrained(work / "quantization" / "model")
+    language = SeedForCausalLM.from_pretrained(work / "language" / "model")
+    model = SeedForConditionalGeneration.from_parts(visual, language).eval()
+    model.generation_config.update(
+        bos_token_id=text_tokenizer.bos_token_id,
+        eos_token_id=text_tokenizer.eos_token_id,
+        pad_token_id=text_tokenizer.pad_token_id,
+    )
+    pipe = SeedImagePipeline(
+        seed_model=model,
+        unet=UNet2DConditionModel.from_pretrained(work / "teacher" / "unet").eval(),
+        vae=AutoencoderDC.from_pretrained(vae).eval(),
+        scheduler=DPMSolverMultistepScheduler.from_pretrained(work / "teacher" / "scheduler"),
+        processor=SeedProcessor(
+            image_processor=SeedImageProcessor.for_tokenizer(visual.config),
+            tokenizer=extend_text_tokenizer(text_tokenizer, CODEBOOK),
+        ),
+        empty_prompt=EmptyPromptEmbedding.from_text_encoder(text_encoder, text_tokenizer, TEXT_LENGTH),
+        guidance_scale=GUIDANCE,
+    )
+    for part in (model, pipe.unet, pipe.vae, pipe.empty_prompt):
+        part.half().float()
+    return pipe
+
+
+def write_shards(folder: Path, stem: str, tensors: dict[str, torch.Tensor]) -> dict[str, str]:
+    """Write float16 shards of at most `SHARD` bytes; returns which file holds which tensor."""
+    parts, size = [{}], 0
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().half().contiguous() if tensor.is_floating_point() else tensor.detach().contiguous()
+        if size + tensor.nbytes > SHARD and parts[-1]:
+            parts.append({})
+            size = 0
+        parts[-1][name] = tensor
+        size += tensor.nbytes
+    held = {}
+    for number, part in enumerate(parts, 1):
+        name = f"{stem}-{number:05d}-of-{len(parts):05d}.safetensors"
+        save_file(part, folder / name, metadata={"format": "pt"})
+        held.update({key: name for key in part})
+    return held
+
+
+def write_index(path: Path, held: dict[str, str]) -> None:
+    index = {"metadata": {}, "weight_map": dict(sorted(held.items()))}
+    path.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+
+def leave_code_out(folder: Path, pipe: SeedImagePipeline) -> None:
+    """Name the package's classes in a saved pipeline: what is bundled with the package needs no copy of its code."""
+    for file in folder.rglob("*.py"):
+        file.unlink()
+    file = folder / "model_index.json"
+    index = json.loads(file.read_text(encoding="utf-8"))
+    index["_class_name"] = type(pipe).__name__
+    for name in ("seed_model", "processor", "empty_prompt"):
+        part = type(getattr(pipe, name))
+        index[name] = [part.__module__, part.__name__]
+    file.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def clean(config: Path) -> None:
+    """Let the configuration, not the stored weights, say what a model loads as; forget code and the run's folders."""
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    if "model_type" in settings:
+        settings["dtype"] = "float32"
+    for part in [settings, *(value for value in settings.values() if isinstance(value, dict))]:
+        part.pop("_name_or_path", None)
+        part.pop("auto_map", None)
+        if "dtype" in part:
+            part["dtype"] = "float32"
+    config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def save(pipe: SeedImagePipeline, out: Path) -> None:
+    model, processor = pipe.seed_model, pipe.processor
+    visual, language = model.visual_tokenizer, model.language_model
+    for part in ("tokenizer", "model", "pipeline"):
+        shutil.rmtree(out / part, ignore_errors=True)
+        (out / part).mkdir(parents=True)
+
+    folder = out / "tokenizer"
+    visual.config.architectures = ["SeedTokenizer"]
+    visual.config.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    prefixed = {f"visual_tokenizer.{name}": value for name, value in visual.state_dict().items()}
+    visual_shards = write_shards(folder, "model", prefixed)
+    write_index(folder / "model.safetensors.index.json", visual_shards)
+
+    folder = out / "model"
+    model.config.architectures = ["SeedForConditionalGeneration"]
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    tied = "lm_head.weight"
+    words = {f"language_model.{name}": value for name, value in language.state_dict().items() if name != tied}
+    language_shards = write_shards(folder, "language_model", words)
+    relative = {name: f"../tokenizer/{file}" for name, file in visual_shards.items()}
+    write_index(folder / "model.safetensors.index.json", {**relative, **language_shards})
+
+    folder = out / "pipeline"
+    pipe.save_pretrained(folder)
+    leave_code_out(folder, pipe)
+    for file in (folder / "seed_model").glob("*.safetensors*"):
+        file.unlink()
+    relative = {name: f"../../tokenizer/{file}" for name, file in visual_shards.items()}
+    relative.update({name: f"../../model/{file}" for name, file in language_shards.items()})
+    write_index(folder / "seed_model" / "model.safetensors.index.json", relative)
+    for name in ("unet", "vae", "empty_prompt"):
+        for file in (folder / name).glob("*.safetensors*"):
+            file.unlink()
+        held = write_shards(folder / name, "diffusion_pytorch_model", getattr(pipe, name).state_dict())
+        write_index(folder / name / "diffusion_pytorch_model.safetensors.index.json", held)
+    for config in out.rglob("config.json"):
+        clean(config)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args(argv)
+    pipe = load_parts(arguments.work, arguments.work / "autoencoder" / "model")
+    save(pipe, arguments.out)
+    total = sum(file.stat().st_size for file in arguments.out.rglob("*.safetensors"))
+    logging.info("%s: %.1f MB of weights", arguments.out, total / 1e6)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    main()

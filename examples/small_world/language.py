@@ -1,0 +1,137 @@
+"""The language model: a small OPT learns the world's texts, then to read and write visual codes like words."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from transformers import OPTConfig, OPTForCausalLM
+
+from loop import stage_arguments, trainer_arguments
+from model import CODEBOOK
+from optimizer import MuonAdamW
+from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
+from seed_hf.pictograms.scene_texts import questions
+from seed_hf.pictograms.scenes import generator
+from seed_hf.training import LanguageModelCollator, LanguageModelConfig, LanguageModelTrainer
+from vocabulary import load_vocabulary
+from world import SEEDS, captions, scenes, world
+
+
+TEXT_STEPS, STEPS, BATCH = 150, 3000, 128
+TEXT_RATE, RATE = 2e-3, 1.5e-3
+DIRECTIONS = {"image_to_text": 0.3, "question": 0.25, "text_to_image": 0.45}
+
+
+def opt_config(tokenizer) -> OPTConfig:
+    return OPTConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=256,
+        word_embed_proj_dim=256,
+        ffn_dim=1024,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        max_position_embeddings=256,
+        dropout=0.0,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+class Texts(Dataset):
+    """Captions, in every wording, and questions with their answers."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, index: int) -> dict:
+        index += 10**8
+        (scene,) = scenes("language", index, 1)
+        random = generator("train", SEEDS["language"], index, 3)
+        if random.random() < 0.5:
+            return {"text": captions([scene], "language", index)[0]}
+        asked = questions(scene, random, list(world().things))
+        return {"text": " ".join(asked[random.integers(len(asked))])}
+
+
+class CodeRows(Dataset):
+    """Codes of scenes with a caption and the scene's questions; the wordings differ from epoch to epoch."""
+
+    def __init__(self, codes: np.ndarray, number: int):
+        self.codes, self.number = codes, number
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, index: int) -> dict:
+        epoch, row = divmod(index, len(self.codes))
+        (scene,) = scenes("language", row, 1)
+        random = generator("train", SEEDS["language"], row, 4 + epoch)
+        (caption,) = captions([scene], "language", row + epoch * 10**7, full=0.2)
+        return {
+            "codes": self.codes[row].astype(np.int64),
+            "caption": caption,
+            "questions": questions(scene, random, list(world().things)),
+        }
+
+
+def arguments_for(out: Path, steps: int, rate: float) -> LanguageModelConfig:
+    return LanguageModelConfig(
+        **trainer_arguments(out),
+        max_steps=steps,
+        per_device_train_batch_size=BATCH,
+        learning_rate=rate,
+        logging_steps=20,
+        save_steps=100,
+        lora_r=0,  # all weights train: a model of this size has no capacity to spare for an adapter
+    )
+
+
+def fit(model, arguments: LanguageModelConfig, rows, collator) -> None:
+    trainer = LanguageModelTrainer(
+        model,
+        arguments,
+        train_dataset=rows,
+        data_collator=collator,
+        optimizers=(MuonAdamW(model, arguments.learning_rate, 0.05), None),
+    )
+    trainer.train(resume_from_checkpoint=True)
+    trainer.save_state()
+
+
+def pretrain(work: Path, tokenizer, steps: int) -> None:
+    """Texts alone, before there are codes."""
+    out = work / "opt"
+    if (out / "model").exists():
+        return
+    torch.manual_seed(0)
+    OPTForCausalLM(opt_config(tokenizer)).save_pretrained(out / "start")
+    tokenizer.save_pretrained(out / "start")
+    model = SeedForCausalLM.from_language_model(out / "start", codebook_size=CODEBOOK)
+    rows = Texts(steps * BATCH)
+    fit(model, arguments_for(out, steps, TEXT_RATE), rows, LanguageModelCollator(tokenizer, model.config, seed=0))
+    model.cpu().save_pretrained(out / "model")
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = stage_arguments(__doc__, argv, text_steps=TEXT_STEPS, steps=STEPS)
+    work, out = arguments.work, arguments.work / "language"
+    tokenizer = load_vocabulary(work)
+    pretrain(work, tokenizer, arguments.text_steps)
+    if (out / "model").exists():
+        return
+    model = SeedForCausalLM.from_pretrained(work / "opt" / "model")
+    collator = LanguageModelCollator(tokenizer, model.config, directions=DIRECTIONS, seed=0)
+    rows = CodeRows(np.load(work / "codes" / "train.npy"), arguments.steps * BATCH)
+    fit(model, arguments_for(out, arguments.steps, RATE), rows, collator)
+    model.cpu().save_pretrained(out / "model")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    main()

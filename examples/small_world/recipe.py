@@ -1,0 +1,73 @@
+"""The whole recipe of the small world in one command: from the pictograms to a checkpoint folder.
+
+    python examples/small_world/recipe.py --data DIR --work runs/small_world --out runs/small_world/checkpoint
+
+Every stage is skipped when its result is there and goes on from its last checkpoint when it was interrupted, so the
+command can be killed and started again at any time. `--only` runs single stages, for two processes side by side.
+`--quick` takes a few steps of each stage, to see that everything runs.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from seed_hf.threads import prepare_threads
+
+
+prepare_threads()  # before torch is imported
+
+import assemble
+import autoencoder
+import codes
+import contrastive
+import language
+import quantization
+import teacher
+import vision
+import vocabulary
+
+
+# In this order each stage finds what it needs. `autoencoder` and `teacher` may run beside `vision` and `contrastive`.
+STAGES = {
+    "vocabulary": vocabulary,
+    "autoencoder": autoencoder,
+    "teacher": teacher,
+    "vision": vision,
+    "contrastive": contrastive,
+    "quantization": quantization,
+    "codes": codes,
+    "language": language,
+}
+# What `--quick` changes.
+QUICK = {name: ["--steps", "3"] for name in ("autoencoder", "teacher", "vision", "contrastive", "quantization")}
+QUICK |= {"codes": ["--number", "256"], "language": ["--text-steps", "2", "--steps", "2"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder with the pictogram Parquet files")
+    parser.add_argument("--work", required=True, help="folder for everything in between")
+    parser.add_argument("--out", required=True, help="folder for the checkpoint")
+    names = [*STAGES, "assemble"]
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="STAGE")
+    parser.add_argument("--quick", action="store_true", help="a few steps of each stage, to see that everything runs")
+    arguments = parser.parse_args()
+    # A stage whose result is there is skipped: that of a few steps must not become part of a real run.
+    work, mark = Path(arguments.work), Path(arguments.work) / "quick"
+    if work.is_dir() and any(work.iterdir()) and mark.exists() != arguments.quick:
+        parser.error(f"{work} was begun with{'' if mark.exists() else 'out'} --quick: take another folder.")
+    work.mkdir(parents=True, exist_ok=True)
+    if arguments.quick:
+        mark.touch()
+    for name in arguments.only:
+        logging.info("stage %s", name)
+        if name == "assemble":
+            assemble.main(["--work", arguments.work, "--out", arguments.out])
+        else:
+            few = QUICK.get(name, []) if arguments.quick else []
+            STAGES[name].main(["--data", arguments.data, "--work", arguments.work, *few])
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    main()

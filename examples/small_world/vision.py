@@ -1,0 +1,166 @@
+"""Teacher stage: what BLIP-2 is to SEED: a ViT, and a Q-Former whose 32 queries say different things.
+
+Both learn from nothing, together, on scenes and their full descriptions:
+
+- contrast of the last embedding with the description, as in stage I;
+- a small decoder, which is left behind, writes the description from the 32 embeddings;
+- the embeddings of an image, each less the mean of its place, are kept apart (`alike`): without that they all say the
+  same, and so do the codes later.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from loop import autocast, device, stage_arguments, train
+from model import TEXT_LENGTH, WIDTH, tokenizer_config
+from pixels import changed_images, normalise
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.pictograms.scene_texts import full_description
+from vocabulary import encode_texts, load_vocabulary
+from world import captions, images, scenes
+
+
+STEPS, BATCH, RATE = 2400, 96, 1e-3
+FULL = 0.7  # share of images with the full description; the others have a wording with less in it
+SEEN = 0.5  # share of the patches, those with most ink, that the ViT sees before the last quarter of the stage
+APART = 0.3
+
+
+class Captioner(nn.Module):
+    """Writes texts from embeddings, `(batch, places, width)`."""
+
+    def __init__(self, vocabulary: int, layers: int = 2):
+        super().__init__()
+        self.words = nn.Embedding(vocabulary, WIDTH)
+        self.places = nn.Parameter(0.02 * torch.randn(TEXT_LENGTH, WIDTH))
+        nn.init.normal_(self.words.weight, std=0.02)
+        self.norm = nn.LayerNorm(WIDTH)
+        self.layers = nn.ModuleList(
+            nn.TransformerDecoderLayer(WIDTH, 6, 2 * WIDTH, 0.0, F.gelu, batch_first=True, norm_first=True)
+            for _ in range(layers)
+        )
+        self.last = nn.LayerNorm(WIDTH)
+
+    def forward(self, embeddings: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """Logits of the next word, `(batch, length, vocabulary)`."""
+        mask = nn.Transformer.generate_square_subsequent_mask(ids.shape[1], device=ids.device)
+        hidden, seen = self.words(ids) + self.places[: ids.shape[1]], self.norm(embeddings)
+        for layer in self.layers:
+            hidden = layer(hidden, seen, tgt_mask=mask, tgt_is_causal=True)
+        return self.last(hidden) @ self.words.weight.T
+
+
+class Seer(nn.Module):
+    def __init__(self, vocabulary: int):
+        super().__init__()
+        self.model = SeedTokenizer(tokenizer_config(vocabulary))
+        vision = self.model.vision_model
+        nn.init.normal_(vision.embeddings.position_embedding, std=0.02)
+        nn.init.normal_(vision.embeddings.class_embedding, std=0.02)
+        self.captioner = Captioner(vocabulary)
+
+    def look(self, pixels: torch.Tensor, patches: int) -> torch.Tensor:
+        """ViT features of the `patches` patches with most ink, and of the class token."""
+        vision = self.model.vision_model
+        hidden = vision.embeddings(pixels)
+        if patches < hidden.shape[1] - 1:
+            size = vision.config.patch_size
+            ink = F.avg_pool2d(pixels.mean(1, keepdim=True), size).flatten(1)  # white is the most there is
+            kept = (ink + 0.05 * torch.rand_like(ink)).argsort(1)[:, :patches]
+            some = hidden[:, 1:].gather(1, kept[..., None].expand(-1, -1, hidden.shape[-1]))
+            hidden = torch.cat([hidden[:, :1], some], 1)
+        return vision.post_layernorm(vision.encoder(inputs_embeds=hidden).last_hidden_state)
+
+
+def alike(embeddings: torch.Tensor) -> torch.Tensor:
+    """Mean squared cosine between the places of an image, each less its mean over the batch."""
+    content = F.normalize(embeddings.float() - embeddings.float().mean(0), dim=-1)
+    cosines = content @ content.transpose(1, 2)
+    places = cosines.shape[-1]
+    return (cosines.pow(2).sum((1, 2)) - places).mean() / (places * (places - 1))
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = stage_arguments(__doc__, argv, steps=STEPS)
+    out = arguments.work / "vision"
+    if (out / "model").exists():
+        return
+    tokenizer = load_vocabulary(arguments.work)
+    torch.manual_seed(0)
+    seer = Seer(len(tokenizer)).to(device())
+    size = seer.model.config.vision_config.image_size
+    patches = (size // seer.model.config.vision_config.patch_size) ** 2
+
+    def loss_of(step: int) -> dict[str, torch.Tensor]:
+        start = step * BATCH
+        found = scenes("vision", start, BATCH)
+        pixels = normalise(
+            changed_images(
+                images(found, arguments.data, size, mirror=np.random.default_rng(step)).to(device()).float() / 255
+            )
+        )
+        ids, mask = (part.to(device()) for part in encode_texts(tokenizer, captions(found, "vision", start, FULL)))
+        seen = patches if step > 0.75 * arguments.steps else int(SEEN * patches)
+        with autocast():
+            embeddings = seer.model.get_causal_embeddings(vision_embeddings=seer.look(pixels, seen))
+            contrast = seer.model._contrastive(embeddings, ids, mask, None)
+            logits = seer.captioner(embeddings, ids[:, :-1])
+        words = ids[:, 1:].where(mask[:, 1:].bool(), -100)
+        caption = F.cross_entropy(logits.float().flatten(0, 1), words.flatten())
+        spread = alike(embeddings)
+        return {
+            "loss": contrast.loss.float() + caption + APART * spread,
+            "contrast": contrast.loss,
+            "caption": caption,
+            "alike": spread,
+            "words": (logits.argmax(-1) == words)[words >= 0].float().mean(),
+            "named": (contrast.logits_per_image.argmax(1) == torch.arange(len(ids), device=ids.device)).float().mean(),
+        }
+
+    settings = {"weight_decay": 0.05, "warmup": 60, "muon": True, "average": 0.998, "schedule": "trapezoid"}
+    train(seer, loss_of, out=out, steps=arguments.steps, learning_rate=RATE, **settings)
+    seer.model.save_pretrained(out / "model")
+    torch.save(seer.captioner.state_dict(), out / "captioner.pt")
+
+
+@torch.no_grad()
+def describe(seer: Seer, tokenizer, embeddings: torch.Tensor) -> list[str]:
+    """What the decoder writes, greedily, of `(batch, places, width)` embeddings."""
+    ids = torch.full((len(embeddings), 1), tokenizer.bos_token_id)
+    for _ in range(TEXT_LENGTH - 1):
+        ids = torch.cat([ids, seer.captioner(embeddings, ids)[:, -1:].argmax(-1)], 1)
+    return [text.split("</s>")[0].replace("<s>", "").strip() for text in tokenizer.batch_decode(ids)]
+
+
+def measure(work: Path, data: Path, count: int = 400) -> dict[str, float]:
+    """How often the full description, its thing and its colour are right, on each set (greedy, average weights)."""
+    tokenizer = load_vocabulary(work)
+    seer = Seer(len(tokenizer)).eval()
+    state = torch.load(work / "vision" / "state.pt", weights_only=True, map_location="cpu")
+    seer.load_state_dict(state["shadow"])
+    result = {"step": state["step"]}
+    for name in ("test", "test_colour", "test_pair", "test_art", "test_style"):
+        found = scenes("vision", 10**9, count, name)
+        pixels = normalise(images(found, data, 96, splits=("train", "test_style")).float() / 255)
+        said = describe(seer, tokenizer, seer.model.get_causal_embeddings(pixels))
+        wanted = [full_description(scene) for scene in found]
+        things = [all(item.thing in text for item in scene.items) for scene, text in zip(found, said)]
+        single = [(s, t) for s, t in zip(found, said) if s.layout == "one" and s.items[0].colour]
+        result[name] = {
+            "whole": round(np.mean([a == b for a, b in zip(wanted, said)]), 3),
+            "thing": round(np.mean(things), 3),
+            "colour": round(np.mean([s.items[0].colour in t.split() for s, t in single]), 3) if single else None,
+        }
+        if name in ("test", "test_style"):
+            result[name]["examples"] = list(zip(wanted, said))[:6]
+    return result
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    main()
