@@ -6,7 +6,7 @@ BIN := $(VENV)/$(SCRIPTS)
 LOWEST := $(VENV)/lowest/$(SCRIPTS)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo space test test-lowest pages lint docs clean
+.PHONY: help demo space test test-lowest soak pages lint docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -20,6 +20,10 @@ space: $(VENV)/.space ## serve the page of spaces/see-and-draw; SEED_ARTIFACT=FO
 # Tests of remote code also run in the environment of the oldest libraries that setup.py allows.
 test: $(VENV)/.dev $(VENV)/.lowest ## run the test suite, no network, no GPU; TESTS="FILE ..." runs a part
 	SEED_HF_LOWEST_PYTHON=$(abspath $(LOWEST)/python) $(BIN)/python -m pytest $(TESTS)
+
+# The last -m counts: it takes the place of the one in pyproject.toml.
+soak: $(VENV)/.dev ## run the exhaustive sweeps that `make test` takes a sample of: hours; TESTS="FILE ..." runs a part
+	$(BIN)/python -m pytest -m soak $(TESTS)
 
 # Not the runner of `make pages`: that environment has no console scripts.
 test-lowest: $(VENV)/.lowest ## run the test suite with the oldest libraries: constraints-lowest.txt
