@@ -25,7 +25,11 @@ def train(
     config: Annotated[Path, typer.Option("--config", help="Recipe: a YAML file with the settings of the stage.")],
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting of the recipe; repeat for more."),
+        typer.Option(
+            "--set",
+            metavar="SECTION.KEY=VALUE",
+            help="Override a setting of the recipe, at any depth (model.settings.codebook_size=64); repeat for more.",
+        ),
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="lm: train all weights, not LoRA. Short for --set trainer.lora_r=0.")

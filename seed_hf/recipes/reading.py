@@ -1,11 +1,12 @@
 """From a YAML file to a checked [`Recipe`]. Whatever can be wrong in the file is found before anything is loaded."""
 
+import dataclasses
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -41,7 +42,8 @@ def read_recipe(stage: str, path: str | os.PathLike, changes: Sequence[str] = ()
     Args:
         stage: "contrastive" (stage I), "quantization" (stage II) or "lm".
         path: The YAML file.
-        changes: Values that replace those of the file, in YAML: "trainer.max_steps=10".
+        changes: Values that replace those of the file, in YAML: "trainer.max_steps=10",
+            "model.settings.codebook_size=64".
 
     Raises:
         ValueError: The stage, a section or a key is unknown, a value has a wrong type, or values exclude each other.
@@ -50,9 +52,9 @@ def read_recipe(stage: str, path: str | os.PathLike, changes: Sequence[str] = ()
     if stage not in STAGES:
         raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}.")
     sections = _read_sections(Path(path), stage)
-    for change in changes:
-        _apply(sections, change)
     wanted = _stage(stage)
+    for change in changes:
+        _apply(sections, change, vars(wanted))
     recipe = Recipe(stage, *(read_section(getattr(wanted, name), name, sections[name]) for name in SECTIONS))
     wanted.check(recipe)
     return recipe
@@ -83,13 +85,35 @@ def _read_sections(path: Path, stage: str) -> dict[str, Any]:
     return {name: found.get(name) or {} for name in SECTIONS}
 
 
-def _apply(sections: dict[str, Any], change: str) -> None:
-    key, sign, value = change.partition("=")
-    name, dot, field = key.partition(".")
-    if not sign or not dot or name not in sections or not field:
-        raise ValueError(f"A change must read section.key=value, for example trainer.max_steps=10; got {change!r}.")
-    if isinstance(sections[name], Mapping):
-        sections[name] = {**sections[name], field: yaml.safe_load(value)}
+def _apply(sections: dict[str, Any], change: str, classes: Mapping[str, type]) -> None:
+    """Replace one value. Every name on the way to it must be a field that holds names, or be in such a field."""
+    path, sign, text = change.partition("=")
+    section, *names = path.split(".")
+    if not sign or section not in sections or not names or not all(names):
+        raise ValueError(
+            "A change must read section.key=value, for example trainer.max_steps=10 or "
+            f"model.settings.codebook_size=64; got {change!r}."
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: {text!r} is not valid YAML: {error}") from error
+    if not isinstance(sections[section], Mapping):
+        return  # `read_section` refuses it
+    sections[section] = here = dict(sections[section])
+    if len(names) > 1:
+        fields = {field.name: field for field in dataclasses.fields(classes[section])}
+        field = fields.get(names[0])
+        if field is not None and dict not in (field.type, *get_args(field.type)):
+            raise ValueError(f"{section}.{names[0]} holds one value, so there is no {path}.")
+        if field is not None and here.get(names[0]) is None and field.default_factory is not dataclasses.MISSING:
+            here[names[0]] = field.default_factory()
+    for depth, name in enumerate(names[:-1], 1):
+        inner = here.get(name)
+        if inner is not None and not isinstance(inner, Mapping):
+            raise ValueError(f"{'.'.join((section, *names[:depth]))} is {inner!r}, so there is no {path}.")
+        here[name] = here = dict(inner or {})  # a copy: the file may use one mapping twice
+    here[names[-1]] = value
 
 
 # ---- what the values of a recipe may be together ----
@@ -176,8 +200,19 @@ def _check_choice(key: str, value: str | None, allowed: Sequence[str]) -> None:
 
 
 def _check_fields(cls: type, key: str, values: Mapping | None) -> None:
-    """A configuration of transformers takes any keyword; here a misspelt one is an error."""
+    """A configuration of transformers takes any keyword; here a misspelt one is an error, at any depth."""
     fields = set(inspect.signature(cls).parameters) - {"self", "args", "kwargs"}
-    if unknown := sorted(set(values or ()) - fields - set(cls().to_dict())):
-        names = ", ".join(sorted(fields))
-        raise ValueError(f"{key} has unknown keys: {', '.join(unknown)}. {cls.__name__} has {names}.")
+    _check_names(key, values or {}, cls().to_dict(), fields, cls.__name__)
+
+
+def _check_names(key: str, values: Mapping, known: Mapping, fields: set[str], owner: str) -> None:
+    if unknown := sorted(map(str, set(values) - fields - set(known))):
+        names = ", ".join(sorted(fields or known))
+        raise ValueError(f"{key} has unknown keys: {', '.join(unknown)}. {owner} has {names}.")
+    for name, value in values.items():
+        inner = known.get(name)
+        if not isinstance(inner, Mapping) or "model_type" not in inner:  # no configuration in the configuration
+            continue
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{key}.{name} must be a mapping of settings, got {value!r}.")
+        _check_names(f"{key}.{name}", value, inner, set(), name)

@@ -21,7 +21,8 @@ def run_stage(stage: str, config_path: str | os.PathLike, changes: Sequence[str]
     Args:
         stage: "contrastive" (stage I), "quantization" (stage II) or "lm".
         config_path: The YAML file.
-        changes: Values that replace those of the file, in YAML: "trainer.max_steps=10".
+        changes: Values that replace those of the file, in YAML: "trainer.max_steps=10",
+            "model.settings.codebook_size=64".
 
     Returns:
         `output_dir`.

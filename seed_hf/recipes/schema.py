@@ -47,7 +47,8 @@ class ImageTextData:
     Args:
         train: A Parquet file, or a folder: its `train*.parquet`, or else all its Parquet files. With `streaming`,
             everything that `image_text_dataset` opens: also WebDataset tars, folders of images, Hub data sets.
-        validation: The same, for evaluation (of a folder, `validation*.parquet`).
+        validation: The same, for evaluation (of a folder, `validation*.parquet`). What is no Parquet, such as a folder
+            of images, is read as with `streaming`, whether `train` is or not.
         features: Stage II: what `seed-hf cache-features` wrote, instead of `train`. Or a safetensors file with
             `causal_embeddings` (rows, 32, hidden) and maybe `target_embeddings`, one row an image. No frozen network
             runs then. `validation` may be cached features too.

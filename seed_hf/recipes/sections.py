@@ -22,7 +22,7 @@ def read_section(cls: type, name: str, values: Mapping[str, Any]) -> Any:
     if not isinstance(values, Mapping):
         raise ValueError(f"The section {name} must be a mapping, got {type(values).__name__}.")
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
-    if unknown := sorted(set(values) - set(fields)):
+    if unknown := sorted(map(str, set(values) - set(fields))):
         raise ValueError(f"{name} has unknown keys: {', '.join(unknown)}. Allowed keys: {', '.join(sorted(fields))}.")
     required = [f.name for f in fields.values() if f.default is MISSING and f.default_factory is MISSING]
     if "output_dir" in fields:

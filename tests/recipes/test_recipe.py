@@ -135,6 +135,23 @@ def test_changes_replace_values_of_the_file(write, stage):
     assert (recipe.data.features if stage == "quantization" else recipe.data.train) == "x"
 
 
+def test_changes_reach_any_depth(write):
+    changes = [
+        "model.settings.codebook_size=128",
+        "model.settings.decoder_config.num_hidden_layers=1",
+        "model.settings.decoder_config.hidden_size=24",
+        "trainer.lr_scheduler_kwargs.min_lr_rate=0.2",
+    ]
+    recipe = read_recipe("quantization", write("quantization"), changes)
+    assert recipe.model.settings == {
+        "codebook_size": 128,
+        "decoder_config": {"num_hidden_layers": 1, "hidden_size": 24},
+    }
+    assert recipe.trainer.lr_scheduler_kwargs == {"min_lr_rate": 0.2}
+    recipe = read_recipe("lm", write("lm"), ["data.directions.image_to_text=1", "data.directions.text_to_image=0.5"])
+    assert recipe.data.directions == {"image_to_text": 1, "text_to_image": 0.5}
+
+
 @pytest.mark.parametrize(
     ("stage", "change", "message"),
     [
@@ -157,6 +174,16 @@ def test_changes_replace_values_of_the_file(write, stage):
         ("lm", "trainer.lora_r=-1", "lora_r must be 0"),
         ("lm", "trainer.max_steps", "section.key=value"),
         ("lm", "optimizer.lr=1", "section.key=value"),
+        ("lm", "data..train=x", "section.key=value"),
+        ("lm", "data.train=[x", r"data.train: '\[x' is not valid YAML"),
+        ("lm", "trainer.max_steps.more=1", "trainer.max_steps holds one value, so there is no trainer.max_steps.more"),
+        ("lm", "data.direction.question=1", "data has unknown keys: direction"),
+        ("quantization", "model.settings.code_dims=8", "model.settings has unknown keys: code_dims"),
+        ("quantization", "model.settings.vision_config.size=8", "vision_config has unknown keys: size. .*image_size"),
+        ("quantization", "model.settings.vision_config=8", "model.settings.vision_config must be a mapping"),
+        ("quantization", "model.settings.codebook_size.more=8", "model.settings.codebook_size is 64, so there is no"),
+        ("quantization", "model.settings.decoder_config.depth=8", "decoder_config has unknown keys: depth"),
+        ("quantization", "model.stage_one.settings=8", "model.stage_one holds one value"),
     ],
 )
 def test_errors_name_the_field(write, stage, change, message):

@@ -7,6 +7,7 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, LlamaConfig, OPTForCausalLM
 
@@ -38,6 +39,23 @@ def test_contrastive_and_going_on_after_an_interruption(folder):
     weights = (folder / "out" / "model.safetensors").read_bytes()
     run_stage("contrastive", write(recipe))
     assert (folder / "out" / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_folder_of_images_is_a_validation_set(folder, streaming):
+    (folder / "held_out").mkdir()
+    for i in range(3):
+        Image.new("RGB", (20, 30), (80 * i, 0, 0)).save(folder / "held_out" / f"{i}.png")
+    lines = [{"file_name": f"{i}.png", "caption": CAPTIONS[i]} for i in range(3)]
+    (folder / "held_out" / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    recipe = contrastive(eval_strategy="steps", eval_steps=3)
+    recipe["data"] |= {"validation": "held_out", "streaming": streaming}
+    run_stage("contrastive", write(recipe))
+    state = json.loads((folder / "out" / "trainer_state.json").read_text())
+    assert [line["eval_image_to_text_accuracy"] >= 0 for line in state["log_history"] if "eval_loss" in line] == [True]
+    recipe["data"]["validation"] = "nowhere/at/all"
+    with pytest.raises(FileNotFoundError, match="data.validation: nowhere/at/all"):
+        run_stage("contrastive", write(recipe))
 
 
 def test_contrastive_from_random_weights(folder):

@@ -26,7 +26,7 @@ def image_folder_rows(
     Args:
         folder: The folder.
         root: The folder that names of files in ids and reports are relative to.
-        split: The split of the folder.
+        split: The split of the folder; a folder without splits is read whole.
         choice: Which columns to read.
         start, stop: The range of rows.
 
@@ -53,7 +53,9 @@ def _opened(folder: str, split: str):
     import datasets
 
     try:
-        rows = datasets.load_dataset("imagefolder", data_dir=folder, split=split, streaming=True, drop_labels=True)
+        splits = datasets.load_dataset("imagefolder", data_dir=folder, streaming=True, drop_labels=True)
     except (ValueError, FileNotFoundError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(f"{folder}: not a folder of images that can be read. {error}") from error
-    return rows.decode(False)
+    if split not in splits and list(splits) != ["train"]:  # without splits, all images are "train" to datasets
+        raise ValueError(f"{folder}: no split {split!r}; it has {', '.join(map(str, splits))}.")
+    return splits[split if split in splits else "train"].decode(False)

@@ -23,11 +23,12 @@ def open_rows(path: str, split: str, columns: Mapping[str, str] | None = None):
     import pyarrow.parquet as pq
     from datasets import Dataset, DatasetInfo, Features, Image
 
-    source = Path(path)
-    files = sorted(source.glob(f"{split}*.parquet")) or sorted(source.glob("*.parquet"))
-    files = [source] if source.is_file() else files
+    files = parquet_files(path, split)
     if not files:
-        raise FileNotFoundError(f"data.{split}: {source} is not a Parquet file, nor a folder with Parquet files.")
+        raise FileNotFoundError(
+            f"data.{split}: {path} is not a Parquet file, nor a folder with Parquet files. Stages I and II read other "
+            "sources with data.streaming: true."
+        )
     present = pq.read_schema(files[0]).names
     if missing := sorted(set(columns or ()) - set(present)):
         raise ValueError(f"data.{split}: {files[0]} has no column {', '.join(missing)}; it has {', '.join(present)}.")
@@ -37,6 +38,19 @@ def open_rows(path: str, split: str, columns: Mapping[str, str] | None = None):
     if "image" in rows.column_names and not isinstance(rows.features["image"], Image):
         rows = rows.cast_column("image", Image())
     return with_caption(rows, "caption") if "caption" in rows.column_names else rows
+
+
+def parquet_files(path: str, split: str) -> list[Path]:
+    """The Parquet files that [`open_rows`] reads; none where the path holds something else.
+
+    Args:
+        path, split: As for [`open_rows`].
+    """
+    source = Path(path)
+    if source.is_file():
+        with open(source, "rb") as file:
+            return [source] if file.read(4) == b"PAR1" else []
+    return sorted(source.glob(f"{split}*.parquet")) or sorted(source.glob("*.parquet"))
 
 
 def with_caption(rows, column: str):

@@ -138,7 +138,7 @@ def open_source(
             `s3://`, `hf://` ...; `{00..99}` stands for numbers); or the id of a dataset on the Hub in one of these
             formats.
         split: Of a Hub dataset or a folder of images. In a folder of Parquet files or tars, the files whose names
-            begin with it, or all files if no name does.
+            begin with it, or all files if no name does. A folder of images without splits is read whole.
         image_column, caption_column, id_column: Names of columns, where the usual names do not fit; `json.caption` is
             the field `caption` of the column `json`. In a tar the columns are the file endings.
         captions: `False` to read images without captions.
