@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from seed_hf.shortages import check_shortage
+
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 64_000_000
@@ -38,6 +40,7 @@ def load_image(
     Raises:
         SeedImageError: For URLs, missing, empty, truncated, corrupt, too large, animated or multi-page files, other
             formats, and floating-point pixels.
+        ShortageError: If memory or open files ran out, or the disk failed: the image may be sound.
         TypeError: If `source` is neither a path nor bytes nor a PIL image.
     """
     if isinstance(source, Image.Image):
@@ -57,7 +60,7 @@ def open_image(
         name, max_pixels: As in [`load_image`].
 
     Raises:
-        SeedImageError: As in [`load_image`], as far as the header shows it.
+        SeedImageError, ShortageError: As in [`load_image`], as far as the header shows it.
         TypeError: If `source` is neither a path nor bytes.
     """
     name = name or _name_of(source)
@@ -77,6 +80,7 @@ def open_image(
     except PermissionError as error:
         raise SeedImageError(f"{name}: no permission to read this file.") from error
     except Exception as error:  # Pillow's parsers may raise anything on a hostile header
+        check_shortage(error, name)
         raise SeedImageError(
             f"{name}: not an image that can be read. Use an intact {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file."
         ) from error
@@ -126,6 +130,7 @@ def _normalise(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
     except SeedImageError:
         raise
     except Exception as error:  # Pillow's decoders may raise anything, too
+        check_shortage(error, name)
         raise SeedImageError(f"{name}: damaged or cut off ({error}). Fetch or export the image again.") from error
 
 

@@ -16,6 +16,7 @@ FOLDERS = {"seed_hf": "seed_hf", **{f"seed_hf.{name}": name for name in ("modeli
 LEVELS = (
     ("modeling",),
     ("pipelines",),
+    ("shortages",),
     ("files", "images", "codes", "texts", "devices", "threads", "lazy", "version", "model_cards"),
     ("environment",),
     ("artifacts", "pictograms", "conversion"),
