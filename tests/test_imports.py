@@ -17,7 +17,7 @@ LEVELS = (
     ("modeling",),
     ("pipelines",),
     ("shortages",),
-    ("files", "images", "codes", "texts", "devices", "threads", "lazy", "version", "model_cards"),
+    ("files", "images", "codes", "texts", "yaml_text", "devices", "threads", "lazy", "version", "model_cards"),
     ("environment",),
     ("artifacts", "pictograms", "conversion"),
     ("data", "evaluation"),

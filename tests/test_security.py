@@ -61,6 +61,12 @@ def test_the_package_calls_nothing_that_runs_foreign_code():
                 assert given.get("filter") == "'data'", where
 
 
+def test_all_yaml_is_read_by_the_reader_with_limits():
+    for path in SHIPPED:
+        readers = [name for name, _, _ in calls(path) if name.startswith("yaml.") and "dump" not in name]
+        assert not readers or path.name == "yaml_text.py", path
+
+
 def test_pickled_weights_run_no_code():
     tiny_tokenizer().save_pretrained("tokenizer")
     Path("tokenizer/model.safetensors").unlink()

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Any
-
-import yaml
 
 from seed_hf.artifacts.adapters import base_model_of
 from seed_hf.artifacts.bundled import bundled_part
 from seed_hf.artifacts.hub_ids import names_repository
 from seed_hf.files import read_json
+from seed_hf.yaml_text import read_yaml
 
 
 TRAIN_CONFIG, RESULTS, CARD = "train_config.json", "results.json", "card.yaml"
@@ -56,10 +56,28 @@ class Facts:
     evaluation_dataset: str | None = None
 
     def __post_init__(self):
-        for name in ("language", "tags", "base_model", "datasets"):
+        for name in _LISTS:
             value = getattr(self, name)
-            setattr(self, name, [value] if isinstance(value, str) else list(value or ()))
+            texts = [] if value is None else [value] if isinstance(value, str) else value
+            if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+                raise _wrong(name, "text or a list of texts", value)
+            setattr(self, name, list(texts))
+        if not isinstance(self.training or {}, Mapping):
+            raise _wrong("training", "a mapping, for instance {notes: three days}", self.training)
         self.training = dict(self.training or {})
+        for name in _TEXTS:
+            if not isinstance(value := getattr(self, name), (str, type(None))):
+                raise _wrong(name, "text", value)
+        if not isinstance(notes := self.training.get("notes"), (str, type(None))):
+            raise _wrong("training.notes", "text", notes)
+
+
+_LISTS = ("language", "tags", "base_model", "datasets")
+_TEXTS = tuple(entry.name for entry in fields(Facts) if entry.name not in (*_LISTS, "training", "results"))
+
+
+def _wrong(name: str, wanted: str, value: Any) -> ValueError:
+    return ValueError(f"{name} is {wanted}; got {shown(value)}. Put a text in quotes that looks like a number.")
 
 
 def read_facts(path: Path) -> Facts:
@@ -68,19 +86,17 @@ def read_facts(path: Path) -> Facts:
     Raises:
         ValueError: It is not YAML, or a key or value is not allowed. The message lists the keys that are.
     """
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid YAML. {error}") from error
+    found = read_yaml(path) or {}
     known = [entry.name for entry in fields(Facts)]
     if not isinstance(found, Mapping) or set(found) - set(known):
-        unknown = ", ".join(sorted(map(str, set(found) - set(known)))) if isinstance(found, Mapping) else "no mapping"
-        raise ValueError(f"{path}: unknown keys: {unknown}. Allowed are {', '.join(known)}.")
-    if not isinstance(found.get("training") or {}, Mapping):
-        raise ValueError(
-            f"{path}: training is a mapping, for instance {{notes: three days}}; got {found['training']!r}."
-        )
-    facts = Facts(**found)
+        unknown = ", ".join(sorted(set(found) - set(known))) if isinstance(found, Mapping) else "no mapping"
+        raise ValueError(f"{path}: unknown keys: {unknown[:200]}. Allowed are {', '.join(known)}.")
+    try:
+        facts = Facts(**found)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not isinstance(facts.results, (str, Mapping, type(None))):
+        raise ValueError(f"{path}: {_wrong('results', 'a file beside it or a mapping', facts.results)}")
     if isinstance(facts.results, str):
         facts.results = path.parent / facts.results
         if not facts.results.resolve().is_relative_to(path.parent.resolve()):

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
+from reprlib import repr as shown
 from typing import Any
 
 from huggingface_hub import DatasetCardData, ModelCardData
 from huggingface_hub.repocard import RepoCard
 
 from seed_hf.artifacts.hub_ids import is_hub_id
+from seed_hf.yaml_text import parse_yaml
 
 
 PIPELINE_TAGS = (
@@ -28,6 +30,7 @@ LICENSES = (
     "postgresql unlicense wtfpl zlib"
 ).split()
 SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
+_MOST_ERRORS = 10  # in one message
 # Key -> what each of its values has to be, and a test of it.
 _FORMS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "datasets": ("the id of a repository", partial(is_hub_id, owner_optional=True)),
@@ -46,19 +49,34 @@ def check_card(text: str, kind: str) -> dict[str, Any]:
     Raises:
         ValueError: There is no metadata, or the Hub would not take it. The message lists everything that is wrong.
     """
-    try:
-        card = RepoCard(text)
-    except Exception as error:  # yaml's errors are of several classes
-        raise ValueError(f"README.md: its front matter is not valid YAML. {error}") from error
-    found = card.data.to_dict()
-    if not found:
+    block = _block(text)
+    if not (block or "").strip():
         raise ValueError("README.md has no front matter: it must begin with a YAML block between two lines of ---.")
+    try:
+        found = parse_yaml(f"\n{block}")  # lines count as in the card
+        theirs = RepoCard(f"---\n{block}\n---\n").data.to_dict() if isinstance(found, dict) else None
+    except Exception as error:  # yaml's errors are of several classes
+        raise ValueError(f"README.md: its front matter: {error}") from error
+    if theirs is None or {key: value for key, value in found.items() if value is not None} != theirs:
+        raise ValueError(
+            "README.md: the front matter must be a mapping of which huggingface_hub reads the same values. Put a text "
+            "in quotes that looks like a number."
+        )
+    found = theirs
     if wrong := wrong_keys(found, kind):
-        raise ValueError(f"README.md: {'; '.join(wrong)}.")
+        raise ValueError(f"README.md: {'; '.join(wrong[:_MOST_ERRORS])}.")
     data = DatasetCardData if kind == "dataset" else ModelCardData
     if data(**found).to_dict() != found:
         raise ValueError("README.md: the front matter does not come back as it was when huggingface_hub reads it.")
     return found
+
+
+def _block(text: str) -> str | None:
+    """The text between the two lines of ---, if the card begins with the first of them."""
+    first, *lines = text.lstrip().splitlines() or [""]
+    ends = (number for number, line in enumerate(lines) if line.rstrip(" \t") == "---")
+    end = next(ends, None) if first == "---" else None
+    return None if end is None else "\n".join(lines[:end])
 
 
 def wrong_keys(metadata: Mapping[str, Any], kind: str) -> list[str]:
@@ -73,27 +91,28 @@ def wrong_keys(metadata: Mapping[str, Any], kind: str) -> list[str]:
     wrong += [f"no {key}" for key in needed if not metadata.get(key)]
     for key in ("library_name", "pipeline_tag", "license", "license_name", "license_link"):
         if key in metadata and not isinstance(metadata[key], str):
-            wrong.append(f"{key} must be text, got {metadata[key]!r}")
+            wrong.append(f"{key} must be text, got {shown(metadata[key])}")
     for key in ("tags", "datasets", "metrics", "base_model", "language"):
         values = metadata.get(key, [])
         if not isinstance(values, (str, list)) or not all(isinstance(value, str) for value in values):
-            wrong.append(f"{key} must be text or a list of texts, got {values!r}")
+            wrong.append(f"{key} must be text or a list of texts, got {shown(values)}")
             continue
         if key in _FORMS:
             meaning, fits = _FORMS[key]
             names = [values] if isinstance(values, str) else values
-            wrong += [f"{key}: {name!r} is not {meaning}" for name in names if not fits(name)]
+            wrong += [f"{key}: {shown(name)} is not {meaning}" for name in names if not fits(name)]
     wrong += _wrong_choice(metadata, "pipeline_tag", PIPELINE_TAGS) + _wrong_choice(metadata, "license", LICENSES)
     if metadata.get("license") == "other":
         wrong += [f"license: other needs {key}" for key in ("license_name", "license_link") if not metadata.get(key)]
-    for size in metadata.get("size_categories", []):
-        wrong += [] if size in SIZES else [f"size_categories: {size!r} is none of {', '.join(SIZES)}"]
+    sizes = metadata.get("size_categories", [])
+    for size in sizes if isinstance(sizes, list) else [sizes]:
+        wrong += [] if size in SIZES else [f"size_categories: {shown(size)} is none of {', '.join(SIZES)}"]
     return wrong
 
 
 def _wrong_choice(metadata: Mapping[str, Any], key: str, known) -> list[str]:
     value = metadata.get(key)
-    return [f"{key}: {value!r} is not known to the Hub"] if isinstance(value, str) and value not in known else []
+    return [f"{key}: {shown(value)} is not known to the Hub"] if isinstance(value, str) and value not in known else []
 
 
 def size_category(rows: int) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
+from seed_hf.yaml_text import parse_yaml, read_yaml
 
 from .schema import (
     STAGES,
@@ -74,10 +74,7 @@ def _stage(stage: str) -> _Stage:
 def _read_sections(path: Path, stage: str) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file. Give the YAML file of the {stage} stage.")
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    found = read_yaml(path)
     if not isinstance(found, Mapping):
         raise ValueError(f"{path} must hold the sections {', '.join(SECTIONS)}; got {type(found).__name__}.")
     if unknown := sorted(set(found) - set(SECTIONS)):
@@ -95,9 +92,9 @@ def _apply(sections: dict[str, Any], change: str, classes: Mapping[str, type]) -
             f"model.settings.codebook_size=64; got {change!r}."
         )
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: {text!r} is not valid YAML: {error}") from error
+        value = parse_yaml(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {text[:60]!r} cannot be read: {error}") from error
     if not isinstance(sections[section], Mapping):
         return  # `read_section` refuses it
     sections[section] = here = dict(sections[section])

@@ -33,7 +33,7 @@ def read_section(cls: type, name: str, values: Mapping[str, Any]) -> Any:
 
 
 def _typed(key: str, value: Any, annotation) -> Any:
-    """`value`, if it has a type of the field. YAML reads 3e-5 as text (it wants 3.0e-5); here it is a number."""
+    """`value`, if it has a type of the field. Text that is a number counts as one where a number is wanted."""
     union = get_origin(annotation) in (Union, UnionType)
     types = [get_origin(part) or part for part in (get_args(annotation) if union else (annotation,))]
     enums = [part for part in types if isinstance(part, type) and issubclass(part, Enum)]

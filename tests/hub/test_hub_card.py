@@ -16,6 +16,7 @@ from seed_hf.hub.front_matter import check_card, size_category, wrong_keys
 from seed_hf.hub.results import merge_reports
 from seed_hf.hub.snippet import SWITCH
 from tiny_artifacts import tiny_report
+from yaml_bomb import bomb
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -187,13 +188,36 @@ def test_front_matter_that_is_wrong():
         ({"library_name": None}, "no library_name"),
     ):
         assert any(words in wrong for wrong in wrong_keys({**good, **change}, "model")), change
-    with pytest.raises(ValueError, match="no front matter"):
-        check_card("# A card", "model")
+    for text in ("# A card", "", "---\ntags: [a]\n", "--- \ntags: [a]\n---\n", "---\n\n---\n"):
+        with pytest.raises(ValueError, match="no front matter"):
+            check_card(text, "model")
     with pytest.raises(ValueError, match="not valid YAML"):
         check_card("---\ntags: [\n---\n", "model")
     assert [size_category(rows) for rows in (0, 999, 1000, 12242, 10**7)] == [
         "n<1K", "n<1K", "1K<n<10K", "10K<n<100K", "10M<n<100M",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("language: no", "line 5: no means"),
+        ("language: [en, 'no']", None),
+        ("license_name: 1e3", "quotes"),
+        ("on: x", "front matter"),
+        ("size_categories: 7", "size_categories: 7 is none of"),
+        ("language: [" + ", ".join(["English"] * 5000) + "]", "ISO 639"),
+        (bomb(), "aliases make more"),
+    ],
+)
+def test_front_matter_means_the_same_to_all_readers(line, words):
+    text = f"---\nlibrary_name: transformers\npipeline_tag: any-to-any\ntags: [a]\n{line}\n---\n# A card\n"
+    if words is None:
+        assert check_card(text, "model")["language"] == ["en", "no"]
+        return
+    with pytest.raises(ValueError, match=words) as caught:
+        check_card(text, "model")
+    assert len(str(caught.value)) < 1000  # however large the value
 
 
 def test_kinds_that_are_none(tmp_path):
@@ -255,7 +279,27 @@ def test_what_other_hands_wrote_stays(artifact, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("training: three days", "training is a mapping"), ("results: ../secret.json", "or below")]
+    ("text", "words"),
+    [
+        ("training: three days", "training is a mapping"),
+        ("results: ../secret.json", "or below"),
+        ("results: 3", "a file beside it or a mapping"),
+        ("title: 1.10", "title is text; got 1.1"),
+        ("title: 1e3", "title is text"),
+        ("summary: [a, b]", "summary is text"),
+        ("license: true", "license is text"),
+        ("license: no", "line 1: no means"),
+        ("language: no", "line 1: no means"),
+        ("language: [en, no]", "line 1: no means"),
+        ("language: [en, null]", "language is text or a list"),
+        ("language: false", "language is text or a list"),
+        ("tags: {a: b}", "tags is text or a list"),
+        ("tags: [2026-01-02]", "2026-01-02 means"),
+        ("training: {notes: [a]}", "notes is text"),
+        ("title: a\ntitle: b", "line 2: 'title' stands twice"),
+        ("title: [", "not valid YAML"),
+        (bomb(), "aliases"),
+    ],
 )
 def test_a_wrong_card_yaml_is_one_clear_line(artifact, text, words):
     folder = artifact("tokenizer")

@@ -15,6 +15,7 @@ from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.recipes.reading import read_recipe
 from seed_hf.recipes.running import run_stage
 from tiny import tiny_text_tokenizer, tiny_tokenizer
+from yaml_bomb import bomb
 
 
 FULL_SIZE = Path(__file__).parents[2] / "examples" / "seed_opt_2.7b"
@@ -175,7 +176,7 @@ def test_changes_reach_any_depth(write):
         ("lm", "trainer.max_steps", "section.key=value"),
         ("lm", "optimizer.lr=1", "section.key=value"),
         ("lm", "data..train=x", "section.key=value"),
-        ("lm", "data.train=[x", r"data.train: '\[x' is not valid YAML"),
+        ("lm", "data.train=[x", r"data.train: '\[x' cannot be read: not valid YAML"),
         ("lm", "trainer.max_steps.more=1", "trainer.max_steps holds one value, so there is no trainer.max_steps.more"),
         ("lm", "data.direction.question=1", "data has unknown keys: direction"),
         ("quantization", "model.settings.code_dims=8", "model.settings has unknown keys: code_dims"),
@@ -216,3 +217,19 @@ def test_impossible_combinations(tmp_path, stage, model, message):
     else:
         with pytest.raises(ValueError, match=message):
             read_recipe(stage, path)
+
+
+@pytest.mark.parametrize(
+    "text", [bomb(), "model: {}\ndata: {}\ntrainer: {bf16: yes}", "model: {}\nmodel: {}", "- " * 999]
+)
+def test_yaml_that_grows_or_means_two_things_is_refused(tmp_path, text):
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(ValueError, match="recipe.yaml: line") as caught:
+        read_recipe("lm", tmp_path / "recipe.yaml")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("value", ["[", "no", "&a [*a]", "!!python/name:os.system"])
+def test_a_change_is_read_as_carefully_as_the_file(write, value):
+    with pytest.raises(ValueError, match="trainer.bf16: .* cannot be read"):
+        read_recipe("lm", write("lm"), [f"trainer.bf16={value}"])
