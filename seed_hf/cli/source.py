@@ -35,7 +35,7 @@ Workers = Annotated[
     typer.Option(help="Processes that decode; 0 for none. Default: one for each CPU core.", min=0),
 ]
 RowsPerShard = Annotated[int, typer.Option(help="Rows of the source in each written file.", min=1)]
-BadPictures = Annotated[OnError, typer.Option(help="What to do with bad images: skip and report them, or stop.")]
+BadPictures = Annotated[OnError, typer.Option(help="What to do with bad rows: skip and report them, or stop.")]
 MinSide = Annotated[int, typer.Option(help="Smallest shorter side of an image in pixels; SEED: 180.", min=0)]
 MaxAspect = Annotated[float | None, typer.Option(help="Largest ratio of the longer to the shorter side; SEED: 1.82.")]
 Split = Annotated[str, typer.Option(help="Split of a Hub dataset or folder.")]
@@ -45,7 +45,8 @@ CaptionColumn = Annotated[
     typer.Option(help="Column of the captions; json.caption is a field of json. Default: found by its name."),
 ]
 IdColumn = Annotated[
-    str | None, typer.Option(help="Column of the ids. Default: found by its name, else file and row.")
+    str | None,
+    typer.Option(help="Column of the ids; '' for file and row. Default: found by its name, else file and row."),
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub dataset.")]
 
@@ -67,6 +68,6 @@ def say_result(out: Path, manifest: dict, more: str = "") -> None:
     rows = manifest["rows"]
     left_out = [f"{count} dropped by {name}" for name, count in sorted(manifest["dropped"].items())]
     if rows["bad"]:
-        left_out.append(f"{rows['bad']} bad images, listed in {out / manifest['bad_images']['file']}")
+        left_out.append(f"{rows['bad']} bad rows, listed in {out / manifest['bad_images']['file']}")
     written = f"{rows['written']} of {rows['read']} rows{more}"
     typer.echo(f"{out}: {', '.join([written, *left_out])}")

@@ -25,7 +25,7 @@ def test_tokenize(tokenizer, tmp_path):
     command = ["tokenize", source, "--tokenizer", tokenizer, "--out", out, "--device", "cpu", "--workers", 0]
     status, text, _ = run(*command, "--rows-per-shard", 32)
     assert status == 0
-    assert text == f"{out}: 38 of 40 rows, 2 bad images, listed in {out / 'bad_images.jsonl'}\n"
+    assert text == f"{out}: 38 of 40 rows, 2 bad rows, listed in {out / 'bad_images.jsonl'}\n"
     assert [len(pq.read_table(out / f"codes-00000-0000{i}.parquet")) for i in range(2)] == [30, 8]
     settings = json.loads((out / "manifest.json").read_text())["settings"]
     assert settings["image_processor"]["mean"] == [0.5, 0.5, 0.5] and settings["dtype"] == "float32"

@@ -350,7 +350,7 @@ def test_command_then_stage_two(text, tmp_path, monkeypatch):
     words = ["--text-encoder", "text_encoder", "--text-tokenizer", "text_tokenizer"]
     status, out, _ = run(*command, *words, "--out", "features", "--views", 2, "--rows-per-shard", 8)
     assert status == 0
-    assert out.startswith("features: 19 of 20 rows in 2 views (0.1 MB), 1 bad images, listed in ")
+    assert out.startswith("features: 19 of 20 rows in 2 views (0.1 MB), 1 bad rows, listed in ")
     features = CachedFeatures("features")
     assert len(features) == 38 and features[0]["target_embeddings"].dtype == torch.float16
     refused(*command, *words[:2], "--out", "x", words="--text-encoder and --text-tokenizer go together")

@@ -191,7 +191,7 @@ def test_image_text_dataset_skips_and_counts_or_raises(tmp_path, caplog):
     assert (report.read, report.kept, report.bad_count) == (60, 52, 6)
     assert report.dropped == {"empty_caption": 1, "max_aspect": 1}
     assert [entry["id"] for entry in report.bad] == list(bad) and report.bad[0]["file"] == "a.parquet"
-    assert "6 bad images, first a.parquet row 5" in caplog.text
+    assert "6 bad rows, first a.parquet row 5" in caplog.text
     with pytest.raises(SeedImageError, match=r"a.parquet, row 5 \(id id5\): damaged or cut off"):
         list(image_text_dataset(path))
     with pytest.raises(ValueError, match="raise, skip"):

@@ -40,11 +40,11 @@ class ImageDecoder:
     resample: int
     filters: RowFilters
 
-    def __call__(self, images: list[bytes | str | None]) -> tuple[np.ndarray, list[Rejection | None]]:
+    def __call__(self, images: list[bytes | str | Rejection | None]) -> tuple[np.ndarray, list[Rejection | None]]:
         """Decode images.
 
         Args:
-            images: Encoded images or paths.
+            images: Encoded images or paths; in place of one, why its row is bad.
 
         Returns:
             The pixels of the good images, uint8 `(good, 3, height, width)`, and for each image why it was rejected,

@@ -117,10 +117,10 @@ class SourcePlan:
             end += 1
             chunk.read += 1
             rejection = judge_caption(row, self.filters, self.source.captions)
-            if rejection is not None:
+            if rejection is not None and not rejection.bad:
                 chunk.dropped[rejection.reason] += 1
             else:
-                images.append(row.image)
+                images.append(rejection or row.image)  # bad rows pass through, and are reported in their order
                 row.image = None
                 chunk.rows.append(row)
             if len(images) == _CHUNK:

@@ -73,9 +73,4 @@ def tokenize_images(
 
 
 def _caption_column(source: ImageTextSource) -> str | None:
-    if not source.captions:
-        return None
-    for part in range(len(source)):
-        for row in source.rows(part, 0, 1):
-            return "captions" if isinstance(row.caption, list) else "caption"
-    return "caption"
+    return ("captions" if source.caption_lists else "caption") if source.captions else None

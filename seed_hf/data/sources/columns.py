@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from .text import BadText, described
+
 
 class Columns(NamedTuple):
     """Names of the columns; `json.caption` is the field `caption` of the column `json`. `None`: there is none."""
@@ -26,7 +28,7 @@ class ColumnChoice:
     """The columns that a caller names; the others are found by their usual names.
 
     Args:
-        image, caption, id: Names of columns, or `None` to look for the usual names.
+        image, caption, id: Names of columns, or `None` to look for the usual names. An empty `id`: there is none.
         captions: Whether captions are read.
     """
 
@@ -43,12 +45,14 @@ class ColumnChoice:
             where: The file's name, for messages.
 
         Raises:
-            ValueError: A named column is missing, or no column looks like an image or a caption.
+            ValueError: A named column is missing, no column looks like an image or a caption, or a column has a type
+                that cannot be one.
         """
-        names = _names(present)
+        types = _types(present)
+        names = list(types)
         image = _find("image", self.image, IMAGE_NAMES, names, where)
         caption = _find("caption", self.caption, CAPTION_NAMES, names, where) if self.captions else None
-        row_id = _find("id", self.id, ID_NAMES, names, where)
+        row_id = None if self.id == "" else _find("id", self.id, ID_NAMES, names, where)
         if image is None:
             raise ValueError(
                 f"{where}: none of its columns looks like an image: {_listed(names)}. Name the right one "
@@ -59,7 +63,75 @@ class ColumnChoice:
                 f"{where}: none of its columns looks like a caption: {_listed(names)}. Name the right one "
                 "(caption_column), or say that there are none (captions=False; --no-captions)."
             )
+        for what, name in (("image", image), ("caption", caption), ("id", row_id)):
+            if name is not None and types[name] is not None:
+                check_type(what, name, types[name], where)
         return Columns(image, caption, row_id)
+
+
+def check_type(what: str, name: str, column_type, where: str) -> None:
+    """Raise `ValueError` if the values of an Arrow column cannot be what they are read as.
+
+    Args:
+        what: "image", "caption", "id" or "text".
+        name: The column.
+        column_type: Its `pyarrow.DataType`.
+        where: The file's name, for the message.
+    """
+    import pyarrow.types as pt
+
+    value_type = _value_type(column_type)
+    if what == "image":
+        fields = {field.name for field in column_type} if pt.is_struct(column_type) else set()
+        fits, wanted = is_text_type(value_type) or fields & {"bytes", "path"}, "encoded images or their paths"
+    elif what == "caption":
+        fits, wanted = is_text_type(_value_type(item_type(column_type))), "text or lists of texts"
+    else:
+        fits, wanted = is_text_type(value_type) or what == "id" and pt.is_integer(value_type), "text"
+    if fits:
+        return
+    advice = f"Name another column ({what}_column{', or an empty name for none' if what == 'id' else ''})"
+    if pt.is_struct(column_type) and len(column_type):
+        advice += f", or a field of this one, such as {name}.{next(iter(column_type)).name}"
+    raise ValueError(f"{where}: the column {name!r} holds {column_type}, not {wanted}. {advice}, or convert it.")
+
+
+def item_type(column_type):
+    """The type of the items of an Arrow list; any other type itself."""
+    import pyarrow.types as pt
+
+    lists = (pt.is_list, pt.is_large_list, pt.is_fixed_size_list, pt.is_list_view, pt.is_large_list_view)
+    return column_type.value_type if any(is_list(column_type) for is_list in lists) else column_type
+
+
+def holds_lists(schema, name: str) -> bool | None:
+    """Whether a column, or a field of one, holds lists; `None` if it has no value at all.
+
+    Args:
+        schema: The Arrow schema of its file.
+        name: As `ColumnChoice.find` gives it.
+    """
+    import pyarrow.types as pt
+
+    column_type = _types(schema)[name]
+    return None if pt.is_null(column_type) else item_type(column_type) is not column_type
+
+
+def is_text_type(value_type) -> bool:
+    """Whether an Arrow type holds text, or bytes that may be UTF-8; also the type of columns without any value."""
+    import pyarrow.types as pt
+
+    kinds = (pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null)
+    kinds += (pt.is_binary, pt.is_large_binary, pt.is_binary_view, pt.is_fixed_size_binary)
+    return any(is_kind(value_type) for is_kind in kinds)
+
+
+def _value_type(column_type):
+    """What the values are once they are read: Arrow may store them by number or by runs."""
+    import pyarrow.types as pt
+
+    encoded = pt.is_dictionary(column_type) or pt.is_run_end_encoded(column_type)
+    return column_type.value_type if encoded else column_type
 
 
 def column_of(name: str, present) -> str:
@@ -68,12 +140,16 @@ def column_of(name: str, present) -> str:
 
 
 def value_of(values: Mapping[str, Any], name: str) -> Any:
-    """The value of a column, or of a field of one; `None` where it is missing."""
+    """The value of a column, or of a field of one; `None` where it is missing, a `BadText` where it cannot be read."""
     if name in values:
         return values[name]
     column, _, field = name.rpartition(".")
     inner = values.get(column)
-    return inner.get(field) if isinstance(inner, Mapping) else None
+    if inner is None or isinstance(inner, BadText):
+        return inner
+    if not isinstance(inner, Mapping):
+        return BadText(f"{column} is {described(inner)}, not a mapping with {field}")
+    return inner.get(field)
 
 
 def _find(what: str, chosen: str | None, usual: Iterable[str], names: list[str], where: str) -> str | None:
@@ -84,17 +160,20 @@ def _find(what: str, chosen: str | None, usual: Iterable[str], names: list[str],
     return chosen
 
 
-def _names(present) -> list[str]:
-    """The names of the columns, and in an Arrow schema also of the fields of structs."""
+def _types(present) -> dict[str, Any]:
+    """The types of the columns by name; `None` where they are not known, which is all but an Arrow schema.
+
+    In an Arrow schema these are also the fields of structs.
+    """
     if not hasattr(present, "field"):
-        return list(present)
+        return dict.fromkeys(present)
     import pyarrow as pa
 
-    names = list(present.names)
+    types = dict(zip(present.names, present.types))
     for column in present:
         if pa.types.is_struct(column.type):
-            names += [f"{column.name}.{field.name}" for field in column.type]
-    return names
+            types.update({f"{column.name}.{field.name}": field.type for field in column.type})
+    return types
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -10,23 +10,11 @@ from PIL import Image
 from seed_hf.images import SeedImageError, load_image, open_image
 
 from .filters import RowDropped, RowFilters
-from .source_row import SourceRow
+from .source_row import Rejection, SourceRow
+from .text import printable
 
 
 ON_ERROR = ("raise", "skip")
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """Why a row is not used.
-
-    Args:
-        bad: `True` for a missing or damaged image, `False` for a row that a filter dropped.
-        reason: What is wrong with the image, or the filter's name.
-    """
-
-    bad: bool
-    reason: str
 
 
 def check_on_error(on_error: str) -> None:
@@ -36,7 +24,15 @@ def check_on_error(on_error: str) -> None:
 
 
 def judge_caption(row: SourceRow, filters: RowFilters, captions: bool) -> Rejection | None:
-    """Why a row is not used because of its caption; `None` if it is, and wherever the source has no `captions`."""
+    """Why a row is not used because of what is stored for it; `None` if its image may be decoded.
+
+    Args:
+        row: The row as it was read.
+        filters: What captions to leave out.
+        captions: Whether the source has any.
+    """
+    if row.rejection is not None:
+        return row.rejection
     try:
         if captions:
             filters.check_caption(row.caption)
@@ -45,8 +41,10 @@ def judge_caption(row: SourceRow, filters: RowFilters, captions: bool) -> Reject
     return None
 
 
-def judge_image(image: bytes | str | None, filters: RowFilters) -> Image.Image | Rejection:
-    """The decoded image as `read_image` gives it, or why its row is not used."""
+def judge_image(image: bytes | str | Rejection | None, filters: RowFilters) -> Image.Image | Rejection:
+    """The decoded image as `read_image` gives it, or why its row is not used. A `Rejection` is given back."""
+    if isinstance(image, Rejection):
+        return image
     try:
         return read_image(image, filters)
     except RowDropped as dropped:
@@ -80,12 +78,12 @@ def read_image(image: bytes | str | None, filters: RowFilters) -> Image.Image:
 
 def bad_row_error(row: SourceRow, reason: str) -> SeedImageError:
     """The error that ends a run which does not skip bad rows."""
-    return SeedImageError(f"{row.file}, row {row.row} (id {row.id}): {reason}")
+    return SeedImageError(printable(f"{row.file}, row {row.row} (id {row.id}): {reason}"))
 
 
 def bad_row_entry(row: SourceRow, reason: str) -> dict:
     """A bad row in a report."""
-    return {"file": row.file, "row": row.row, "id": row.id, "reason": reason}
+    return {"file": row.file, "row": row.row, "id": row.id, "reason": printable(reason)}
 
 
 @dataclass
@@ -96,8 +94,7 @@ class RowReport:
         read: Rows read from the source.
         kept: Rows that are used.
         dropped: How many each filter left out: "empty_caption", "min_side", "max_aspect".
-        bad: A mapping `file`, `row`, `id`, `reason` for each row whose image is missing or damaged; the first
-            `max_bad` of them.
+        bad: A mapping `file`, `row`, `id`, `reason` for each row that cannot be read; the first `max_bad` of them.
         bad_count: How many bad rows there are.
         max_bad: How many bad rows to list; `None` for all.
     """
@@ -125,5 +122,5 @@ class RowReport:
         parts += [f"{count} dropped by {name}" for name, count in sorted(self.dropped.items())]
         if self.bad_count:
             first = self.bad[0]
-            parts.append(f"{self.bad_count} bad images, first {first['file']} row {first['row']}: {first['reason']}")
+            parts.append(f"{self.bad_count} bad rows, first {first['file']} row {first['row']}: {first['reason']}")
         return ", ".join(parts)

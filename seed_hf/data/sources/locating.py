@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from seed_hf.artifacts.hub_ids import is_hub_id
 
-from .image_folder import METADATA_FILES
+from .metadata import METADATA_FILES
 from .remote import is_remote
 
 

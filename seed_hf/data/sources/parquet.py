@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import Any
 
 from .columns import ColumnChoice, column_of
 from .remote import is_remote, open_binary
 from .source_row import SourceRow, source_row
+from .text import not_utf8
 
 
 _ROWS_AT_ONCE = 32  # in memory with their images
@@ -55,6 +57,20 @@ def parquet_rows(path: str, name: str, choice: ColumnChoice, start: int, stop: i
             first += count
 
 
+def parquet_values(path: str) -> Iterator[dict[str, Any]]:
+    """The values of every row of a Parquet file by column; a `BadText` in the place of each that is not UTF-8.
+
+    Args:
+        path: The file or its URL.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    with open_binary(path) as file:
+        for _, values in _numbered(_opened(file, path).iter_batches(_ROWS_AT_ONCE), path):
+            yield values
+
+
 def _opened(file, path: str):
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -72,8 +88,27 @@ def _numbered(batches, path: str) -> Iterator[tuple[int, dict]]:
     index = 0
     try:
         for batch in batches:
-            for values in batch.to_pylist():
+            for values in _values(batch):
                 yield index, values
                 index += 1
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path}: damaged after {index} rows of a row group ({error}).") from error
+
+
+def _values(batch) -> Iterable[dict]:
+    """The values of each row; a `BadText` in the place of each that holds text that is not UTF-8."""
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError:
+        return [{name: _value(batch[name][row], name) for name in batch.schema.names} for row in range(len(batch))]
+
+
+def _value(scalar, name: str) -> Any:
+    import pyarrow as pa
+
+    if isinstance(scalar, pa.StructScalar) and scalar.is_valid:
+        return {field: _value(scalar[field], f"{name}.{field}") for field in scalar}
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError as error:
+        return not_utf8(error, name)

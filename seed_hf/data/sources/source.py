@@ -12,13 +12,17 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .columns import ColumnChoice, Columns
+from .columns import ColumnChoice, Columns, holds_lists
 from .image_folder import image_folder_columns, image_folder_files, image_folder_rows
 from .locating import locate
 from .parquet import parquet_length, parquet_rows, parquet_schema
 from .remote import is_remote
-from .source_row import SourceRow
+from .source_row import SourceRow, with_caption_as
 from .tars import tar_columns, tar_rows
+from .text import printable
+
+
+_ROWS_LOOKED_AT = 8  # to find out whether captions are lists
 
 
 @dataclass
@@ -32,6 +36,7 @@ class ImageTextSource:
         split: The split of a folder of images.
         choice: The columns that the caller named; the others are found by name in each part.
         folder: The folder all of whose files are the source, if it is one.
+        caption_lists: Whether a row's caption is a list of texts, in all parts; otherwise it is one text.
     """
 
     format: str
@@ -40,6 +45,7 @@ class ImageTextSource:
     split: str = "train"
     choice: ColumnChoice = field(default_factory=ColumnChoice)
     folder: str | None = None
+    caption_lists: bool = False
 
     def __len__(self) -> int:
         """The number of parts."""
@@ -84,12 +90,30 @@ class ImageTextSource:
         Raises:
             ValueError: The part's file cannot be read, or lacks the columns that are asked for.
         """
+        return (with_caption_as(row, self.caption_lists) for row in self._stored(part, start, stop))
+
+    def _stored(self, part: int, start: int, stop: int | None) -> Iterator[SourceRow]:
         file = self.files[part]
         if self.format == "parquet":
             return parquet_rows(file, self.part_name(part), self.choice, start, stop)
         if self.format == "webdataset":
             return tar_rows(file, self.part_name(part), self.choice, start, stop)
         return image_folder_rows(file, self.root, self.split, self.choice, start, stop)
+
+    def has_caption_lists(self) -> bool:
+        """Whether captions are lists. The first part that shows it decides: its schema, or its first rows."""
+        for part in range(len(self)):
+            name = self.columns(part).caption
+            if name is None or self.format == "webdataset" and "json" not in name:
+                continue
+            if self.format == "parquet":
+                lists = holds_lists(parquet_schema(self.files[part]), name)
+            else:
+                captions = [row.caption for row in self._stored(part, 0, _ROWS_LOOKED_AT)]
+                lists = any(isinstance(caption, list) for caption in captions) if any(captions) else None
+            if lists is not None:
+                return lists
+        return False
 
     def identity(self) -> dict:
         """What makes this source this source: format, names and sizes of the files, columns. JSON-ready.
@@ -117,7 +141,7 @@ class ImageTextSource:
             yield self._relative(file), None if is_remote(file) else os.path.getsize(file)
 
     def _relative(self, file: str) -> str:
-        return file if not self.root or is_remote(file) else os.path.relpath(file, self.root)
+        return printable(file if not self.root or is_remote(file) else os.path.relpath(file, self.root))
 
 
 def open_source(
@@ -140,13 +164,15 @@ def open_source(
         split: Of a Hub dataset or a folder of images. In a folder of Parquet files or tars, the files whose names
             begin with it, or all files if no name does. A folder of images without splits is read whole.
         image_column, caption_column, id_column: Names of columns, where the usual names do not fit; `json.caption` is
-            the field `caption` of the column `json`. In a tar the columns are the file endings.
+            the field `caption` of the column `json`. In a tar the columns are the file endings. An empty `id_column`:
+            rows are named by file and number.
         captions: `False` to read images without captions.
         revision: Of a Hub dataset: branch, tag or commit.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
-        ValueError: The source has no format that is read, no such split, or lacks the columns.
+        ValueError: The source has no format that is read, no such split, lacks the columns, or has columns of types
+            that cannot be images, captions or ids.
     """
     choice = ColumnChoice(image_column, caption_column, id_column, captions)
     located = locate(source, split, revision)
@@ -154,4 +180,5 @@ def open_source(
         raise FileNotFoundError(f"{source}: no Parquet file, tar or image here.")
     opened = ImageTextSource(located.format, located.files, located.root, split, choice, located.folder)
     opened.columns()
+    opened.caption_lists = captions and opened.has_caption_lists()
     return opened

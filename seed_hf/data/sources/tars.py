@@ -10,7 +10,7 @@ from typing import Any, Literal
 from .columns import IMAGE_NAMES, ColumnChoice, Columns, column_of
 from .remote import is_remote, open_binary
 from .source_row import SourceRow, source_row
-from .text import decode_text
+from .text import BadText, read_text
 
 
 _SAMPLES_LOOKED_AT = 8  # to find the columns
@@ -19,14 +19,20 @@ _SAMPLES_LOOKED_AT = 8  # to find the columns
 def tar_columns(path: str) -> list[str]:
     """The file endings of the first samples, and the fields of their JSON files; `ValueError` if it is damaged."""
     names = {}
-    for key, sample in islice(_samples(path), _SAMPLES_LOOKED_AT):
+    looked_at = 0
+    for _, sample in _samples(path):
         names.update(dict.fromkeys(sample))
         for ending, data in sample.items():
             if not ending.endswith("json"):
                 continue
-            fields = decode_text(data, f"{path}: {key}.{ending}")
+            fields = read_text(data, ending)
             if isinstance(fields, dict):
                 names.update(dict.fromkeys(f"{ending}.{field}" for field in fields))
+            elif isinstance(fields, BadText):
+                looked_at -= 1  # a bad row shows nothing
+        looked_at += 1
+        if looked_at == _SAMPLES_LOOKED_AT:
+            break
     return list(names)
 
 
@@ -52,7 +58,7 @@ def tar_rows(path: str, name: str, choice: ColumnChoice, start: int, stop: int |
         if columns.image not in sample and choice.image is None:
             # The ending was found, not chosen: a .png among .jpg files is as good.
             here = columns._replace(image=next((ending for ending in sample if ending in IMAGE_NAMES), None))
-        values = _values(sample, here, path, key)
+        values = _values(sample, here)
         yield source_row(number, values, here, default_id=key, file=f"{name}/{key}.{here.image}")
 
 
@@ -91,11 +97,11 @@ def _samples(path: str, start: int = 0) -> Iterator[tuple[str, dict[str, bytes]]
         raise ValueError(f"{path}: not an intact tar file ({error}).") from error
 
 
-def _values(sample: dict[str, bytes], columns: Columns, path: str, key: str) -> dict:
+def _values(sample: dict[str, bytes], columns: Columns) -> dict:
     """The value of each column of a sample: texts and JSON decoded, the image as it is."""
     values: dict[str, Any] = {} if columns.image is None else {columns.image: sample.get(columns.image)}
     for name in (columns.caption, columns.id):
         column = column_of(name, sample) if name else None
         if column in sample and column not in values:
-            values[column] = decode_text(sample[column], f"{path}: {key}.{column}")
+            values[column] = read_text(sample[column], column)
     return values
