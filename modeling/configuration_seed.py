@@ -1,12 +1,13 @@
 """Configurations of the SEED models.
 
-`SeedTokenizerConfig` describes the visual tokenizer, `SeedTextConfig` an OPT whose vocabulary also holds the visual
-codes, `SeedConfig` both. Every debatable choice of the paper or of the authors' code is a field; its default is the
-original.
+`SeedTokenizerConfig` describes the visual tokenizer; `SeedTextConfig`, `SeedLlamaConfig` and `SeedQwen3Config` a
+language model whose vocabulary also holds the visual codes; `SeedConfig` both. Every debatable choice of the paper or
+of the authors' code is a field; its default is the original.
 """
 
 from huggingface_hub.dataclasses import strict
-from transformers import Blip2QFormerConfig, Blip2VisionConfig, OPTConfig
+from transformers import AutoConfig, Blip2QFormerConfig, Blip2VisionConfig, LlamaConfig, OPTConfig, Qwen3Config
+from transformers.configuration_utils import PreTrainedConfig
 
 from .prompts_seed import CAPTION_PROMPT, IMAGE_PROMPT, QUESTION_PROMPT, check_question_prompt
 from .publishing_seed import PrivateByDefault, PublishedConfig
@@ -207,11 +208,10 @@ def _sub_config(cls, value, defaults):
     return cls(**{**defaults, **(value or {})})
 
 
-@strict
-class SeedTextConfig(PrivateByDefault, OPTConfig):
-    r"""Configuration of [`SeedForCausalLM`]: an OPT whose vocabulary also holds the visual codes.
+class VisualVocabularyConfig(PrivateByDefault, PreTrainedConfig):
+    r"""What the configuration of a language model gains with a visual vocabulary. A mix-in of the classes below.
 
-    The vocabulary, with V = `text_vocab_size` and K = `codebook_size`:
+    By default the visual tokens follow the text tokens, with V = `text_vocab_size` and K = `codebook_size`:
 
     | ids | token |
     | --- | --- |
@@ -222,29 +222,29 @@ class SeedTextConfig(PrivateByDefault, OPTConfig):
     | V+2+K | `<image>`, stands for a code that is yet to be filled in; in prompts only, never generated |
     | .. `vocab_size`-1 | unused rows that pad the matrix to a multiple of 64 |
 
-    V and K decide all of it ([`visual_vocabulary`]). The saved file stores every id, so that other programs can read
-    them; all code that needs an id reads the stored one ([`VisualVocabulary`]). Ids that contradict V and K are
-    refused.
+    A model that has its visual tokens elsewhere gives all four ids, in any order; SEED-LLaMA's codes come before the
+    marks, and its placeholder has no row. The saved file stores every id, so that other programs can read them; all
+    code that needs an id reads the stored one ([`VisualVocabulary`]).
 
     Args:
-        text_vocab_size (`int`, *optional*, defaults to 50265): V, the number of entries of the text tokenizer. OPT's
-            embedding matrix has a few more rows, which are unused.
+        text_vocab_size (`int`, *optional*, defaults to 50265): V, the number of entries of the text tokenizer. The
+            embedding matrix of a plain model may have more rows, which are unused.
         codebook_size (`int`, *optional*, defaults to 8192): K, the number of visual codes.
         num_query_tokens (`int`, *optional*, defaults to 32): Codes in an image span.
         code_dim (`int`, *optional*, defaults to 32): Width of a codebook vector; used by `"projected"` alone.
         visual_embedding (`str`, *optional*, defaults to `"learned"`): How a visual token enters the model.
             `"learned"`: as a row of the embedding matrix, like any token. `"projected"`: as its codebook vector
             through one linear layer (SEED paper, 2.2; issue 3 of the authors' repository confirms it).
-        vocab_size, visual_token_offset, boi_token_id, eoi_token_id, image_token_id (`int`, *optional*): Derived.
-        kwargs: As in [`OPTConfig`].
+        boi_token_id, eoi_token_id, visual_token_offset, image_token_id (`int`, *optional*): The ids of the table.
+            Either none of them, or all.
+        vocab_size (`int`, *optional*): Rows of the embedding matrix. Default: as in the table; for a layout of your
+            own, what it needs.
+        kwargs: As in the configuration of the plain model.
 
     Raises:
-        ValueError: A derived field disagrees with V and K, or `vocab_size` has no room for the visual tokens.
+        ValueError: Some ids are given and not those of the table, an id has two meanings, or `vocab_size` has no room
+            for the visual tokens.
     """
-
-    model_type = "seed_text"
-    _auto_class = "AutoConfig"
-    base_config_key = "text_config"
 
     text_vocab_size: int = 50265
     vocab_size: int | None = None
@@ -263,25 +263,64 @@ class SeedTextConfig(PrivateByDefault, OPTConfig):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.visual_embedding not in ("learned", "projected"):
             raise ValueError(f"visual_embedding must be 'learned' or 'projected', got {self.visual_embedding!r}.")
-        derived = visual_vocabulary(self.text_vocab_size, self.codebook_size)
-        padded = derived.pop("vocab_size")
-        for name, value in derived.items():
-            given = getattr(self, name)
-            if given is not None and given != value:
-                raise ValueError(
-                    f"{name} must be {value} with text_vocab_size={self.text_vocab_size} and "
-                    f"codebook_size={self.codebook_size}, got {given}. Leave it out: it is derived from these two."
-                )
-            setattr(self, name, value)
-        needed = derived["image_token_id"] + 1
+        default = visual_vocabulary(self.text_vocab_size, self.codebook_size)
+        padded = default.pop("vocab_size")
+        given = {name: getattr(self, name) for name in default}
+        # All but one as in the table: the file was edited, the codebook's size for instance. It is no other layout.
+        edited = sum(given[name] == default[name] for name in default) == len(default) - 1
+        if None in given.values() or edited:
+            for name, value in default.items():
+                if given[name] is not None and given[name] != value:
+                    raise ValueError(
+                        f"{name} must be {value} with text_vocab_size={self.text_vocab_size} and "
+                        f"codebook_size={self.codebook_size}, got {given[name]}. Leave it out: it is derived from "
+                        f"these two. A layout of another order gives all of {', '.join(default)}."
+                    )
+                setattr(self, name, value)
+            needed = default["image_token_id"] + 1
+        else:
+            ends = {**given, "visual_token_offset": given["visual_token_offset"] + self.codebook_size - 1}
+            del ends["image_token_id"]  # it may lie beyond the rows
+            padded = needed = max(self.text_vocab_size, *(last + 1 for last in ends.values()))
         if self.vocab_size is not None and self.vocab_size < needed:
             raise ValueError(
                 f"vocab_size={self.vocab_size} is too small: {self.text_vocab_size} text tokens and "
-                f"{self.codebook_size} codes with their three marks need {needed}. Leave it out to have {padded}."
+                f"{self.codebook_size} codes with their marks need {needed}. Leave it out to have {padded}."
             )
         self.vocab_size = padded if self.vocab_size is None else self.vocab_size
         VisualVocabulary.of(self)  # checks the layout
         super().__post_init__(**kwargs)
+
+
+@strict
+class SeedTextConfig(VisualVocabularyConfig, OPTConfig):
+    """Configuration of [`SeedForCausalLM`]: [`OPTConfig`] with the fields of [`VisualVocabularyConfig`]."""
+
+    model_type = "seed_text"
+    _auto_class = "AutoConfig"
+    base_config_key = "text_config"
+
+
+@strict
+class SeedLlamaConfig(VisualVocabularyConfig, LlamaConfig):
+    """Configuration of [`SeedLlamaForCausalLM`]: [`LlamaConfig`] with the fields of [`VisualVocabularyConfig`]."""
+
+    model_type = "seed_llama"
+    _auto_class = "AutoConfig"
+    base_config_key = "text_config"
+
+
+@strict
+class SeedQwen3Config(VisualVocabularyConfig, Qwen3Config):
+    """Configuration of [`SeedQwen3ForCausalLM`]: [`Qwen3Config`] with the fields of [`VisualVocabularyConfig`]."""
+
+    model_type = "seed_qwen3"
+    _auto_class = "AutoConfig"
+    base_config_key = "text_config"
+
+
+# The language models that a `SeedConfig` may hold, by `model_type`.
+TEXT_CONFIGS = {config.model_type: config for config in (SeedTextConfig, SeedLlamaConfig, SeedQwen3Config)}
 
 
 class SeedConfig(PublishedConfig):
@@ -289,8 +328,9 @@ class SeedConfig(PublishedConfig):
 
     Args:
         tokenizer_config (`SeedTokenizerConfig` or `dict`, *optional*): The visual tokenizer.
-        text_config (`SeedTextConfig` or `dict`, *optional*): The language model; defaults to OPT's defaults with the
-            codebook of the tokenizer.
+        text_config (`SeedTextConfig`, `SeedLlamaConfig`, `SeedQwen3Config` or `dict`, *optional*): The language
+            model. The `model_type` of a `dict` names its class, without one it is an OPT. Default: OPT's defaults with
+            the codebook of the tokenizer.
         caption_prompt (`str`, *optional*, defaults to `"a photo of"`): Follows an image to be captioned (paper 2.2).
         image_prompt (`str`, *optional*, defaults to `"Generate an image"`): Precedes the description of an image to
             be drawn (paper 2.2).
@@ -298,12 +338,13 @@ class SeedConfig(PublishedConfig):
             answering; `{}` stands for the question.
 
     Raises:
-        ValueError: The two parts disagree on the codebook or on the number of codes per image.
+        ValueError: The two parts disagree on the codebook or on the number of codes per image, or the language model
+            is of an unknown type.
     """
 
     model_type = "seed"
     _auto_class = "AutoConfig"
-    sub_configs = {"tokenizer_config": SeedTokenizerConfig, "text_config": SeedTextConfig}
+    sub_configs = {"tokenizer_config": SeedTokenizerConfig, "text_config": AutoConfig}
 
     def __init__(
         self,
@@ -316,7 +357,7 @@ class SeedConfig(PublishedConfig):
     ):
         self.tokenizer_config = _sub_config(SeedTokenizerConfig, tokenizer_config, {})
         shared = {name: getattr(self.tokenizer_config, name) for name in _SHARED_SIZES}
-        self.text_config = _sub_config(SeedTextConfig, text_config, shared)
+        self.text_config = _text_config(text_config, shared)
         for name, value in shared.items():
             matters = name != "code_dim" or self.text_config.visual_embedding == "projected"
             if matters and getattr(self.text_config, name) != value:
@@ -342,4 +383,22 @@ class SeedConfig(PublishedConfig):
 _SHARED_SIZES = ("codebook_size", "num_query_tokens", "code_dim")
 
 
-__all__ = ["SeedConfig", "SeedTextConfig", "SeedTokenizerConfig"]
+def _text_config(value, shared: dict):
+    if isinstance(value, VisualVocabularyConfig):
+        return value
+    values = dict(value or {})
+    model_type = values.get("model_type", SeedTextConfig.model_type)
+    if model_type not in TEXT_CONFIGS:
+        raise ValueError(f"text_config: model_type must be one of {', '.join(TEXT_CONFIGS)}; got {model_type!r}.")
+    return TEXT_CONFIGS[model_type](**{**shared, **values})
+
+
+__all__ = [
+    "SeedConfig",
+    "SeedLlamaConfig",
+    "SeedQwen3Config",
+    "SeedTextConfig",
+    "SeedTokenizerConfig",
+    "TEXT_CONFIGS",
+    "VisualVocabularyConfig",
+]

@@ -10,9 +10,12 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 
 from .configuration_seed import SeedConfig
-from .modeling_seed_text import SeedForCausalLM
+from .modeling_seed_text import LANGUAGE_MODELS, VisualVocabularyMixin
 from .modeling_seed_tokenizer import SeedTokenizer
 from .publishing_seed import PrivateByDefault
+
+
+_BLOCKS_OF_THE_TOKENIZER = ("Blip2EncoderLayer", "Blip2QFormerLayer")
 
 
 class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, GenerationMixin):
@@ -40,7 +43,7 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
     input_modalities = ("image", "text")
     output_modalities = ("text", "image")
     supports_gradient_checkpointing = True
-    _no_split_modules = ["OPTDecoderLayer", "Blip2EncoderLayer", "Blip2QFormerLayer"]
+    _no_split_modules = [*_BLOCKS_OF_THE_TOKENIZER, "OPTDecoderLayer"]
     _supports_sdpa = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
@@ -50,18 +53,25 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
     def __init__(self, config: SeedConfig):
         super().__init__(config)
         self.visual_tokenizer = SeedTokenizer._from_config(config.tokenizer_config)
-        self.language_model = SeedForCausalLM._from_config(config.text_config)
+        language_model = LANGUAGE_MODELS[config.text_config.model_type]._from_config(config.text_config)
+        self.language_model = language_model
+        self._tied_weights_keys = {
+            f"language_model.{tied}": f"language_model.{source}"
+            for tied, source in (language_model._tied_weights_keys or {}).items()
+        }
+        self._no_split_modules = [*_BLOCKS_OF_THE_TOKENIZER, *(language_model._no_split_modules or ())]
         self.post_init()
 
     @classmethod
     def from_parts(
-        cls, visual_tokenizer: SeedTokenizer, language_model: SeedForCausalLM, **prompts: str
+        cls, visual_tokenizer: SeedTokenizer, language_model: VisualVocabularyMixin, **prompts: str
     ) -> "SeedForConditionalGeneration":
         r"""One model of two trained ones. They are shared, not copied.
 
         Args:
             visual_tokenizer (`SeedTokenizer`): The tokenizer whose codes the language model was trained on.
-            language_model (`SeedForCausalLM`): Has as many visual tokens as the tokenizer has codes.
+            language_model (`SeedForCausalLM` or that of another family): Has as many visual tokens as the tokenizer
+                has codes.
             prompts (`str`): `caption_prompt`, `image_prompt` and `question_prompt` of [`SeedConfig`].
 
         Raises:
@@ -145,11 +155,11 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
 
         Args:
             input_ids: `(batch, length)`; `<image>` placeholders are filled with the codes of the images, in order.
-            attention_mask: `(batch, length)`, or another mask that OPT takes.
+            attention_mask: `(batch, length)`, or another mask that the language model takes.
             pixel_values: `(images, 3, image_size, image_size)`.
             codes: `(images, num_query_tokens)`, instead of `pixel_values`.
             labels: `(batch, length)`, -100 where nothing is learned. Labels that are placeholders become the codes.
-            kwargs: As in [`OPTForCausalLM.forward`].
+            kwargs: As in the `forward` of the language model.
         """
         if pixel_values is not None or codes is not None:
             if input_ids is None:
@@ -176,7 +186,7 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
         Args:
             input_ids, attention_mask: `(batch, length)`, padded on the left, as [`SeedProcessor`] makes them.
             pixel_values, codes: The images of the prompt, as in [`SeedForConditionalGeneration.forward`].
-            generation_mode: See [`SeedForCausalLM.generate`], which lists the errors too.
+            generation_mode: See [`VisualVocabularyMixin.generate`], which lists the errors too.
             generation_config, kwargs: As in [`GenerationMixin.generate`].
 
         Returns:

@@ -1,66 +1,107 @@
-"""The SEED language model: an OPT whose vocabulary also holds the visual codes.
+"""The SEED language models: an OPT, a Llama or a Qwen3 whose vocabulary also holds the visual codes.
 
-Its weights keep OPT's names, so programs that serve OPT can serve it. Source: arXiv 2307.08041, sections 1.4 and 2.2.
+Everything is in one mix-in; a family is a configuration, a line of facts, and a class without code. Weights keep the
+names of the plain model, so programs that serve it can serve these. Source: arXiv 2307.08041, sections 1.4 and 2.2.
 """
 
 import copy
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
-from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
+from transformers import LlamaForCausalLM, OPTForCausalLM, Qwen3ForCausalLM
 from transformers import initialization as init
-from transformers.generation import LogitsProcessorList
+from transformers.generation import GenerationMixin, LogitsProcessorList
 from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
-from .configuration_seed import SeedTextConfig
+from .configuration_seed import (
+    TEXT_CONFIGS,
+    SeedLlamaConfig,
+    SeedQwen3Config,
+    SeedTextConfig,
+    VisualVocabularyConfig,
+)
+from .extension_seed import codebook_of_shape, count_text_tokens, extended, model_type_of, plain
 from .generation_seed import GENERATION_MODES, VisualSpanLogitsProcessor, missing_span_tokens
 from .publishing_seed import PrivateByDefault
 
 
 logger = logging.get_logger(__name__)
 
-# Embedding matrices are padded to multiples of at most this many rows.
-_MOST_SPARE_ROWS = 128
-
 # Default lengths. Drawing needs one span and the end of the sequence.
 _DEFAULT_NEW_TOKENS = {"text": 64, "interleaved": 256}
 
 
-class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
-    r"""OPT with a visual vocabulary; [`SeedTextConfig`] describes its layout.
-
-    With `visual_embedding="learned"` this is OPT with more rows. With `"projected"` a visual token enters as its
-    codebook vector through one linear layer (paper 2.2): `visual_codebook` is a frozen buffer, `visual_projection` the
-    layer. The embedding rows of the codes are then used by the output layer alone, which OPT ties to the embedding
-    matrix. `<img>` and `</img>` are learned rows in both cases.
+@dataclass(frozen=True)
+class Family:
+    """What differs between families of language models.
 
     Args:
-        config ([`SeedTextConfig`]): Weights begin random; `from_pretrained` loads trained ones, and
-            [`SeedForCausalLM.from_language_model`] starts from a plain OPT.
+        plain: The class of a plain model, without visual tokens.
+        linear_layers: Names of the linear layers of a block, which LoRA adapts.
+        norms: Names of the normalisation layers.
+        rotary: Whether positions rotate queries and keys. Else they are embedded.
     """
 
-    config: SeedTextConfig
-    config_class = SeedTextConfig
+    plain: type[PreTrainedModel]
+    linear_layers: tuple[str, ...]
+    norms: tuple[str, ...]
+    rotary: bool = True
+
+
+# The language models with a visual vocabulary, by `model_type`.
+LANGUAGE_MODELS: dict[str, type["VisualVocabularyMixin"]] = {}
+
+
+def language_model(cls):
+    """Class decorator: makes a family known to `SeedConfig` and to [`SeedForConditionalGeneration`].
+
+    Args:
+        cls: A class with [`VisualVocabularyMixin`], a `config_class` and a `family`.
+    """
+    LANGUAGE_MODELS[cls.config_class.model_type] = cls
+    TEXT_CONFIGS[cls.config_class.model_type] = cls.config_class
+    return cls
+
+
+class VisualVocabularyMixin(PrivateByDefault, PreTrainedModel, GenerationMixin):
+    r"""A language model with a visual vocabulary; [`VisualVocabularyConfig`] describes its layout.
+
+    With `visual_embedding="learned"` this is the plain model with more rows. With `"projected"` a visual token enters
+    as its codebook vector through one linear layer (paper 2.2): `visual_codebook` is a frozen buffer,
+    `visual_projection` the layer. The embedding rows of the codes are then used by the output layer alone, if it is
+    tied to the embedding matrix. `<img>` and `</img>` are learned rows in both cases.
+
+    Args:
+        config ([`VisualVocabularyConfig`]): Weights begin random; `from_pretrained` loads trained ones, and
+            [`VisualVocabularyMixin.from_language_model`] starts from a plain model.
+    """
+
+    config: VisualVocabularyConfig
+    family: ClassVar[Family]
     _auto_class = "AutoModelForCausalLM"
 
-    def __init__(self, config: SeedTextConfig):
+    def __init__(self, config: VisualVocabularyConfig):
         super().__init__(config)
         if config.visual_embedding == "projected":
             self.register_buffer("visual_codebook", torch.zeros(config.codebook_size, config.code_dim))
-            self.visual_projection = nn.Linear(config.code_dim, config.word_embed_proj_dim)
+            self.visual_projection = nn.Linear(config.code_dim, self.get_input_embeddings().embedding_dim)
         self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
-        if isinstance(module, SeedForCausalLM) and self.config.visual_embedding == "projected":
-            init.normal_(module.visual_codebook, std=self.config.init_std)
+        if isinstance(module, VisualVocabularyMixin) and self.config.visual_embedding == "projected":
+            std = self.config.init_std if hasattr(self.config, "init_std") else self.config.initializer_range
+            init.normal_(module.visual_codebook, std=std)
 
     @classmethod
     def from_language_model(
         cls,
-        opt_folder,
+        folder,
         *,
         codebook_size: int = 8192,
         num_query_tokens: int = 32,
@@ -69,118 +110,66 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
         codebook: torch.Tensor | None = None,
         text_vocab_size: int | None = None,
         **kwargs,
-    ) -> "SeedForCausalLM":
-        r"""Adds the visual vocabulary to a plain OPT checkpoint.
+    ):
+        r"""Adds the visual vocabulary to a plain checkpoint of this family.
 
-        The text rows and all other weights stay as they are. Each new row is drawn from a normal distribution with
-        the mean and standard deviation of the text rows in every dimension, so that new tokens start as likely and as
-        different from each other as words. (The default of `resize_token_embeddings` makes all new rows nearly equal,
-        and takes minutes.)
+        The text rows and all other weights stay as they are; new rows are drawn like the text rows
+        (`extension_seed.extended`).
 
         Args:
-            opt_folder (`str` or `os.PathLike`): What [`OPTForCausalLM.from_pretrained`] takes.
+            folder (`str` or `os.PathLike`): What the `from_pretrained` of the plain class takes.
             codebook_size, num_query_tokens, code_dim (`int`): Of the visual tokenizer.
             visual_embedding (`str`, *optional*, defaults to `"learned"`): `"learned"` or `"projected"`.
             codebook (`torch.Tensor` of shape `(codebook_size, code_dim)`, *optional*): The visual tokenizer's
                 `quantizer.embedding.weight`; needed by `"projected"`.
             text_vocab_size (`int`, *optional*): Entries of the text tokenizer. Default: those of the tokenizer in
-                `opt_folder`. Rows of the embedding matrix do not count: OPT's has unused ones.
-            kwargs: Passed to [`OPTForCausalLM.from_pretrained`], `dtype` for instance.
+                `folder`. Rows of the embedding matrix do not count: OPT and Qwen3 have unused ones.
+            kwargs: Passed to the `from_pretrained` of the plain class, `dtype` for instance.
 
         Raises:
-            ValueError: No tokenizer in the folder, a tokenizer that already has visual tokens or has more entries
-                than the matrix has rows, or a codebook that is missing or has another shape.
+            ValueError: The folder holds another type of model; no tokenizer, or one that already has visual tokens or
+                more entries than the matrix has rows; a codebook that is missing or has another shape.
         """
         if visual_embedding == "projected":
-            shape = None if codebook is None else tuple(codebook.shape)
-            if shape != (codebook_size, code_dim):
-                raise ValueError(
-                    f"visual_embedding='projected' needs the visual tokenizer's codebook, of shape "
-                    f"{(codebook_size, code_dim)}, got {shape}. Pass codebook=tokenizer.quantizer.embedding.weight."
-                )
-        source = OPTForCausalLM.from_pretrained(opt_folder, **kwargs)
-        rows = source.get_input_embeddings().weight.detach()
+            codebook_of_shape(codebook, codebook_size, code_dim)
+        wanted, found = cls.family.plain.config_class.model_type, model_type_of(folder, **kwargs)
+        if found != wanted:
+            takers = plain_language_models()
+            hint = f"Known: {', '.join(takers)}."
+            if found in takers:
+                hint = f"Use {takers[found].__name__}.from_language_model."
+            raise ValueError(f"{folder} holds a model of type {found!r}, {cls.__name__} extends {wanted!r}. {hint}")
+        source = cls.family.plain.from_pretrained(folder, **kwargs)
         if text_vocab_size is None:
-            text_vocab_size = _count_text_tokens(opt_folder, len(rows))
-        if not 1 <= text_vocab_size <= len(rows):
-            raise ValueError(
-                f"The text tokenizer has {text_vocab_size} entries, the language model {len(rows)} rows for them. "
-                "They do not belong together."
-            )
-        opt_config = source.config.to_dict()
-        for name in ("vocab_size", "model_type", "architectures", "transformers_version"):
-            opt_config.pop(name, None)
-        config = SeedTextConfig(
-            **opt_config,
+            text_vocab_size = count_text_tokens(folder, source.get_input_embeddings().num_embeddings)
+        return extended(
+            cls,
+            source,
             text_vocab_size=text_vocab_size,
             codebook_size=codebook_size,
             num_query_tokens=num_query_tokens,
             code_dim=code_dim,
             visual_embedding=visual_embedding,
+            codebook=codebook,
         )
-        # Built on the meta device, then given the tensors of the source: a large model is never in memory twice.
-        with torch.device("meta"):
-            model = cls._from_config(config, dtype=rows.dtype)
-        state = source.state_dict()
-        assert config.vocab_size is not None  # the configuration sets it
-        new_rows = _rows_like(rows[:text_vocab_size], config.vocab_size - text_vocab_size)
-        embedding = torch.cat([rows[:text_vocab_size], new_rows])
-        state["model.decoder.embed_tokens.weight"] = embedding
-        state["lm_head.weight"] = embedding
-        if not config.tie_word_embeddings:
-            head = source.lm_head.weight.detach()[:text_vocab_size]
-            state["lm_head.weight"] = torch.cat([head, _rows_like(head, len(new_rows))])
-        if visual_embedding == "projected" and codebook is not None:
-            weight = torch.empty(config.word_embed_proj_dim, code_dim, dtype=rows.dtype)
-            # Scaled so that a codebook vector of average length becomes as large as a text embedding.
-            text = rows[:text_vocab_size].float()
-            scale = text.std() / codebook.detach().float().norm(dim=-1).mean().clamp(min=1e-6)
-            state["visual_projection.weight"] = weight.normal_(std=scale.item())
-            state["visual_projection.bias"] = text.mean(0).to(rows.dtype)
-            state["visual_codebook"] = codebook.detach().to(rows.device, rows.dtype).clone()
-        model.load_state_dict(state, assign=True)
-        model.tie_weights()
-        model.generation_config = source.generation_config
-        return model.train(source.training)
 
-    @torch.no_grad()
-    def to_plain(self) -> OPTForCausalLM:
-        """The same model as a plain OPT, for `transformers serve`, vLLM and other programs that know OPT.
+    def to_plain(self) -> PreTrainedModel:
+        """The same model as one of the plain class, for `transformers serve`, vLLM and other programs that know it.
 
         Its logits are those of this model for every sequence of ids. A projected visual embedding is written out into
         the input rows; the output rows are then a matrix of their own. Save it together with the text tokenizer:
 
         ```python
-        model.to_plain().save_pretrained("opt")
-        processor.opt_tokenizer().save_pretrained("opt")
+        model.to_plain().save_pretrained("plain")
+        processor.plain_tokenizer().save_pretrained("plain")
         ```
 
         In that folder codes are ordinary tokens, `<img_00000>` and on, and text that spells them *is* them.
         """
-        values = self.config.to_dict()
-        known = OPTConfig().to_dict()
-        # SEED's own fields are dropped; the dtype is set by the weights.
-        kept = {name: values[name] for name in known if name in values and name not in ("model_type", "architectures")}
-        kept["use_cache"] = True  # training switches it off; a server always wants it
-        state = self.state_dict()
-        rows = state["model.decoder.embed_tokens.weight"]
-        if self.config.visual_embedding == "projected":
-            # A code enters as its projected codebook vector and leaves as a row of the output layer: two matrices.
-            kept["tie_word_embeddings"] = False
-            state = {name: weight for name, weight in state.items() if not name.startswith("visual_")}
-            every_id = torch.arange(len(rows), device=rows.device)
-            state["model.decoder.embed_tokens.weight"] = self.embed_ids(every_id)
-        with torch.device("meta"):
-            plain = OPTForCausalLM._from_config(OPTConfig(**kept), dtype=rows.dtype)
-        plain.load_state_dict({name: weight.detach().clone() for name, weight in state.items()}, assign=True)
-        plain.tie_weights()
-        plain.generation_config = self.generation_config
-        return plain.train(self.training)
-
-    to_opt = to_plain  # its name in version 0.1
+        return plain(self, self.family.plain)
 
     def embed_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Input embeddings `(batch, length, word_embed_proj_dim)` of ids; visual tokens as `visual_embedding` says."""
+        """Input embeddings `(batch, length, width)` of ids; visual tokens as `visual_embedding` says."""
         embeds = self.get_input_embeddings()(input_ids)
         if self.config.visual_embedding == "learned":
             return embeds
@@ -204,7 +193,7 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs,
     ) -> CausalLMOutputWithPast:
-        """As [`OPTForCausalLM.forward`]; ids of visual tokens are embedded as `config.visual_embedding` says."""
+        """As the plain model's `forward`; ids of visual tokens are embedded as `config.visual_embedding` says."""
         if self.config.visual_embedding == "projected" and input_ids is not None and inputs_embeds is None:
             inputs_embeds = self.embed_ids(input_ids)
             input_ids = None
@@ -234,7 +223,7 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
         Args:
             inputs (`torch.LongTensor` of shape `(batch, length)`): The prompt, padded on the left; also `input_ids`.
             generation_mode (`str`, *optional*): `"text"`: text alone. `"image"`: one image span, then the end.
-                `"interleaved"`: text and image spans in any order. `None`: no constraint, as any OPT.
+                `"interleaved"`: text and image spans in any order. `None`: no constraint, as any language model.
             generation_config, logits_processor: As in [`GenerationMixin.generate`]. Your own processors run before
                 the constraint, so they cannot break a span.
             kwargs: As in [`GenerationMixin.generate`]. Without `max_new_tokens` or `max_length`, here or in the
@@ -312,29 +301,68 @@ class SeedForCausalLM(PrivateByDefault, OPTForCausalLM):
         return length
 
 
-def _count_text_tokens(folder, rows: int) -> int:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{folder} has no tokenizer to count the text tokens with. Pass text_vocab_size=len(tokenizer)."
-        ) from error
-    if "<img>" in tokenizer.get_vocab():
-        raise ValueError(f"The tokenizer in {folder} already has visual tokens. Use SeedForCausalLM.from_pretrained.")
-    # transformers returns an empty tokenizer for a folder without tokenizer files. Padding adds few rows.
-    if rows - len(tokenizer) >= _MOST_SPARE_ROWS:
-        raise ValueError(
-            f"The tokenizer found for {folder} has {len(tokenizer)} entries, the language model {rows} rows for them. "
-            "Put its own tokenizer there, or pass text_vocab_size=len(tokenizer)."
-        )
-    return len(tokenizer)
+def plain_language_models() -> dict[str, type[VisualVocabularyMixin]]:
+    """The classes that extend plain models, by the `model_type` of these."""
+    return {cls.family.plain.config_class.model_type: cls for cls in LANGUAGE_MODELS.values()}
 
 
-def _rows_like(rows: torch.Tensor, count: int) -> torch.Tensor:
-    """`(count, width)` draws from a normal distribution with the mean and deviation of each column of `rows`."""
-    values = rows.float()
-    noise = torch.randn(count, values.shape[1], device=values.device)
-    return (values.mean(0) + noise * values.std(0)).to(rows.dtype)
+def family_of(config) -> Family:
+    """The family of a language model, with or without a visual vocabulary.
+
+    Args:
+        config: Its configuration.
+
+    Raises:
+        ValueError: There is no such family.
+    """
+    known = {**plain_language_models(), **LANGUAGE_MODELS}
+    if config.model_type not in known:
+        raise ValueError(f"No family has the model_type {config.model_type!r}. Known: {', '.join(known)}.")
+    return known[config.model_type].family
 
 
-__all__ = ["SeedForCausalLM"]
+@language_model
+class SeedForCausalLM(VisualVocabularyMixin, OPTForCausalLM):
+    """SEED-OPT: [`OPTForCausalLM`] with a visual vocabulary. See [`VisualVocabularyMixin`]."""
+
+    config_class = SeedTextConfig
+    family = Family(
+        plain=OPTForCausalLM,
+        linear_layers=("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"),
+        norms=("self_attn_layer_norm", "final_layer_norm"),
+        rotary=False,
+    )
+    to_opt = VisualVocabularyMixin.to_plain  # its name in version 0.1
+
+
+_GATED_MLP = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_RMS_NORMS = ("input_layernorm", "post_attention_layernorm", "norm")
+
+
+@language_model
+class SeedLlamaForCausalLM(VisualVocabularyMixin, LlamaForCausalLM):
+    """SEED-LLaMA, and any other Llama, such as SmolLM2, with a visual vocabulary. See [`VisualVocabularyMixin`]."""
+
+    config_class = SeedLlamaConfig
+    family = Family(plain=LlamaForCausalLM, linear_layers=_GATED_MLP, norms=_RMS_NORMS)
+
+
+@language_model
+class SeedQwen3ForCausalLM(VisualVocabularyMixin, Qwen3ForCausalLM):
+    """[`Qwen3ForCausalLM`] with a visual vocabulary. See [`VisualVocabularyMixin`]."""
+
+    config_class = SeedQwen3Config
+    family = Family(plain=Qwen3ForCausalLM, linear_layers=_GATED_MLP, norms=(*_RMS_NORMS, "q_norm", "k_norm"))
+
+
+__all__ = [
+    "Family",
+    "LANGUAGE_MODELS",
+    "SeedForCausalLM",
+    "SeedLlamaForCausalLM",
+    "SeedQwen3ForCausalLM",
+    "VisualVocabularyMixin",
+    "family_of",
+    "language_model",
+    "plain_language_models",
+]

@@ -237,8 +237,8 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
             return [torch.tensor(c, dtype=torch.long).view(-1, self.num_query_tokens) for c in codes]
         return [self._readable(parts, decode) for parts in parsed]
 
-    def opt_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The text tokenizer for the folder of [`SeedForCausalLM.to_plain`]: bos before a text, nothing after it.
+    def plain_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The text tokenizer for the folder that `to_plain` writes: bos before a text, nothing after it.
 
         The text tokenizer of the processor may add more: the text tower of stage I reads an eos, for example.
         """
@@ -251,6 +251,8 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         )
         tokenizer.chat_template = self.chat_template
         return tokenizer
+
+    opt_tokenizer = plain_tokenizer  # its name in version 0.1
 
     def _readable(self, parts: list, decode: dict) -> list[TextSegment | CodeSegment | Defect]:
         for part in parts:

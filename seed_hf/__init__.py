@@ -15,8 +15,12 @@ _PUBLIC = {
     "SeedTokenizer": "seed_hf.modeling.modeling_seed_tokenizer",
     "SeedTokenizerConfig": "seed_hf.modeling.configuration_seed",
     "SeedTextConfig": "seed_hf.modeling.configuration_seed",
+    "SeedLlamaConfig": "seed_hf.modeling.configuration_seed",
+    "SeedQwen3Config": "seed_hf.modeling.configuration_seed",
     "SeedConfig": "seed_hf.modeling.configuration_seed",
     "SeedForCausalLM": "seed_hf.modeling.modeling_seed_text",
+    "SeedLlamaForCausalLM": "seed_hf.modeling.modeling_seed_text",
+    "SeedQwen3ForCausalLM": "seed_hf.modeling.modeling_seed_text",
     "SeedForConditionalGeneration": "seed_hf.modeling.modeling_seed",
     "SeedImageProcessor": "seed_hf.modeling.image_processing_seed",
     "SeedProcessor": "seed_hf.modeling.processing_seed",
@@ -44,11 +48,15 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:  # `as` says that they are public
     from seed_hf.artifacts.bundled import bundled as bundled
     from seed_hf.modeling.configuration_seed import SeedConfig as SeedConfig
+    from seed_hf.modeling.configuration_seed import SeedLlamaConfig as SeedLlamaConfig
+    from seed_hf.modeling.configuration_seed import SeedQwen3Config as SeedQwen3Config
     from seed_hf.modeling.configuration_seed import SeedTextConfig as SeedTextConfig
     from seed_hf.modeling.configuration_seed import SeedTokenizerConfig as SeedTokenizerConfig
     from seed_hf.modeling.image_processing_seed import SeedImageProcessor as SeedImageProcessor
     from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration as SeedForConditionalGeneration
     from seed_hf.modeling.modeling_seed_text import SeedForCausalLM as SeedForCausalLM
+    from seed_hf.modeling.modeling_seed_text import SeedLlamaForCausalLM as SeedLlamaForCausalLM
+    from seed_hf.modeling.modeling_seed_text import SeedQwen3ForCausalLM as SeedQwen3ForCausalLM
     from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer as SeedTokenizer
     from seed_hf.modeling.processing_seed import SeedProcessor as SeedProcessor
     from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline as SeedImagePipeline

@@ -165,12 +165,12 @@ def _check_images(recipe: TokenizerRecipe) -> None:
 
 
 def _check_language_model(recipe: LanguageModelRecipe) -> None:
-    from .language_models import plain_family
+    from .language_models import plain_class
 
     model, data = recipe.model, recipe.data
     _exactly_one(model, "model", "language_model", "config")
     if model.config:
-        _check_fields(plain_family(model.config).config, "model.config", model.config)
+        _check_fields(plain_class(model.config).config_class, "model.config", model.config)
     _check_choice("model.visual_embedding", model.visual_embedding, ("learned", "projected"))
     for name in ("max_length", "pack_length"):
         _check_positive(f"data.{name}", getattr(data, name))

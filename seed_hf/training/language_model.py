@@ -32,7 +32,7 @@ class LanguageModelConfig(StageArguments):
             frozen, so the model cannot learn to write words that are new to it.
         lora_alpha, lora_dropout (*optional*, default to 32 and 0.05): As in [`peft.LoraConfig`].
         lora_target_modules (`list[str]`, *optional*): Names of the layers that get LoRA. Default: all linear layers of
-            an OPT block.
+            a block of the model's family.
         code_loss_weight (`float`, *optional*, defaults to 1.0): Weight of a code's loss; a text token has the weight
             1. An image has many more tokens than a caption. The paper has no such weight.
     """
@@ -45,9 +45,7 @@ class LanguageModelConfig(StageArguments):
     lora_r: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.05
-    lora_target_modules: list[str] = field(
-        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
-    )
+    lora_target_modules: list[str] | None = None
     lora_token_ids: list[int] | None = None
     code_loss_weight: float = 1.0
 

@@ -1,5 +1,6 @@
 """LoRA on a language model, with peft."""
 
+from seed_hf.modeling.modeling_seed_text import family_of
 from seed_hf.modeling.visual_vocabulary_seed import VisualVocabulary
 
 
@@ -9,15 +10,15 @@ def add_lora(
     r: int,
     alpha: int,
     dropout: float,
-    target_modules: list[str],
+    target_modules: list[str] | None = None,
     token_ids: list[int] | None = None,
 ):
     """A `peft.PeftModel` in which LoRA and some rows of the vocabulary are trained.
 
     Args:
-        model: A `SeedForCausalLM`, or a `SeedForConditionalGeneration`, whose language model alone gets LoRA.
+        model: A language model, or a `SeedForConditionalGeneration`, whose language model alone gets LoRA.
         r, alpha, dropout: Rank, scale and dropout of LoRA.
-        target_modules: Names of the linear layers that get LoRA.
+        target_modules: Names of the linear layers that get LoRA. Default: all of a block of the model's family.
         token_ids: Rows of the vocabulary that are trained, of the embedding and of the output layer. Default: `<img>`,
             `</img>` and the codes.
 
@@ -32,6 +33,8 @@ def add_lora(
     if wrong := [token for token in token_ids if not 0 <= token < config.vocab_size]:
         raise ValueError(f"lora_token_ids must lie in 0..{config.vocab_size - 1}, got {wrong[:5]}.")
     is_whole_model = hasattr(model, "visual_tokenizer")
+    if target_modules is None:
+        target_modules = list(family_of(config).linear_layers)
     targets: list[str] | str = list(target_modules)
     if is_whole_model:  # its visual tokenizer has layers of the same names
         targets = rf"language_model\..*\.({'|'.join(target_modules)})"

@@ -121,7 +121,7 @@ def test_text_without_bos_learns_all_but_its_first_token():
 
 def test_a_tokenizer_without_bos_is_served_without():
     processor = processor_of(text_tokenizer(False))
-    assert processor.opt_tokenizer()("a red apple").input_ids == plain("a red apple")
+    assert processor.plain_tokenizer()("a red apple").input_ids == plain("a red apple")
     assert processor("a red apple")["input_ids"][0].tolist() == plain("a red apple")
 
 

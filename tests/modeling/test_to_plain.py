@@ -14,7 +14,7 @@ from tiny_language import CODEBOOK_SIZE, tiny_language_model, tiny_processor
 def test_logits_of_the_saved_folder_are_those_of_the_model(tmp_path, visual_embedding):
     model, processor = tiny_language_model(visual_embedding=visual_embedding), tiny_processor()
     model.to_plain().save_pretrained(tmp_path)
-    processor.opt_tokenizer().save_pretrained(tmp_path)
+    processor.plain_tokenizer().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["architectures"] == ["OPTForCausalLM"] and config["model_type"] == "opt"
     assert "auto_map" not in config and "codebook_size" not in config and config["use_cache"]
@@ -31,7 +31,7 @@ def test_logits_of_the_saved_folder_are_those_of_the_model(tmp_path, visual_embe
 
 def test_codes_in_a_served_prompt_are_tokens(tmp_path):
     processor = tiny_processor()
-    processor.opt_tokenizer().save_pretrained(tmp_path)
+    processor.plain_tokenizer().save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     text = f"<img>{''.join(map(code_token, range(32)))}</img> a photo of"
     ids = tokenizer(text).input_ids

@@ -206,7 +206,7 @@ def test_errors_name_the_field(write, stage, change, message):
         ("contrastive", {"config": {"hidden": 1}, "text_tokenizer": "y"}, "model.config has unknown keys: hidden"),
         ("lm", {"config": {"hidden_sizes": 8}, "text_tokenizer": "y"}, "model.config has unknown keys: hidden_sizes"),
         ("lm", {"config": {"hidden_size": 8}}, "give model.text_tokenizer"),
-        ("lm", {"config": {"model_type": "llama"}}, "model_type must be one of opt; got 'llama'"),
+        ("lm", {"config": {"model_type": "gpt2"}}, "model_type must be one of opt, llama, qwen3; got 'gpt2'"),
     ],
 )
 def test_impossible_combinations(tmp_path, stage, model, message):

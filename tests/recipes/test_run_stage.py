@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, LlamaConfig, OPTForCausalLM
+from transformers import AutoTokenizer, GPT2Config, OPTForCausalLM
 
 from command_line import run
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
@@ -197,21 +197,21 @@ def test_wrong_files_and_stages(folder):
 
 
 def test_a_language_model_of_another_family_is_refused(folder):
-    LlamaConfig().save_pretrained("llama")
+    GPT2Config().save_pretrained("gpt2")
     recipe = {
-        "model": {"language_model": "llama", "text_tokenizer": "text_tokenizer"},
+        "model": {"language_model": "gpt2", "text_tokenizer": "text_tokenizer"},
         "data": {"train": "texts.parquet"},
         "trainer": {**TRAINER, "output_dir": "out"},
     }
     with pytest.raises(
-        ValueError, match="model.language_model: llama is .* type 'llama'.* seed_text .with visual tokens. and opt"
+        ValueError, match="model.language_model: gpt2 is .* type 'gpt2'.* seed_text, .* .with visual tokens. and opt, "
     ):
         run_stage("lm", write(recipe))
-    tiny_tokenizer().save_pretrained("llama")
+    tiny_tokenizer().save_pretrained("gpt2")
     with pytest.raises(ValueError, match="type 'seed_tokenizer'"):
         run_stage("lm", write(recipe))
-    for content, words in (("{", "llama: cannot be loaded"), ("{}", "llama has no config.json with a model_type")):
-        (folder / "llama" / "config.json").write_text(content)
+    for content, words in (("{", "gpt2: cannot be loaded"), ("{}", "gpt2 has no config.json with a model_type")):
+        (folder / "gpt2" / "config.json").write_text(content)
         with pytest.raises(ValueError, match=f"model.language_model: {words}"):
             run_stage("lm", write(recipe))
 

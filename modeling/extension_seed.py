@@ -1,0 +1,182 @@
+"""From a plain language model to one with a visual vocabulary, and back.
+
+The text rows and all other weights stay as they are, in both directions.
+"""
+
+import torch
+from transformers import AutoTokenizer
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_utils import PreTrainedModel
+
+
+# Embedding matrices are padded: to multiples of at most 128 rows, or, Qwen3's of 151,936 rows, by 267.
+_MOST_SPARE_ROWS, _MOST_SPARE_SHARE = 128, 1 / 200
+
+# Fields of a configuration that belong to its class, not to its weights.
+_OF_THE_CLASS = ("model_type", "architectures", "auto_map", "transformers_version")
+
+
+def embedding_names(model: PreTrainedModel) -> tuple[str, str]:
+    """The names of a language model's embedding matrix and of its output matrix, which may be the same tensor."""
+    wanted = (model.get_input_embeddings(), model.get_output_embeddings())
+    names = {id(module): f"{name}.weight" for name, module in model.named_modules()}
+    first, last = (names[id(module)] for module in wanted)
+    return first, last
+
+
+def extended(
+    cls: type[PreTrainedModel],
+    source: PreTrainedModel,
+    *,
+    text_vocab_size: int,
+    codebook: torch.Tensor | None,
+    **visual,
+) -> PreTrainedModel:
+    r"""A model of the class `cls` with the weights of `source` and new rows for the visual tokens.
+
+    Each new row is drawn from a normal distribution with the mean and standard deviation of the text rows in every
+    dimension, so that new tokens start as likely and as different from each other as words. (The default of
+    `resize_token_embeddings` makes all new rows nearly equal, and takes minutes.)
+
+    Args:
+        cls: The class with a visual vocabulary.
+        source: A plain language model of the same family.
+        text_vocab_size: Entries of its text tokenizer; further rows of the source are dropped.
+        codebook: For the projected embedding: `(codebook_size, code_dim)`.
+        visual: Fields of `VisualVocabularyConfig`.
+
+    Raises:
+        ValueError: More text tokens than rows.
+    """
+    rows = source.get_input_embeddings().weight.detach()
+    if not 1 <= text_vocab_size <= len(rows):
+        raise ValueError(
+            f"The text tokenizer has {text_vocab_size} entries, the language model {len(rows)} rows for them. "
+            "They do not belong together."
+        )
+    plain_config = source.config.to_dict()
+    for name in ("vocab_size", *_OF_THE_CLASS):
+        plain_config.pop(name, None)
+    config = cls.config_class(**plain_config, text_vocab_size=text_vocab_size, **visual)
+    # Built on the meta device, then given the tensors of the source: a large model is never in memory twice.
+    with torch.device("meta"):
+        model = cls._from_config(config, dtype=rows.dtype)
+    state = source.state_dict()
+    embedding_name, head_name = embedding_names(source)
+    new_rows = _rows_like(rows[:text_vocab_size], config.vocab_size - text_vocab_size)
+    embedding = torch.cat([rows[:text_vocab_size], new_rows])
+    state[embedding_name] = state[head_name] = embedding
+    if not config.tie_word_embeddings:
+        head = source.get_output_embeddings().weight.detach()[:text_vocab_size]
+        state[head_name] = torch.cat([head, _rows_like(head, len(new_rows))])
+    if codebook is not None and config.visual_embedding == "projected":
+        width = rows.shape[1]
+        weight = torch.empty(width, config.code_dim, dtype=rows.dtype, device=rows.device)
+        # Scaled so that a codebook vector of average length becomes as large as a text embedding.
+        text = rows[:text_vocab_size].float()
+        scale = text.std() / codebook.detach().float().norm(dim=-1).mean().clamp(min=1e-6)
+        state["visual_projection.weight"] = weight.normal_(std=scale.item())
+        state["visual_projection.bias"] = text.mean(0).to(rows.dtype)
+        state["visual_codebook"] = codebook.detach().to(rows.device, rows.dtype).clone()
+    return _filled(model, state, source)
+
+
+@torch.no_grad()
+def plain(model: PreTrainedModel, cls: type[PreTrainedModel]) -> PreTrainedModel:
+    """The same model as one of the plain class `cls`: logits are equal for every sequence of ids.
+
+    A projected visual embedding is written out into the input rows; the output rows are then a matrix of their own.
+
+    Args:
+        model: A language model with a visual vocabulary.
+        cls: The plain class of its family.
+    """
+    values = model.config.to_dict()
+    # SEED's own fields are dropped; the dtype is set by the weights.
+    kept = {
+        name: values[name] for name in cls.config_class().to_dict() if name in values and name not in _OF_THE_CLASS
+    }
+    kept["use_cache"] = True  # training switches it off; a server always wants it
+    state = model.state_dict()
+    embedding_name, head_name = embedding_names(model)
+    if model.config.visual_embedding == "projected":
+        # A code enters as its projected codebook vector and leaves as a row of the output layer: two matrices.
+        kept["tie_word_embeddings"] = False
+        state = {name: weight for name, weight in state.items() if not name.startswith("visual_")}
+        rows = state[head_name]
+        state[embedding_name] = model.embed_ids(torch.arange(len(rows), device=rows.device))
+    with torch.device("meta"):
+        made = cls._from_config(cls.config_class(**kept), dtype=state[head_name].dtype)
+    return _filled(made, {name: weight.detach().clone() for name, weight in state.items()}, model)
+
+
+def _filled(model: PreTrainedModel, state: dict[str, torch.Tensor], source: PreTrainedModel) -> PreTrainedModel:
+    """A model on the meta device, filled with `state` and with what `source`, of the same structure, does not save."""
+    model.load_state_dict(state, assign=True)
+    for name, buffer in source.named_buffers():
+        if name not in state and not name.startswith("visual_"):  # the frequencies of rotary positions
+            owner, _, last = name.rpartition(".")
+            setattr(model.get_submodule(owner), last, buffer.clone())
+    model.tie_weights()
+    model.generation_config = source.generation_config
+    return model.train(source.training)
+
+
+def count_text_tokens(folder, rows: int) -> int:
+    """Entries of the text tokenizer in a folder.
+
+    Args:
+        folder: Of a plain language model.
+        rows: Of its embedding matrix.
+
+    Raises:
+        ValueError: No tokenizer, one that already has visual tokens, or one that is not this model's.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{folder} has no tokenizer to count the text tokens with. Pass text_vocab_size=len(tokenizer)."
+        ) from error
+    if "<img>" in tokenizer.get_vocab():
+        raise ValueError(f"The tokenizer in {folder} already has visual tokens. Use from_pretrained.")
+    # transformers returns an empty tokenizer for a folder without tokenizer files. Padding adds few rows.
+    if rows - len(tokenizer) >= max(_MOST_SPARE_ROWS, _MOST_SPARE_SHARE * rows):
+        raise ValueError(
+            f"The tokenizer found for {folder} has {len(tokenizer)} entries, the language model {rows} rows for them. "
+            "Put its own tokenizer there, or pass text_vocab_size=len(tokenizer)."
+        )
+    return len(tokenizer)
+
+
+def model_type_of(folder, **kwargs) -> str | None:
+    """The `model_type` in a folder's configuration; `None` if it has none.
+
+    Args:
+        folder: A folder or a Hub id.
+        kwargs: `revision`, `token` and the like.
+    """
+    names = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+    return PreTrainedConfig.get_config_dict(folder, **{n: kwargs[n] for n in names if n in kwargs})[0].get(
+        "model_type"
+    )
+
+
+def codebook_of_shape(codebook: torch.Tensor | None, codebook_size: int, code_dim: int) -> None:
+    """Raise `ValueError` unless there is a codebook `(codebook_size, code_dim)`."""
+    shape = None if codebook is None else tuple(codebook.shape)
+    if shape != (codebook_size, code_dim):
+        raise ValueError(
+            f"visual_embedding='projected' needs the visual tokenizer's codebook, of shape "
+            f"{(codebook_size, code_dim)}, got {shape}. Pass codebook=tokenizer.quantizer.embedding.weight."
+        )
+
+
+def _rows_like(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """`(count, width)` draws from a normal distribution with the mean and deviation of each column of `rows`."""
+    values = rows.float()
+    noise = torch.randn(count, values.shape[1], device=values.device)
+    return (values.mean(0) + noise * values.std(0)).to(rows.dtype)
+
+
+__all__ = ["codebook_of_shape", "count_text_tokens", "embedding_names", "extended", "model_type_of", "plain"]

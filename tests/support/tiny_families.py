@@ -1,0 +1,53 @@
+"""Plain tiny language models of each family, with random weights that differ from row to row."""
+
+import torch
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from seed_hf.modeling.modeling_seed_text import SeedForCausalLM, SeedLlamaForCausalLM, SeedQwen3ForCausalLM
+from tiny_language import OPT_SIZES, TEXT_VOCAB_SIZE
+
+
+SIZES = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 160,
+    "initializer_range": 0.3,
+    "bos_token_id": 0,
+    "pad_token_id": 1,
+    "eos_token_id": 2,
+}
+SPARE_ROWS = 7  # of the plain model, beyond the tokens of its tokenizer
+ROWS = TEXT_VOCAB_SIZE + SPARE_ROWS
+
+# Name -> (plain model, the class that extends it). SmolLM2 is a Llama whose matrices are tied.
+FAMILIES = {
+    "opt": (lambda: OPTForCausalLM(OPTConfig(vocab_size=ROWS, **OPT_SIZES)), SeedForCausalLM),
+    "llama": (
+        lambda: LlamaForCausalLM(LlamaConfig(vocab_size=ROWS, tie_word_embeddings=False, **SIZES)),
+        SeedLlamaForCausalLM,
+    ),
+    "smollm2": (
+        lambda: LlamaForCausalLM(LlamaConfig(vocab_size=ROWS, tie_word_embeddings=True, **SIZES)),
+        SeedLlamaForCausalLM,
+    ),
+    "qwen3": (
+        lambda: Qwen3ForCausalLM(Qwen3Config(vocab_size=ROWS, head_dim=8, tie_word_embeddings=True, **SIZES)),
+        SeedQwen3ForCausalLM,
+    ),
+}
+
+
+def plain_model(name: str) -> PreTrainedModel:
+    torch.manual_seed(0)
+    return FAMILIES[name][0]().eval()
