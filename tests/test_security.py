@@ -134,7 +134,8 @@ def test_a_tar_writes_nothing_to_disk():
             add(tar, f"{key}.txt", b"a caption")
         add(tar, "link.png", type=tarfile.SYMTYPE, linkname="/etc/hostname")
     found = list(open_source("a.tar").rows(0))
-    assert [row.image for row in found] == [noise(0)] * 3  # the link is passed over, names are names and not places
+    assert [row.image for row in found] == [noise(0)] * 3 + [None]  # names are names and not places
+    assert found[3].rejection.reason == "a symbolic link, which is not read (png)"
     assert sorted(path.name for path in Path("..").rglob("*")) == ["a.tar", "inside"]
     assert not Path("/tmp/seed_hf_must_not_be_written.png").exists()
 

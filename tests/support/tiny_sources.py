@@ -68,8 +68,10 @@ def write_parquet(path: Path, made: list[dict], row_group_size: int = 10) -> Pat
     return path
 
 
-def write_tar(path: Path, made: list[dict], caption: str = "txt", image: str = "png", mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as tar:
+def write_tar(
+    path: Path, made: list[dict], caption: str = "txt", image: str = "png", mode: str = "w", **options
+) -> Path:
+    with tarfile.open(path, mode, **options) as tar:
         for row in made:
             text = json.dumps({"caption": row["caption"]}) if caption == "json" else row["caption"]
             for ending, data in ((image, row["image"]), (caption, text.encode())):

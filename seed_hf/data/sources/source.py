@@ -18,6 +18,7 @@ from .locating import locate
 from .parquet import parquet_length, parquet_rows, parquet_schema
 from .remote import is_remote
 from .source_row import SourceRow, with_caption_as
+from .tar_members import TarFault
 from .tars import tar_columns, tar_rows
 from .text import printable
 
@@ -69,19 +70,28 @@ class ImageTextSource:
         """The number of rows of a part; `None` if the part has to be read to its end to know."""
         return parquet_length(self.files[part]) if self.format == "parquet" else None
 
-    def columns(self, part: int = 0) -> Columns:
-        """The columns of a part that hold image, caption and id.
+    def columns(self) -> Columns:
+        """The columns that hold image, caption and id, of the first part that is sound and not empty.
 
         Raises:
-            ValueError: A named column is missing, or none looks like one; the message lists the columns there are.
+            ValueError: There is no such part, a named column is missing, or none looks like one; the message lists
+                the columns there are.
         """
+        damage = None
+        for part in range(len(self)):
+            try:
+                if columns := self._columns_of(part):
+                    return columns
+            except TarFault as fault:  # the others may be sound, and this one is a bad row
+                damage = damage or fault
+        raise damage or ValueError(f"{self.files[0]}: an empty tar, as are all of this source.")
+
+    def _columns_of(self, part: int) -> Columns | None:
+        """The columns of a part; `None` for an empty tar."""
         file = self.files[part]
-        if self.format == "parquet":
-            present = parquet_schema(file)
-        elif self.format == "webdataset":
-            present = tar_columns(file)
-        else:
-            present = image_folder_columns(file, self.split)
+        if self.format == "webdataset":
+            return tar_columns(file, self.choice)
+        present = parquet_schema(file) if self.format == "parquet" else image_folder_columns(file, self.split)
         return self.choice.find(present, file)
 
     def rows(self, part: int, start: int = 0, stop: int | None = None) -> Iterator[SourceRow]:
@@ -103,7 +113,11 @@ class ImageTextSource:
     def has_caption_lists(self) -> bool:
         """Whether captions are lists. The first part that shows it decides: its schema, or its first rows."""
         for part in range(len(self)):
-            name = self.columns(part).caption
+            try:
+                columns = self._columns_of(part)
+            except TarFault:
+                continue
+            name = columns and columns.caption
             if name is None or self.format == "webdataset" and "json" not in name:
                 continue
             if self.format == "parquet":

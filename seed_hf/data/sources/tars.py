@@ -1,43 +1,71 @@
-"""Rows of WebDataset tars: neighbouring files whose names differ only in the ending are one row."""
+"""Rows of WebDataset tars: neighbouring files whose names differ only in the ending are one row, a sample.
+
+The ending is all that follows the first dot of a file's name, in lower case. The key, which all files of a sample
+share, is what comes before it, with the folders. Folders, names without an ending, and names that begin with `.` or
+`__` are no part of a sample.
+"""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 from .columns import IMAGE_NAMES, ColumnChoice, Columns, column_of
-from .remote import is_remote, open_binary
-from .source_row import SourceRow, source_row
-from .text import BadText, read_text
+from .source_row import SourceRow, bad_source_row, source_row
+from .tar_members import TarFault, open_tar
+from .text import BadText, printable, read_text
 
 
 _SAMPLES_LOOKED_AT = 8  # to find the columns
+_MAX_TEXT = 1 << 24  # bytes of a file with captions or ids
+_IMAGE_ENDINGS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
+
+_ADVICE = (
+    "The files of a sample follow each other in a WebDataset tar, and differ only in what comes after the first dot: "
+    "001.png, 001.txt, 002.png, 002.txt. Sort the archive by name (tar --sort=name), and use no other dots."
+)
+
+# Contents by ending: bytes, a `BadText` where there is none that can be read, `None` where it was passed over.
+Sample = dict[str, bytes | BadText | None]
 
 
-def tar_columns(path: str) -> list[str]:
-    """The file endings of the first samples, and the fields of their JSON files; `ValueError` if it is damaged."""
-    names = {}
-    looked_at = 0
-    for _, sample in _samples(path):
-        names.update(dict.fromkeys(sample))
-        for ending, data in sample.items():
-            if not ending.endswith("json"):
-                continue
-            fields = read_text(data, ending)
-            if isinstance(fields, dict):
-                names.update(dict.fromkeys(f"{ending}.{field}" for field in fields))
-            elif isinstance(fields, BadText):
-                looked_at -= 1  # a bad row shows nothing
-        looked_at += 1
-        if looked_at == _SAMPLES_LOOKED_AT:
-            break
-    return list(names)
+def tar_columns(path: str, choice: ColumnChoice) -> Columns | None:
+    """The columns of a tar (file endings, and fields of JSON files) by its first samples; `None` if it is empty.
+
+    Args:
+        path: The file or its URL.
+        choice: Which columns to look for.
+
+    Raises:
+        TarFault: The archive is damaged before the end of its first sample.
+        ValueError: It lacks the columns, or no sample has an image and a caption.
+    """
+    names: dict[str, None] = {}
+    samples: list[tuple[str, Sample]] = []
+    damage = None
+    try:
+        for key, sample in _samples(path, lambda ending: ending.endswith("json")):
+            fields = _json_fields(sample)
+            names.update(dict.fromkeys((*sample, *(fields or ()))))
+            if fields is not None:  # a bad row shows nothing
+                samples.append((key, sample))
+            if len(samples) == _SAMPLES_LOOKED_AT:
+                break
+    except TarFault as fault:
+        damage = TarFault(f"{path}: {fault}.")
+    if not names and damage is None:
+        return None
+    try:
+        columns = choice.find(list(names), path)
+        _check_samples(samples, columns, choice, path)
+    except ValueError as error:
+        raise damage or ValueError(f"{error} {_ADVICE}") from None
+    return columns
 
 
 def tar_rows(path: str, name: str, choice: ColumnChoice, start: int, stop: int | None) -> Iterator[SourceRow]:
-    """Rows `start` to `stop` (exclusive; `None`: to the end) of a tar.
+    """Rows `start` to `stop` (exclusive; `None`: to the end) of a tar. Damage of the archive is one bad row, the last.
 
     Args:
         path: The file or its URL.
@@ -46,62 +74,133 @@ def tar_rows(path: str, name: str, choice: ColumnChoice, start: int, stop: int |
         start, stop: The range of rows. What comes before `start` is passed over without being read.
 
     Raises:
-        ValueError: The file is damaged or lacks the columns.
+        ValueError: The archive lacks the columns.
+        OSError: It cannot be opened or read.
     """
-    present = tar_columns(path)
-    if not present:
-        return
-    columns = choice.find(present, path)
-    samples = islice(_samples(path, start), None if stop is None else stop - start)
-    for number, (key, sample) in enumerate(samples, start):
-        here = columns
-        if columns.image not in sample and choice.image is None:
-            # The ending was found, not chosen: a .png among .jpg files is as good.
-            here = columns._replace(image=next((ending for ending in sample if ending in IMAGE_NAMES), None))
-        values = _values(sample, here)
-        yield source_row(number, values, here, default_id=key, file=f"{name}/{key}.{here.image}")
-
-
-def _samples(path: str, start: int = 0) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """(key, contents by ending) of the samples from `start` on.
-
-    This is not datasets' own reader, because that one has a trap: if the working directory holds a file with the name
-    of a sample's file, it reads that file instead of the one in the tar.
-    """
-    import tarfile
-
-    mode: Literal["r|*", "r:*"] = "r|*" if is_remote(path) else "r:*"
+    number = 0  # of the next row
     try:
-        with open_binary(path) as file, tarfile.open(fileobj=file, mode=mode) as tar:
-            count, current = -1, ""  # no key is empty
-            sample: dict[str, bytes] = {}
-            while (member := tar.next()) is not None:
-                # Else tarfile keeps the headers of all files that it has passed.
-                tar.members = []  # type: ignore[attr-defined]
-                folder, _, name = member.name.rpartition("/")
+        columns = tar_columns(path, choice)
+        if columns is None:
+            return
+        number = start
+        samples = _samples(path, _needed(columns, choice), start)
+        for key, sample in islice(samples, None if stop is None else stop - start):
+            yield _row(number, key, sample, columns, choice, name)
+            number += 1
+    except TarFault as fault:
+        if start <= number and (stop is None or number < stop):
+            reason = str(fault).removeprefix(f"{path}: ").removesuffix(".")
+            yield bad_source_row(number, BadText(f"{reason}; nothing after it is read"), name, name)
+
+
+def _samples(path: str, needed: Callable[[str], bool], start: int = 0) -> Iterator[tuple[str, Sample]]:
+    """(key, contents by ending) of the samples from `start` on; only the `needed` endings are read.
+
+    This is not datasets' own reader, because that one has traps: it takes damage for the end of the archive, and if
+    the working directory holds a file with the name of a sample's file, it reads that instead of the one in the tar.
+    """
+    count, current = -1, ""  # no key is empty
+    sample: Sample = {}
+    try:
+        with open_tar(path) as tar:
+            for member in tar:
+                folder, slash, name = member.name.rpartition("/")
                 stem, dot, ending = name.partition(".")
-                if not member.isfile() or not stem or not dot or name.startswith("__"):
+                if not stem or not dot or name.startswith("__"):
                     continue
-                key = f"{folder}/{stem}" if folder else stem
+                key, ending = folder + slash + stem, ending.lower()
                 if key != current:
-                    if sample:
+                    if sample and count >= start:
                         yield current, sample
                     count, current, sample = count + 1, key, {}
-                if count >= start:
-                    content = tar.extractfile(member)
-                    assert content is not None  # it is a file
-                    sample[ending.lower()] = content.read()
-            if sample:
-                yield current, sample
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path}: not an intact tar file ({error}).") from error
+                if ending in sample:
+                    sample[ending] = BadText(f"several files with one ending ({ending}, in upper or lower case)")
+                elif member.refused:
+                    sample[ending] = BadText(f"{member.refused} ({ending})")
+                elif member.size > _MAX_TEXT and not _is_image(ending):
+                    sample[ending] = BadText(f"more than {_MAX_TEXT} bytes of text ({ending})")
+                else:
+                    sample[ending] = tar.content() if count >= start and needed(ending) else None
+    except TarFault:
+        if start > max(0, count + bool(sample)):
+            return  # the rows that are asked for begin after the damage
+        if sample and count >= start:
+            yield current, sample
+        raise
+    if sample and count >= start:
+        yield current, sample
 
 
-def _values(sample: dict[str, bytes], columns: Columns) -> dict:
-    """The value of each column of a sample: texts and JSON decoded, the image as it is."""
-    values: dict[str, Any] = {} if columns.image is None else {columns.image: sample.get(columns.image)}
-    for name in (columns.caption, columns.id):
-        column = column_of(name, sample) if name else None
-        if column in sample and column not in values:
-            values[column] = read_text(sample[column], column)
-    return values
+def _check_samples(samples: list[tuple[str, Sample]], columns: Columns, choice: ColumnChoice, path: str) -> None:
+    """Raise `ValueError` if no sample has an image or, where captions are read, an image and a caption."""
+    images = [_image_ending(sample, choice) for _, sample in samples]
+    if images and all(isinstance(image, BadText) for image in images):
+        raise ValueError(f"{path}, sample {printable(samples[0][0])}: {images[0]}.")
+    caption = columns.caption
+    if (
+        caption
+        and images
+        and not any(
+            image in sample and column_of(caption, sample) in sample for (_, sample), image in zip(samples, images)
+        )
+    ):
+        raise ValueError(f"{path}: none of its first samples has both an image and a caption ({caption}).")
+
+
+def _row(number: int, key: str, sample: Sample, columns: Columns, choice: ColumnChoice, name: str) -> SourceRow:
+    """The row that a sample makes: texts and JSON decoded, the image as it is."""
+    values: dict[str, Any] = {}
+    for column in (columns.caption, columns.id):
+        ending = column_of(column, sample) if column else None
+        if ending in sample:
+            content = sample[ending]
+            values[ending] = read_text(content, ending) if isinstance(content, bytes) else content
+    file, image = f"{name}/{key}", _image_ending(sample, choice)
+    if isinstance(image, BadText):
+        image, values[str(columns.image)] = columns.image, image
+    else:
+        file, values[image] = f"{file}.{image}", sample[image]
+    return source_row(number, values, columns._replace(image=image), default_id=key, file=file)
+
+
+def _needed(columns: Columns, choice: ColumnChoice) -> Callable[[str], bool]:
+    """Whether the content of an ending is read: it is the image's, the caption's or the id's."""
+    texts = [name for name in (columns.caption, columns.id) if name]
+    names = {*texts, *(name.rpartition(".")[0] for name in texts)}
+    if choice.image is not None:
+        names.add(choice.image)
+        return names.__contains__
+    return lambda ending: ending in names or _is_image(ending)
+
+
+def _json_fields(sample: Sample) -> list[str] | None:
+    """The names of the fields of a sample's JSON files; `None` if one cannot be read."""
+    names = []
+    for ending, content in sample.items():
+        if ending.endswith("json") and isinstance(content, bytes):
+            fields = read_text(content, ending)
+            if isinstance(fields, BadText):
+                return None
+            names += [f"{ending}.{field}" for field in fields] if isinstance(fields, dict) else []
+    return names
+
+
+def _is_image(ending: str) -> bool:
+    return ending in IMAGE_NAMES or ending.rpartition(".")[2] in _IMAGE_ENDINGS
+
+
+def _image_ending(sample: Sample, choice: ColumnChoice) -> str | BadText:
+    """The ending of a sample's image, or why it cannot be told."""
+    has = ", ".join(sample)
+    if choice.image is not None:
+        if choice.image in sample:
+            return choice.image
+        return BadText(f"no file of the sample has the ending that is read ({choice.image}; it has {has})")
+    images = [ending for ending in sample if _is_image(ending)]
+    if len(images) == 1 and images[0] in IMAGE_NAMES:
+        return images[0]
+    if not images:
+        return BadText(f"no image among the files of the sample ({has})")
+    if len(images) == 1:
+        return BadText(f"its image has more than an ending after the first dot of its name ({images[0]})")
+    return BadText(f"several images in one sample ({', '.join(images)}); name the ending to read: image_column")
