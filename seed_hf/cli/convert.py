@@ -1,4 +1,4 @@
-"""`seed-hf convert`: an original checkpoint to a SeedTokenizer."""
+"""`seed-hf convert`: an original checkpoint to a SeedTokenizer, or a SEED-LLaMA to a language or whole model."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -14,20 +14,31 @@ class Original(StrEnum):
     seed2 = "seed2"
     blip2 = "blip2"
     stage1 = "stage1"
+    seed_llama = "seed-llama"
+
+
+class NumberType(StrEnum):
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
 
 
 def convert(
     kind: Annotated[
         Original,
-        typer.Argument(help="What the checkpoint is. blip2 and stage1 hold a Causal Q-Former and a text tower."),
+        typer.Argument(
+            help="What the checkpoint is. blip2 and stage1 hold a Causal Q-Former and a text tower; seed-llama is a "
+            "folder of a released language model."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="New folder for the converted tokenizer.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for the converted tokenizer or model.")],
     checkpoint: Annotated[
         list[Path],
         typer.Option(
             "--checkpoint",
             metavar="FILE...",
-            help="Checkpoint files; a later file overrides the keys of an earlier one.",
+            help="Checkpoint files; a later file overrides the keys of an earlier one. A folder for seed-llama.",
         ),
     ],
     more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", hidden=True)] = None,
@@ -43,6 +54,13 @@ def convert(
     text_tower: Annotated[
         bool | None, typer.Option(help="Convert the text tower. Default: if the checkpoint has all of it.")
     ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="seed-llama: folder with tokenizer.model and added_tokens.json.")
+    ] = None,
+    visual_tokenizer: Annotated[
+        Path | None, typer.Option(help="seed-llama: converted SEED-2 tokenizer; makes a whole model, which draws.")
+    ] = None,
+    dtype: Annotated[NumberType, typer.Option(help="seed-llama: number type to store.")] = NumberType.auto,
     allow_missing: Annotated[
         list[str] | None, typer.Option(metavar="KEY", help="Key that may be missing; repeat for more.")
     ] = None,
@@ -50,8 +68,15 @@ def convert(
         list[str] | None, typer.Option(metavar="KEY", help="Key that may be left over; repeat for more.")
     ] = None,
 ):
-    """Convert an original SEED or BLIP-2 checkpoint into a SeedTokenizer; reports what became of every key."""
+    """Convert an original SEED or BLIP-2 checkpoint, or a SEED-LLaMA; reports what became of every key."""
     with plain_errors():
+        if kind is Original.seed_llama:
+            _convert_seed_llama(
+                [*checkpoint, *(more or ())], tokenizer, visual_tokenizer, dtype, out, verify, tolerance
+            )
+            return
+        if tokenizer or visual_tokenizer or dtype is not NumberType.auto:
+            raise ValueError("--tokenizer, --visual-tokenizer and --dtype belong to seed-llama.")
         if more and len(checkpoint) > 1:
             raise ValueError("Name the files either all after one --checkpoint, or each after its own.")
         import transformers
@@ -74,4 +99,24 @@ def convert(
         if verify is not None:
             typer.echo(conversion.verify(verify, tolerance))
         conversion.write()
+    typer.echo(out)
+
+
+def _convert_seed_llama(checkpoint, tokenizer, visual_tokenizer, dtype, out, verify, tolerance) -> None:
+    from seed_hf.conversion import SeedLlamaConversion
+
+    if len(checkpoint) != 1:
+        raise ValueError(f"seed-llama is one folder: give one --checkpoint, got {len(checkpoint)}.")
+    if tokenizer is None:
+        raise ValueError(
+            "The released language models have no tokenizer: give --tokenizer, a folder with tokenizer.model and "
+            "added_tokens.json (seed-tokenizer-2)."
+        )
+    conversion = SeedLlamaConversion(
+        checkpoint[0], tokenizer, out, visual_tokenizer=visual_tokenizer, dtype=dtype.value
+    )
+    parity = conversion.write(verify, tolerance)
+    typer.echo(conversion.report)
+    if parity is not None:
+        typer.echo(parity)
     typer.echo(out)

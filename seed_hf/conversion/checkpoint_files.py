@@ -55,7 +55,7 @@ def read_checkpoint(paths: str | Path | Iterable[str | Path]) -> Checkpoint:
         raise ConversionError("No checkpoint file was given.")
     merged = Checkpoint()
     for path in map(Path, paths):
-        tensors = unwrapped(_read(path), str(path))
+        tensors = unwrapped(read_file(path), str(path))
         merged.files.append(str(path))
         for key, tensor in tensors.items():
             before = merged.state_dict.get(key)
@@ -95,7 +95,15 @@ def unwrapped(content, name: str = "the state dict") -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _read(path: Path):
+def read_file(path: Path):
+    """The content of a checkpoint file: tensors and containers of them, never code. Pickles in a zip file are mapped.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ConversionError: The file is absent, cut off, no checkpoint, or holds pickled code.
+    """
     if not path.is_file():
         what = "a folder, not a file" if path.is_dir() else "no such file"
         raise ConversionError(f"{path}: {what}. Give the checkpoint files themselves.")

@@ -1,0 +1,208 @@
+"""A released SEED-LLaMA, converted: ids, logits, losses and outputs are those of the authors' code."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+import seed_hf.auto  # noqa: F401
+from command_line import refused, run
+from seed_hf import SeedForConditionalGeneration, SeedLlamaForCausalLM, SeedProcessor
+from seed_hf.conversion import ConversionError, SeedLlamaConversion, weight_shards
+from tiny import tiny_tokenizer
+
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "seed_llama"
+LAYOUT = GOLDEN / "layout"
+WEIGHTS = load_file(GOLDEN / "language_model_weights.safetensors")
+PROMPTS = json.loads((GOLDEN / "prompts.json").read_text())["prompts"]
+OUTPUTS = json.loads((GOLDEN / "generated.json").read_text())["outputs"]
+
+
+def release(folder: Path, weights: dict | None = None, safetensors: bool = False, shards: int = 2) -> Path:
+    """A folder as the authors released it: config, and pickled shards in which the frequencies are fp32."""
+    folder.mkdir(parents=True)
+    for name in ("config.json", "generation_config.json"):
+        shutil.copy(LAYOUT / name, folder)
+    weights = WEIGHTS if weights is None else weights
+    names, weight_map = list(weights), {}
+    for number in range(shards):
+        part = {name: weights[name].float().contiguous() for name in names[number::shards]}
+        stem, end = ("model", "safetensors") if safetensors else ("pytorch_model", "bin")
+        file = f"{stem}-{number + 1:05d}-of-{shards:05d}.{end}"
+        save_file(part, folder / file) if safetensors else torch.save(part, folder / file)
+        weight_map.update(dict.fromkeys(part, file))
+    (folder / f"{stem}.{end}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    root = tmp_path_factory.mktemp("seed_llama")
+    conversion = SeedLlamaConversion(release(root / "released"), LAYOUT, root / "once")
+    parity = conversion.write(GOLDEN)
+    # A second save and load, as any user does.
+    SeedLlamaForCausalLM.from_pretrained(root / "once").save_pretrained(root / "twice")
+    AutoTokenizer.from_pretrained(root / "once").save_pretrained(root / "twice")
+    return root, conversion, parity
+
+
+@pytest.fixture(params=["once", "twice"])
+def folder(converted, request):
+    return converted[0] / request.param
+
+
+def test_the_report_has_every_key(converted):
+    _, conversion, parity = converted
+    report = conversion.report
+    assert {*report.used, *report.computed} == set(WEIGHTS) and len(report.computed) == 2
+    assert parity.holds and [row.stage for row in parity.rows] == ["ids of prompts", "logits", "losses"]
+    assert report.replaced == {
+        "bos_token_id": (0, 1), "eos_token_id": (1, 2), "pad_token_id": (-1, 0), "use_cache": (False, True)
+    }  # fmt: skip
+    assert f"{sum(w.numel() for n, w in WEIGHTS.items() if 'inv_freq' not in n):,}" in str(report)
+
+
+def test_ids_of_the_prompts(folder):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for prompt in PROMPTS:
+        assert tokenizer(prompt["text"], add_special_tokens=False).input_ids == prompt["ids"], prompt["name"]
+
+
+def test_greedy_outputs_and_beams(folder):
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    assert type(model) is SeedLlamaForCausalLM and model.generation_config.eos_token_id == 2
+    limits = {"greedy": {"max_new_tokens": 60}, "beam5": {"max_new_tokens": 60, "num_beams": 5},
+              "beam4_max120": {"max_new_tokens": 120, "num_beams": 4}}  # fmt: skip
+    seen = 0
+    for name, recorded in OUTPUTS.items():
+        prompt = next(prompt["ids"] for prompt in PROMPTS if prompt["name"] == name)
+        for kind, settings in limits.items():
+            if kind in recorded:
+                # transformers 4.30 divided by the whole length, prompt included; without the division both agree.
+                beams = {"length_penalty": 0.0} if "num_beams" in settings else {}
+                ids = model.generate(torch.tensor([prompt]), do_sample=False, **settings, **beams)
+                assert ids[0].tolist() == recorded[kind], (name, kind)
+                seen += 1
+    assert seen >= len(OUTPUTS)
+
+
+def test_number_types_and_files(tmp_path, converted):
+    root = converted[0]
+    plain = AutoModelForCausalLM.from_pretrained(root / "once")
+    for safetensors, shards, dtype in ((True, 3, "bfloat16"), (False, 1, "float16")):
+        source = release(tmp_path / f"in-{dtype}", safetensors=safetensors, shards=shards)
+        SeedLlamaConversion(source, LAYOUT, tmp_path / dtype, dtype=dtype).write()
+        model = SeedLlamaForCausalLM.from_pretrained(tmp_path / dtype, dtype="auto")
+        assert model.dtype == getattr(torch, dtype)
+        for name, weight in model.state_dict().items():
+            assert torch.equal(weight, plain.state_dict()[name].to(weight.dtype))
+
+
+def test_small_shards_say_the_same(tmp_path, converted, monkeypatch):
+    monkeypatch.setattr(weight_shards, "SHARD_BYTES", 200_000)
+    SeedLlamaConversion(release(tmp_path / "in"), LAYOUT, tmp_path / "out").write()
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) > 3
+    one = SeedLlamaForCausalLM.from_pretrained(converted[0] / "once").state_dict()
+    many = SeedLlamaForCausalLM.from_pretrained(tmp_path / "out").state_dict()
+    assert all(torch.equal(one[name], weight) for name, weight in many.items())
+
+
+def test_whole_model_with_a_visual_tokenizer(tmp_path):
+    tiny_tokenizer(codebook_size=512).save_pretrained(tmp_path / "visual")
+    source = release(tmp_path / "in")
+    SeedLlamaConversion(source, LAYOUT, tmp_path / "out", visual_tokenizer=tmp_path / "visual").write(GOLDEN)
+    model = SeedForConditionalGeneration.from_pretrained(tmp_path / "out").eval()
+    assert type(model.language_model) is SeedLlamaForCausalLM
+    processor = SeedProcessor.from_pretrained(tmp_path / "out")
+    assert processor.image_processor.resample == 2  # bilinear
+    ids = model.generate(**processor("<s>", images=None), generation_mode="image")
+    (codes,) = processor.post_process_multimodal_output(ids, generation_mode="image")
+    assert codes.shape == (1, 32) and 0 <= codes.min() and codes.max() < 512
+
+
+def test_the_plain_class_opens_it_too(converted, tmp_path):
+    model = SeedLlamaForCausalLM.from_pretrained(converted[0] / "once")
+    model.to_plain().save_pretrained(tmp_path)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path)
+    ids = torch.tensor([PROMPTS[0]["ids"]])
+    assert type(plain) is LlamaForCausalLM and torch.equal(plain(ids).logits, model(ids).logits)
+
+
+def changed(weights, **changes):
+    return {
+        **{name: w for name, w in weights.items() if name not in changes},
+        **{n: w for n, w in changes.items() if w is not None},
+    }
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"model.norm.weight": None}, r"Missing \(1\): model.norm.weight"),
+        ({"model.extra.weight": torch.zeros(2)}, r"Unknown \(1\): model.extra.weight \(pytorch_model-"),
+        ({"lm_head.weight": torch.zeros(9, 64)}, r"lm_head.weight is \(9, 64\), must be \(1514, 64\)"),
+    ],
+)
+def test_keys_that_do_not_fit_are_named(tmp_path, weights, message):
+    source = release(tmp_path / "in", changed(WEIGHTS, **weights))
+    with pytest.raises(ConversionError, match=message):
+        SeedLlamaConversion(source, LAYOUT, tmp_path / "out").write()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
+def edit(path: Path, **values) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_folders_that_are_something_else(tmp_path):
+    source = release(tmp_path / "in")
+    layout = Path(shutil.copytree(LAYOUT, tmp_path / "layout", copy_function=shutil.copyfile))
+    layout.chmod(0o755)
+
+    def declined(message):
+        with pytest.raises(ConversionError, match=message):
+            SeedLlamaConversion(source, layout, tmp_path / "out")
+
+    edit(source / "config.json", vocab_size=1513)
+    declined("1513 rows, the tokenizer 1514 tokens")
+    edit(source / "config.json", vocab_size=32330)
+    declined("SEED-X or SEED-Story")
+    edit(source / "config.json", vocab_size=1514, model_type="opt")
+    declined("type 'opt'; a released SEED-LLaMA is of type 'llama'")
+    edit(source / "config.json", model_type="llama")
+    edit(layout / "added_tokens.json", **{"<img_00003>": 5})
+    declined("without a gap")
+    (layout / "tokenizer.model").write_bytes(b"no model")
+    declined("no readable sentencepiece model")
+    (layout / "added_tokens.json").unlink()
+    declined("added_tokens.json: no such file.*seed-tokenizer-2")
+    (source / "config.json").unlink()
+    (source / "agent").mkdir()
+    (source / "agent" / "pytorch_model.bin").touch()
+    declined("SEED-X or SEED-Story")
+
+
+def test_cut_shards_are_named(tmp_path):
+    source = release(tmp_path / "in")
+    shard = source / "pytorch_model-00002-of-00002.bin"
+    shard.write_bytes(shard.read_bytes()[:-5000])
+    with pytest.raises(ConversionError, match="pytorch_model-00002-of-00002.bin: damaged"):
+        SeedLlamaConversion(source, LAYOUT, tmp_path / "out").write()
+    shard.unlink()
+    with pytest.raises(ConversionError, match="names files that are not there: pytorch_model-00002-of-00002.bin"):
+        SeedLlamaConversion(source, LAYOUT, tmp_path / "out")
+
+
+def test_command(tmp_path):
+    source = release(tmp_path / "in")
+    arguments = ["convert", "seed-llama", "--checkpoint", source, "--out", tmp_path / "out"]
+    refused(*arguments, words="give --tokenizer")
+    refused("convert", "seed1", *arguments[2:], "--tokenizer", LAYOUT, words="belong to seed-llama")
+    status, out, err = run(*arguments, "--tokenizer", LAYOUT, "--verify", GOLDEN, "--dtype", "float32")
+    assert status == 0 and "ids of prompts" in out and "eos_token_id = 2, was 1" in out, err
+    assert (tmp_path / "out" / "modeling_seed_text.py").is_file()
