@@ -14,6 +14,18 @@ from seed_hf.files import read_json
 
 
 _MODELING, _PIPELINES = "seed_hf.modeling", "seed_hf.pipelines"
+# Names of files, as patterns. Code and shards are found by what the folder says of itself: see `publishable`.
+_CARD = (
+    *("README.md", ".gitattributes", "card.yaml", "results.json", "train_config.json", ".eval_results/*.yaml"),
+    *(f"{name}{suffix}" for name in ("LICENSE", "LICENCE", "NOTICE", "COPYING") for suffix in ("", ".md", ".txt")),
+)
+_TEXT_TOKENIZER = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+    *("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
+)
+_PROCESSOR = (*_TEXT_TOKENIZER, "preprocessor_config.json", "processor_config.json")
+_MODEL = (*_CARD, *_PROCESSOR, "config.json", "generation_config.json")
 _ALL_SECTIONS = ("codebook", "retrieval", "captions", "questions", "judge", "drawing", "reconstruction")
 
 
@@ -26,6 +38,8 @@ class Kind:
         described_by: File whose content the card template gets as `config`.
         tags: Of the card, beside `seed_hf`.
         sections: Of an evaluation report, those that say something about the kind.
+        made_of: Names of its files, as patterns. For a pipeline also those of each part's folder.
+        weights: What the names of its files of weights begin with.
         needed: Groups of files. One of each group must be in the folder, beside weights and code.
         model_type: In `config.json`; `None` for kinds that are recognised by other files.
         cls: Class that writes and reads the folder, with its module; `None` if other libraries do.
@@ -40,6 +54,8 @@ class Kind:
     described_by: str
     tags: tuple[str, ...]
     sections: tuple[str, ...]
+    made_of: tuple[str, ...]
+    weights: tuple[str, ...] = ("model",)
     needed: tuple[tuple[str, ...], ...] = ()
     model_type: str | None = None
     cls: str | None = None
@@ -66,6 +82,7 @@ KINDS = {
     for kind in (
         Kind(
             "tokenizer",
+            made_of=_MODEL,
             model_type="seed_tokenizer",
             cls=f"{_MODELING}.modeling_seed_tokenizer.SeedTokenizer",
             processor=f"{_MODELING}.image_processing_seed.SeedImageProcessor",
@@ -79,6 +96,7 @@ KINDS = {
         ),
         Kind(
             "model",
+            made_of=_MODEL,
             model_type="seed",
             cls=f"{_MODELING}.modeling_seed.SeedForConditionalGeneration",
             processor=f"{_MODELING}.processing_seed.SeedProcessor",
@@ -93,6 +111,7 @@ KINDS = {
         ),
         Kind(
             "language_model",
+            made_of=_MODEL,
             model_type="seed_text",
             cls=f"{_MODELING}.modeling_seed_text.SeedForCausalLM",
             processor="transformers.AutoTokenizer",
@@ -106,6 +125,8 @@ KINDS = {
         ),
         Kind(
             "pipeline",
+            made_of=(*_MODEL, "model_index.json", "scheduler_config.json"),
+            weights=("model", "diffusion_pytorch_model"),
             cls=f"{_PIPELINES}.pipeline_seed_image.SeedImagePipeline",
             described_by="seed_model/config.json",
             library="diffusers",
@@ -116,6 +137,8 @@ KINDS = {
         ),
         Kind(
             "adapter",
+            made_of=(*_CARD, *_PROCESSOR, "adapter_config.json"),
+            weights=("adapter_model",),
             needed=(("adapter_model.safetensors",),),
             described_by="adapter_config.json",
             library="peft",
@@ -125,6 +148,8 @@ KINDS = {
         ),
         Kind(
             "dataset",
+            made_of=(*_CARD, "manifest.json", "bad_images.jsonl"),
+            weights=(),
             described_by="manifest.json",
             tags=("image-tokenization", "pre-tokenized"),
             sections=("codebook",),

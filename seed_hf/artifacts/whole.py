@@ -1,19 +1,30 @@
-"""Whether the folder of an artifact is whole: its weights, its processor and its code are there."""
+"""Whether the folder of an artifact is whole: its weights, its processor, its code and its data are there and fit."""
 
+import hashlib
 from pathlib import Path
 
 from seed_hf.files import read_json
 
-from .kinds import KINDS
+from .kinds import KINDS, identify, kind_of
+from .publishable import indices_of, is_regular, modules_of, parts_of, read_index, shards_of, weights_of
+from .stored_weights import adapter_problems, weight_problems
 
 
 _NO_CODE = "no code for users without seed_hf; load it with this version and save it again"
-# Components of a pipeline that have weights.
-_WITH_WEIGHTS = ("seed_model", "unet", "vae", "empty_prompt")
+# Components of a pipeline that must have weights -> our class that loads them, where it is no artifact of its own.
+_WITH_WEIGHTS = {
+    "seed_model": None,
+    "unet": None,
+    "vae": None,
+    "empty_prompt": "seed_hf.pipelines.empty_prompt.EmptyPromptEmbedding",
+}
 
 
 def problems(folder: Path, kind: str) -> list[str]:
-    """What a folder lacks to be a whole artifact of its kind; empty if nothing.
+    """What a folder lacks to be a whole artifact of its kind, and what in it does not fit; empty if nothing.
+
+    Of weights the header is read, and compared with the index and with the model of the configuration; of data the
+    hash is.
 
     Args:
         folder: Of the artifact.
@@ -28,56 +39,70 @@ def problems(folder: Path, kind: str) -> list[str]:
         return found + _data_problems(folder)
     if kind == "pipeline":
         return found + _pipeline_problems(folder)
-    if KINDS[kind].cls is None:
-        return found
-    return found + _weight_problems(folder) + _code_problems(folder)
+    if kind == "adapter":
+        return found or adapter_problems(folder)
+    return found + weight_problems(folder, kind, KINDS[kind].cls) + _code_problems(folder)
 
 
 def weights_outside(folder: Path) -> bool:
-    """Whether an index of weights points out of the folder, as those of the bundled checkpoints do."""
-    root = folder.resolve()
-    for index in folder.rglob("*.safetensors.index.json"):
-        if any(not (index.parent / name).resolve().is_relative_to(root) for name in _shards(index)):
-            return True
-    return False
+    """Whether an index of weights points out of the folder, as those of the bundled checkpoints do.
+
+    Args:
+        folder: Of the artifact.
+
+    Raises:
+        ValueError: It is no artifact, or an index is damaged.
+    """
+    root, kind = folder.resolve(), kind_of(folder)
+    return any(
+        not (part / name).resolve().is_relative_to(root)
+        for part in parts_of(folder, kind)
+        for index in indices_of(part, kind)
+        for name in read_index(index)
+    )
 
 
 def _pipeline_problems(folder: Path) -> list[str]:
     found = [] if (folder / "pipeline_seed_image.py").is_file() else [_NO_CODE]
-    for name, where in read_json(folder / "model_index.json").items():
-        if not isinstance(where, list) or name.startswith("_") or where[-1] is None:
-            continue  # a setting, or a component that the pipeline does without
-        if not (folder / name).is_dir():
-            found.append(f"no folder {name}")
-        elif name in _WITH_WEIGHTS:
-            found += [f"{name}: {problem}" for problem in _weight_problems(folder / name)]
+    for part, (library, cls) in _components(folder).items():
+        if not part.is_dir():
+            found.append(f"no folder {part.name}")
+        elif part.name in _WITH_WEIGHTS or weights_of(part, "pipeline") or indices_of(part, "pipeline"):
+            ours = _WITH_WEIGHTS.get(part.name)
+            if part.name == "seed_model":
+                ours = KINDS[kind].cls if (kind := identify(part)[0]) else None
+            known = ours or (f"diffusers.{cls}" if library == "diffusers" else None)
+            found += [f"{part.name}: {problem}" for problem in weight_problems(part, "pipeline", known)]
     return found
 
 
-def _weight_problems(folder: Path) -> list[str]:
-    indices = list(folder.glob("*.safetensors.index.json"))
-    if not indices and not any(path.is_file() for path in folder.glob("*.safetensors")):
-        return ["no weights (*.safetensors)"]
-    shards = {name for index in indices for name in _shards(index)}
-    return [f"no {name}, which the index names" for name in sorted(shards) if not (folder / name).is_file()]
-
-
-def _shards(index: Path) -> set[str]:
-    return set(read_json(index).get("weight_map", {}).values())
+def _components(folder: Path) -> dict[Path, tuple[str, str]]:
+    """Folder of each part of a pipeline -> library and class."""
+    index = read_json(folder / "model_index.json")
+    parts = [part for part in parts_of(folder, "pipeline") if part != folder]
+    return {part: (str(index[part.name][0]), str(index[part.name][1])) for part in parts}
 
 
 def _code_problems(folder: Path) -> list[str]:
-    classes = read_json(folder / "config.json").get("auto_map") or {}
-    modules = {name.rpartition("--")[2].partition(".")[0] for name in classes.values() if isinstance(name, str)}
-    if not modules:
-        return [_NO_CODE]
-    missing = [name for name in sorted(modules) if not (folder / f"{name}.py").is_file()]
-    return [f"no {name}.py, which config.json names" for name in missing]
+    modules = modules_of(folder / "config.json")
+    missing = [name for name in modules if not (folder / f"{name}.py").is_file()]
+    return [f"no {name}.py, which config.json names" for name in missing] if modules else [_NO_CODE]
 
 
 def _data_problems(folder: Path) -> list[str]:
     manifest = read_json(folder / "manifest.json")
     if not manifest.get("complete"):
         return ["the job has not ended (manifest.json: complete is false); run `seed-hf tokenize` again"]
-    missing = [shard["file"] for shard in manifest.get("shards", ()) if not (folder / shard["file"]).is_file()]
-    return [f"no {name}, which manifest.json names" for name in missing]
+    described = {name: shard.get("sha256") for name, shard in shards_of(folder).items()}
+    bad = manifest.get("bad_images")
+    if isinstance(bad, dict) and (folder / "bad_images.jsonl").exists():
+        described["bad_images.jsonl"] = bad.get("sha256")
+    found = []
+    for name, sha256 in described.items():
+        if not is_regular(folder / name):
+            found.append(f"no {name}, which manifest.json names")
+            continue
+        with open(folder / name, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                found.append(f"{name} is not what manifest.json describes: it changed after the job wrote it")
+    return found

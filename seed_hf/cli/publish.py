@@ -68,6 +68,10 @@ def push(
         typer.Option("--private/--public", help="Visibility of a new repository; an existing one stays as it is."),
     ] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files and send nothing.")] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A further file or folder of the folder to publish; repeat for more."),
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch to commit to.")] = None,
 ):
     """Publish an artifact on the Hub in one commit. The same command resumes an interrupted push."""
@@ -78,7 +82,9 @@ def push(
 
         show_messages()
         try:
-            report = publish(folder, repo_id, private=private, dry_run=dry_run, revision=revision)
+            report = publish(
+                folder, repo_id, private=private, dry_run=dry_run, include=include or (), revision=revision
+            )
         except HfHubHTTPError as error:
             raise ValueError(f"The Hub refused: {error}") from error
         except Exception as error:

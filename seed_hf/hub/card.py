@@ -11,6 +11,7 @@ from huggingface_hub import DatasetCardData, ModelCardData
 
 from seed_hf.artifacts.hub_ids import is_hub_id
 from seed_hf.artifacts.kinds import KINDS, kind_of
+from seed_hf.artifacts.publishable import is_regular
 from seed_hf.files import read_json, whole_file
 
 from .facts import RESULTS, TRAIN_CONFIG, Facts, facts_of, parents_of, read_facts
@@ -192,7 +193,7 @@ def _write_results(folder: Path, kind: str, facts: Facts, figures: Mapping[str, 
     entries = eval_result_files(figures, kind, facts.evaluation_dataset) if facts.evaluation_dataset else {}
     there = folder / ".eval_results"
     for old in there.glob("*.yaml") if there.is_dir() else ():
-        if old.read_text(encoding="utf-8").startswith(_OURS):  # files by others stay
+        if is_regular(old) and old.read_text(encoding="utf-8").startswith(_OURS):  # files by others stay
             old.unlink()
     for name, text in entries.items():
         there.mkdir(exist_ok=True)

@@ -1,5 +1,6 @@
 """`push_to_hub` of the SEED classes: what `save_pretrained` writes, with a card, in one commit."""
 
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from seed_hf.artifacts.publishable import files_of
 
 from .card import write_card
 from .upload import PushReport, needs_card, upload_folder
+
+
+logger = logging.getLogger(__name__)
 
 
 def has_card(thing: Any) -> bool:
@@ -59,6 +63,8 @@ def push_object(
         if needs_card(folder):
             write_card(folder, repo_id=repo_id, run_snippet=False)
         files, left_out = files_of(folder)
+        if left_out:
+            logger.warning("%s: left out %s", repo_id, ", ".join(left_out))
         return upload_folder(
             folder, repo_id, kind, files, left_out,
             private=private, revision=revision, token=token, message=commit_message,

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from seed_hf.artifacts.adapters import base_model_of
 from seed_hf.artifacts.bundled import bundled_part
 from seed_hf.artifacts.hub_ids import is_hub_id, names_repository
 from seed_hf.artifacts.kinds import KINDS, kind_of
-from seed_hf.artifacts.publishable import files_of
+from seed_hf.artifacts.publishable import PICKLES, files_of, made_of_files
 from seed_hf.artifacts.whole import problems, weights_outside
+from seed_hf.files import read_json
 
 from .card import write_card
 from .facts import facts_of
@@ -67,10 +68,14 @@ def push(
     *,
     private: bool = True,
     dry_run: bool = False,
+    include: Sequence[str] = (),
     revision: str | None = None,
     token: str | None = None,
 ) -> PushReport:
     """Publish an artifact folder in one commit: weights, processors, code, card and results.
+
+    Only files that an artifact of the folder's kind is made of are sent, and those in `include`. The report names all
+    others.
 
     A folder without a card, or with an empty one by another library, gets one first. Files that are already in the
     repository are not sent again: to resume an interrupted push, call it again. A bundled part is first written into a
@@ -81,21 +86,23 @@ def push(
         repo_id: "owner/name". Made if missing.
         private: Of a repository that is made. The visibility of an existing one stays.
         dry_run: List the files that would be sent, and change nothing.
+        include: Names of further files and folders of the folder to send, such as "images/example.png".
         revision: Branch to commit to, made if missing.
         token: Of the Hub; by default that of `hf auth login` or the variable `HF_TOKEN`.
 
     Raises:
-        ValueError: The folder is incomplete or holds files that are not published (symbolic links, pickles), its card
-            is not valid, or its usage snippet fails. Nothing was sent.
+        ValueError: The folder is incomplete; weights, data or other files in it are damaged, no files of their own
+            (links, pipes), pickles or secrets; its card is not valid, or its usage snippet fails. Nothing was sent.
         huggingface_hub.errors.HfHubHTTPError: The Hub refused.
     """
     if not is_hub_id(repo_id):
         raise ValueError(f"{repo_id!r} is not the name of a repository. Give owner/name.")
     folder = Path(folder)
     kind = kind_of(folder)
+    _refuse_pickles(folder, *files_of(folder, include))
     with _standing_alone(folder, kind) as whole:
         _check_whole(whole, kind)
-        files, left_out = files_of(whole)
+        files, left_out = files_of(whole, include)
         if not needs_card(whole):
             text = (whole / "README.md").read_text(encoding="utf-8")
             check_card(text, kind)
@@ -104,10 +111,18 @@ def push(
             files["README.md"] = -1
         else:
             write_card(whole, repo_id=repo_id, kind=kind, facts=facts_of(folder))
-            files, left_out = files_of(whole)
+            files, left_out = files_of(whole, include)
         if dry_run:
             return PushReport(repo_id, KINDS[kind].repo_type, kind, dict(sorted(files.items())), tuple(left_out))
         return upload_folder(whole, repo_id, kind, files, left_out, private=private, revision=revision, token=token)
+
+
+def _refuse_pickles(folder: Path, files: dict[str, int], left_out: list[str]) -> None:
+    if pickles := [name for name in (*files, *left_out) if name.lower().endswith(PICKLES)]:
+        raise ValueError(
+            f"{folder / pickles[0]}: files of this format can run code when they are opened, and are not published. "
+            "Save weights as safetensors (save_pretrained does) and remove the file."
+        )
 
 
 def needs_card(folder: Path) -> bool:
@@ -123,6 +138,9 @@ def _check_base(folder: Path, kind: str, card: str) -> None:
 
 
 def _check_whole(folder: Path, kind: str) -> None:
+    for name in made_of_files(folder, kind):
+        if name.endswith(".json"):
+            read_json(folder / name)
     if wrong := problems(folder, kind):
         raise ValueError(f"{folder}: not a whole {KINDS[kind].words}: {'; '.join(wrong)}.")
     if kind == "adapter" and not names_repository(base := base_model_of(folder)):

@@ -260,7 +260,6 @@ def test_what_is_not_published(artifact, tmp_path):
 
     refuse("tokenizer", "can run code", lambda folder: (folder / "training_args.bin").write_bytes(b"x"))
     refuse("tokenizer", "can run code", lambda folder: (folder / "optimizer.pt").write_bytes(b"x"))
-    refuse("tokenizer", "symbolic link", lambda folder: (folder / "more.json").symlink_to(folder / "config.json"))
     refuse("tokenizer", "no weights", lambda folder: (folder / "model.safetensors").unlink())
     refuse("tokenizer", "preprocessor_config.json", lambda folder: (folder / "preprocessor_config.json").unlink())
     refuse("model", "no processor_config.json", lambda folder: (folder / "processor_config.json").unlink())
