@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -51,6 +53,21 @@ def image_encoder_fingerprint(image_encoder: nn.Module) -> str:
     digest = hashlib.sha256()
     _add_settings(digest, image_encoder)
     _add_weights(digest, image_encoder)
+    return digest.hexdigest()
+
+
+def files_fingerprint(files: Iterable[Path], *, names: bool = True) -> str:
+    """SHA-256 of the contents of files, whatever folder they lie in.
+
+    Args:
+        files: In any order.
+        names: Whether the names of the files count, too. They decide the order in any case.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(files, key=lambda file: file.name):
+        with open(file, "rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+        digest.update(f"{file.name if names else ''} {found}\n".encode())
     return digest.hexdigest()
 
 

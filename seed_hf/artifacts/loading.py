@@ -168,6 +168,22 @@ def pretrained_arguments(source: str | os.PathLike) -> tuple[str, dict[str, str]
     return repo_id, {"subfolder": subfolder} if subfolder else {}
 
 
+def snapshot_of(source: str | os.PathLike) -> tuple[Path, str | None]:
+    """The local folder of a folder or a Hub id, and of a Hub id also its commit. Of the Hub, only JSON is fetched.
+
+    Args:
+        source: Folder, or Hub id, maybe followed by a folder of the repository.
+
+    Raises:
+        FileNotFoundError: There is no such folder and no such repository.
+    """
+    if Path(source).is_dir():
+        return Path(source), None
+    repo_id, subfolder = _hub_id(source)
+    snapshot = _fetch(source, repo_id, [f"{subfolder}/*.json" if subfolder else "*.json"])
+    return snapshot / subfolder, snapshot.name
+
+
 def locate(source: Source, kind: str) -> Place:
     """Find an artifact of a kind, without loading it. What the Hub holds is fetched, weights last.
 

@@ -1,14 +1,27 @@
 """From a recipe to a trained, saved model: what `seed-hf train` runs."""
 
+import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+from transformers import TrainingArguments
 
 from seed_hf.devices import weights_to_fp32_where_half_is_slow
+from seed_hf.locks import FolderLock
 
+from .identity import run_identity
+from .length import steps_of
 from .reading import read_recipe
+from .run_record import RunRecord
 from .schema import Recipe
+
+
+logger = logging.getLogger(__name__)
 
 
 def run_stage(stage: str, config_path: str | os.PathLike, changes: Sequence[str] = ()) -> Path:
@@ -17,6 +30,11 @@ def run_stage(stage: str, config_path: str | os.PathLike, changes: Sequence[str]
     The file has three sections: `model` and `data` (see `seed_hf.recipes.schema`), and `trainer`, the fields of
     `ContrastiveConfig`, `QuantizationConfig` or `LanguageModelConfig`, among which `output_dir` is required. Paths are
     relative to the working directory. The trained model is saved in `output_dir`, beside its checkpoints.
+
+    What the run was begun with is stored there, too. The same recipe goes on, also with a larger `max_steps` or
+    `num_train_epochs` (the learning rate then follows the schedule of the new length); a finished one is left alone.
+    Other data, another starting model or other settings that change the weights are refused by name. Only one run at a
+    time may have the folder.
 
     Args:
         stage: "contrastive" (stage I), "quantization" (stage II) or "lm".
@@ -28,20 +46,58 @@ def run_stage(stage: str, config_path: str | os.PathLike, changes: Sequence[str]
         `output_dir`.
 
     Raises:
-        ValueError: The stage or a key is unknown, a value has a wrong type, or values exclude each other.
+        ValueError: The stage or a key is unknown, a value has a wrong type, or values exclude each other. Or
+            `output_dir` was begun with something else, or the run ended before its last step.
+        BlockingIOError: Another process is training in `output_dir`.
         FileNotFoundError: A file or folder that the recipe names does not exist.
     """
     recipe = read_recipe(stage, config_path, changes)
-    if stage == "lm":
+    args = recipe.trainer
+    record = RunRecord(args.output_dir)
+    with FolderLock(args.output_dir, "training") if args.process_index == 0 else nullcontext():
+        identity, state = _agreed(args, lambda: _compared(recipe, record))
+        if state == "finished":
+            logger.warning("%s: this run is finished already. Nothing was changed.", args.output_dir)
+            return Path(args.output_dir)
+        trainer, processor = _trainer(recipe)
+        rows = trainer.train_dataset
+        steps_of(args, len(rows) if hasattr(rows, "__len__") else None)
+        if args.process_index == 0:
+            record.begin(identity, args)
+        return _train_and_save(recipe, trainer, processor, record)
+
+
+def _trainer(recipe: Recipe):
+    """The trainer and the processor that is saved with what it trains."""
+    if recipe.stage == "lm":
         from .language_model_stage import language_model_trainer
 
-        return _train_and_save(recipe, *language_model_trainer(recipe))
+        return language_model_trainer(recipe)
     from .tokenizer_stages import tokenizer_trainer
 
-    return _train_and_save(recipe, *tokenizer_trainer(recipe))
+    return tokenizer_trainer(recipe)
 
 
-def _train_and_save(recipe: Recipe, trainer, processor) -> Path:
+def _compared(recipe: Recipe, record: RunRecord) -> tuple[dict, str]:
+    identity = run_identity(recipe)
+    return identity, record.check(identity, recipe.trainer)
+
+
+def _agreed(args: TrainingArguments, decide: Callable[[], Any]) -> Any:
+    """What the first process decides, in all processes; or its error."""
+    answer: list[Any] = [None, None]
+    if args.process_index == 0:
+        try:
+            answer[0] = decide()
+        except (ValueError, OSError) as error:
+            answer[1] = error
+    broadcast_object_list(answer)
+    if answer[1] is not None:
+        raise answer[1]
+    return answer[0]
+
+
+def _train_and_save(recipe: Recipe, trainer, processor, record: RunRecord) -> Path:
     """Train; then save the model, its processor and its card. Files are written aside first, so none is half there."""
     from seed_hf.hub.callback import ModelCardCallback
 
@@ -52,6 +108,11 @@ def _train_and_save(recipe: Recipe, trainer, processor) -> Path:
         if part is not None:
             weights_to_fp32_where_half_is_slow(part)
     trainer.train(resume_from_checkpoint=True)
+    if trainer.state.global_step < trainer.state.max_steps:
+        raise ValueError(
+            f"{output}: the run ended at step {trainer.state.global_step} of {trainer.state.max_steps}, so no model "
+            "was saved. Something stopped it, or data.train gave no row at all."
+        )
     trainer.save_state()
     model = trainer.finished_model()
     if trainer.args.should_save:
@@ -59,8 +120,11 @@ def _train_and_save(recipe: Recipe, trainer, processor) -> Path:
         shutil.rmtree(aside, ignore_errors=True)
         model.save_pretrained(aside)
         processor.save_pretrained(aside)
-        for file in aside.iterdir():
-            os.replace(file, output / file.name)
+        names = [file.name for file in aside.iterdir()]
+        for name in names:
+            os.replace(aside / name, output / name)
         aside.rmdir()
         card.write(output)
+        if trainer.is_world_process_zero():
+            record.finish(trainer.state.global_step, names)
     return output

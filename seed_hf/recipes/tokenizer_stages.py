@@ -8,7 +8,7 @@ from transformers import AutoModel, AutoTokenizer, Blip2ForImageTextRetrieval, C
 from seed_hf.data.batches.augmentation import random_crop_flip
 from seed_hf.data.batches.image_text import ImageTextCollator
 from seed_hf.data.features.cached import are_features, open_features
-from seed_hf.data.sources.rows import open_rows, parquet_files, stream_rows
+from seed_hf.data.sources.rows import holds_parquet, open_rows, stream_rows
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
@@ -106,7 +106,7 @@ def _open_split(
     cached = recipe.stage == "quantization" and isinstance(source, str) and are_features(source)
     if key == "features" or cached:
         return open_features(source, f"data.{key}", tokenizer, processor)
-    if data.streaming or split == "validation" and not parquet_files(source, split):
+    if data.streaming or split == "validation" and not holds_parquet(source):
         given = {name: value for name in _STREAM_OPTIONS if (value := getattr(data, name)) is not None}
         with naming_the_key(f"data.{split}"):
             return stream_rows(source, split, captions=reads_captions, seed=recipe.trainer.seed, **given)

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from seed_hf.data.batches.seeded import SeededCollator
+from seed_hf.locks import FolderLock
 
 from .finite_losses import FiniteLosses
 from .metric_window import MetricWindow
@@ -71,12 +73,21 @@ class SeedTrainer(Trainer):
             )
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
-        """As [`Trainer.train`].
+        """As [`Trainer.train`], while no other process trains in `output_dir`.
 
         Args:
-            resume_from_checkpoint: A checkpoint. `True`: the last complete one in `output_dir`, if there is one.
+            resume_from_checkpoint: A checkpoint. `True`: the last complete one in `output_dir`, if there is one. Its
+                weights, optimizer and place in the data go on under the arguments and data given *now*, whatever they
+                were: only `run_stage` keeps a record of what a run was begun with, and compares.
             kwargs: As in [`Trainer.train`].
+
+        Raises:
+            BlockingIOError: Another process is training in `output_dir`.
         """
+        with FolderLock(self.args.output_dir, "training") if self.args.process_index == 0 else nullcontext():
+            return self._train_alone(resume_from_checkpoint, **kwargs)
+
+    def _train_alone(self, resume_from_checkpoint: str | bool | None, **kwargs):
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
         self._window_start = None  # the first window begins with the first batch of this call

@@ -376,6 +376,7 @@ def test_command_then_stage_two(text, tmp_path, monkeypatch):
     before, after = SeedTokenizer.from_pretrained("tokenizer"), SeedTokenizer.from_pretrained("out")
     assert not torch.equal(before.quantizer.embedding.weight, after.quantizer.embedding.weight)
     features.check_tokenizer(after)  # what stage II trains does not change the features
+    recipe["trainer"]["output_dir"] = "another"
     with pytest.raises(ValueError, match="features: these features are of another tokenizer"):
         train(model={"tokenizer": "other"})
     SeedImageProcessor(size={"height": 28, "width": 28}, do_normalize=False).save_pretrained("plain")

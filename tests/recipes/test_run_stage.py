@@ -54,6 +54,7 @@ def test_a_folder_of_images_is_a_validation_set(folder, streaming):
     state = json.loads((folder / "out" / "trainer_state.json").read_text())
     assert [line["eval_image_to_text_accuracy"] >= 0 for line in state["log_history"] if "eval_loss" in line] == [True]
     recipe["data"]["validation"] = "nowhere/at/all"
+    recipe["trainer"]["output_dir"] = "another"
     with pytest.raises(FileNotFoundError, match="data.validation: nowhere/at/all"):
         run_stage("contrastive", write(recipe))
 
@@ -102,6 +103,7 @@ def test_quantization_on_cached_features(folder):
     run_stage("quantization", write(recipe))
     assert SeedTokenizer.from_pretrained("out").config.codebook_size == 64
     save_file({"causal": torch.zeros(8, 2)}, "features.safetensors")
+    recipe["trainer"]["output_dir"] = "another"
     with pytest.raises(ValueError, match="causal_embeddings"):
         run_stage("quantization", write(recipe))
 

@@ -24,11 +24,6 @@ def open_rows(path: str, split: str, columns: Mapping[str, str] | None = None):
     from datasets import Dataset, DatasetInfo, Features, Image
 
     files = parquet_files(path, split)
-    if not files:
-        raise FileNotFoundError(
-            f"data.{split}: {path} is not a Parquet file, nor a folder with Parquet files. Stages I and II read other "
-            "sources with data.streaming: true."
-        )
     present = pq.read_schema(files[0]).names
     if missing := sorted(set(columns or ()) - set(present)):
         raise ValueError(f"data.{split}: {files[0]} has no column {', '.join(missing)}; it has {', '.join(present)}.")
@@ -41,16 +36,36 @@ def open_rows(path: str, split: str, columns: Mapping[str, str] | None = None):
 
 
 def parquet_files(path: str, split: str) -> list[Path]:
-    """The Parquet files that [`open_rows`] reads; none where the path holds something else.
+    """The files that [`open_rows`] reads.
 
     Args:
         path, split: As for [`open_rows`].
+
+    Raises:
+        FileNotFoundError: There is no Parquet file.
     """
+    if not holds_parquet(path):
+        raise FileNotFoundError(
+            f"data.{split}: {path} is not a Parquet file, nor a folder with Parquet files. Stages I and II read other "
+            "sources with data.streaming: true."
+        )
     source = Path(path)
     if source.is_file():
-        with open(source, "rb") as file:
-            return [source] if file.read(4) == b"PAR1" else []
+        return [source]
     return sorted(source.glob(f"{split}*.parquet")) or sorted(source.glob("*.parquet"))
+
+
+def holds_parquet(path: str) -> bool:
+    """Whether this is a Parquet file, judged by its first bytes, or a folder with files that are called so.
+
+    Args:
+        path: Of the file or folder.
+    """
+    source = Path(path)
+    if not source.is_file():
+        return any(source.glob("*.parquet"))
+    with open(source, "rb") as file:
+        return file.read(4) == b"PAR1"
 
 
 def with_caption(rows, column: str):

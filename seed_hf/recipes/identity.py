@@ -1,0 +1,145 @@
+"""What a training run's weights depend on: starting model, data and settings, by content and not by path."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from seed_hf.artifacts.fingerprints import files_fingerprint
+from seed_hf.artifacts.loading import snapshot_of
+from seed_hf.data.features.cached import are_features
+from seed_hf.data.sources.rows import holds_parquet, parquet_files
+from seed_hf.data.sources.source import open_source
+
+from .places import naming_the_key
+from .schema import Recipe
+
+
+# Fields of TrainingArguments that leave the weights as they are, but for rounding. All others count.
+_FREE = frozenset({
+    # where, and how often, something is written, reported or measured
+    "output_dir", "disable_tqdm", "report_to", "run_name", "project", "log_level", "log_level_replica",
+    "log_on_each_node", "logging_dir", "logging_strategy", "logging_steps", "logging_first_step",
+    "logging_nan_inf_filter", "include_num_input_tokens_seen", "skip_memory_metrics", "debug",
+    "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id",
+    "save_strategy", "save_steps", "save_total_limit", "save_only_model", "save_on_each_node", "enable_jit_checkpoint",
+    "eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size",
+    "eval_accumulation_steps", "eval_do_concat_batches", "eval_use_gather_object", "prediction_loss_only",
+    "push_to_hub", "hub_model_id", "hub_strategy", "hub_token", "hub_private_repo", "hub_always_push", "hub_revision",
+    "do_train", "do_eval", "do_predict", "resume_from_checkpoint", "restore_callback_states_from_checkpoint",
+    "ignore_data_skip",
+    # the length of the run, which may grow: see `RunRecord`
+    "max_steps", "num_train_epochs",
+    # how the same numbers are computed
+    "use_cpu", "torch_compile", "torch_compile_backend", "torch_compile_mode", "torch_empty_cache_steps",
+    "activation_checkpointing", "activation_checkpointing_kwargs", "gradient_checkpointing",
+    "gradient_checkpointing_kwargs", "use_cache", "full_determinism",
+    "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers",
+    "dataloader_prefetch_factor", "dataloader_multiprocessing_context",
+    "local_rank", "ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph",
+    "ddp_find_unused_parameters", "fsdp", "fsdp_config",
+})  # fmt: skip
+_WEIGHTS = ("config.json", "adapter_config.json", "*.safetensors", "*.bin")
+_WORDS = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model")
+_PIXELS = ("preprocessor_config.json", "processor_config.json")
+_FILES = {"text_tokenizer": _WORDS, "image_processor": _PIXELS}  # all other folders hold weights
+_FOLDERS = ("tokenizer", "blip2", "stage_one", "text_encoder", "image_encoder", "language_model", "visual_tokenizer")
+
+
+def run_identity(recipe: Recipe) -> dict[str, Any]:
+    """Everything that decides the weights of a run, as JSON holds it.
+
+    Files are compared by content, Hub repositories by commit. The place of a local file does not count, and neither do
+    settings that only change what is reported, how often it is saved, or how fast the same numbers are computed.
+
+    Args:
+        recipe: What `read_recipe` gives.
+
+    Raises:
+        FileNotFoundError: A file or folder that the recipe names does not exist.
+        ValueError: A source cannot be opened.
+    """
+    args = recipe.trainer
+    identity = {
+        "stage": recipe.stage,
+        "model": _model(recipe.model),
+        "data": _data(recipe, counts_evaluation(args)),
+        "trainer": _settings(args, streaming=getattr(recipe.data, "streaming", False)),
+    }
+    return json.loads(json.dumps(identity, default=str))
+
+
+def counts_evaluation(args: TrainingArguments) -> bool:
+    """Whether the weights of a run depend on its evaluations.
+
+    Args:
+        args: Of the run.
+    """
+    return args.load_best_model_at_end or args.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy")
+
+
+def _model(section: Any) -> dict[str, Any]:
+    values = {**vars(section)}
+    values.pop("attn_implementation", None)  # the same numbers, computed in another way
+    if "language_model" in values and values["text_tokenizer"] is None:
+        values["text_tokenizer"] = values["language_model"]
+    for name, source in values.items():
+        if source is not None and (name in _FOLDERS or name in _FILES):
+            with naming_the_key(f"model.{name}"):
+                values[name] = _content(source, _FILES.get(name, _WEIGHTS))
+    return values
+
+
+def _content(source: str, patterns: tuple[str, ...]) -> dict[str, str]:
+    folder, commit = snapshot_of(source)
+    if commit is not None:
+        return {"commit": commit}
+    return {"sha256": files_fingerprint({file for pattern in patterns for file in folder.glob(pattern)})}
+
+
+def _data(recipe: Recipe, evaluates: bool) -> dict[str, Any]:
+    values = {**vars(recipe.data)}
+    if not evaluates:
+        values.pop("validation")
+    for split in ("train", "features", "validation"):
+        if values.get(split) is not None:
+            with naming_the_key(f"data.{split}"):
+                values[split] = _rows(recipe, split, values[split])
+    return values
+
+
+def _rows(recipe: Recipe, split: str, source: Any) -> dict[str, Any]:
+    data = recipe.data
+    if split == "features" or recipe.stage == "quantization" and isinstance(source, str) and are_features(source):
+        path = Path(source)
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist.")
+        manifest = path if path.is_file() else path / "manifest.json"  # it has the hash of every file
+        return (
+            {"sha256": files_fingerprint([manifest], names=False)} if manifest.is_file() else {}
+        )  # the trainer will refuse it
+    if recipe.stage == "lm" or not data.streaming and (split == "train" or holds_parquet(source)):
+        return {"sha256": files_fingerprint(parquet_files(source, split), names=False)}
+    named = {"image_column": data.image_column, "caption_column": data.caption_column}
+    captions = recipe.stage == "contrastive" or recipe.model.text_encoder is not None
+    return open_source(source, split=split, captions=captions, **named).identity()
+
+
+def _settings(args: TrainingArguments, *, streaming: bool) -> dict[str, Any]:
+    free = {*_FREE, "per_device_train_batch_size"}
+    # All stages train on several processes as on one; only the batch of all of them counts.
+    more = {"per_device_train_batch_size times processes": args.train_batch_size * args.world_size}
+    if streaming:  # processes and their loaders share out the files of a stream, which decides the order of its rows
+        free -= {"dataloader_num_workers"}
+        more["processes"] = args.world_size
+    if counts_evaluation(args):
+        free -= {"eval_strategy", "eval_steps", "eval_delay", "save_strategy", "save_steps"}
+    values = {name: value for name, value in args.to_dict().items() if name not in free}
+    if isinstance(values.get("deepspeed"), str):
+        values["deepspeed"] = json.loads(Path(values["deepspeed"]).read_text(encoding="utf-8"))
+    known = {field.name for field in dataclasses.fields(args)}
+    return {name: value for name, value in values.items() if name in known} | more
