@@ -5,10 +5,16 @@ language model whose vocabulary also holds the visual codes; `SeedConfig` both. 
 of the authors' code is a field; its default is the original.
 """
 
+from inspect import signature
+from math import isfinite
+from numbers import Integral, Real
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, Blip2QFormerConfig, Blip2VisionConfig, LlamaConfig, OPTConfig, Qwen3Config
 from transformers.configuration_utils import PreTrainedConfig
 
+from .model_types_seed import OwnModelType
 from .prompts_seed import CAPTION_PROMPT, IMAGE_PROMPT, QUESTION_PROMPT, check_question_prompt
 from .publishing_seed import PrivateByDefault, PublishedConfig
 from .visual_vocabulary_seed import VisualVocabulary, visual_vocabulary
@@ -19,7 +25,7 @@ _VISION_DEFAULTS = {"initializer_range": 0.02}
 _QFORMER_DEFAULTS = {"vocab_size": 30523, "cross_attention_frequency": 2, "encoder_hidden_size": 1408}
 
 
-class SeedTokenizerConfig(PublishedConfig):
+class SeedTokenizerConfig(OwnModelType, PublishedConfig):
     r"""Configuration of [`SeedTokenizer`]. The defaults give SEED-1 at full size (arXiv 2307.08041).
 
     Args:
@@ -129,7 +135,7 @@ class SeedTokenizerConfig(PublishedConfig):
         image_target = generation_target == "image"
         self.num_generation_tokens = num_generation_tokens or (1 if image_target else 77)
         self.generation_dim = generation_dim or (1024 if image_target else 768)
-        self.mlp_head_dims = tuple(mlp_head_dims)
+        self.mlp_head_dims = mlp_head_dims
         self.generation_memory_dim = generation_memory_dim
         self.generation_memory_rank = generation_memory_rank
         self.vq_beta = vq_beta
@@ -143,6 +149,7 @@ class SeedTokenizerConfig(PublishedConfig):
         self.label_smoothing = label_smoothing
         self.temperature_init = temperature_init
         self.initializer_range = initializer_range
+        _check_types(self)
         self._build_sub_configs(vision_config, qformer_config, reverse_qformer_config, decoder_config)
         self._check()
         super().__init__(**kwargs)
@@ -197,18 +204,64 @@ class SeedTokenizerConfig(PublishedConfig):
         for name in ("feature_loss_weight", "feature_contrast_loss_weight"):
             if getattr(self, name) and not (self.text_tower and self.embedding_decoder):
                 raise ValueError(f"{name} needs text_tower=True and embedding_decoder=True.")
-        for name in ("num_query_tokens", "codebook_size", "code_dim", "projection_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        _check_sizes(self, "num_query_tokens", "codebook_size", "code_dim", "projection_dim")
+        _check_sizes(self, "num_generation_tokens", "generation_dim")
+        for name in self.sub_configs:
+            _check_sizes(getattr(self, name), *_LAYER_SIZES, part=f"{name}.")
+        _check_sizes(self.vision_config, "image_size", "patch_size", part="vision_config.")
+        widths = self.mlp_head_dims
+        if not isinstance(widths, (list, tuple)) or not all(isinstance(width, int) and width > 0 for width in widths):
+            raise ValueError(f"mlp_head_dims must be widths of at least 1, got {widths!r}.")
+        self.mlp_head_dims = tuple(widths)
+
+
+_LAYER_SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
+_LARGEST_SIZE = 2**31 - 1
+_TYPES: dict[Any, tuple[type, str]] = {
+    int: (Integral, "an integer"),
+    int | None: (Integral, "an integer"),
+    float: (Real, "a number"),
+    bool: (bool, "true or false"),
+    str: (str, "a text"),
+}
+
+
+def _check_types(config) -> None:
+    """Raises `TypeError` for a field that is not of the type that `__init__` names."""
+    for name, field in signature(type(config).__init__).parameters.items():
+        if field.annotation not in _TYPES:
+            continue
+        wanted, words = _TYPES[field.annotation]
+        value = getattr(config, name)
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+            raise TypeError(f"{name} must be {words}, got {value!r}.")
+        if wanted is Real and not isfinite(value):
+            raise ValueError(f"{name} must be a finite number, got {value!r}.")
+
+
+def _check_sizes(config, *names: str, part: str = "") -> None:
+    """Raises `ValueError` for sizes with which no model can be built; `part` goes before their names."""
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{part}{name} must be at least 1, got {value!r}.")
+        if value > _LARGEST_SIZE:
+            raise ValueError(f"{part}{name} must be at most {_LARGEST_SIZE}, got {value!r}.")
 
 
 def _sub_config(cls, value, defaults):
     if isinstance(value, cls):
         return value
-    return cls(**{**defaults, **(value or {})})
+    return cls(**{**defaults, **_fields(cls, value)})
 
 
-class VisualVocabularyConfig(PrivateByDefault, PreTrainedConfig):
+def _fields(cls, value) -> dict:
+    if not isinstance(value, (dict, type(None))):
+        raise TypeError(f"A {cls.__name__} is made of a dictionary of its fields, got {value!r}.")
+    return value or {}
+
+
+class VisualVocabularyConfig(OwnModelType, PrivateByDefault, PreTrainedConfig):
     r"""What the configuration of a language model gains with a visual vocabulary. A mix-in of the classes below.
 
     By default the visual tokens follow the text tokens, with V = `text_vocab_size` and K = `codebook_size`:
@@ -258,9 +311,10 @@ class VisualVocabularyConfig(PrivateByDefault, PreTrainedConfig):
     image_token_id: int | None = None
 
     def __post_init__(self, **kwargs):
-        for name in ("text_vocab_size", "codebook_size", "num_query_tokens", "code_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        _check_sizes(self, "text_vocab_size", "codebook_size", "num_query_tokens", "code_dim")
+        # OPT's inner width has a name of its own.
+        sizes = (*_LAYER_SIZES, "ffn_dim", "max_position_embeddings")
+        _check_sizes(self, *(name for name in sizes if hasattr(self, name)))
         if self.visual_embedding not in ("learned", "projected"):
             raise ValueError(f"visual_embedding must be 'learned' or 'projected', got {self.visual_embedding!r}.")
         default = visual_vocabulary(self.text_vocab_size, self.codebook_size)
@@ -331,7 +385,7 @@ class SeedQwen3Config(VisualVocabularyConfig, Qwen3Config):
 TEXT_CONFIGS = {config.model_type: config for config in (SeedTextConfig, SeedLlamaConfig, SeedQwen3Config)}
 
 
-class SeedConfig(PublishedConfig):
+class SeedConfig(OwnModelType, PublishedConfig):
     r"""Configuration of [`SeedForConditionalGeneration`]: a visual tokenizer and a language model.
 
     Args:
@@ -373,6 +427,9 @@ class SeedConfig(PublishedConfig):
                     f"The visual tokenizer has {name}={value}, the language model {getattr(self.text_config, name)}. "
                     "Extend the language model for this tokenizer."
                 )
+        for name, prompt in (("caption_prompt", caption_prompt), ("image_prompt", image_prompt)):
+            if not isinstance(prompt, str):
+                raise TypeError(f"{name} must be a text, got {prompt!r}.")
         check_question_prompt(question_prompt)
         self.caption_prompt = caption_prompt
         self.image_prompt = image_prompt
@@ -394,9 +451,9 @@ _SHARED_SIZES = ("codebook_size", "num_query_tokens", "code_dim")
 def _text_config(value, shared: dict):
     if isinstance(value, VisualVocabularyConfig):
         return value
-    values = dict(value or {})
+    values = _fields(VisualVocabularyConfig, value)
     model_type = values.get("model_type", SeedTextConfig.model_type)
-    if model_type not in TEXT_CONFIGS:
+    if not isinstance(model_type, str) or model_type not in TEXT_CONFIGS:
         raise ValueError(f"text_config: model_type must be one of {', '.join(TEXT_CONFIGS)}; got {model_type!r}.")
     return TEXT_CONFIGS[model_type](**{**shared, **values})
 

@@ -8,6 +8,8 @@ from transformers import AutoTokenizer
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
+from .model_types_seed import read_config
+
 
 # Embedding matrices are padded: to multiples of at most 128 rows, or, Qwen3's of 151,936 rows, by 267.
 _MOST_SPARE_ROWS, _MOST_SPARE_SHARE = 128, 1 / 200
@@ -122,18 +124,19 @@ def _filled(model: PreTrainedModel, state: dict[str, torch.Tensor], source: PreT
     return model.train(source.training)
 
 
-def count_text_tokens(folder, rows: int) -> int:
+def count_text_tokens(folder, rows: int, **kwargs) -> int:
     """Entries of the text tokenizer in a folder.
 
     Args:
         folder: Of a plain language model.
         rows: Of its embedding matrix.
+        kwargs: `revision`, `token` and the like.
 
     Raises:
         ValueError: No tokenizer, one that already has visual tokens, or one that is not this model's.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **_place(kwargs))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{folder} has no tokenizer to count the text tokens with. Pass text_vocab_size=len(tokenizer)."
@@ -155,11 +158,16 @@ def model_type_of(folder, **kwargs) -> str | None:
     Args:
         folder: A folder or a Hub id.
         kwargs: `revision`, `token` and the like.
+
+    Raises:
+        ValueError: The configuration is no JSON object.
     """
+    return read_config(PreTrainedConfig, folder, **_place(kwargs)).get("model_type")
+
+
+def _place(kwargs: dict) -> dict:
     names = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
-    return PreTrainedConfig.get_config_dict(folder, **{n: kwargs[n] for n in names if n in kwargs})[0].get(
-        "model_type"
-    )
+    return {name: kwargs[name] for name in names if name in kwargs}
 
 
 def codebook_of_shape(codebook: torch.Tensor | None, codebook_size: int, code_dim: int) -> None:

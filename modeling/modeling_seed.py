@@ -13,12 +13,13 @@ from .configuration_seed import SeedConfig
 from .modeling_seed_text import LANGUAGE_MODELS, VisualVocabularyMixin
 from .modeling_seed_tokenizer import SeedTokenizer
 from .publishing_seed import PrivateByDefault
+from .whole_weights_seed import WholeWeights
 
 
 _BLOCKS_OF_THE_TOKENIZER = ("Blip2EncoderLayer", "Blip2QFormerLayer")
 
 
-class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, GenerationMixin):
+class SeedForConditionalGeneration(PrivateByDefault, WholeWeights, PreTrainedModel, GenerationMixin):
     r"""Visual tokenizer and language model in one: images and text in, text and visual codes out.
 
     Args:
@@ -61,6 +62,10 @@ class SeedForConditionalGeneration(PrivateByDefault, PreTrainedModel, Generation
         }
         self._no_split_modules = [*_BLOCKS_OF_THE_TOKENIZER, *(language_model._no_split_modules or ())]
         self.post_init()
+        if config.text_config.visual_embedding == "projected":
+            codebook, own = self.visual_tokenizer.quantizer.embedding.weight, language_model.visual_codebook
+            if codebook.shape == own.shape:  # DeepSpeed's ZeRO-3 has its parts elsewhere, until weights are loaded
+                own.copy_(codebook.detach().to(own))
 
     @classmethod
     def from_parts(

@@ -11,7 +11,6 @@ from typing import ClassVar
 import torch
 from torch import nn
 from transformers import LlamaForCausalLM, OPTForCausalLM, Qwen3ForCausalLM
-from transformers import initialization as init
 from transformers.generation import GenerationMixin, LogitsProcessorList
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
@@ -26,7 +25,9 @@ from .configuration_seed import (
 )
 from .extension_seed import codebook_of_shape, count_text_tokens, extended, model_type_of, plain
 from .generation_seed import GENERATION_MODES, VisualSpanLogitsProcessor, missing_span_tokens
+from .model_types_seed import MODEL_TYPES
 from .publishing_seed import PrivateByDefault
+from .whole_weights_seed import WholeWeights, load_whole
 
 
 logger = logging.get_logger(__name__)
@@ -62,12 +63,16 @@ def language_model(cls):
     Args:
         cls: A class with [`VisualVocabularyMixin`], a `config_class` and a `family`.
     """
+    plain_type = cls.family.plain.config_class.model_type
+    takes = f"{cls.__name__}.from_language_model adds visual tokens to it"
+    MODEL_TYPES.setdefault(plain_type, (f"a plain {plain_type!r} model", takes))
+    MODEL_TYPES[cls.config_class.model_type] = f"a {cls.__name__}", f"{cls.__name__}.from_pretrained loads it"
     LANGUAGE_MODELS[cls.config_class.model_type] = cls
     TEXT_CONFIGS[cls.config_class.model_type] = cls.config_class
     return cls
 
 
-class VisualVocabularyMixin(PrivateByDefault, PreTrainedModel, GenerationMixin):
+class VisualVocabularyMixin(PrivateByDefault, WholeWeights, PreTrainedModel, GenerationMixin):
     r"""A language model with a visual vocabulary; [`VisualVocabularyConfig`] describes its layout.
 
     With `visual_embedding="learned"` this is the plain model with more rows. With `"projected"` a visual token enters
@@ -76,8 +81,9 @@ class VisualVocabularyMixin(PrivateByDefault, PreTrainedModel, GenerationMixin):
     tied to the embedding matrix. `<img>` and `</img>` are learned rows in both cases.
 
     Args:
-        config ([`VisualVocabularyConfig`]): Weights begin random; `from_pretrained` loads trained ones, and
-            [`VisualVocabularyMixin.from_language_model`] starts from a plain model.
+        config ([`VisualVocabularyConfig`]): Weights begin random, the codebook of `"projected"` too;
+            `from_pretrained` loads trained ones, and [`VisualVocabularyMixin.from_language_model`] starts from a plain
+            model.
     """
 
     config: VisualVocabularyConfig
@@ -87,16 +93,12 @@ class VisualVocabularyMixin(PrivateByDefault, PreTrainedModel, GenerationMixin):
     def __init__(self, config: VisualVocabularyConfig):
         super().__init__(config)
         if config.visual_embedding == "projected":
-            self.register_buffer("visual_codebook", torch.zeros(config.codebook_size, config.code_dim))
+            # Drawn here: the plain class has initialised its weights by now, and this module counts as done.
+            std = config.init_std if hasattr(config, "init_std") else config.initializer_range
+            codebook = torch.empty(config.codebook_size, config.code_dim).normal_(std=std)
+            self.register_buffer("visual_codebook", codebook)
             self.visual_projection = nn.Linear(config.code_dim, self.get_input_embeddings().embedding_dim)
         self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module):
-        super()._init_weights(module)
-        if isinstance(module, VisualVocabularyMixin) and self.config.visual_embedding == "projected":
-            std = self.config.init_std if hasattr(self.config, "init_std") else self.config.initializer_range
-            init.normal_(module.visual_codebook, std=std)
 
     @classmethod
     def from_language_model(
@@ -127,8 +129,9 @@ class VisualVocabularyMixin(PrivateByDefault, PreTrainedModel, GenerationMixin):
             kwargs: Passed to the `from_pretrained` of the plain class, `dtype` for instance.
 
         Raises:
-            ValueError: The folder holds another type of model; no tokenizer, or one that already has visual tokens or
-                more entries than the matrix has rows; a codebook that is missing or has another shape.
+            ValueError: The folder holds another type of model, or lacks weights; no tokenizer, or one that already
+                has visual tokens or more entries than the matrix has rows; a codebook that is missing or has another
+                shape.
         """
         if visual_embedding == "projected":
             codebook_of_shape(codebook, codebook_size, code_dim)
@@ -139,9 +142,9 @@ class VisualVocabularyMixin(PrivateByDefault, PreTrainedModel, GenerationMixin):
             if found in takers:
                 hint = f"Use {takers[found].__name__}.from_language_model."
             raise ValueError(f"{folder} holds a model of type {found!r}, {cls.__name__} extends {wanted!r}. {hint}")
-        source = cls.family.plain.from_pretrained(folder, **kwargs)
+        source = load_whole(cls.family.plain, folder, **kwargs)
         if text_vocab_size is None:
-            text_vocab_size = count_text_tokens(folder, source.get_input_embeddings().num_embeddings)
+            text_vocab_size = count_text_tokens(folder, source.get_input_embeddings().num_embeddings, **kwargs)
         return extended(
             cls,
             source,

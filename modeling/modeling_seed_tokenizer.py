@@ -26,6 +26,7 @@ from .modeling_seed_decoders import SeedCodeDecoder, SeedCodeMemory, SeedGenerat
 from .modeling_seed_quantizer import SeedCodebook, SeedVectorQuantizer
 from .publishing_seed import PrivateByDefault
 from .starting_points_seed import tokenizer_from_blip2, tokenizer_from_stage_one
+from .whole_weights_seed import WholeWeights
 
 
 @dataclass
@@ -64,7 +65,7 @@ class SeedTokenizerOutput(ModelOutput):
     logits_per_text: torch.Tensor | None = None
 
 
-class SeedTokenizer(PrivateByDefault, PreTrainedModel):
+class SeedTokenizer(PrivateByDefault, WholeWeights, PreTrainedModel):
     r"""The SEED visual tokenizer.
 
     Args:
@@ -125,6 +126,7 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
         self.generation_decoder = SeedGenerationDecoder(config)
         if config.generation_memory_dim:
             self.generation_memory = SeedCodeMemory(config)
+        self._keys_to_ignore_on_load_unexpected = _left_out(config)
         self._frozen_modules: tuple[nn.Module, ...] = ()
         self.post_init()
 
@@ -417,6 +419,17 @@ class SeedTokenizer(PrivateByDefault, PreTrainedModel):
         for module in getattr(self, "_frozen_modules", ()):
             module.eval()
         return self
+
+
+def _left_out(config: SeedTokenizerConfig) -> list[str]:
+    """Patterns of the weights in a folder that a tokenizer of this configuration does without."""
+    names = [r"language_model\."]  # of the whole model that it is a part of
+    if not config.text_tower:
+        names += [rf"{name}(\.|$)" for name in SeedTokenizer.PARTS["matching"]]
+        names.append(r"qformer\.encoder\.layer\.\d+\.(intermediate|output)\.")
+    if not config.embedding_decoder:
+        names.append(r"embedding_decoder\.")
+    return [rf"^(visual_tokenizer\.)?{name}" for name in names]
 
 
 __all__ = ["SeedTokenizer", "SeedTokenizerOutput", "contrastive_loss"]

@@ -51,7 +51,7 @@ FORMATS = {
 
 def check_question_prompt(question_prompt: str) -> None:
     """Raises `ValueError` if the prompt has no `{}` for the question."""
-    if "{}" not in question_prompt:
+    if not isinstance(question_prompt, str) or "{}" not in question_prompt:
         raise ValueError(f"question_prompt needs {{}} where the question goes, got {question_prompt!r}.")
 
 

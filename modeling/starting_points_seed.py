@@ -8,9 +8,12 @@ import os
 
 import torch
 from torch import nn
-from transformers import AutoConfig, Blip2ForImageTextRetrieval, Blip2Model
+from transformers import Blip2Config, Blip2ForImageTextRetrieval, Blip2Model
+from transformers.configuration_utils import PreTrainedConfig
 
 from .configuration_seed import SeedTokenizerConfig
+from .model_types_seed import check_model_type, read_config
+from .whole_weights_seed import check_weights, load_whole
 
 
 def tokenizer_from_blip2(cls, blip2, **settings):
@@ -70,16 +73,16 @@ def tokenizer_from_stage_one(cls, stage_one, **settings):
     stage_one = (*cls.PARTS["seeing"], *cls.PARTS["matching"])
     wanted = {name for name in model.state_dict() if name.split(".")[0] in stage_one}
     kept = {name: value for name, value in source.state_dict().items() if name in wanted}
-    model.load_state_dict(kept, strict=False)
+    check_weights("stage_one", cls.__name__, missing=wanted - kept.keys())
+    model.load_state_dict(kept, strict=False)  # the rest is new
     return model
 
 
 def _load_blip2(folder: str | os.PathLike):
-    config = AutoConfig.from_pretrained(folder)
-    if config.model_type != "blip-2":
-        raise ValueError(f"{folder}: holds a {config.model_type!r} model, not a BLIP-2.")
-    retrieval = "Blip2ForImageTextRetrieval" in (config.architectures or ())
-    return (Blip2ForImageTextRetrieval if retrieval else Blip2Model).from_pretrained(folder, dtype=torch.float32)
+    values = read_config(PreTrainedConfig, folder)
+    check_model_type(values, Blip2Config, folder)
+    retrieval = "Blip2ForImageTextRetrieval" in (values.get("architectures") or ())
+    return load_whole(Blip2ForImageTextRetrieval if retrieval else Blip2Model, folder, dtype=torch.float32)
 
 
 def _children(module: nn.Module):

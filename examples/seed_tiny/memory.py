@@ -15,6 +15,7 @@ from loop import autocast, device, stage_arguments, train
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
 from seed_hf.modeling.modeling_seed_decoders import SeedCodeMemory
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.modeling.whole_weights_seed import new_weights
 
 
 STEPS, BATCH, RATE = 20_000, 512, 1e-3
@@ -52,9 +53,13 @@ def main(argv: list[str] | None = None) -> None:
     folder = work / "quantization" / "model"
     config = SeedTokenizerConfig.from_pretrained(folder)
     config.generation_memory_dim = DIM
+    with torch.device("meta"):
+        memory_weights = [name for name in SeedTokenizer(config).state_dict() if name.startswith("generation_memory.")]
     torch.manual_seed(0)
     # float16 and back: the memory learns from the code vectors as they will be stored.
-    visual = SeedTokenizer.from_pretrained(folder, config=config).half().float().requires_grad_(False)
+    with new_weights(memory_weights):
+        visual = SeedTokenizer.from_pretrained(folder, config=config)
+    visual = visual.half().float().requires_grad_(False)
     lessons = Lessons(arguments.data, work)
     vectors = visual.quantizer.lookup(lessons.codes.cpu()).flatten(1)
     prepare(visual.generation_memory, vectors)

@@ -144,10 +144,20 @@ def load_pretrained(cls: Any, source: str | os.PathLike, **options: Any) -> Any:
         ValueError: It cannot be loaded: other or damaged files.
     """
     name, where = pretrained_arguments(source)
+    from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+
+    from seed_hf.modeling.model_types_seed import check_model_type, read_config
+    from seed_hf.modeling.whole_weights_seed import WholeWeights, load_whole
+
     from . import auto_classes  # noqa: F401  else transformers offers to run code that lies in the folder
 
+    options = {"trust_remote_code": False, **where, **options}
     with naming_the_source(source):
-        return cls.from_pretrained(name, **where, **options)
+        if not issubclass(cls, (PreTrainedModel, AutoModel)) or issubclass(cls, WholeWeights):
+            return cls.from_pretrained(name, **options)
+        if (config_class := getattr(cls, "config_class", None)) is not None:
+            check_model_type(read_config(PreTrainedConfig, name, **where), config_class, source)
+        return load_whole(cls, name, **options)
 
 
 def pretrained_arguments(source: str | os.PathLike) -> tuple[str, dict[str, str]]:

@@ -11,6 +11,7 @@ from transformers.utils import logging as hf_logging
 
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.modeling.whole_weights_seed import new_weights
 
 from .checkpoint_files import read_checkpoint, unwrapped
 from .original_names import is_known
@@ -109,7 +110,7 @@ def convert_original_tokenizer(
     weights = {ours: weight for ours, keys in names.items() if (weight := _weight(state, keys, copy)) is not None}
     if image_size is not None and image_size != config.vision_config.image_size:
         _resize_positions(weights, config, image_size)
-    model = _build(config, weights)
+    model = _build(config, weights, empty.state_dict().keys() - weights.keys())
     report.parameters = sum(parameter.numel() for parameter in model.parameters())
     return model, report
 
@@ -184,14 +185,14 @@ def _resize_positions(weights: dict[str, torch.Tensor], config: SeedTokenizerCon
     weights[name] = torch.cat([first, grid.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 
-def _build(config: SeedTokenizerConfig, weights: dict[str, torch.Tensor]) -> SeedTokenizer:
+def _build(config: SeedTokenizerConfig, weights: dict[str, torch.Tensor], new: set[str]) -> SeedTokenizer:
     if all(weight.is_meta for weight in weights.values()):
         with torch.device("meta"):
             model = SeedTokenizer(config)
         model.load_state_dict(weights, strict=False, assign=True)
         return model.eval()
     # from_pretrained uses the tensors without a copy, and initialises the other parameters.
-    with _silence():
+    with _silence(), new_weights(new):
         return SeedTokenizer.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32).eval()
 
 
