@@ -3,8 +3,8 @@
     python remote_child.py FOLDER OUT.safetensors
 
 loads them without: by `trust_remote_code`, with the code that lies beside the weights. FOLDER has the parts
-`tokenizer`, `language_model`, `model` and `pipeline`, and `inputs.safetensors`. It runs in any environment that has
-the libraries.
+`tokenizer`, `language_model`, `model` and `pipeline`, `broken/` with parts that lack a weight, and
+`inputs.safetensors`. It runs in any environment that has the libraries.
 """
 
 import sys
@@ -56,7 +56,19 @@ def compute(folder: Path, pipeline_class=DiffusionPipeline, **trust) -> dict[str
     return out
 
 
+def refused(folder: Path, cls, **trust) -> bool:
+    try:
+        cls.from_pretrained(folder, **trust)
+    except ValueError as error:
+        return "Missing (1)" in str(error)
+    return False
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)  # as the tests
     computed = compute(Path(sys.argv[1]), trust_remote_code=True)
+    for place in sorted((Path(sys.argv[1]) / "broken").iterdir()):
+        cls = DiffusionPipeline if place.name == "pipeline" else AutoModel
+        cls = AutoModelForCausalLM if place.name == "language_model" else cls
+        assert refused(place, cls, trust_remote_code=True), f"{place} lacks a weight, and loads"
     save_file({name: tensor.contiguous() for name, tensor in computed.items()}, sys.argv[2])
