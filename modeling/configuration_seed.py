@@ -5,15 +5,11 @@ language model whose vocabulary also holds the visual codes; `SeedConfig` both. 
 of the authors' code is a field; its default is the original.
 """
 
-from inspect import signature
-from math import isfinite
-from numbers import Integral, Real
-from typing import Any
-
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, Blip2QFormerConfig, Blip2VisionConfig, LlamaConfig, OPTConfig, Qwen3Config
 from transformers.configuration_utils import PreTrainedConfig
 
+from .checked_fields_seed import check_sizes, check_types
 from .model_types_seed import OwnModelType
 from .prompts_seed import CAPTION_PROMPT, IMAGE_PROMPT, QUESTION_PROMPT, check_question_prompt
 from .publishing_seed import PrivateByDefault, PublishedConfig
@@ -149,7 +145,7 @@ class SeedTokenizerConfig(OwnModelType, PublishedConfig):
         self.label_smoothing = label_smoothing
         self.temperature_init = temperature_init
         self.initializer_range = initializer_range
-        _check_types(self)
+        check_types(self)
         self._build_sub_configs(vision_config, qformer_config, reverse_qformer_config, decoder_config)
         self._check()
         super().__init__(**kwargs)
@@ -204,11 +200,11 @@ class SeedTokenizerConfig(OwnModelType, PublishedConfig):
         for name in ("feature_loss_weight", "feature_contrast_loss_weight"):
             if getattr(self, name) and not (self.text_tower and self.embedding_decoder):
                 raise ValueError(f"{name} needs text_tower=True and embedding_decoder=True.")
-        _check_sizes(self, "num_query_tokens", "codebook_size", "code_dim", "projection_dim")
-        _check_sizes(self, "num_generation_tokens", "generation_dim")
+        check_sizes(self, "num_query_tokens", "codebook_size", "code_dim", "projection_dim")
+        check_sizes(self, "num_generation_tokens", "generation_dim")
         for name in self.sub_configs:
-            _check_sizes(getattr(self, name), *_LAYER_SIZES, part=f"{name}.")
-        _check_sizes(self.vision_config, "image_size", "patch_size", part="vision_config.")
+            check_sizes(getattr(self, name), *_LAYER_SIZES, part=f"{name}.")
+        check_sizes(self.vision_config, "image_size", "patch_size", part="vision_config.")
         widths = self.mlp_head_dims
         if not isinstance(widths, (list, tuple)) or not all(isinstance(width, int) and width > 0 for width in widths):
             raise ValueError(f"mlp_head_dims must be widths of at least 1, got {widths!r}.")
@@ -216,37 +212,6 @@ class SeedTokenizerConfig(OwnModelType, PublishedConfig):
 
 
 _LAYER_SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
-_LARGEST_SIZE = 2**31 - 1
-_TYPES: dict[Any, tuple[type, str]] = {
-    int: (Integral, "an integer"),
-    int | None: (Integral, "an integer"),
-    float: (Real, "a number"),
-    bool: (bool, "true or false"),
-    str: (str, "a text"),
-}
-
-
-def _check_types(config) -> None:
-    """Raises `TypeError` for a field that is not of the type that `__init__` names."""
-    for name, field in signature(type(config).__init__).parameters.items():
-        if field.annotation not in _TYPES:
-            continue
-        wanted, words = _TYPES[field.annotation]
-        value = getattr(config, name)
-        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-            raise TypeError(f"{name} must be {words}, got {value!r}.")
-        if wanted is Real and not isfinite(value):
-            raise ValueError(f"{name} must be a finite number, got {value!r}.")
-
-
-def _check_sizes(config, *names: str, part: str = "") -> None:
-    """Raises `ValueError` for sizes with which no model can be built; `part` goes before their names."""
-    for name in names:
-        value = getattr(config, name)
-        if not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{part}{name} must be at least 1, got {value!r}.")
-        if value > _LARGEST_SIZE:
-            raise ValueError(f"{part}{name} must be at most {_LARGEST_SIZE}, got {value!r}.")
 
 
 def _sub_config(cls, value, defaults):
@@ -311,10 +276,10 @@ class VisualVocabularyConfig(OwnModelType, PrivateByDefault, PreTrainedConfig):
     image_token_id: int | None = None
 
     def __post_init__(self, **kwargs):
-        _check_sizes(self, "text_vocab_size", "codebook_size", "num_query_tokens", "code_dim")
+        check_sizes(self, "text_vocab_size", "codebook_size", "num_query_tokens", "code_dim")
         # OPT's inner width has a name of its own.
         sizes = (*_LAYER_SIZES, "ffn_dim", "max_position_embeddings")
-        _check_sizes(self, *(name for name in sizes if hasattr(self, name)))
+        check_sizes(self, *(name for name in sizes if hasattr(self, name)))
         if self.visual_embedding not in ("learned", "projected"):
             raise ValueError(f"visual_embedding must be 'learned' or 'projected', got {self.visual_embedding!r}.")
         default = visual_vocabulary(self.text_vocab_size, self.codebook_size)
