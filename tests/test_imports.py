@@ -38,7 +38,7 @@ LEVELS = (
     ("cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
-INSIDE_DATA = {"sources": 0, "batches": 0, "jobs": 1, "features": 2}
+INSIDE_DATA = {"sources": 0, "batches": 1, "jobs": 2, "features": 3}
 
 
 def modules() -> dict[str, Path]:

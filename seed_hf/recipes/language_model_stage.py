@@ -4,7 +4,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
 
 from seed_hf.data.batches.language_model import LanguageModelCollator
 from seed_hf.data.batches.packing import installed_flash_attention
-from seed_hf.data.sources.rows import open_rows, with_caption
+from seed_hf.data.sources.rows import open_rows
 from seed_hf.training.language_model import LanguageModelTrainer
 
 from .language_models import has_visual_tokens, open_language_model
@@ -33,10 +33,14 @@ def language_model_trainer(recipe: LanguageModelRecipe) -> tuple[LanguageModelTr
         language_model.set_attn_implementation(attention)
     options = {name: getattr(data, name) for name in _COLLATOR_OPTIONS if getattr(data, name) is not None}
     collator = LanguageModelCollator(text_tokenizer, language_model.config, seed=args.seed, **options)
-    train = open_rows(data.train, "train")
-    validation = open_rows(data.validation, "validation") if data.validation else None
+    train = open_rows(data.train, "train", caption_column=data.caption_column)
+    validation = None
+    if data.validation:
+        validation = open_rows(data.validation, "validation", caption_column=data.caption_column)
     if "text" not in train.column_names:
-        train, validation = (with_caption(rows, data.caption_column) for rows in (train, validation))
+        if not {"caption", "captions"} & set(train.column_names):
+            present = ", ".join(train.column_names)
+            raise ValueError(f"data.train: {data.train} has neither text nor captions; it has {present}.")
         if not has_visual_tokens(language_model):
             raise ValueError(
                 "A plain language model has no visual tokens: give model.visual_tokenizer, or data with `text`."

@@ -8,6 +8,7 @@ from transformers import AutoModel, AutoTokenizer, Blip2ForImageTextRetrieval, C
 from seed_hf.data.batches.augmentation import random_crop_flip
 from seed_hf.data.batches.image_text import ImageTextCollator
 from seed_hf.data.features.cached import are_features, open_features
+from seed_hf.data.sources.filters import RowFilters
 from seed_hf.data.sources.rows import holds_parquet, open_rows, stream_rows
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
@@ -113,4 +114,5 @@ def _open_split(
     columns = {data.image_column or "image": "image"}
     if reads_captions:
         columns[data.caption_column or "caption"] = "caption"
-    return open_rows(source, split, columns)
+    filters = RowFilters(min_side=data.min_side or 0, max_aspect=data.max_aspect)
+    return open_rows(source, split, columns, filters=filters, on_error=data.on_error or "raise")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .row_values import captions_of, decoded_image, naming_the_row, row_names
 from .seeded import SeededCollator
 
 
@@ -15,7 +16,8 @@ CACHED_KEYS = ("vision_embeddings", "causal_embeddings", "target_embeddings")
 class ImageTextCollator(SeededCollator):
     """Rows with images and captions, or with cached features, to the inputs of `SeedTokenizer.forward`.
 
-    A row is a mapping with some of: `image` (whatever the image processor takes), or `pixels` (uint8 `(3, S, S)`, an
+    A row is a mapping with some of: `image` (whatever the image processor takes, or an encoded image as `datasets`
+    stores it, a mapping of `bytes` and `path`), or `pixels` (uint8 `(3, S, S)`, an
     image that already has the model's size); `caption` (`str`) or `captions` (several, one is drawn); and the cached
     `vision_embeddings`, `causal_embeddings`, `target_embeddings`. An `id` is passed on, so that messages can name the
     row. All rows of a batch have the same keys; other keys are ignored.
@@ -35,7 +37,8 @@ class ImageTextCollator(SeededCollator):
     stacked cached features, and `row_ids`, a list.
 
     Raises:
-        ValueError: The rows hold images but there is no image processor, or they hold nothing that a model could use.
+        ValueError: The rows hold images but there is no image processor, or they hold nothing that a model could use;
+            or one of them, which is named, has no caption, something else in its place, or a damaged image.
     """
 
     def __init__(
@@ -68,28 +71,32 @@ class ImageTextCollator(SeededCollator):
                 f"Rows with the keys {sorted(rows[0])} hold nothing to train on. Give image or pixels, caption or "
                 f"captions (with a tokenizer), or {', '.join(CACHED_KEYS)}."
             )
-        if "id" in rows[0]:
-            batch["row_ids"] = [row["id"] for row in rows]
-        return batch
+        return batch | row_names(rows)
 
     def _captions(self, rows) -> dict[str, torch.Tensor]:
-        captions = [self._caption(row) for row in rows]
+        captions = []
+        for place, row in enumerate(rows):
+            with naming_the_row(rows, place):
+                captions.append(self._caption(row))
         encoded = self.tokenizer(
             captions, max_length=self.max_text_tokens, truncation=True, padding=self.padding, return_tensors="pt"
         )
         return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
 
     def _caption(self, row) -> str:
-        if "captions" not in row:
-            return row["caption"]
-        captions = row["captions"]
+        captions = captions_of(row)
+        if len(captions) == 1:
+            return captions[0]
         return captions[self.generator("\n".join(captions).encode()).randrange(len(captions))]
 
     def _pixel_values(self, rows) -> torch.Tensor:
         if self.image_processor is None:
             raise ValueError("The rows hold images: ImageTextCollator needs an image_processor to prepare them.")
         if "pixels" not in rows[0]:
-            images = [row["image"] for row in rows]
+            images = []
+            for place, row in enumerate(rows):
+                with naming_the_row(rows, place):
+                    images.append(decoded_image(row["image"]))
             if self.augment is None:
                 return self.image_processor(images, return_tensors="pt")["pixel_values"]
             plain = self.image_processor(images, do_rescale=False, do_normalize=False, return_tensors="pt")

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from seed_hf.data.sources.text import question_pairs, text_of
 from seed_hf.modeling.prompts_seed import CAPTION_PROMPT, IMAGE_PROMPT, QUESTION_PROMPT, SequenceEncoder
 
 from .packing import PADDING, borders, pack
+from .row_values import captions_of, naming_the_row, row_names
 from .seeded import SeededCollator
 
 
@@ -60,8 +62,9 @@ class LanguageModelCollator(SeededCollator):
     - `row_ids`, the rows' `id`, if they have one.
 
     Raises:
-        ValueError: Unknown or impossible directions; `pack_length` is less than `max_length`; rows without the needed
-            keys; a wrong number of codes, or codes outside the codebook.
+        ValueError: Unknown or impossible directions; `pack_length` is less than `max_length`. Or a row, which is
+            named, lacks the needed keys, has something else than text, a wrong number of codes, or codes outside the
+            codebook.
     """
 
     def __init__(
@@ -95,7 +98,10 @@ class LanguageModelCollator(SeededCollator):
         self.sequences = SequenceEncoder(tokenizer, config, **prompts)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        samples = [self._sequence(row) for row in rows]
+        samples = []
+        for place in range(len(rows)):
+            with naming_the_row(rows, place):
+                samples.append(self._sequence(rows[place]))
         lengths = [len(ids) for ids, _, _ in samples]
         if self.pack_length is None:
             places, shape = [(row, 0) for row in range(len(rows))], (len(rows), max(lengths))
@@ -126,19 +132,16 @@ class LanguageModelCollator(SeededCollator):
         else:
             batch |= {"position_ids": position_ids, "sample_ids": sample_ids, "cu_seq_lens": borders(sample_ids)}
         tensors: dict[str, Any] = {name: torch.from_numpy(array) for name, array in batch.items()}
-        if "id" in rows[0]:
-            tensors["row_ids"] = [row["id"] for row in rows]  # messages name them
-        return tensors
+        return tensors | row_names(rows)
 
     def _sequence(self, row: Mapping[str, Any]) -> tuple[list[int], int, str]:
         """(ids, position of the first learned token, one of `LOSS_KINDS`)"""
         if row.get("codes") is None:
             if row.get("text") is None:
                 raise ValueError(f"A row needs codes and caption(s), or text; got the keys {sorted(row)}.")
-            return self._closed("text", "text", text=row["text"])
+            return self._closed("text", "text", text=text_of(row["text"], "text"))
         codes, span = self._checked(row["codes"])
-        captions = [row["caption"]] if row.get("captions") is None else list(row["captions"])
-        questions = [] if row.get("questions") is None else list(row["questions"])
+        captions, questions = captions_of(row), question_pairs(row.get("questions")) or []
         draw = self.generator(np.asarray(span).tobytes(), "\n".join(captions).encode())
         weights = [weight if name != "question" or questions else 0.0 for name, weight in self.directions.items()]
         if not any(weights):
@@ -147,7 +150,7 @@ class LanguageModelCollator(SeededCollator):
         if direction not in DIRECTIONS or (direction == "question" and not questions):
             raise ValueError(f"A row with {len(questions)} questions cannot have the direction {direction!r}.")
         if direction == "question":
-            question, answer = _pair(questions[draw.randrange(len(questions))])
+            question, answer = questions[draw.randrange(len(questions))]
             return self._closed("question", "answer", text=answer, question=question, codes=codes)
         caption = captions[draw.randrange(len(captions))]
         if direction == "image_to_text":
@@ -191,9 +194,3 @@ def _checked_directions(directions: Mapping[str, float] | None) -> dict[str, flo
     if min(directions.values()) < 0 or not any(directions.values()):
         raise ValueError(f"directions must be frequencies, none negative and one positive, got {directions}.")
     return {name: float(directions.get(name, 0.0)) for name in DIRECTIONS}
-
-
-def _pair(question) -> tuple[str, str]:
-    if isinstance(question, Mapping):
-        return question["question"], question["answer"]
-    return tuple(question)

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from seed_hf.data.sources.filters import RowFilters
-from seed_hf.data.sources.judging import Rejection, judge_image
+from seed_hf.data.sources.judging import judge_image
+from seed_hf.data.sources.source_row import Rejection
 
 
 logger = logging.getLogger(__name__)

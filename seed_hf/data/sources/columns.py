@@ -74,7 +74,7 @@ def check_type(what: str, name: str, column_type, where: str) -> None:
     """Raise `ValueError` if the values of an Arrow column cannot be what they are read as.
 
     Args:
-        what: "image", "caption", "id" or "text".
+        what: "image", "caption", "id", "text" or "questions".
         name: The column.
         column_type: Its `pyarrow.DataType`.
         where: The file's name, for the message.
@@ -84,14 +84,26 @@ def check_type(what: str, name: str, column_type, where: str) -> None:
     value_type = _value_type(column_type)
     if what == "image":
         fields = {field.name for field in column_type} if pt.is_struct(column_type) else set()
-        fits, wanted = is_text_type(value_type) or fields & {"bytes", "path"}, "encoded images or their paths"
+        fits = is_text_type(value_type) or not fields.isdisjoint({"bytes", "path"})
+        wanted = "encoded images or their paths"
     elif what == "caption":
         fits, wanted = is_text_type(_value_type(item_type(column_type))), "text or lists of texts"
+    elif what == "questions":
+        pair = item_type(column_type)
+        if pt.is_struct(pair):
+            kinds = {field.name: field.type for field in pair}
+            texts = [kinds.get("question"), kinds.get("answer")]
+        else:
+            texts = [None if item_type(pair) is pair else item_type(pair)]
+        fits = pt.is_null(pair) or pair is not column_type and all(kind and is_text_type(kind) for kind in texts)
+        wanted = "lists of pairs of question and answer"
     else:
         fits, wanted = is_text_type(value_type) or what == "id" and pt.is_integer(value_type), "text"
     if fits:
         return
-    advice = f"Name another column ({what}_column{', or an empty name for none' if what == 'id' else ''})"
+    advice = "Leave it out"
+    if what in ("image", "caption", "id"):
+        advice = f"Name another column ({what}_column{', or an empty name for none' if what == 'id' else ''})"
     if pt.is_struct(column_type) and len(column_type):
         advice += f", or a field of this one, such as {name}.{next(iter(column_type)).name}"
     raise ValueError(f"{where}: the column {name!r} holds {column_type}, not {wanted}. {advice}, or convert it.")
@@ -122,9 +134,9 @@ def is_text_type(value_type) -> bool:
     """Whether an Arrow type holds text, or bytes that may be UTF-8; also the type of columns without any value."""
     import pyarrow.types as pt
 
-    kinds = (pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_null)
-    kinds += (pt.is_binary, pt.is_large_binary, pt.is_binary_view, pt.is_fixed_size_binary)
-    return any(is_kind(value_type) for is_kind in kinds)
+    texts = (pt.is_string, pt.is_large_string, pt.is_string_view)
+    bytes_ = (pt.is_binary, pt.is_large_binary, pt.is_binary_view, pt.is_fixed_size_binary)
+    return any(is_kind(value_type) for is_kind in (*texts, *bytes_, pt.is_null))
 
 
 def _value_type(column_type):

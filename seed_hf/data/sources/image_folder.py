@@ -41,7 +41,7 @@ def image_folder_rows(
         if isinstance(values, BadText):
             yield bad_source_row(number, values, f"{file}:{number}", file)
             continue
-        path = values.get(columns.image)
+        path = values.get(columns.image or "")
         file = os.path.relpath(path, root) if isinstance(path, str) else file
         yield source_row(number, values, columns, default_id=file, file=file)
 

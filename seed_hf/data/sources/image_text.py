@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .filters import RowFilters
-from .judging import Rejection, RowReport, bad_row_error, check_on_error, judge_caption, judge_image
+from .judging import RowReport, bad_row_error, check_on_error, judge_caption, judge_image
 from .source import ImageTextSource, open_source
+from .source_row import Rejection
 
 
 if TYPE_CHECKING:

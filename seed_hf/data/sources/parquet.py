@@ -88,15 +88,19 @@ def _numbered(batches, path: str) -> Iterator[tuple[int, dict]]:
     index = 0
     try:
         for batch in batches:
-            for values in _values(batch):
+            for values in batch_values(batch):
                 yield index, values
                 index += 1
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path}: damaged after {index} rows of a row group ({error}).") from error
 
 
-def _values(batch) -> Iterable[dict]:
-    """The values of each row; a `BadText` in the place of each that holds text that is not UTF-8."""
+def batch_values(batch) -> Iterable[dict[str, Any]]:
+    """The values of each row by column; a `BadText` in the place of each that holds text that is not UTF-8.
+
+    Args:
+        batch: A `pyarrow.RecordBatch`.
+    """
     try:
         return batch.to_pylist()
     except UnicodeDecodeError:

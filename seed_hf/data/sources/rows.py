@@ -3,36 +3,63 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from .checked_table import checked_table
+from .columns import check_type, holds_lists
 from .filters import RowFilters
 from .image_text import image_text_dataset
+from .parquet import parquet_schema
 
 
-def open_rows(path: str, split: str, columns: Mapping[str, str] | None = None):
+def open_rows(
+    path: str,
+    split: str,
+    columns: Mapping[str, str] | None = None,
+    *,
+    caption_column: str = "caption",
+    filters: RowFilters | None = None,
+    on_error: str = "raise",
+):
     """A `datasets.Dataset` over Parquet files, held in memory; nothing is copied to the user's cache folder.
+
+    Images stay encoded: [`ImageTextCollator`] decodes them. The column `checked_table.ROW` names each row.
 
     Args:
         path: A Parquet file, or a folder: its files whose names begin with `split`, or else all its Parquet files.
         split: Which files of a folder to read; also names the setting in messages.
-        columns: The columns to read, and their new names. A `caption` column of lists is renamed to `captions`.
+        columns: The columns to read, and their new names; by default all columns.
+        caption_column: The column of captions, by its new name. It becomes `caption` (one text) or `captions` (lists).
+        filters: Rows to leave out. By default those without a caption, and those without codes and text.
+        on_error: What to do about a row that cannot be read: "raise" or "skip". To skip, every image is decoded once.
 
     Raises:
         FileNotFoundError: There is no Parquet file.
-        ValueError: A column is missing.
+        ValueError: A column is missing or has another type, or no row is left; `SeedImageError` for a bad row.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
     from datasets import Dataset, DatasetInfo, Features, Image
 
     files = parquet_files(path, split)
-    present = pq.read_schema(files[0]).names
+    where = f"data.{split}: {files[0]}"
+    present = parquet_schema(str(files[0])).names
     if missing := sorted(set(columns or ()) - set(present)):
-        raise ValueError(f"data.{split}: {files[0]} has no column {', '.join(missing)}; it has {', '.join(present)}.")
-    table = pa.concat_tables([pq.read_table(file, columns=list(columns) if columns else None) for file in files])
+        raise ValueError(f"{where} has no column {', '.join(missing)}; it has {', '.join(present)}.")
+    try:
+        tables = [pq.read_table(file, columns=list(columns) if columns else None) for file in files]
+        table = pa.concat_tables(tables)
+    except (pa.ArrowInvalid, OSError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise  # the system's, not the file's
+        raise ValueError(f"{where}: damaged, or with other columns than the files beside it ({error}).") from error
+    table = table.rename_columns([(columns or {}).get(name, name) for name in table.column_names])
+    if "codes" in table.column_names or "text" not in table.column_names:
+        table = _with_caption(table, caption_column, where)
+    counts = [(file.name, len(part)) for file, part in zip(files, tables)]
+    table, kept = checked_table(table, counts, where, filters=filters or RowFilters(), on_error=on_error)
     rows = Dataset(table, info=DatasetInfo(features=Features.from_arrow_schema(table.schema)))
-    rows = rows.rename_columns({old: new for old, new in (columns or {}).items() if old != new})
-    if "image" in rows.column_names and not isinstance(rows.features["image"], Image):
-        rows = rows.cast_column("image", Image())
-    return with_caption(rows, "caption") if "caption" in rows.column_names else rows
+    if isinstance(rows.features.get("image"), Image) or columns is not None and "image" in rows.column_names:
+        rows = rows.cast_column("image", Image(decode=False))
+    return rows if len(kept) == len(rows) else rows.select(kept)
 
 
 def parquet_files(path: str, split: str) -> list[Path]:
@@ -68,18 +95,19 @@ def holds_parquet(path: str) -> bool:
         return file.read(4) == b"PAR1"
 
 
-def with_caption(rows, column: str):
-    """Rename `column` to the name that the collators read: `caption` for one text, `captions` for a list of texts."""
-    if rows is None:
-        return None
-    if column not in rows.column_names:
-        if column == "caption" and "captions" in rows.column_names:
-            return rows
-        raise ValueError(f"The data has no column {column!r}; it has {', '.join(rows.column_names)}.")
-    name = "caption" if getattr(rows.features[column], "dtype", None) in ("string", "large_string") else "captions"
-    if name == column:
-        return rows
-    return (rows.remove_columns(name) if name in rows.column_names else rows).rename_column(column, name)
+def _with_caption(table, column: str, where: str):
+    """Rename `column` to what the collators read: `caption` for one text, `captions` for a list of texts."""
+    if column not in table.column_names:
+        if column != "caption":
+            raise ValueError(f"{where} has no column {column!r}; it has {', '.join(table.column_names)}.")
+        column = "captions"
+    if column not in table.column_names:
+        return table
+    check_type("caption", column, table.schema.field(column).type, where)
+    name = "captions" if holds_lists(table.schema, column) else "caption"
+    if name != column and name in table.column_names:
+        table = table.drop_columns(name)
+    return table.rename_columns([name if old == column else old for old in table.column_names])
 
 
 def stream_rows(

@@ -67,7 +67,7 @@ def source_row(
     except BadText as error:
         return SourceRow(number, printable(default_id), None, None, file, Rejection(True, str(error)))
     try:
-        image = _image_of(values.get(columns.image), columns.image, folder) if columns.image is not None else None
+        image = image_of(values.get(columns.image), columns.image, folder) if columns.image is not None else None
         caption = caption_of(value_of(values, columns.caption), columns.caption) if columns.caption else None
     except BadText as error:
         return SourceRow(number, row_id, None, None, file, Rejection(True, str(error)))
@@ -86,7 +86,17 @@ def bad_source_row(number: int, error: BadText, row_id: str, file: str) -> Sourc
     return SourceRow(number, printable(row_id), None, None, printable(file), Rejection(True, str(error)))
 
 
-def _image_of(value: Any, name: str, folder: str) -> bytes | str | None:
+def image_of(value: Any, name: str, folder: str = "") -> bytes | str | None:
+    """A stored image as its bytes or its path; `None` where there is none.
+
+    Args:
+        value: Bytes, a path, or a mapping of `bytes` and `path` as `datasets` stores it.
+        name: What the message calls it: the column.
+        folder: As for `source_row`.
+
+    Raises:
+        BadText: It is anything else.
+    """
     if isinstance(value, Mapping):
         value = value.get("path") if value.get("bytes") is None else value["bytes"]
     if isinstance(value, BadText):

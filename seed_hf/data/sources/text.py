@@ -100,6 +100,31 @@ def caption_of(value: Any, name: str = "caption") -> str | list[str] | None:
     return text_of(value, name)
 
 
+def question_pairs(value: Any, name: str = "questions") -> list[tuple[str, str]] | None:
+    """Stored questions as pairs of question and answer, without those of which one is blank; `None` if there are none.
+
+    Args:
+        value: A sequence of pairs, or of mappings with `question` and `answer`.
+        name: What the message calls it: the column.
+
+    Raises:
+        BadText: It is anything else.
+    """
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if value is None:
+        return None
+    pairs = []
+    for item in value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]:
+        if isinstance(item, Mapping):
+            item = [item.get("question"), item.get("answer")]
+        if isinstance(item, (str, bytes)) or not isinstance(item, Sequence) or len(item) != 2:
+            raise BadText(f"{name}: {described(item)} in the place of a pair of question and answer")
+        question, answer = ("" if text is None else text_of(text, name) for text in item)
+        if question.strip() and answer.strip():
+            pairs.append((question, answer))
+    return pairs
+
+
 def id_of(value: Any, default: str, name: str = "id") -> str:
     """A stored id as text.
 
@@ -138,6 +163,8 @@ def described(value: Any) -> str:
         return f"a number ({value:g})" if isinstance(value, float) else "a whole number"
     if isinstance(value, Mapping):
         return f"a mapping of {printable(', '.join(map(str, value)))[:80] or 'nothing'}"
+    if isinstance(value, (str, bytes)):
+        return "text"
     if isinstance(value, Sequence):
         return "a list"
     return "nothing" if value is None else f"of the type {type(value).__name__}"
