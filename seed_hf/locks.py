@@ -62,12 +62,13 @@ class LockFile:
         self._file.flush()
 
     def read(self) -> dict[str, Any]:
-        """What was said last; empty while it is being written."""
+        """What was said last; empty while it is being written, and where the file is damaged."""
         self._file.seek(0)
         try:
-            return json.load(self._file)
-        except ValueError:
+            said = json.load(self._file)
+        except (ValueError, RecursionError):
             return {}
+        return said if isinstance(said, dict) else {}
 
     def close(self) -> None:
         """Let go."""

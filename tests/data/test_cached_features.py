@@ -311,6 +311,22 @@ def test_missing_cut_and_foreign_shards_are_named_and_made_again(tokenizer, cach
         features[40]
 
 
+def test_a_damaged_or_foreign_manifest_is_named(cached):
+    manifest = json.loads((cached / "manifest.json").read_text())
+    for content, words in (
+        ("", "manifest.json: damaged"),
+        ("[1]", "manifest.json: damaged"),
+        (json.dumps(manifest)[:-9], "manifest.json: damaged"),
+        (json.dumps({"format": FORMAT, "complete": True, "shards": []}), "does not hold cached features"),
+        (json.dumps({**manifest, "features": None}), "manifest.json: damaged: it lacks"),
+        (json.dumps({**manifest, "shards": [{}]}), "manifest.json: damaged: it lacks"),
+        (json.dumps({**manifest, "complete": False}), "not complete"),
+    ):
+        (cached / "manifest.json").write_text(content)
+        with pytest.raises(ValueError, match=words):
+            CachedFeatures(cached)
+
+
 def test_loader_processes_read_what_this_one_reads(cached):
     features = CachedFeatures(cached)
     expected = stack([features[i] for i in range(40)])["causal_embeddings"]  # its files are open when workers fork

@@ -202,17 +202,18 @@ def test_a_dead_worker_loses_nothing():
     tasks = [(number, images[number * 4 : number * 4 + 4]) for number in range(6)]
     with DecodingPool(FragileDecoder(8, 8, 3, RowFilters()), workers=1) as pool:
         done = list(pool.map(iter(tasks)))
-        assert [key for key, _, _ in done] == list(range(6))
-        assert [len(pixels) for _, pixels, _ in done] == [4, 4, 3, 4, 4, 4]
-        assert done[2][2][1].bad and "died" in done[2][2][1].reason
+        assert [key for key, _ in done] == list(range(6))
+        assert [len(decoded.pixels) for _, decoded in done] == [4, 4, 3, 4, 4, 4]
+        rejection = done[2][1].rejections[1]
+        assert rejection.bad and "died" in rejection.reason
         expected, _ = ImageDecoder(8, 8, 3, RowFilters())(images[20:])
-        assert (done[5][1] == expected).all()
+        assert (done[5][1].pixels == expected).all()
 
         results = pool.map(iter(tasks[:2]))
         assert next(results)[0] == 0
         for pid in list(pool._pool._processes):  # from outside, as the kernel does when memory is short
             os.kill(pid, signal.SIGKILL)
-        assert [key for key, pixels, _ in results if len(pixels) == 4] == [1]
+        assert [key for key, decoded in results if len(decoded.pixels) == 4] == [1]
 
 
 def test_workers_end_with_a_killed_job():

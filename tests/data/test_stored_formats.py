@@ -36,16 +36,32 @@ def identity(kind: str, files, root, columns: dict) -> dict:
     }
 
 
+def digests(made: list[dict]) -> dict[str, str]:
+    """Those of rows: of ids, captions and why a caption is left out; of the images of all others."""
+    texts = [[row["id"], row["caption"], None if row["caption"].strip() else "empty_caption"] for row in made]
+    images = [hashlib.sha256(row["image"]).digest() for row in made if row["caption"].strip()]
+    return {"texts": sha256("".join(map(json.dumps, texts)).encode()), "images": sha256(b"".join(images))}
+
+
 @pytest.mark.parametrize("kind", ["parquet", "webdataset", "imagefolder"])
 def test_the_identity_of_a_source(tmp_path, kind):
-    """Names and sizes of the files in their order; a folder of images is all its files."""
+    """Names and sizes of the files that are read, in their order; in a folder these are its images and metadata."""
     folder = tmp_path / "source"
     columns = {"image": "image", "caption": "caption", "id": "id"}
     if kind == "imagefolder":
         write_folder(folder, rows(3))
-        (folder / "b").mkdir()
-        (folder / "b" / "notes.txt").write_text("read, because it is there")
-        files = [folder / name for name in ("id0.jpg", "id1.jpg", "id2.jpg", "metadata.jsonl", "b/notes.txt")]
+        (folder / "b" / ".thumbs").mkdir(parents=True)
+        for name in (
+            "b/notes.txt",
+            "b/x.PNG",
+            ".DS_Store",
+            "Thumbs.db",
+            "b/.thumbs/x.png",
+            "b/.x.png",
+            "id0.jpg.part",
+        ):
+            (folder / name).write_bytes(b"not an image")
+        files = [folder / name for name in ("id0.jpg", "id1.jpg", "id2.jpg", "metadata.jsonl", "b/x.PNG")]
     else:
         folder.mkdir()
         for name in ("b", "a"):
@@ -74,6 +90,7 @@ def test_a_folder_of_codes(tmp_path):
     accounts = [
         {
             "file": f"codes-00000-0000{index}.parquet",
+            "stamp": None,  # the source was written within the last seconds
             "part": 0,
             "source": "a.parquet",
             "dropped": {"empty_caption": 1, "max_aspect": 1} if index == 0 else {},
@@ -83,12 +100,10 @@ def test_a_folder_of_codes(tmp_path):
             "written": 1,
             "bytes": len(shard),
             "sha256": sha256(shard),
+            "rows_sha256": digests(made[4 * index : 4 * index + 4]),
         }
         for index, shard in enumerate(shards)
     ]
-    for index, account in enumerate(accounts):
-        stored = (out / ".job" / f"codes-00000-0000{index}.json").read_text()
-        assert stored == json.dumps(account, indent=1)
     manifest = {
         "format": 1,
         "source": identity("parquet", [path], tmp_path, {"image": "image", "caption": "caption", "id": "id"}),
@@ -108,9 +123,18 @@ def test_a_folder_of_codes(tmp_path):
             "sha256": sha256(line.encode()),
             "reasons": {reason.partition(" (")[0]: 1},
         },
-        "shards": [{name: value for name, value in account.items() if name != "bad"} for account in accounts],
+        "shards": [
+            {name: value for name, value in account.items() if name not in ("bad", "stamp", "rows_sha256")}
+            for account in accounts
+        ],
     }
     assert (out / "manifest.json").read_text() == json.dumps(manifest, indent=1)
+    begun_with = {name: manifest[name] for name in ("format", "source", "tokenizer", "settings")}
+    key = hashlib.sha256(json.dumps(begun_with, sort_keys=True).encode()).digest()
+    for index, account in enumerate(accounts):
+        stored = (out / ".job" / f"codes-00000-0000{index}.json").read_text()
+        seal = sha256(key + json.dumps(account, sort_keys=True).encode())
+        assert stored == json.dumps({**account, "seal": seal}, indent=1)
     assert pq.read_schema(out / "codes-00000-00000.parquet").equals(
         pa.schema({"id": pa.string(), "caption": pa.string(), "codes": pa.list_(pa.uint16(), 32)})
     )

@@ -1,6 +1,8 @@
-"""A decoder that dies of one image. Worker processes import this file, so it imports little."""
+"""A decoder that fails at some images. Worker processes import this file, so it imports little."""
 
+import errno
 import os
+import signal
 from dataclasses import dataclass
 
 from seed_hf.data.jobs.decoding import ImageDecoder
@@ -8,9 +10,19 @@ from seed_hf.data.jobs.decoding import ImageDecoder
 
 @dataclass(frozen=True)
 class FragileDecoder(ImageDecoder):
-    """Ends its process at b"poison", as a codec with a bug would."""
+    """Ends its process at b"poison" and b"crash", as a codec with a bug would, and at b"killed" as the kernel would.
+
+    b"memory" and b"disk" fail as on a machine that is short of them.
+    """
 
     def __call__(self, images):
         if b"poison" in images:
             os._exit(1)
+        for image, number in ((b"crash", signal.SIGSEGV), (b"killed", signal.SIGKILL)):
+            if image in images:
+                os.kill(os.getpid(), number)
+        if b"memory" in images:
+            raise MemoryError
+        if b"disk" in images:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         return super().__call__(images)

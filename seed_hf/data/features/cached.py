@@ -18,6 +18,7 @@ from seed_hf.artifacts.fingerprints import causal_fingerprint
 from seed_hf.data.batches.image_text import CACHED_KEYS
 from seed_hf.data.jobs.pixel_values import processor_settings
 from seed_hf.data.jobs.shard_folder import FORMAT, differences, sha256_of
+from seed_hf.files import read_json
 
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _DTYPES = {"F16": "float16", "F32": "float32"}  # safetensors' names
+_OF_FEATURES = ("views", "dtype", "causal_embeddings", "target_embeddings")  # what a manifest says of them
+_OF_SHARDS = ("file", "written", "bytes", "sha256")
 _AGAIN = "Run the same `seed-hf cache-features` again: it makes what is missing."
 
 
@@ -234,11 +237,15 @@ def _manifest(path: Path) -> dict:
             f"{path}: not a folder of cached features (no manifest.json). `seed-hf cache-features` makes one."
         )
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: not readable ({error}). {_AGAIN}") from error
+        manifest = read_json(file)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: damaged ({error}). {_AGAIN}") from error
     if "features" not in manifest or manifest.get("format") != FORMAT:
         raise ValueError(f"{path}: does not hold cached features of format {FORMAT}.")
-    if not manifest["complete"]:
+    if manifest.get("complete") is False:
         raise ValueError(f"{path}: not complete. {_AGAIN}")
+    features, shards = manifest["features"], manifest.get("shards")
+    whole = isinstance(features, dict) and set(_OF_FEATURES) <= set(features) and isinstance(shards, list)
+    if not whole or not all(isinstance(shard, dict) and set(_OF_SHARDS) <= set(shard) for shard in shards):
+        raise ValueError(f"{file}: damaged: it lacks what a folder of features has. {_AGAIN}")
     return manifest

@@ -7,6 +7,7 @@ import os
 import torch
 from transformers import PreTrainedModel
 
+from seed_hf.data.jobs.finite import check_weights
 from seed_hf.data.jobs.settings import JobSettings
 from seed_hf.data.jobs.shard_folder import FORMAT
 from seed_hf.data.jobs.source_job import SourceJob
@@ -67,7 +68,7 @@ def cache_features(
     Raises:
         ValueError: The folder was begun with another source, tokenizer, encoder or setting; parts that do not go
             together; a setting is not allowed; a file of the source cannot be read; `SeedImageError` for a bad image,
-            if `on_error` is "raise".
+            if `on_error` is "raise"; a weight or the features of a row are NaN or infinite: the message names it.
         BlockingIOError, OSError, RuntimeError: As `tokenize_images`.
     """
     settings = (settings or JobSettings(rows_per_shard=ROWS_PER_SHARD)).updated(options)
@@ -83,6 +84,10 @@ def cache_features(
         dtype=dtype,
         compute_dtype=compute_dtype,
     )
+    check_weights(tokenizer, "tokenizer", set(tokenizer.PARTS["seeing"]))
+    for encoder, what in ((text_encoder, "text encoder"), (image_encoder, "image encoder")):
+        if encoder is not None:
+            check_weights(encoder, what)
     if text_encoder is not None and not source.captions:
         raise ValueError("The text encoder needs captions: open the source with captions=True.")
     identity = {

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing
-import os
-import threading
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from seed_hf.data.sources.filters import RowFilters
+from seed_hf.data.sources.fingerprint import content_digest
 from seed_hf.data.sources.judging import judge_image
 from seed_hf.data.sources.source_row import Rejection
+from seed_hf.shortages import ShortageError, check_shortage
+
+from .worker_process import ProcessDied, call_in_a_process, end_with_parent
 
 
 logger = logging.getLogger(__name__)
-_TRIES = 2  # for an image whose worker dies; then it counts as bad
 _decoder: ImageDecoder  # of a worker process
 
 
@@ -67,12 +69,27 @@ class ImageDecoder:
         return np.stack(pixels) if pixels else np.zeros(shape, dtype=np.uint8), rejections
 
 
+class Decoded(NamedTuple):
+    """What became of some images.
+
+    Args:
+        pixels: Of the good ones, uint8 `(good, 3, height, width)`.
+        rejections: For each image why it was rejected, or `None` if it is good.
+        digests: For each image the digest of its content.
+    """
+
+    pixels: np.ndarray
+    rejections: list[Rejection | None]
+    digests: list[bytes]
+
+
 class DecodingPool:
     """Worker processes for an `ImageDecoder`; a context manager.
 
     Workers are fresh interpreters that import neither torch nor transformers, share no lock or device with this
-    process, and end with it, however it ends. When one dies (out of memory, a crash in a codec), its images are
-    decoded again, piece by piece. Only an image whose worker dies each time counts as bad.
+    process, and end with it, however it ends. When one dies, its images are decoded again in a process of their own,
+    piece by piece if it crashes. Only an image that crashes a process each time counts as bad. What is killed from
+    outside each time, or finds the machine short of memory or open files, ends the job: the image may be sound.
 
     Args:
         decoder: What the workers run.
@@ -89,7 +106,7 @@ class DecodingPool:
 
     def __enter__(self) -> DecodingPool:
         if self.workers:
-            self._pool = self._new_pool(self.workers)
+            self._pool = self._new_pool()
             try:
                 self._pool.submit(_decode, []).result()
             except BrokenProcessPool as error:
@@ -98,29 +115,32 @@ class DecodingPool:
                     "The worker processes that decode images do not start. In a script of your own, call this under "
                     "`if __name__ == '__main__':`; or decode without processes (workers=0)."
                 ) from error
+            except BaseException:
+                self._close()
+                raise
         return self
 
     def __exit__(self, *exception) -> None:
         self._close()
 
-    def map(self, tasks: Iterable[tuple[Any, list]]) -> Iterator[tuple[Any, np.ndarray, list[Rejection | None]]]:
+    def map(self, tasks: Iterable[tuple[Any, list]]) -> Iterator[tuple[Any, Decoded]]:
         """Decode tasks, a few at once; the next are taken from `tasks` as earlier ones finish.
 
         Args:
-            tasks: Pairs of a key and encoded images.
+            tasks: Pairs of a key and encoded images; messages name images by the key.
 
         Returns:
-            For each task its key and what the decoder returns, in the order of the tasks.
+            For each task its key and what became of its images, in the order of the tasks.
+
+        Raises:
+            ShortageError: The machine is short of memory, open files or the like.
+            ChildProcessError: The processes are killed from outside.
         """
-        if not self.workers:
-            for key, images in tasks:
-                yield key, *self._decoder(images)
-            return
         waiting: deque[tuple[Any, list, Future]] = deque()
         tasks = iter(tasks)
         more = True
         while more or waiting:
-            while more and len(waiting) < 3 * self.workers:
+            while more and len(waiting) < max(1, 3 * self.workers):
                 task = next(tasks, None)
                 if task is None:
                     more = False
@@ -131,62 +151,116 @@ class DecodingPool:
             key, images, future = waiting.popleft()
             try:
                 result = future.result()
+            except ShortageError as error:
+                logger.warning("%s: %s; decoded once more.", key, error.strerror)
+                result = self._decode_again(key, images)
             except BrokenProcessPool:
-                logger.warning("A process that decodes images died; its images are decoded again.")
+                logger.warning("%s: a process that decodes images died; decoded once more.", key)
                 self._close()
-                result = self._decode_alone(images)
-                self._pool = self._new_pool(self.workers)
+                result = self._decode_again(key, images)
+                self._pool = self._new_pool()
                 waiting = deque((key, images, self._submit(images)) for key, images, _ in waiting)
-            yield key, *result
+            yield key, result
 
     def _submit(self, images: list) -> Future:
-        assert self._pool is not None  # inside `with`
+        if images and self.workers:
+            assert self._pool is not None  # inside `with`
+            try:
+                return self._pool.submit(_decode, images)
+            except BrokenProcessPool as error:
+                return _done(error)
         try:
-            return self._pool.submit(_decode, images)
-        except BrokenProcessPool as error:
-            broken: Future = Future()
-            broken.set_exception(error)
-            return broken
+            return _done(_decoded(self._decoder, images))
+        except ShortageError as error:
+            return _done(error)
 
-    def _decode_alone(self, images: list) -> tuple[np.ndarray, list[Rejection | None]]:
-        """Decode images in a process of their own; if it dies, each half of them."""
-        for _ in range(_TRIES if len(images) == 1 else 1):
-            with self._new_pool(1) as pool:
-                try:
-                    return pool.submit(_decode, images).result()
-                except BrokenProcessPool:
-                    pass
-        if len(images) == 1:
-            empty, _ = self._decoder([])
-            return empty, [Rejection(True, "the process that decoded it died each time")]
+    def _decode_again(self, key, images: list) -> Decoded:
+        try:
+            return self._decode_alone(images)
+        except (ShortageError, MemoryError) as error:
+            lack = getattr(error, "strerror", None) or "out of memory"
+            raise ShortageError(getattr(error, "errno", errno.ENOMEM), f"{key}: {lack}") from error
+        except ProcessDied as error:
+            raise ChildProcessError(
+                f"{key}: the process that decodes images was {error} each time; this machine may be short of memory. "
+                "Finished shards stay. Free some memory or use fewer workers, then run the same command again."
+            ) from error
+
+    def _decode_alone(self, images: list) -> Decoded:
+        """Decode images in a process of their own, a second time if need be; if it crashes, each half of them."""
+        if not images:
+            return _decoded(self._decoder, images)
+        try:
+            return self._decode_once(images)
+        except ProcessDied as error:
+            if error.crashed and len(images) > 1:
+                return self._decode_halves(images)
+        except (ShortageError, MemoryError):
+            pass
+        try:
+            return self._decode_once(images)
+        except ProcessDied as error:
+            if not error.crashed:
+                raise
+            if len(images) > 1:
+                return self._decode_halves(images)
+            rejection = Rejection(True, f"the process that decoded it died each time ({error})")
+            return Decoded(_decoded(self._decoder, []).pixels, [rejection], [content_digest(images[0])])
+
+    def _decode_once(self, images: list) -> Decoded:
+        if not self.workers:
+            return _decoded(self._decoder, images)
+        return call_in_a_process(_decoded, self._decoder, images)
+
+    def _decode_halves(self, images: list) -> Decoded:
         middle = len(images) // 2
-        (first, rejections), (second, more) = self._decode_alone(images[:middle]), self._decode_alone(images[middle:])
-        return np.concatenate([first, second]), rejections + more
+        first, second = self._decode_alone(images[:middle]), self._decode_alone(images[middle:])
+        return Decoded(
+            np.concatenate([first.pixels, second.pixels]),
+            first.rejections + second.rejections,
+            first.digests + second.digests,
+        )
 
-    def _new_pool(self, workers: int) -> ProcessPoolExecutor:
+    def _new_pool(self) -> ProcessPoolExecutor:
         # Fresh processes: forked ones would inherit the job's lock, the threads' locks and the device.
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(self._decoder,))
+        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start, initargs=(self._decoder,))
 
     def _close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+        if self._pool is None:
+            return
+        # Where starting one has failed, the pool does not end those that have started, and they would wait for ever.
+        started = list((getattr(self._pool, "_processes", None) or {}).values())
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
+        for process in started:
+            process.kill()
+            process.join()
 
 
 def _start(decoder: ImageDecoder) -> None:
     global _decoder
     _decoder = decoder
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
-    # A killed parent cannot stop its workers, and the queue that they wait on never closes: they hold both its ends.
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # only workers come here
-    parent.join()
-    os._exit(1)
+def _decode(images: list) -> Decoded:
+    return _decoded(_decoder, images)
 
 
-def _decode(images: list) -> tuple[np.ndarray, list[Rejection | None]]:
-    return _decoder(images)
+def _decoded(decoder: ImageDecoder, images: list) -> Decoded:
+    try:
+        digests = [content_digest(image) for image in images]
+        return Decoded(*decoder(images), digests)
+    except (MemoryError, OSError) as error:
+        check_shortage(error, "images")
+        raise
+
+
+def _done(result: Decoded | Exception) -> Future:
+    future: Future = Future()
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+    return future

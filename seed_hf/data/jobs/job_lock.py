@@ -6,6 +6,8 @@ from pathlib import Path
 
 from seed_hf.locks import LockFile, this_process
 
+from .shard_folder import disk_errors
+
 
 class JobLock:
     """Holds a folder for one rank of a job; a context manager.
@@ -38,7 +40,7 @@ class JobLock:
         world = self._open("world.lock")
         # The first process of a job writes how many there are; the others share the lock and compare.
         if world.hold():
-            world.write(world_size=self._world_size)
+            self._say(world, world_size=self._world_size)
         world.hold(shared=True, wait=True)
         running = world.read().get("world_size", self._world_size)
         if running != self._world_size:
@@ -53,9 +55,14 @@ class JobLock:
                 f"{self._folder.parent}: process {other.get('pid', '?')} on {other.get('host', '?')} is writing here "
                 f"as rank {self._rank}. Wait for it, stop it, or choose another folder."
             )
-        rank.write(**this_process())
+        self._say(rank, **this_process())
 
     def _open(self, name: str) -> LockFile:
-        file = LockFile(self._folder / name)
+        with disk_errors(self._folder.parent):
+            file = LockFile(self._folder / name)
         self._files.append(file)
         return file
+
+    def _say(self, file: LockFile, **value) -> None:
+        with disk_errors(self._folder.parent):
+            file.write(**value)

@@ -13,13 +13,24 @@ from .decoding import ImageDecoder
 
 
 def normalisation_table(processor: SeedImageProcessor) -> torch.Tensor:
-    """What the processor makes of each value of each channel: fp32 `(3, 256)`."""
+    """What the processor makes of each value of each channel: fp32 `(3, 256)`.
+
+    Raises:
+        ValueError: Some of it is NaN or infinite, because a standard deviation is 0 or a setting is no number.
+    """
     values = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256))
     if processor.do_rescale:
         values = processor.rescale(values, processor.rescale_factor)
     if processor.do_normalize:
-        values = processor.normalize(values, processor.image_mean, processor.image_std)
-    return torch.from_numpy(np.array(values, dtype=np.float32).reshape(3, 256))
+        with np.errstate(all="ignore"):
+            values = processor.normalize(values, processor.image_mean, processor.image_std)
+    table = torch.from_numpy(np.array(values, dtype=np.float32).reshape(3, 256))
+    if not table.isfinite().all():
+        raise ValueError(
+            f"The image processor makes pixels that are NaN or infinite: rescale_factor {processor.rescale_factor}, "
+            f"image_mean {processor.image_mean}, image_std {processor.image_std}."
+        )
+    return table
 
 
 def normalise(pixels: torch.Tensor, table: torch.Tensor) -> torch.Tensor:

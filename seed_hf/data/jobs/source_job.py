@@ -22,7 +22,7 @@ from seed_hf.data.sources.source_row import SourceRow
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
-from .decoding import DecodingPool
+from .decoding import Decoded, DecodingPool
 from .job_lock import JobLock
 from .pixel_values import image_decoder, processor_settings
 from .settings import JobSettings
@@ -90,6 +90,8 @@ class SourceJob:
                 `SeedImageError` for a bad image, if `on_error` is "raise".
             BlockingIOError: Another process is writing into the folder with this rank.
             OSError: The disk is full or cannot be written. Finished shards stay; nothing half-written does.
+                `ShortageError` where images cannot be read for lack of memory, open files or the like, and
+                `ChildProcessError` where decoding processes are killed from outside: the next start goes on.
             RuntimeError: The decoding processes do not start.
         """
         self.tokenizer.eval()
@@ -103,16 +105,16 @@ class SourceJob:
                 ShardWriter(folder) as writer,
                 tqdm(unit=" rows", desc=description) as progress,
             ):
-                for chunk, pixels, rejections in pool.map(plan.chunks()):
-                    self._take(chunk, pixels, rejections, compute, writer)
+                for chunk, decoded in pool.map(plan.chunks()):
+                    self._take(chunk, decoded, compute, writer)
                     progress.update(chunk.read)
             return folder.finish(len(self.source))
 
-    def _take(self, chunk: Chunk, pixels: np.ndarray, rejections: list, compute: Compute, writer: ShardWriter) -> None:
+    def _take(self, chunk: Chunk, decoded: Decoded, compute: Compute, writer: ShardWriter) -> None:
         """Count the rows of a chunk and compute whole batches. A batch never spans two shards."""
         shard, good = chunk.shard, []
         dropped = Counter(shard.account["dropped"]) + chunk.dropped
-        for row, rejection in zip(chunk.rows, rejections):
+        for row, rejection in zip(chunk.rows, decoded.rejections):
             if rejection is None:
                 good.append(row)
             elif not rejection.bad:
@@ -122,9 +124,11 @@ class SourceJob:
             else:
                 shard.account["bad"].append(bad_row_entry(row, rejection.reason))
         shard.account["dropped"] = dict(dropped)
+        for digest in decoded.digests:
+            shard.digest.add_image(digest)
         shard.rows += good
         self._rows += good
-        self._pixels.append(pixels)
+        self._pixels.append(decoded.pixels)
         size = self.settings.batch_size
         while len(self._rows) >= size or (chunk.ends_shard and self._rows):
             waiting = np.concatenate(self._pixels)

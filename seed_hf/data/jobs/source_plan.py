@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from seed_hf.data.sources.filters import RowFilters
 from seed_hf.data.sources.judging import judge_caption
 from seed_hf.data.sources.source import ImageTextSource
 from seed_hf.data.sources.source_row import SourceRow
 
+from .row_check import check_rows
 from .settings import JobSettings
 from .shard_folder import ShardFolder, ShardRows
 
@@ -36,6 +38,11 @@ class Chunk:
     dropped: Counter
     ends_shard: bool = False
 
+    def __str__(self) -> str:
+        if not self.rows:
+            return self.shard.account["source"]
+        return f"{self.shard.account['source']}, rows {self.rows[0].row} to {self.rows[-1].row}"
+
 
 class SourcePlan:
     """The rows that one process reads, among those that share a source.
@@ -48,6 +55,9 @@ class SourcePlan:
         folder: Where the shards go; those that are finished there are passed over.
         filters: Rows to leave out by their caption.
         settings: Gives `rows_per_shard`, `rank` and `world_size`.
+
+    Raises:
+        ValueError: The rows of a shard that is finished were changed since.
     """
 
     def __init__(self, source: ImageTextSource, folder: ShardFolder, filters: RowFilters, settings: JobSettings):
@@ -55,6 +65,9 @@ class SourcePlan:
         self.size, self.rank, self.world_size = settings.rows_per_shard, settings.rank, settings.world_size
         # A seekable source is shared out by shards, others by whole files if there are enough of them.
         self.by_part = not source.seekable and len(source) >= self.world_size
+        self._stamp = cache(source.stamp)
+        finished = [(part, i) for part, i in folder.shards() if part < len(source) and self.is_mine(part, i)]
+        check_rows(source, filters, folder, finished, self._stamp)
 
     def is_mine(self, part: int, index: int) -> bool:
         """Whether this process makes shard `index` of a part."""
@@ -69,6 +82,7 @@ class SourcePlan:
         for part in range(len(self.source)):
             if self.by_part and not self.is_mine(part, 0):
                 continue
+            self._stamp(part)  # taken before anything is read
             length = self.source.length(part)
             yield from self._unmeasured(part) if length is None else self._measured(part, length)
 
@@ -109,14 +123,19 @@ class SourcePlan:
         self, part: int, index: int, rows: Iterator[SourceRow], ends_part: Callable[[int], bool]
     ) -> Iterator[tuple[Chunk, list]]:
         """The chunks of one shard. `ends_part` says, once they are read, whether the part ends at a row."""
+        self.folder.reopen()
         shard = ShardRows(part, index)
         shard.account = {"part": part, "source": self.source.part_name(part), "dropped": {}, "bad": []}
+        shard.account["stamp"] = self._stamp(part)
         chunk, images = Chunk(shard, [], 0, Counter()), []
         end = index * self.size
         for row in rows:
             end += 1
             chunk.read += 1
             rejection = judge_caption(row, self.filters, self.source.captions)
+            shard.digest.add_texts(row, rejection.reason if rejection else None)
+            if not self.source.in_stamp(row.image):
+                shard.account["stamp"] = None
             if rejection is not None and not rejection.bad:
                 chunk.dropped[rejection.reason] += 1
             else:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 
+import torch
+
 from seed_hf.artifacts.fingerprints import tokenizer_fingerprint
 from seed_hf.data.sources.source import ImageTextSource
+from seed_hf.data.sources.source_row import SourceRow
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 from .code_shards import CodeFolder
+from .finite import check_weights
 from .pixel_values import normalisation_table, normalise
 from .settings import JobSettings
 from .shard_folder import FORMAT
@@ -44,15 +48,19 @@ def tokenize_images(
 
     Raises:
         ValueError: The folder was begun with another source, tokenizer or setting; a setting is not allowed; a file
-            of the source cannot be read; `SeedImageError` for a bad image, if `on_error` is "raise".
+            of the source cannot be read; `SeedImageError` for a bad image, if `on_error` is "raise"; a weight or the
+            features of a row are NaN or infinite: the message names it.
         BlockingIOError: Another process is writing into the folder with this rank.
-        OSError: The disk is full or cannot be written. Finished shards stay; nothing half-written does.
+        OSError: The disk is full or cannot be written; `ShortageError` if images cannot be read for lack of memory,
+            open files or the like; `ChildProcessError` if the decoding processes are killed. Finished shards stay;
+            nothing half-written does.
         RuntimeError: The decoding processes do not start.
     """
     config = tokenizer.config
     job = SourceJob(source, tokenizer, out, (settings or JobSettings()).updated(options))
     if config.codebook_size > 1 << 16:
         raise ValueError(f"Codes are stored in 16 bits, but the codebook has {config.codebook_size} vectors.")
+    check_weights(tokenizer, "tokenizer", {part for role in ("seeing", "coding") for part in tokenizer.PARTS[role]})
     identity = {
         "format": FORMAT,
         "source": source.identity(),
@@ -66,10 +74,24 @@ def tokenize_images(
     table = normalisation_table(job.processor).to(tokenizer.device)
 
     def codes(pixels, part, rows):
-        return {"codes": tokenizer.encode(normalise(pixels, table)).int()}
+        values = normalise(pixels, table)
+        try:
+            return {"codes": tokenizer.encode(values).int()}
+        except ValueError:
+            _name_the_row(tokenizer, values, rows)
+            raise
 
     folder = CodeFolder(job.out, config.num_query_tokens, _caption_column(source))
     return job.run(folder, identity, codes, "tokenizing")
+
+
+def _name_the_row(tokenizer: SeedTokenizer, values: torch.Tensor, rows: list[SourceRow]) -> None:
+    """Raise what `encode` raises for the first row of a batch that it refuses, with the row's name."""
+    for index, row in enumerate(rows):
+        try:
+            tokenizer.encode(values[index : index + 1])
+        except ValueError as error:
+            raise ValueError(f"{row.file}, row {row.row} (id {row.id}): {error}") from error
 
 
 def _caption_column(source: ImageTextSource) -> str | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .columns import ColumnChoice, Columns, holds_lists
+from .fingerprint import file_stamp, is_read
 from .image_folder import image_folder_columns, image_folder_files, image_folder_rows
 from .locating import locate
 from .parquet import parquet_length, parquet_rows, parquet_schema
@@ -130,10 +131,11 @@ class ImageTextSource:
         return False
 
     def identity(self) -> dict:
-        """What makes this source this source: format, names and sizes of the files, columns. JSON-ready.
+        """What makes this source this source: format, columns, names and sizes of the files that are read. JSON-ready.
 
-        For a folder of images these are the names and sizes of all its files. The place of a local source is not part
-        of its identity: a copy is the same source. Manifests store the format as `kind`.
+        The place of a local source is not part of its identity: a copy is the same source. Nor is the content of its
+        files, which would take long to read; jobs compare it for each shard, see `fingerprint.py`. Manifests store
+        the format as `kind`.
         """
         digest = hashlib.sha256()
         total = 0
@@ -149,10 +151,28 @@ class ImageTextSource:
             "columns": {"image": columns.image, "caption": columns.caption, "id": columns.id},
         }
 
+    def stamp(self, part: int) -> str | None:
+        """A hash that changes as soon as a file of a part does, made without reading it; `None` if none can be."""
+        return file_stamp(self._read_files(part))
+
+    def in_stamp(self, image) -> bool:
+        """Whether a change of a row's image shows in the stamp of its part, as that of a file elsewhere does not."""
+        if not isinstance(image, str):
+            return True
+        return self.format == "imagefolder" and is_read(os.path.relpath(image, self.files[0]))
+
     def _sizes(self) -> Iterator[tuple[str, int | None]]:
-        files = image_folder_files(self.files[0]) if self.format == "imagefolder" else self.files
-        for file in files:
-            yield self._relative(file), None if is_remote(file) else os.path.getsize(file)
+        for part in range(len(self)):
+            for file in self._read_files(part):
+                yield self._relative(file), None if is_remote(file) else os.path.getsize(file)
+
+    def _read_files(self, part: int) -> Iterator[str]:
+        """The files that a part is read from."""
+        place = self.files[part]
+        if self.format != "imagefolder":
+            yield place
+            return
+        yield from (file for file in image_folder_files(place) if is_read(os.path.relpath(file, place)))
 
     def _relative(self, file: str) -> str:
         return printable(file if not self.root or is_remote(file) else os.path.relpath(file, self.root))
