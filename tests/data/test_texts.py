@@ -144,6 +144,17 @@ def test_a_job_over_files_whose_names_are_not_text(tmp_path):
     assert len(report) == 2 and r"k\\udce4tzchen.tar/r3.png" in report[1]
 
 
+def test_paths_that_no_file_system_has(tmp_path):
+    """A row may name anything as its image; the folder of the source is not left on an error of the system."""
+    paths = ["x" * 300 + ".png", "x/" * 5000, "nul\0.png", ".", "/dev/zero", "http://a/b.png", "missing.png", ""]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": paths, "caption": ["a"] * len(paths)}), path)
+    report = RowReport()
+    assert not list(image_text_dataset(path, on_error="skip", report=report))
+    assert report.bad_count == len(paths)
+    assert "File name too long" in report.bad[0]["reason"]
+
+
 def test_bytes_of_reports_are_printable():
     assert printable("a\x1b[2Jb\n\udce4é🐱") == r"a\x1b[2Jb\n\udce4é🐱"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .text import BadText, described
+from .text import BadText, described, printable
 
 
 class Columns(NamedTuple):
@@ -190,4 +190,4 @@ def _types(present) -> dict[str, Any]:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "no columns"
+    return printable(", ".join(names)) or "no columns"

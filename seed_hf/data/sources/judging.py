@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from seed_hf.images import SeedImageError, load_image, open_image
+from seed_hf.shortages import check_shortage
 
 from .filters import RowDropped, RowFilters
 from .source_row import Rejection, SourceRow
@@ -71,9 +72,13 @@ def read_image(image: bytes | str | None, filters: RowFilters) -> Image.Image:
     if image is None:
         raise SeedImageError("image: the row has none.")
     name = "image" if isinstance(image, bytes) else image
-    with open_image(image, name=name) as opened:
-        filters.check_size(*opened.size)
-        return load_image(opened, name=name)
+    try:
+        with open_image(image, name=name) as opened:
+            filters.check_size(*opened.size)
+            return load_image(opened, name=name)
+    except OSError as error:  # a path that is too long, or goes through a folder without permission
+        check_shortage(error, name)
+        raise SeedImageError(f"{name}: cannot be read ({error.strerror or error}). Check the path.") from error
 
 
 def bad_row_error(row: SourceRow, reason: str) -> SeedImageError:

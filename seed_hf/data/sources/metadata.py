@@ -87,8 +87,9 @@ def _header(records: _Records, path: str) -> list[str]:
     header = next(records, None)
     if header is None or isinstance(header, BadText):
         raise ValueError(f"{path}: no header with the names of the columns ({header or 'the file is empty'}).")
-    if len(set(header)) < len(header):
-        raise ValueError(f"{path}: two columns have one name: {', '.join(header)}.")
+    named = [name for name in header if name]  # a comma at the end of the line makes a column without a name
+    if len(set(named)) < len(named):
+        raise ValueError(f"{path}: two columns have one name: {', '.join(named)}.")
     return header
 
 
