@@ -69,6 +69,20 @@ def test_a_tar_that_begins_with_bad_json(tmp_path):
     check(tar_of(tmp_path / "a.tar", contents, "json"), [None] * 12 + ["a cat"], "a.tar/r")
 
 
+def test_tars_of_bad_json_alone(tmp_path):
+    """Of a file whose rows are all bad, the columns cannot be known; it is no end of the job either."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    tar_of(folder / "0.tar", [b'{"caption": "a"}'], "json")
+    tar_of(folder / "1.tar", [b"{", b""], "json")
+    tar_of(folder / "2.tar", [b'{"other": 1}', b'{"caption": "b"}'], "json")
+    manifest = tokenize_images(open_source(folder), tiny_tokenizer(), tmp_path / "out", workers=0)
+    assert manifest["rows"] == {"read": 5, "written": 2, "bad": 2} and manifest["dropped"] == {"empty_caption": 1}
+    for caption_column in (None, "json.caption", "json.text"):
+        found, report = read(folder / "1.tar", caption_column=caption_column)
+        assert not found and report.bad_count == 2
+
+
 @pytest.mark.parametrize("kind", ["string", "large_string", "binary", "large_binary", "list", "struct"])
 def test_columns_of_parquet(tmp_path, kind):
     contents, captions = between_sound_rows(TEXTS)

@@ -31,12 +31,15 @@ class ColumnChoice:
     Args:
         image, caption, id: Names of columns, or `None` to look for the usual names. An empty `id`: there is none.
         captions: Whether captions are read.
+        expected: The columns of the source's first part. A caption or an id that is a field of a column is looked for
+            in other parts too, where none of the first rows may have that field.
     """
 
     image: str | None = None
     caption: str | None = None
     id: str | None = None
     captions: bool = True
+    expected: Columns | None = None
 
     def find(self, present, where: str) -> Columns:
         """The columns of one file.
@@ -54,6 +57,9 @@ class ColumnChoice:
         image = _find("image", self.image, IMAGE_NAMES, names, where)
         caption = _find("caption", self.caption, CAPTION_NAMES, names, where) if self.captions else None
         row_id = None if self.id == "" else _find("id", self.id, ID_NAMES, names, where)
+        if self.expected is not None:
+            caption = caption or self._expected(self.expected.caption, names) if self.captions else None
+            row_id = row_id or self._expected(self.expected.id, names)
         if image is None:
             raise ValueError(
                 f"{where}: none of its columns looks like an image: {_listed(names)}. Name the right one "
@@ -65,9 +71,13 @@ class ColumnChoice:
                 "(caption_column), or say that there are none (captions=False; --no-captions)."
             )
         for what, name in (("image", image), ("caption", caption), ("id", row_id)):
-            if name is not None and types[name] is not None:
+            if name is not None and types.get(name) is not None:
                 check_type(what, name, types[name], where)
         return Columns(image, caption, row_id)
+
+    @staticmethod
+    def _expected(name: str | None, names: list[str]) -> str | None:
+        return name if name and "." in name and column_of(name, names) in names else None
 
 
 def check_type(what: str, name: str, column_type, where: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .columns import ColumnChoice, Columns, holds_lists
 from .fingerprint import file_stamp, is_read
@@ -213,6 +213,6 @@ def open_source(
     if not located.files:
         raise FileNotFoundError(f"{source}: no Parquet file, tar or image here.")
     opened = ImageTextSource(located.format, located.files, located.root, split, choice, located.folder)
-    opened.columns()
+    opened.choice = replace(choice, expected=opened.columns())
     opened.caption_lists = captions and opened.has_caption_lists()
     return opened

@@ -56,6 +56,9 @@ def tar_columns(path: str, choice: ColumnChoice) -> Columns | None:
         damage = TarFault(f"{path}: {fault}.")
     if not names and damage is None:
         return None
+    if not samples:  # all JSON is bad, and so is every row: no matter which field is read
+        fields = [choice.caption or "json.caption", choice.id or "json.id"]
+        names.update(dict.fromkeys(field for field in fields if field.rpartition(".")[0] in names))
     try:
         columns = choice.find(list(names), path)
         _check_samples(samples, columns, choice, path)
