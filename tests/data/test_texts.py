@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hostile_sweep import sweep
 from hostile_texts import (
     FILES,
     OBJECTS,
@@ -272,3 +273,8 @@ def test_bad_rows_are_reported_between_the_rows_of_their_shard(tmp_path):
     assert [row["id"] for file in files for row in pq.read_table(file).to_pylist()] == [f"r{row}" for row in good]
     with pytest.raises(SeedImageError, match=r"a.tar/r1.png, row 1 \(id r1\): txt: not UTF-8 text \(byte 0xe9"):
         tokenize_images(source, tiny_tokenizer(), tmp_path / "raise", on_error="raise", **settings)
+
+
+def test_a_sample_of_the_sweep(tmp_path):
+    """`make soak` runs a hundred seeds."""
+    assert sweep(tmp_path, seed=0, count=24) > 10
