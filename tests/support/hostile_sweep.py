@@ -1,4 +1,4 @@
-"""A seeded sweep of hostile captions and names through every format, against an oracle that knows Python's codecs alone."""
+"""A seeded sweep of hostile captions through every format, against an oracle that knows Python's codecs alone."""
 
 import json
 import random
