@@ -11,7 +11,7 @@ from transformers.configuration_utils import PreTrainedConfig
 
 from .checked_fields_seed import check_sizes, check_types
 from .model_types_seed import OwnModelType
-from .prompts_seed import CAPTION_PROMPT, IMAGE_PROMPT, QUESTION_PROMPT, check_question_prompt
+from .prompts_seed import check_question_prompt, find_format
 from .publishing_seed import PrivateByDefault, PublishedConfig
 from .visual_vocabulary_seed import VisualVocabulary, visual_vocabulary
 
@@ -253,6 +253,8 @@ class VisualVocabularyConfig(OwnModelType, PrivateByDefault, PreTrainedConfig):
         visual_embedding (`str`, *optional*, defaults to `"learned"`): How a visual token enters the model.
             `"learned"`: as a row of the embedding matrix, like any token. `"projected"`: as its codebook vector
             through one linear layer (SEED paper, 2.2; issue 3 of the authors' repository confirms it).
+        prompt_format (`str`, *optional*, defaults to `"seed"`): How its sequences are written: `"seed"` (SEED-OPT),
+            `"vicuna"` and `"llama2"` (SEED-LLaMA 8B and 14B after instruction tuning) or `"plain"` (before it).
         boi_token_id, eoi_token_id, visual_token_offset, image_token_id (`int`, *optional*): The ids of the table.
             Either none of them, or all.
         vocab_size (`int`, *optional*): Rows of the embedding matrix. Default: as in the table; for a layout of your
@@ -270,6 +272,7 @@ class VisualVocabularyConfig(OwnModelType, PrivateByDefault, PreTrainedConfig):
     num_query_tokens: int = 32
     code_dim: int = 32
     visual_embedding: str = "learned"
+    prompt_format: str = "seed"
     visual_token_offset: int | None = None
     boi_token_id: int | None = None
     eoi_token_id: int | None = None
@@ -282,6 +285,7 @@ class VisualVocabularyConfig(OwnModelType, PrivateByDefault, PreTrainedConfig):
         check_sizes(self, *(name for name in sizes if hasattr(self, name)))
         if self.visual_embedding not in ("learned", "projected"):
             raise ValueError(f"visual_embedding must be 'learned' or 'projected', got {self.visual_embedding!r}.")
+        find_format(self.prompt_format)  # raises if there is none
         default = visual_vocabulary(self.text_vocab_size, self.codebook_size)
         padded = default.pop("vocab_size")
         given = {name: getattr(self, name) for name in default}
@@ -358,11 +362,11 @@ class SeedConfig(OwnModelType, PublishedConfig):
         text_config (`SeedTextConfig`, `SeedLlamaConfig`, `SeedQwen3Config` or `dict`, *optional*): The language
             model. The `model_type` of a `dict` names its class, without one it is an OPT. Default: OPT's defaults with
             the codebook of the tokenizer.
-        caption_prompt (`str`, *optional*, defaults to `"a photo of"`): Follows an image to be captioned (paper 2.2).
-        image_prompt (`str`, *optional*, defaults to `"Generate an image"`): Precedes the description of an image to
-            be drawn (paper 2.2).
-        question_prompt (`str`, *optional*, defaults to `"Question: {} Short answer."`): Follows an image in question
-            answering; `{}` stands for the question.
+        caption_prompt (`str`, *optional*): Goes with an image to be captioned. Default: that of the language model's
+            `prompt_format`; `"a photo of"` for SEED-OPT (paper 2.2).
+        image_prompt (`str`, *optional*): Goes with the description of an image to be drawn; `"Generate an image"`.
+        question_prompt (`str`, *optional*): Goes with an image in question answering; `{}` stands for the question.
+            `"Question: {} Short answer."`.
 
     Raises:
         ValueError: The two parts disagree on the codebook or on the number of codes per image, or the language model
@@ -377,9 +381,9 @@ class SeedConfig(OwnModelType, PublishedConfig):
         self,
         tokenizer_config=None,
         text_config=None,
-        caption_prompt: str = CAPTION_PROMPT,
-        image_prompt: str = IMAGE_PROMPT,
-        question_prompt: str = QUESTION_PROMPT,
+        caption_prompt: str | None = None,
+        image_prompt: str | None = None,
+        question_prompt: str | None = None,
         **kwargs,
     ):
         self.tokenizer_config = _sub_config(SeedTokenizerConfig, tokenizer_config, {})
@@ -392,13 +396,14 @@ class SeedConfig(OwnModelType, PublishedConfig):
                     f"The visual tokenizer has {name}={value}, the language model {getattr(self.text_config, name)}. "
                     "Extend the language model for this tokenizer."
                 )
+        defaults = find_format(self.text_config.prompt_format)
         for name, prompt in (("caption_prompt", caption_prompt), ("image_prompt", image_prompt)):
-            if not isinstance(prompt, str):
+            if not isinstance(prompt, str | None):
                 raise TypeError(f"{name} must be a text, got {prompt!r}.")
-        check_question_prompt(question_prompt)
-        self.caption_prompt = caption_prompt
-        self.image_prompt = image_prompt
-        self.question_prompt = question_prompt
+        self.caption_prompt = defaults.caption_prompt if caption_prompt is None else caption_prompt
+        self.image_prompt = defaults.image_prompt if image_prompt is None else image_prompt
+        self.question_prompt = defaults.question_prompt if question_prompt is None else question_prompt
+        check_question_prompt(self.question_prompt)
         kwargs["tie_word_embeddings"] = self.text_config.tie_word_embeddings
         super().__init__(**kwargs)
 

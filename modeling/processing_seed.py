@@ -2,25 +2,18 @@
 
 import copy
 import re
+from collections.abc import Iterator
 
 import torch
 from tokenizers import processors
 from transformers.feature_extraction_utils import BatchFeature
-from transformers.image_utils import make_flat_list_of_images
+from transformers.image_utils import load_image, make_flat_list_of_images
 from transformers.processing_utils import ProcessorMixin
 from transformers.tokenization_utils_base import AddedToken, BatchEncoding, PreTrainedTokenizerBase
 
 from .generation_seed import CodeSegment, Defect, TextSegment, parse_segments
 from .image_processing_seed import SeedImageProcessor
-from .prompts_seed import (
-    CAPTION_PROMPT,
-    IMAGE_PROMPT,
-    QUESTION_PROMPT,
-    Mark,
-    SequenceEncoder,
-    plain_text_encoder,
-    written_chat_template,
-)
+from .prompts_seed import Mark, SequenceEncoder, find_format, plain_text_encoder, written_chat_template
 from .publishing_seed import PrivateByDefault
 from .visual_vocabulary_seed import VisualVocabulary
 
@@ -35,8 +28,10 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
     the model fills the placeholders with the image's codes. All other text stays text: `"<img>"`, `"<img_00012>"` or
     `"</s>"` typed by a user are encoded as plain characters, never as the tokens of these names.
 
-    A chat is written in the formats that the model was trained on: an image and text as a question with a short
-    answer, an image alone as the beginning of a caption, text alone as it is.
+    A chat is written as the model was trained on it (`prompt_format`). For SEED-OPT, the text of a turn is a question
+    about the images before it and in it, an image alone asks for a caption, and text alone stands as it is. An image
+    of a chat may be given by its codes, as one that the model drew in an earlier turn: `{"type": "image", "codes":
+    codes}`.
 
     Args:
         image_processor (`SeedImageProcessor`): Prepares the images.
@@ -44,10 +39,12 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
             [`extend_text_tokenizer`] makes one.
         chat_template (`str`, *optional*): A Jinja template instead of the one described above.
         num_query_tokens (`int`, *optional*, defaults to 32): Codes per image.
+        prompt_format (`str`, *optional*, defaults to `"seed"`): As in [`VisualVocabularyConfig`].
         caption_prompt, image_prompt, question_prompt (`str`, *optional*): As in [`SeedConfig`].
 
     Raises:
-        ValueError: A tokenizer without the visual tokens, or with codes whose ids are not consecutive.
+        ValueError: A tokenizer without the visual tokens, or with codes whose ids are not consecutive; an unknown
+            `prompt_format`.
     """
 
     _auto_class = "AutoProcessor"
@@ -58,20 +55,26 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         tokenizer=None,
         chat_template: str | None = None,
         num_query_tokens: int = 32,
-        caption_prompt: str = CAPTION_PROMPT,
-        image_prompt: str = IMAGE_PROMPT,
-        question_prompt: str = QUESTION_PROMPT,
+        prompt_format: str = "seed",
+        caption_prompt: str | None = None,
+        image_prompt: str | None = None,
+        question_prompt: str | None = None,
     ):
+        defaults = find_format(prompt_format)
+        caption_prompt = defaults.caption_prompt if caption_prompt is None else caption_prompt
+        image_prompt = defaults.image_prompt if image_prompt is None else image_prompt
+        question_prompt = defaults.question_prompt if question_prompt is None else question_prompt
         if chat_template is None:
-            chat_template = written_chat_template(caption_prompt, question_prompt)
+            chat_template = written_chat_template(caption_prompt, question_prompt, prompt_format)
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
         self.num_query_tokens = num_query_tokens
+        self.prompt_format = prompt_format
         self.caption_prompt = caption_prompt
         self.image_prompt = image_prompt
         self.question_prompt = question_prompt
         self.vocabulary = read_vocabulary(tokenizer, num_query_tokens)
         prompts = {"caption_prompt": caption_prompt, "image_prompt": image_prompt, "question_prompt": question_prompt}
-        self.sequences = SequenceEncoder(tokenizer, self.vocabulary, **prompts)
+        self.sequences = SequenceEncoder(tokenizer, self.vocabulary, prompt_format=prompt_format, **prompts)
 
     @classmethod
     def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):
@@ -90,11 +93,12 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         text: str | list[str] | None = None,
         images=None,
         *,
-        codes: torch.Tensor | None = None,
+        codes: torch.Tensor | list | None = None,
         return_tensors: str | None = "pt",
         padding: bool | str = True,
         max_length: int | None = None,
         add_special_tokens: bool = True,
+        begin_image: bool = False,
         videos=None,
         audio=None,
         **images_kwargs,
@@ -105,12 +109,15 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
             text (`str` or `list[str]`, *optional*): One text per row, with `"<image>"` where an image belongs.
             images (*optional*): Images in the order of their `"<image>"`: one, a list, or a list per row.
             codes (`torch.LongTensor` of shape `(images, num_query_tokens)`, *optional*): The images' codes, if they
-                are known, instead of `images`. They are returned unchanged.
+                are known, instead of `images`. They are returned unchanged. A list has an entry for every `"<image>"`:
+                its codes, which become part of `input_ids`, or `None` for the next of `images`.
             return_tensors (`str`, *optional*, defaults to `"pt"`): `None` for lists.
             padding (`bool` or `str`, *optional*, defaults to `True`): Rows are padded on the left to the longest, with
                 `"max_length"` to `max_length`, with `False` not at all.
             max_length (`int`, *optional*): For `padding="max_length"`.
             add_special_tokens (`bool`, *optional*, defaults to `True`): Whether bos is put first.
+            begin_image (`bool`, *optional*, defaults to `False`): Whether `<img>` ends the text, so that the model
+                goes on with an image.
             videos, audio: Must be `None`; transformers' chat and pipeline code passes them in every call.
             images_kwargs: Passed to the image processor.
 
@@ -119,35 +126,87 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
             `codes`. Without text only the last, without images only the first two.
 
         Raises:
-            ValueError: No input, another modality, or a number of `"<image>"` that is not that of the images.
+            ValueError: No input, another modality, or a number of `"<image>"` that is not that of the images, of all
+                texts or, with a list per row, of a row.
             TypeError: Text that is not a string or a list of strings.
         """
         if text is None and images is None:
             raise ValueError("Give text, images, or both.")
         if videos is not None or audio is not None:
             raise ValueError("SEED reads text and images; it has no input for videos or audio.")
-        if codes is not None and (images is not None or text is None):
-            raise ValueError("Give codes with a text and without images: codes replace the images of the text.")
+        known = codes if isinstance(codes, (list, tuple)) else None
+        if codes is not None and (text is None or (images is not None and known is None)):
+            raise ValueError(
+                "Give codes with a text and without images: codes replace the images of the text. With both, codes is "
+                "a list that has None for each of the images."
+            )
         flat = [] if images is None else make_flat_list_of_images(self.image_processor.fetch_images(images))
-        number = len(flat) if codes is None else len(codes)
         data = {}
         if text is not None:
             texts = [text] if isinstance(text, str) else text
             if not isinstance(texts, (list, tuple)) or not all(isinstance(t, str) for t in texts) or not texts:
                 raise TypeError("text must be a string or a list of at least one string.")
-            found = sum(t.count(IMAGE_TOKEN) for t in texts)
-            if found != number:
-                raise ValueError(
-                    f"The text has {IMAGE_TOKEN} {found} times, but {number} images were given. "
-                    f"Write {IMAGE_TOKEN} once where each image belongs."
-                )
-            rows = [self._row(t, add_special_tokens) for t in texts]
+            counts = [t.count(IMAGE_TOKEN) for t in texts]
+            self._check_numbers(counts, images, flat, codes)
+            spans = iter([None] * sum(counts) if known is None else known)
+            first, last = [Mark.BOS] * add_special_tokens, [Mark.BEGIN] * begin_image
+            rows = [self.sequences.ids([*first, *self._pieces(t, spans), *last]) for t in texts]
             data = self._pad(rows, padding, max_length)
         if flat:
             data.update(self.image_processor(flat, return_tensors=return_tensors, **images_kwargs))
-        if codes is not None:
+        if codes is not None and known is None:
             data["codes"] = codes
         return BatchFeature(data, tensor_type=return_tensors)
+
+    def _check_numbers(self, counts: list[int], images, flat: list, codes) -> None:
+        """Raises `ValueError` unless every `<image>` of the texts has an image or codes."""
+        if isinstance(codes, (list, tuple)):
+            number, missing = len(codes), sum(each is None for each in codes)
+            if missing != len(flat):
+                raise ValueError(f"codes has None for {missing} images, but {len(flat)} images were given.")
+        else:
+            number = len(flat) if codes is None else len(codes)
+        if sum(counts) != number:
+            raise ValueError(
+                f"The text has {IMAGE_TOKEN} {sum(counts)} times, but {number} images were given. "
+                f"Write {IMAGE_TOKEN} once where each image belongs."
+            )
+        nested = isinstance(images, (list, tuple)) and all(isinstance(row, (list, tuple)) for row in images)
+        if nested and codes is None and [len(row) for row in images] != counts:
+            raise ValueError(
+                f"The texts have {counts} times {IMAGE_TOKEN}, but the rows of images {[len(row) for row in images]}. "
+                "Give one row of images for each text, and in it one image for each place."
+            )
+
+    def apply_chat_template(self, conversation, chat_template: str | None = None, **kwargs):
+        r"""As [`ProcessorMixin.apply_chat_template`]; an image may also be given by its `codes`.
+
+        Args:
+            conversation (`list[dict]` or a list of these): Messages with `role` and `content`: a string, or parts of
+                the type "text" or "image". An image has one of `image`, `url`, `path` and `base64`, or `codes`:
+                `num_query_tokens` integers, which are taken as they are.
+            chat_template (`str`, *optional*): A Jinja template instead of the processor's own.
+            kwargs: As in [`ProcessorMixin.apply_chat_template`]: `add_generation_prompt`, `tokenize`, `return_dict`
+                and others; also `begin_image` of a call.
+        """
+        chats = conversation if conversation and isinstance(conversation[0], (list, tuple)) else [conversation]
+        images = [part for chat in chats for part in _images_of(chat)]
+        if not (kwargs.get("tokenize") and any("codes" in image for image in images)):
+            return super().apply_chat_template(conversation, chat_template, **kwargs)
+        kwargs.pop("tokenize")
+        whole = kwargs.pop("return_dict", False)
+        names = ("return_tensors", "padding", "max_length", "begin_image")
+        options = {name: kwargs.pop(name) for name in names if name in kwargs}
+        texts = super().apply_chat_template(conversation, chat_template, tokenize=False, **kwargs)
+        sources = ("image", "url", "path", "base64")
+        given = [next((image[name] for name in sources if name in image), None) for image in images]
+        inputs = self(
+            texts,
+            [load_image(image) for image, part in zip(given, images) if "codes" not in part] or None,
+            codes=[part.get("codes") for part in images],
+            **options,
+        )
+        return inputs if whole else inputs["input_ids"]
 
     def caption(self, images) -> BatchFeature:
         """Inputs that ask for a caption of each image; generate with mode `"text"`."""
@@ -183,12 +242,21 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         data.update(self.image_processor(images, return_tensors="pt"))
         return BatchFeature(data, tensor_type="pt")
 
-    def _row(self, text: str, add_special_tokens: bool) -> list[int]:
-        """Ids of a text with an image at every `<image>`."""
-        pieces: list[str | Mark] = [Mark.BOS] if add_special_tokens else []
-        for number, piece in enumerate(text.split(IMAGE_TOKEN)):
-            pieces += [Mark.IMAGE, piece] if number else [piece]
-        return self.sequences.ids(pieces)
+    def _pieces(self, text: str, spans: Iterator) -> list[str | Mark | list[int]]:
+        """A text with the next of the spans at every `<image>`: codes, or `None` for placeholders."""
+        first, *others = text.split(IMAGE_TOKEN)
+        pieces: list[str | Mark | list[int]] = [first]
+        for piece in others:
+            codes = next(spans)
+            pieces += [Mark.IMAGE if codes is None else self._checked_codes(codes), piece]
+        return pieces
+
+    def _checked_codes(self, codes) -> list[int]:
+        values = codes.tolist() if hasattr(codes, "tolist") else list(codes)
+        size, count = self.vocabulary.codebook_size, self.num_query_tokens
+        if len(values) != count or not all(type(code) is int and 0 <= code < size for code in values):
+            raise ValueError(f"The codes of an image are {count} integers in 0..{size - 1}, got {values!r:.80}.")
+        return values
 
     def _pad(self, rows: list[list[int]], padding: bool | str = True, max_length: int | None = None) -> dict:
         if padding not in (True, False, "longest", "max_length", "do_not_pad"):
@@ -333,6 +401,12 @@ def read_vocabulary(tokenizer: PreTrainedTokenizerBase, num_query_tokens: int = 
         image_token_id=vocab.get(IMAGE_TOKEN, end),
         vocab_size=end,
     )
+
+
+def _images_of(chat) -> list[dict]:
+    contents = [message.get("content") for message in chat]
+    parts = [part for content in contents if not isinstance(content, str) for part in content or ()]
+    return [part for part in parts if part.get("type") == "image"]
 
 
 def _is_code_token(name: str) -> bool:

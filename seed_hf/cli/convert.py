@@ -61,6 +61,10 @@ def convert(
         Path | None, typer.Option(help="seed-llama: converted SEED-2 tokenizer; makes a whole model, which draws.")
     ] = None,
     dtype: Annotated[NumberType, typer.Option(help="seed-llama: number type to store.")] = NumberType.auto,
+    prompt_format: Annotated[
+        str | None,
+        typer.Option(help="seed-llama: vicuna, llama2 or plain (before instruction tuning). Default: by its size."),
+    ] = None,
     allow_missing: Annotated[
         list[str] | None, typer.Option(metavar="KEY", help="Key that may be missing; repeat for more.")
     ] = None,
@@ -71,12 +75,11 @@ def convert(
     """Convert an original SEED or BLIP-2 checkpoint, or a SEED-LLaMA; reports what became of every key."""
     with plain_errors():
         if kind is Original.seed_llama:
-            _convert_seed_llama(
-                [*checkpoint, *(more or ())], tokenizer, visual_tokenizer, dtype, out, verify, tolerance
-            )
+            options = {"visual_tokenizer": visual_tokenizer, "dtype": dtype.value, "prompt_format": prompt_format}
+            _convert_seed_llama([*checkpoint, *(more or ())], tokenizer, out, verify, tolerance, options)
             return
-        if tokenizer or visual_tokenizer or dtype is not NumberType.auto:
-            raise ValueError("--tokenizer, --visual-tokenizer and --dtype belong to seed-llama.")
+        if tokenizer or visual_tokenizer or prompt_format or dtype is not NumberType.auto:
+            raise ValueError("--tokenizer, --visual-tokenizer, --dtype and --prompt-format belong to seed-llama.")
         if more and len(checkpoint) > 1:
             raise ValueError("Name the files either all after one --checkpoint, or each after its own.")
         import transformers
@@ -102,7 +105,7 @@ def convert(
     typer.echo(out)
 
 
-def _convert_seed_llama(checkpoint, tokenizer, visual_tokenizer, dtype, out, verify, tolerance) -> None:
+def _convert_seed_llama(checkpoint, tokenizer, out, verify, tolerance, options) -> None:
     from seed_hf.conversion import SeedLlamaConversion
 
     if len(checkpoint) != 1:
@@ -112,9 +115,7 @@ def _convert_seed_llama(checkpoint, tokenizer, visual_tokenizer, dtype, out, ver
             "The released language models have no tokenizer: give --tokenizer, a folder with tokenizer.model and "
             "added_tokens.json (seed-tokenizer-2)."
         )
-    conversion = SeedLlamaConversion(
-        checkpoint[0], tokenizer, out, visual_tokenizer=visual_tokenizer, dtype=dtype.value
-    )
+    conversion = SeedLlamaConversion(checkpoint[0], tokenizer, out, **options)
     parity = conversion.write(verify, tolerance)
     typer.echo(conversion.report)
     if parity is not None:

@@ -19,6 +19,7 @@ from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_text import SeedLlamaForCausalLM
 from seed_hf.modeling.processing_seed import SeedProcessor, read_vocabulary
+from seed_hf.modeling.prompts_seed import written_chat_template
 
 from .language_parity import compare_language_model
 from .llama_tokenizer import read_llama_tokenizer
@@ -33,6 +34,7 @@ _COMPUTED = ".rotary_emb.inv_freq"
 # What training left in the released config.json, and today's library does not know.
 _DROPPED = ("pretraining_tp", "max_sequence_length", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache")
 _SEED_X_ROWS = 32330
+_LAYERS_OF_14B = 40
 _BILINEAR = 2
 
 
@@ -74,6 +76,8 @@ class SeedLlamaConversion:
         visual_tokenizer: Folder of a converted SEED-2 tokenizer (`seed-hf convert seed2`). With it the result is a
             whole model that sees and draws, without it the language model alone.
         dtype: "auto" (as stored), or one of "float32", "bfloat16", "float16".
+        prompt_format: One of `prompts_seed.FORMATS`. Default: "llama2" for a model of 40 layers, the 14B, else
+            "vicuna". The models before instruction tuning take "plain".
 
     Raises:
         ConversionError: The folders hold something else, or do not belong together. Nothing is written then.
@@ -88,6 +92,7 @@ class SeedLlamaConversion:
         *,
         visual_tokenizer: Path | None = None,
         dtype: str = "auto",
+        prompt_format: str | None = None,
     ):
         self.checkpoint, self.out, self.visual_tokenizer = Path(checkpoint), Path(out), visual_tokenizer
         check_new_folder(self.out)
@@ -97,7 +102,7 @@ class SeedLlamaConversion:
         self.files = weight_files(self.checkpoint)
         self.tokenizer = read_llama_tokenizer(Path(tokenizer))
         self.vocabulary = read_vocabulary(self.tokenizer)
-        self.config = _config(released, self.tokenizer, self.vocabulary)
+        self.config = _config(released, self.tokenizer, self.vocabulary, prompt_format)
         self.tokenizer.model_max_length = self.config.max_position_embeddings
         self.dtype = DTYPES.get(dtype)
         self.whole = None if visual_tokenizer is None else _whole_config(Path(visual_tokenizer), self.config)
@@ -180,12 +185,18 @@ class SeedLlamaConversion:
         ids = {name: getattr(self.config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
         GenerationConfig(**ids).save_pretrained(folder)
         if self.whole is None:
+            self.tokenizer.chat_template = written_chat_template(prompt_format=self.config.prompt_format)
             self.tokenizer.save_pretrained(folder)
             return
         size = self.whole.tokenizer_config.vision_config.image_size
         # The authors' scripts, and the codes that the language model was trained on, come from bilinear pixels.
         images = SeedImageProcessor(size={"height": size, "width": size}, resample=_BILINEAR)
-        SeedProcessor(images, self.tokenizer, num_query_tokens=self.config.num_query_tokens).save_pretrained(folder)
+        SeedProcessor(
+            images,
+            self.tokenizer,
+            num_query_tokens=self.config.num_query_tokens,
+            prompt_format=self.config.prompt_format,
+        ).save_pretrained(folder)
 
 
 def _released_config(folder: Path) -> dict:
@@ -210,7 +221,7 @@ def _no_codes(folder: Path) -> ConversionError:
     )
 
 
-def _config(released: dict, tokenizer, vocabulary) -> SeedLlamaConfig:
+def _config(released: dict, tokenizer, vocabulary, prompt_format: str | None) -> SeedLlamaConfig:
     rows = vocabulary.vocab_size
     if released.get("vocab_size") != rows:
         raise ConversionError(
@@ -223,6 +234,7 @@ def _config(released: dict, tokenizer, vocabulary) -> SeedLlamaConfig:
     fields = LlamaConfig(**{name: value for name, value in released.items() if name not in _DROPPED}).to_dict()
     for name in ("model_type", "architectures", "transformers_version", "dtype", "_name_or_path"):
         fields.pop(name, None)
+    usual = "llama2" if fields["num_hidden_layers"] == _LAYERS_OF_14B else "vicuna"
     return SeedLlamaConfig(
         **{
             **fields,
@@ -237,6 +249,7 @@ def _config(released: dict, tokenizer, vocabulary) -> SeedLlamaConfig:
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
             "use_cache": True,
+            "prompt_format": prompt_format or usual,
         }
     )
 

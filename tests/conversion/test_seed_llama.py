@@ -1,17 +1,19 @@
 """A released SEED-LLaMA, converted: ids, logits, losses and outputs are those of the authors' code."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 import seed_hf.auto  # noqa: F401
 from command_line import refused, run
-from seed_hf import SeedForConditionalGeneration, SeedLlamaForCausalLM, SeedProcessor
+from seed_hf import SeedForConditionalGeneration, SeedImageProcessor, SeedLlamaForCausalLM, SeedProcessor
 from seed_hf.conversion import ConversionError, SeedLlamaConversion, weight_shards
 from tiny import tiny_tokenizer
 
@@ -19,7 +21,8 @@ from tiny import tiny_tokenizer
 GOLDEN = Path(__file__).parents[1] / "golden" / "seed_llama"
 LAYOUT = GOLDEN / "layout"
 WEIGHTS = load_file(GOLDEN / "language_model_weights.safetensors")
-PROMPTS = json.loads((GOLDEN / "prompts.json").read_text())["prompts"]
+RECORDED = json.loads((GOLDEN / "prompts.json").read_text())
+PROMPTS, IMAGES = RECORDED["prompts"], RECORDED["images"]
 OUTPUTS = json.loads((GOLDEN / "generated.json").read_text())["outputs"]
 
 
@@ -71,6 +74,94 @@ def test_ids_of_the_prompts(folder):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     for prompt in PROMPTS:
         assert tokenizer(prompt["text"], add_special_tokens=False).input_ids == prompt["ids"], prompt["name"]
+
+
+def golden_processor(prompt_format: str, folder: Path) -> SeedProcessor:
+    images = SeedImageProcessor(size={"height": 28, "width": 28})
+    return SeedProcessor(images, AutoTokenizer.from_pretrained(folder), prompt_format=prompt_format)
+
+
+def part(text: str | None = None, codes: list[int] | None = None) -> dict:
+    return {"type": "text", "text": text} if codes is None else {"type": "image", "codes": codes}
+
+
+def content(text: str, images: list[str]) -> list[dict]:
+    """The parts of a text with `<image>` in it; an image without a place stands in front."""
+    names = iter(images)
+    if "<image>" not in text:
+        return [*(part(codes=IMAGES[name]) for name in names), part(text)]
+    pieces = [part(piece) for piece in text.split("<image>")]
+    mixed = [pieces[0]]
+    for piece in pieces[1:]:
+        mixed += [part(codes=IMAGES[next(names)]), piece]
+    return mixed
+
+
+def written(prompt: dict, folder: Path) -> list[int]:
+    """The ids that a user of the processor gets for what a recorded prompt was made of."""
+    name, given = prompt["name"], prompt["inputs"]
+    chosen = "llama2" if "14b" in name or "llama2" in name else "plain" if "pretrain" in name else "vicuna"
+    processor = golden_processor(chosen, folder)
+    options = {"begin_image": name in ("pretrain_caption_to_image", "pretrain_unconditional") or "force_boi" in name}
+    if "turns" in given:
+        roles = ["user", "assistant"] * len(given["turns"])
+        turns = [{"role": role, "content": content(*turn)} for role, turn in zip(roles, given["turns"])]
+    else:
+        turns = [{"role": "user", "content": content(given["text"], given["images"])}]
+        if name == "pretrain_caption_two_shot":  # pictures with their captions before it: the text itself is given
+            pieces = re.split(r"<img>.*?</img>", prompt["text"].removeprefix("<s>"))
+            parts = [part(pieces[0])]
+            for image, piece in zip(given["images"], pieces[1:]):
+                parts += [part(codes=IMAGES[image]), part(piece)]
+            turns = [{"role": "user", "content": parts}]
+    options |= {"tokenize": True, "add_generation_prompt": True}
+    if not any(each["type"] == "image" for turn in turns for each in turn["content"]):
+        text = processor.apply_chat_template(turns, add_generation_prompt=True)
+        return processor(text, begin_image=options["begin_image"])["input_ids"][0].tolist()
+    return processor.apply_chat_template(turns, **options)[0].tolist()
+
+
+@pytest.mark.parametrize("prompt", PROMPTS, ids=lambda prompt: prompt["name"])
+def test_chats_have_the_ids_of_the_authors(prompt, converted):
+    assert written(prompt, converted[0] / "once") == prompt["ids"]
+
+
+def test_the_named_prompts_are_those_of_the_scripts(converted):
+    """`ask` and `draw` write what the published scripts do, `caption` and `draw` what the pretraining did."""
+    folder, prompts = converted[0] / "once", {prompt["name"]: prompt for prompt in PROMPTS}
+    for name, chosen in (("8b", "vicuna"), ("14b", "llama2")):
+        sequences = golden_processor(chosen, folder).sequences
+        asked = prompts[f"{name}_vqa"]
+        codes = IMAGES[asked["inputs"]["images"][0]]
+        assert sequences.prompt("question", question=asked["inputs"]["text"], codes=codes) == asked["ids"]
+        said = prompts[f"{name}_text_to_image"]
+        text = said["inputs"]["text"].removeprefix("Can you generate an image of ")
+        assert sequences.prompt("draw", text=text) == said["ids"]
+    sequences = golden_processor("plain", folder).sequences
+    assert sequences.prompt("caption", codes=IMAGES["apple"]) == prompts["pretrain_caption"]["ids"]
+    drawn = prompts["pretrain_caption_to_image"]
+    assert [*sequences.prompt("draw", text=drawn["inputs"]["text"]), 1512] == drawn["ids"]
+
+
+def test_pictures_and_codes_in_one_chat(converted):
+    processor = golden_processor("vicuna", converted[0] / "once")
+    picture = {"type": "image", "image": Image.new("RGB", (40, 30), "red")}
+    codes = list(range(32))
+    chat = [
+        {"role": "user", "content": [picture, part("What is this?")]},
+        {"role": "assistant", "content": [part("Like this? "), part(codes=codes)]},
+        {"role": "user", "content": [part("Compare with "), picture]},
+    ]
+    inputs = processor.apply_chat_template(chat, tokenize=True, return_dict=True, add_generation_prompt=True)
+    layout = processor.vocabulary
+    ids = inputs["input_ids"][0].tolist()
+    assert inputs["pixel_values"].shape[0] == 2 and ids.count(layout.image_token_id) == 64
+    kept = layout.span(codes)
+    assert any(ids[start : start + 34] == kept for start in range(len(ids)))
+    with pytest.raises(ValueError, match="32 integers in 0..511"):
+        processor.apply_chat_template([{"role": "user", "content": [part(codes=[512] * 32)]}], tokenize=True)
+    with pytest.raises(ValueError, match="None for 1 images, but 0"):
+        processor("<image>", codes=[None])
 
 
 def test_greedy_outputs_and_beams(folder):

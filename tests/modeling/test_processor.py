@@ -225,6 +225,16 @@ IMAGE = {"type": "image", "image": picture()}
             "<image> Question: what? Short answer. an apple Question: which colour? Short answer.",
         ),
         (chat([IMAGE, IMAGE]), "<image><image> a photo of"),
+        # The text of a turn is its question wherever the image stands.
+        (chat([{"type": "text", "text": "what?"}, IMAGE]), "<image> Question: what? Short answer."),
+        (
+            chat([{"type": "text", "text": "who"}, IMAGE, {"type": "text", "text": "is it?"}], "an apple", [IMAGE]),
+            "<image> Question: who is it? Short answer. an apple<image> a photo of",
+        ),
+        (
+            chat([{"type": "text", "text": "draw"}], [{"type": "text", "text": "here:"}, IMAGE], "what is it?"),
+            "draw here:<image> Question: what is it? Short answer.",
+        ),
     ],
 )
 def test_chats_become_the_trained_formats(processor, messages, expected):
@@ -234,6 +244,14 @@ def test_chats_become_the_trained_formats(processor, messages, expected):
     assert isinstance(inputs, BatchFeature)
     assert torch.equal(inputs["input_ids"], processor(expected, images)["input_ids"])
     assert ("pixel_values" in inputs) == (images is not None)
+
+
+def test_rows_of_images_are_compared_with_the_places_of_each_text(processor):
+    texts = ["<image> a", "<image> b <image>"]
+    for images in ([[picture()], [picture()] * 2], [picture()] * 3):
+        assert len(processor(texts, images)["pixel_values"]) == 3
+    with pytest.raises(ValueError, match=r"\[1, 2\] times <image>, but the rows of images \[2, 1\]"):
+        processor(texts, [[picture()] * 2, [picture()]])
 
 
 def test_placeholder_typed_into_a_chat_is_refused(processor):

@@ -8,7 +8,7 @@ from seed_hf.data.batches.language_model import LanguageModelCollator
 from seed_hf.evaluation.caption_choice import caption_prompts
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.processing_seed import SeedProcessor, extend_text_tokenizer
-from seed_hf.modeling.prompts_seed import FORMATS, Mark, SequenceEncoder, written_chat_template
+from seed_hf.modeling.prompts_seed import FORMATS, SEQUENCES, Mark, SequenceEncoder, written_chat_template
 from seed_hf.modeling.visual_vocabulary_seed import VisualVocabulary
 from tiny import tiny_text_tokenizer
 from tiny_language import CODEBOOK_SIZE, picture, span, tiny_text_config
@@ -131,16 +131,41 @@ def test_an_image_that_does_not_fit_is_refused():
         collator([ROWS["text_to_image"]])
 
 
-def test_the_chat_template_is_that_of_version_0_1():
+def test_the_bundled_chat_template_is_the_one_that_is_written():
     saved = bundled("seed-tiny", "model") / "chat_template.jinja"
     assert written_chat_template() == saved.read_text(encoding="utf-8")
     own = written_chat_template('CAPTION "x"', "QUESTION_AFTER {} CAPTION")
-    assert '" QUESTION_AFTER " ~ part["text"] ~ " CAPTION"' in own and r'" CAPTION \"x\""' in own
+    assert '" QUESTION_AFTER " ~ text ~ " CAPTION"' in own and r'" CAPTION \"x\""' in own
 
 
-def test_formats_are_whole():
-    for name, each in FORMATS.items():
+@pytest.mark.parametrize("chosen", FORMATS)
+def test_formats_are_whole(chosen):
+    for name in SEQUENCES:
+        each = FORMATS[chosen].sequence(name)
         assert each.prompt[0] is Mark.BOS and each.answer[-1] is Mark.EOS
         assert (Mark.IMAGE in each.prompt + each.answer) == (name != "text")
     with pytest.raises(ValueError, match="question_prompt"):
-        SequenceEncoder(tiny_text_tokenizer(), CONFIG, question_prompt="?")
+        SequenceEncoder(tiny_text_tokenizer(), CONFIG, prompt_format=chosen, question_prompt="?")
+
+
+def test_unknown_formats_are_refused():
+    for build in (written_chat_template, tiny_text_config, processor_of_format):
+        with pytest.raises(ValueError, match="prompt_format must be one of seed, vicuna, llama2, plain; got 'chatml'"):
+            build(prompt_format="chatml")
+
+
+def processor_of_format(prompt_format):
+    return processor_of(text_tokenizer(True), prompt_format=prompt_format)
+
+
+def test_the_format_is_saved_and_read_by_the_collator(tmp_path):
+    processor_of_format("vicuna").save_pretrained(tmp_path)
+    processor = SeedProcessor.from_pretrained(tmp_path)
+    assert processor.prompt_format == "vicuna" and "ASSISTANT:" in processor.chat_template
+    collator = LanguageModelCollator(
+        processor.tokenizer, tiny_text_config(prompt_format="vicuna"), directions={"question": 1.0}
+    )
+    batch = collator([ROWS["question"]])
+    asked = filled(processor.ask(picture(), "what is {} shown?"), CODES)
+    assert batch["input_ids"][0].tolist() == [*asked, *plain("an apple"), 2]
+    assert asked == [0, *plain("USER:"), *span(CONFIG, CODES), *plain("what is {} shown?\nASSISTANT:")]

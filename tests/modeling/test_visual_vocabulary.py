@@ -253,7 +253,7 @@ def fields(saved):
 
 
 # Fields that 0.1 did not have, with the value that means what 0.1 did.
-NEW_FIELDS = {"feature_contrast_loss_weight": 0.0}
+NEW_FIELDS = {"feature_contrast_loss_weight": 0.0, "prompt_format": "seed"}
 
 
 def test_folders_of_version_0_1_load_and_save_the_same_fields(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from seed_hf.data.sources.text import question_pairs, text_of
-from seed_hf.modeling.prompts_seed import CAPTION_PROMPT, IMAGE_PROMPT, QUESTION_PROMPT, SequenceEncoder
+from seed_hf.modeling.prompts_seed import SequenceEncoder
 
 from .packing import PADDING, borders, pack
 from .row_values import captions_of, naming_the_row, row_names
@@ -26,7 +26,7 @@ class LanguageModelCollator(SeededCollator):
     A row is a mapping with `text`, or with `codes` (32 integers) and `caption` (`str`) or `captions` (several, one is
     drawn). A row with codes may have `questions`: pairs of question and answer, or mappings with these two keys; one
     is drawn. It may name its `direction`; otherwise a direction is drawn. Only the tokens in `[...]` are learned;
-    all others have the label -100:
+    all others have the label -100. With SEED-OPT's `prompt_format`:
 
         image_to_text    bos <img> codes </img> " a photo of" [" caption" eos]
         question         bos <img> codes </img> " Question: ... Short answer." [" answer" eos]
@@ -41,8 +41,8 @@ class LanguageModelCollator(SeededCollator):
         config (`SeedTextConfig`): Gives the ids of the visual tokens, `num_query_tokens` and `codebook_size`.
         directions (`dict[str, float]`, *optional*): Relative frequencies of "image_to_text", "text_to_image" and
             "question"; defaults to 0.5, 0.5 and 0. A row without questions has one of the other two.
-        caption_prompt, image_prompt, question_prompt (`str`, *optional*): The paper's prompts by default. `{}` in the
-            last stands for the question.
+        caption_prompt, image_prompt, question_prompt (`str`, *optional*): Those of the model's `prompt_format` by
+            default, for SEED-OPT the paper's. `{}` in the last stands for the question.
         max_length (`int`, *optional*): Defaults to the model's `max_position_embeddings`.
         pack_length (`int`, *optional*): Pack the samples of a batch into sequences of this length (see [`pack`]). It
             must be at least `max_length`, and may exceed the model's number of positions, which start again at 0 with
@@ -73,9 +73,9 @@ class LanguageModelCollator(SeededCollator):
         config,
         *,
         directions: Mapping[str, float] | None = None,
-        caption_prompt: str = CAPTION_PROMPT,
-        image_prompt: str = IMAGE_PROMPT,
-        question_prompt: str = QUESTION_PROMPT,
+        caption_prompt: str | None = None,
+        image_prompt: str | None = None,
+        question_prompt: str | None = None,
         max_length: int | None = None,
         pack_length: int | None = None,
         seed: int = 42,
