@@ -45,6 +45,9 @@ def language_model_trainer(recipe: LanguageModelRecipe) -> tuple[LanguageModelTr
             raise ValueError(
                 "A plain language model has no visual tokens: give model.visual_tokenizer, or data with `text`."
             )
+    elif options.keys() - {"max_length", "pack_length"}:
+        unused = ", ".join(f"data.{name}" for name in options if name not in ("max_length", "pack_length"))
+        raise ValueError(f"{unused} is not used: the rows of {data.train} are texts, without codes.")
     trainer = LanguageModelTrainer(
         language_model, args, data_collator=collator, train_dataset=train, eval_dataset=validation
     )

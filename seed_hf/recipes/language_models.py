@@ -58,7 +58,12 @@ def open_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrai
         with naming_the_source(source):
             model_type = PreTrainedConfig.get_config_dict(name, **options)[0].get("model_type")
     if model_type in LANGUAGE_MODELS:
-        return load(LANGUAGE_MODELS[model_type], source, key)
+        if section.visual_tokenizer is not None:
+            raise ValueError(f"model.visual_tokenizer is not used: {source} has visual tokens already. Leave it out.")
+        model = load(LANGUAGE_MODELS[model_type], source, key)
+        if section.visual_embedding == "projected" != model.config.visual_embedding:
+            raise ValueError(f"model.visual_embedding: {source} has {model.config.visual_embedding!r} ones already.")
+        return model
     extenders = plain_language_models()
     if model_type not in extenders:
         found = f"is a model of type {model_type!r}" if model_type else "has no config.json with a model_type"
@@ -66,11 +71,13 @@ def open_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrai
             f"{key}: {source} {found}. The lm stage trains {', '.join(LANGUAGE_MODELS)} (with visual tokens) and "
             f"{', '.join(extenders)} (without)."
         )
-    model = extenders[model_type]
+    extender = extenders[model_type]
     if section.visual_tokenizer is None:
-        return load(model.family.plain, source, key)
+        if section.visual_embedding == "projected":
+            raise ValueError("model.visual_embedding needs model.visual_tokenizer, whose codes are embedded.")
+        return load(extender.family.plain, source, key)
     visual = load(SeedTokenizer, section.visual_tokenizer, "model.visual_tokenizer")
-    return model.from_language_model(
+    return extender.from_language_model(
         name,
         codebook_size=visual.config.codebook_size,
         num_query_tokens=visual.config.num_query_tokens,

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from seed_hf.yaml_text import parse_yaml, read_yaml
 
+from .run_options import check_run
 from .schema import (
     STAGES,
     ImageTextData,
@@ -33,6 +34,7 @@ class _Stage:
     model: type
     data: type
     trainer: type
+    trainer_class: type
     check: Callable[[Recipe], None]
 
 
@@ -57,18 +59,20 @@ def read_recipe(stage: str, path: str | os.PathLike, changes: Sequence[str] = ()
         _apply(sections, change, vars(wanted))
     recipe = Recipe(stage, *(read_section(getattr(wanted, name), name, sections[name]) for name in SECTIONS))
     wanted.check(recipe)
+    check_run(recipe, wanted.trainer_class)
     return recipe
 
 
 def _stage(stage: str) -> _Stage:
-    from seed_hf.training.contrastive import ContrastiveConfig
-    from seed_hf.training.language_model import LanguageModelConfig
-    from seed_hf.training.quantization import QuantizationConfig
+    from seed_hf.training.contrastive import ContrastiveConfig, ContrastiveTrainer
+    from seed_hf.training.language_model import LanguageModelConfig, LanguageModelTrainer
+    from seed_hf.training.quantization import QuantizationConfig, QuantizationTrainer
 
     if stage == "lm":
-        return _Stage(LanguageModel, SequenceData, LanguageModelConfig, _check_language_model)
-    arguments = ContrastiveConfig if stage == "contrastive" else QuantizationConfig
-    return _Stage(TokenizerModel, ImageTextData, arguments, _check_tokenizer)
+        return _Stage(LanguageModel, SequenceData, LanguageModelConfig, LanguageModelTrainer, _check_language_model)
+    if stage == "contrastive":
+        return _Stage(TokenizerModel, ImageTextData, ContrastiveConfig, ContrastiveTrainer, _check_tokenizer)
+    return _Stage(TokenizerModel, ImageTextData, QuantizationConfig, QuantizationTrainer, _check_tokenizer)
 
 
 def _read_sections(path: Path, stage: str) -> dict[str, Any]:
@@ -103,8 +107,6 @@ def _apply(sections: dict[str, Any], change: str, classes: Mapping[str, type]) -
         field = fields.get(names[0])
         if field is not None and dict not in (field.type, *get_args(field.type)):
             raise ValueError(f"{section}.{names[0]} holds one value, so there is no {path}.")
-        if field is not None and here.get(names[0]) is None and field.default_factory is not dataclasses.MISSING:
-            here[names[0]] = field.default_factory()
     for depth, name in enumerate(names[:-1], 1):
         inner = here.get(name)
         if inner is not None and not isinstance(inner, Mapping):
@@ -139,6 +141,33 @@ def _check_tokenizer(recipe: TokenizerRecipe) -> None:
             "model.image_encoder is for stage II with the image target. For the text target, give model.text_encoder."
         )
     _check_images(recipe)
+    _check_unused(recipe)
+
+
+def _check_unused(recipe: TokenizerRecipe) -> None:
+    """Refuse settings that nothing would read."""
+    from seed_hf.data.features.cached import are_features
+
+    model, data = recipe.model, recipe.data
+    held_out = data.validation
+    if data.features and (held_out is None or isinstance(held_out, str) and are_features(held_out)):
+        unused = {
+            f"data.{name}": getattr(data, name) for name in ("image_column", "caption_column", "max_text_tokens")
+        }
+        unused |= {f"model.{name}": getattr(model, name) for name in ("text_encoder", "image_encoder")}
+        reason = "data.features hold their own targets, and neither images nor captions"
+    elif recipe.stage == "quantization" and not model.text_encoder:
+        unused = {f"data.{name}": getattr(data, name) for name in ("caption_column", "max_text_tokens")}
+        unused["model.text_tokenizer"] = model.text_tokenizer
+        reason = "stage II reads captions only for model.text_encoder"
+    else:
+        unused, reason = {}, ""
+    if given := [name for name, value in unused.items() if value is not None]:
+        raise ValueError(f"{given[0]} is not used: {reason}.")
+    if data.streaming and recipe.trainer.train_sampling_strategy != "random":
+        raise ValueError(
+            "trainer.train_sampling_strategy does not order a stream. data.shuffle_buffer: 0 keeps its order."
+        )
 
 
 def _check_images(recipe: TokenizerRecipe) -> None:
@@ -176,6 +205,10 @@ def _check_language_model(recipe: LanguageModelRecipe) -> None:
         _check_positive(f"data.{name}", getattr(data, name))
     if model.config and not model.text_tokenizer:
         raise ValueError("model.config makes a language model without a tokenizer: give model.text_tokenizer.")
+    if model.visual_tokenizer and not model.language_model:
+        raise ValueError("model.visual_tokenizer is not used: model.config makes a language model for text alone.")
+    if model.visual_embedding == "projected" and model.config:
+        raise ValueError("model.visual_embedding is not used: model.config makes a language model for text alone.")
     if model.config and recipe.trainer.lora_r:
         raise ValueError("LoRA has nothing to adapt in a language model with random weights: set lora_r: 0.")
 

@@ -95,6 +95,11 @@ def _collator(
     )
 
 
+def _seed_of_order(recipe: TokenizerRecipe) -> int:
+    args = recipe.trainer
+    return args.seed if args.data_seed is None else args.data_seed
+
+
 def _open_split(
     recipe: TokenizerRecipe, split: str, tokenizer: SeedTokenizer, processor: SeedImageProcessor, reads_captions: bool
 ):
@@ -110,7 +115,7 @@ def _open_split(
     if data.streaming or split == "validation" and not holds_parquet(source):
         given = {name: value for name in _STREAM_OPTIONS if (value := getattr(data, name)) is not None}
         with naming_the_key(f"data.{split}"):
-            return stream_rows(source, split, captions=reads_captions, seed=recipe.trainer.seed, **given)
+            return stream_rows(source, split, captions=reads_captions, seed=_seed_of_order(recipe), **given)
     columns = {data.image_column or "image": "image"}
     if reads_captions:
         columns[data.caption_column or "caption"] = "caption"

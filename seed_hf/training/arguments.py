@@ -1,26 +1,40 @@
 """Training arguments that all three stages share."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from transformers import TrainingArguments
 
 from seed_hf.devices import use_fp32_where_half_is_slow
+
+from .options import ARGUMENTS, ARGUMENTS_OF_TOKENIZERS, check_arguments, check_schedule
 
 
 @dataclass
 class StageArguments(TrainingArguments):
     """[`transformers.TrainingArguments`] with the defaults of the authors' training code, as far as all stages agree.
 
-    On a CPU without hardware for `bf16` or `fp16` the run is in fp32, after a warning.
+    Without `lr_scheduler_kwargs`, a schedule with a least learning rate ends at a tenth of the highest. On a CPU
+    without hardware for `bf16` or `fp16` the run is in fp32, after a warning. What the trainers could only ignore is
+    refused (`seed_hf.training.options`).
+
+    Raises:
+        ValueError: An argument is not supported, or `lr_scheduler_kwargs` do not fit `lr_scheduler_type`.
     """
 
+    refused = ARGUMENTS | ARGUMENTS_OF_TOKENIZERS
+    min_lr_rate = 0.1
+
     lr_scheduler_type: str = "cosine_with_min_lr"
-    lr_scheduler_kwargs: dict | str | None = field(default_factory=lambda: {"min_lr_rate": 0.1})
+    lr_scheduler_kwargs: dict | str | None = None
     weight_decay: float = 0.05
     logging_steps: float = 50
     remove_unused_columns: bool = False
     logging_nan_inf_filter: bool = False  # it reads the loss at every step, which makes a GPU wait
 
     def __post_init__(self):
+        check_arguments(self, self.refused)
+        if self.lr_scheduler_kwargs is None and str(self.lr_scheduler_type).endswith("min_lr"):
+            self.lr_scheduler_kwargs = {"min_lr_rate": self.min_lr_rate}
         use_fp32_where_half_is_slow(self)
         super().__post_init__()
+        check_schedule(self)

@@ -6,6 +6,7 @@ import torch
 
 from .arguments import StageArguments
 from .gathering import gather_features
+from .options import checked
 from .trainer import SeedTrainer
 
 
@@ -41,12 +42,14 @@ class ContrastiveTrainer(SeedTrainer):
         kwargs: As in `transformers.Trainer`: `data_collator`, `train_dataset`, `eval_dataset`, `callbacks` ...
 
     Raises:
-        ValueError: The model has no text tower.
+        TypeError, ValueError: The model has no text tower; something is given that would be ignored.
     """
 
+    config_class = ContrastiveConfig
     metric_names = ("image_to_text_accuracy", "text_to_image_accuracy")
 
     def __init__(self, model, args: ContrastiveConfig | None = None, **kwargs):
+        args = checked(type(self), args, kwargs)
         if not model.config.text_tower:
             raise ValueError("Stage I needs the Q-Former's text path: build the SeedTokenizer with text_tower=True.")
         model.freeze_for("contrastive")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from seed_hf.data.batches.packing import PADDING, check_attention, packed_inputs
 
 from .arguments import StageArguments
 from .lora import add_lora
+from .options import ARGUMENTS, checked
 from .trainer import SeedTrainer
 
 
@@ -37,8 +38,10 @@ class LanguageModelConfig(StageArguments):
             1. An image has many more tokens than a caption. The paper has no such weight.
     """
 
+    refused = ARGUMENTS
+    min_lr_rate = 0.05
+
     learning_rate: float = 1.5e-4
-    lr_scheduler_kwargs: dict | str | None = field(default_factory=lambda: {"min_lr_rate": 0.05})
     warmup_steps: float = 0.03
     adam_beta2: float = 0.95
     adam_epsilon: float = 1e-5
@@ -87,9 +90,11 @@ class LanguageModelTrainer(SeedTrainer):
 
     Raises:
         ValueError: The collator packs, and the attention implementation cannot keep samples apart. Or the vocabulary
-            lacks some of `lora_token_ids`.
+            lacks some of `lora_token_ids`. Or something is given that would be ignored.
+        TypeError: `args` is of another class.
     """
 
+    config_class = LanguageModelConfig
     trains_under_zero3 = True
     # The losses come first: `add_all` adds them at once.
     metric_names = (*(f"{kind}_loss" for kind in LOSS_KINDS), "useful_tokens")
@@ -98,8 +103,7 @@ class LanguageModelTrainer(SeedTrainer):
     def __init__(
         self, model, args: LanguageModelConfig | None = None, *, data_collator: LanguageModelCollator, **kwargs
     ):
-        if args is None:
-            args = LanguageModelConfig(output_dir="language_model_output")
+        args = checked(type(self), args, kwargs)
         if getattr(data_collator, "pack_length", None):
             check_attention(model.config.get_text_config()._attn_implementation)
         if args.lora_r:

@@ -19,6 +19,7 @@ from seed_hf.data.features.targets import image_targets, text_targets
 
 from .arguments import StageArguments
 from .codebook import kmeans, pick
+from .options import checked
 from .trainer import SeedTrainer
 
 
@@ -86,14 +87,20 @@ class QuantizationTrainer(SeedTrainer):
             encoder, called with `input_ids` alone, as diffusion pipelines do; its `last_hidden_state` is the target.
             For the image target, unCLIP's image encoder, called with `pixel_values`; its `image_embeds` is the target.
         kwargs: As in `transformers.Trainer`. The default `data_collator` handles cached features.
+
+    Raises:
+        TypeError, ValueError: Something is given that would be ignored.
     """
 
+    config_class = QuantizationConfig
+    more_metrics = ("used_codes", "dead_codes", "perplexity", "code_distance")
     loss_names = ("vq_loss", "reconstruction_loss", "generation_loss", "feature_loss", "feature_contrast_loss")
     metric_names = (*loss_names, "distinct_codes")
 
     def __init__(
         self, model, args: QuantizationConfig | None = None, *, target_encoder: nn.Module | None = None, **kwargs
     ):
+        args = checked(type(self), args, kwargs)
         model.freeze_for("quantization")
         kwargs["data_collator"] = kwargs.get("data_collator") or ImageTextCollator()
         super().__init__(model=model, args=args, **kwargs)

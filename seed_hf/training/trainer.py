@@ -15,8 +15,10 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from seed_hf.data.batches.seeded import SeededCollator
 from seed_hf.locks import FolderLock
 
+from .arguments import StageArguments
 from .finite_losses import FiniteLosses
 from .metric_window import MetricWindow
+from .options import check_optimizer
 
 
 logger = logging.getLogger(__name__)
@@ -47,12 +49,15 @@ class SeedTrainer(Trainer):
     that batch. No checkpoint is written after it.
     """
 
+    config_class: type[StageArguments] = StageArguments
     metric_names: tuple[str, ...] = ()
+    more_metrics: tuple[str, ...] = ()  # of an evaluation, beside these and what every Trainer logs
     rate_name = "samples_per_second"
     trains_under_zero3 = False
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        check_optimizer(self.model, self.optimizer)
         self._check_sharding()
         # Our losses are means over the batch. Because `forward` takes **kwargs, Trainer would assume that the loss is
         # divided by the gradient accumulation steps already.

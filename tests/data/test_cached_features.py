@@ -401,7 +401,7 @@ def test_command_then_stage_two(text, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="data.augment"):
         train(data={"features": "features", "augment": True})
     with pytest.raises(FileNotFoundError, match="data.features: nowhere"):
-        train(data={"features": "nowhere"})
+        train(data={"features": "nowhere", "validation": "features"})
     after.config.teacher_dropout = True
     with pytest.raises(ValueError, match="teacher_dropout"):
         features.check_tokenizer(after)

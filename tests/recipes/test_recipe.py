@@ -233,3 +233,31 @@ def test_yaml_that_grows_or_means_two_things_is_refused(tmp_path, text):
 def test_a_change_is_read_as_carefully_as_the_file(write, value):
     with pytest.raises(ValueError, match="trainer.bf16: .* cannot be read"):
         read_recipe("lm", write("lm"), [f"trainer.bf16={value}"])
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "message"),
+    [
+        ("contrastive", ["trainer.do_predict=true"], "trainer.do_predict is not supported"),
+        ("contrastive", ["trainer.do_eval=true"], "trainer.do_eval is not supported: set trainer.eval_strategy"),
+        ("contrastive", ["trainer.resume_from_checkpoint=x"], "resume_from_checkpoint is not supported: a run"),
+        ("lm", ["trainer.push_to_hub=true"], "trainer.push_to_hub is not supported: .*seed-hf push"),
+        ("contrastive", ["trainer.label_smoothing_factor=0.1"], "label_smoothing_factor=0.1 is not supported"),
+        ("contrastive", ["trainer.eval_strategy=steps"], "eval_strategy: steps needs data.validation"),
+        ("lm", ["trainer.eval_on_start=true"], "trainer.eval_on_start needs data.validation"),
+        ("lm", ["trainer.metric_for_best_model=bleu"], "metric_for_best_model must be one of loss"),
+        ("lm", ["trainer.report_to=nobody"], "trainer.report_to: nobody is not installed here"),
+        ("lm", ["trainer.lr_scheduler_type=linear", "trainer.lr_scheduler_kwargs={a: 1}"], "do not fit"),
+        ("lm", ["model.language_model=null", "model.config={hidden_size: 16}", "model.text_tokenizer=t",
+                "model.visual_tokenizer=v", "trainer.lora_r=0"], "model.visual_tokenizer is not used"),
+        ("quantization", ["data.max_text_tokens=3"], "data.max_text_tokens is not used: data.features hold"),
+        ("quantization", ["model.text_encoder=x", "model.text_tokenizer=x"], "model.text_encoder is not used"),
+        ("quantization", ["data.features=null", "data.train=x", "data.caption_column=c"], "caption_column is not"),
+        ("quantization", ["data.features=null", "data.train=x", "model.text_tokenizer=x"], "text_tokenizer is not"),
+        ("contrastive", ["data.streaming=true", "trainer.max_steps=1", "trainer.train_sampling_strategy=sequential"],
+         "does not order a stream"),
+    ],
+)  # fmt: skip
+def test_what_a_run_would_ignore_or_end_at_is_refused(write, stage, changes, message):
+    with pytest.raises(ValueError, match=message):
+        read_recipe(stage, write(stage), changes)

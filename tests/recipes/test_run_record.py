@@ -72,7 +72,7 @@ def test_another_run_in_the_same_folder_is_refused_and_changes_nothing(finished)
         ("trainer.per_device_train_batch_size=2", "trainer.per_device_train_batch_size times processes was 4, is 2"),
         ("trainer.seed=1", "trainer.seed was 42, is 1"),
         ("trainer.max_grad_norm=3.0", "trainer.max_grad_norm was 1.0, is 3.0"),
-        ("trainer.lr_scheduler_kwargs={}", "trainer.lr_scheduler_kwargs.min_lr_rate was 0.1, is 'not set'"),
+        ("trainer.lr_scheduler_kwargs={min_lr: 0.0}", "trainer.lr_scheduler_kwargs.min_lr_rate was 0.1, is 'not set'"),
         ("data.augment=true", "data.augment was False, is True"),
         ("data.caption_column=words", "data.caption_column was None, is 'words'"),
         ("data.streaming=true", "data.streaming was False, is True"),

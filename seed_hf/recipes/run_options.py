@@ -1,0 +1,48 @@
+"""What `trainer:` of a recipe may say, beyond what the trainers themselves refuse."""
+
+from importlib.util import find_spec
+
+from transformers.integrations import get_available_reporting_integrations
+
+from seed_hf.training.options import checked
+
+from .schema import Recipe
+
+
+# Arguments that are for scripts of one's own, or do other than a recipe's run.
+_REFUSED = {
+    "do_predict": "a recipe trains; `seed-hf evaluate` measures what it trained",
+    "do_eval": "set trainer.eval_strategy to evaluate while training",
+    "resume_from_checkpoint": "a run goes on from the last checkpoint of trainer.output_dir by itself",
+    "push_to_hub": "it would publish unfinished checkpoints; `seed-hf push OUTPUT_DIR owner/name` publishes a result",
+}
+
+
+def check_run(recipe: Recipe, trainer_class: type) -> None:
+    """Find what would end a run, or be ignored by it, after everything has been loaded.
+
+    Args:
+        recipe: Whose sections are checked one by one.
+        trainer_class: Of its stage.
+
+    Raises:
+        ValueError: An option is not supported, a package is missing, or there is nothing to evaluate on.
+    """
+    args = recipe.trainer
+    evaluates = str(args.eval_strategy.value) != "no" or args.eval_on_start
+    for name, reason in _REFUSED.items():
+        if getattr(args, name) and not (name == "do_eval" and evaluates):
+            raise ValueError(f"trainer.{name} is not supported: {reason}.")
+    if evaluates and recipe.data.validation is None:
+        name = "eval_on_start" if args.eval_on_start else f"eval_strategy: {args.eval_strategy.value}"
+        raise ValueError(f"trainer.{name} needs data.validation, on which the model is evaluated.")
+    checked(trainer_class, args, {})
+    there = get_available_reporting_integrations()
+    for name in args.report_to:
+        if name not in there:
+            raise ValueError(
+                f"trainer.report_to: {name} is not installed here, or not known to transformers. Install it, or give "
+                f"{' or '.join([*sorted(there), 'none'])}."
+            )
+    if getattr(args, "lora_r", 0) and find_spec("peft") is None:
+        raise ValueError("trainer.lora_r needs peft, which is not installed: pip install peft. Or set lora_r: 0.")
