@@ -102,7 +102,6 @@ def assert_equal(first, second):
     [
         ({}, (4, PASS, PASS + 3, 2 * PASS + 1)),  # in all three passes, and between two
         ({"dataloader_num_workers": 2}, (PASS + 3,)),
-        ({"dataloader_num_workers": 2, "dataloader_persistent_workers": True}, (2 * PASS + 1,)),
         ({"gradient_accumulation_steps": 4, "max_steps": 4}, (2, 3)),  # of six batches, two are left over
         ({"save_strategy": "epoch"}, (PASS,)),
         ({"per_device_train_batch_size": 5, "dataloader_drop_last": True, "max_steps": 12}, (7,)),
