@@ -12,14 +12,15 @@ from transformers.modeling_utils import PreTrainedModel
 from .configuration_seed import SeedConfig
 from .modeling_seed_text import LANGUAGE_MODELS, VisualVocabularyMixin
 from .modeling_seed_tokenizer import SeedTokenizer
-from .publishing_seed import PrivateByDefault
+from .publishing_seed import PublishedModel
 from .whole_weights_seed import WholeWeights
 
 
-_BLOCKS_OF_THE_TOKENIZER = ("Blip2EncoderLayer", "Blip2QFormerLayer")
+# Parameters of the tokenizer that no block has would be offloaded out of reach, so it stays in one piece.
+_IN_ONE_PIECE = ("SeedTokenizer",)
 
 
-class SeedForConditionalGeneration(PrivateByDefault, WholeWeights, PreTrainedModel, GenerationMixin):
+class SeedForConditionalGeneration(PublishedModel, WholeWeights, PreTrainedModel, GenerationMixin):
     r"""Visual tokenizer and language model in one: images and text in, text and visual codes out.
 
     Args:
@@ -44,7 +45,7 @@ class SeedForConditionalGeneration(PrivateByDefault, WholeWeights, PreTrainedMod
     input_modalities = ("image", "text")
     output_modalities = ("text", "image")
     supports_gradient_checkpointing = True
-    _no_split_modules = [*_BLOCKS_OF_THE_TOKENIZER, "OPTDecoderLayer"]
+    _no_split_modules = [*_IN_ONE_PIECE, "OPTDecoderLayer"]
     _supports_sdpa = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
@@ -60,7 +61,7 @@ class SeedForConditionalGeneration(PrivateByDefault, WholeWeights, PreTrainedMod
             f"language_model.{tied}": f"language_model.{source}"
             for tied, source in (language_model._tied_weights_keys or {}).items()
         }
-        self._no_split_modules = [*_BLOCKS_OF_THE_TOKENIZER, *(language_model._no_split_modules or ())]
+        self._no_split_modules = [*_IN_ONE_PIECE, *(language_model._no_split_modules or ())]
         self.post_init()
         if config.text_config.visual_embedding == "projected":
             codebook, own = self.visual_tokenizer.quantizer.embedding.weight, language_model.visual_codebook
@@ -165,10 +166,13 @@ class SeedForConditionalGeneration(PrivateByDefault, WholeWeights, PreTrainedMod
             codes: `(images, num_query_tokens)`, instead of `pixel_values`.
             labels: `(batch, length)`, -100 where nothing is learned. Labels that are placeholders become the codes.
             kwargs: As in the `forward` of the language model.
+
+        Raises:
+            ValueError: Placeholders that no image fills, or images without placeholders.
         """
-        if pixel_values is not None or codes is not None:
-            if input_ids is None:
-                raise ValueError("pixel_values and codes need input_ids with placeholders for them.")
+        if input_ids is None and (pixel_values is not None or codes is not None):
+            raise ValueError("pixel_values and codes need input_ids with placeholders for them.")
+        if input_ids is not None:  # without images, this refuses placeholders
             filled = self.fill_placeholders(input_ids, pixel_values, codes)
             if labels is not None:
                 labels = torch.where(labels == self.config.text_config.image_token_id, filled, labels)

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from .offloading_seed import at_hand
+
 
 # Rows whose distances to all codebook vectors are in memory at once: 8192 x 8192 floats are 256 MB.
 _ROWS_AT_ONCE = 8192
@@ -36,7 +38,7 @@ class SeedVectorQuantizer(nn.Module):
         Distances are fp32 under any autocast: half precision would change 0.4 % to 4 % of the codes.
         """
         with torch.autocast(hidden_states.device.type, enabled=False):
-            codebook = self.embedding.weight.float()
+            codebook = at_hand(self.embedding, "weight").float()
             # |z - e|^2 without the |z|^2 that all candidates share, halved.
             half_norms = codebook.pow(2).sum(-1) / 2
             size = codebook.shape[0]

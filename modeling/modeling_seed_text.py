@@ -26,7 +26,7 @@ from .configuration_seed import (
 from .extension_seed import codebook_of_shape, count_text_tokens, extended, model_type_of, plain
 from .generation_seed import GENERATION_MODES, VisualSpanLogitsProcessor, missing_span_tokens
 from .model_types_seed import MODEL_TYPES
-from .publishing_seed import PrivateByDefault
+from .publishing_seed import PublishedModel
 from .whole_weights_seed import WholeWeights, load_whole
 
 
@@ -72,7 +72,7 @@ def language_model(cls):
     return cls
 
 
-class VisualVocabularyMixin(PrivateByDefault, WholeWeights, PreTrainedModel, GenerationMixin):
+class VisualVocabularyMixin(PublishedModel, WholeWeights, PreTrainedModel, GenerationMixin):
     r"""A language model with a visual vocabulary; [`VisualVocabularyConfig`] describes its layout.
 
     With `visual_embedding="learned"` this is the plain model with more rows. With `"projected"` a visual token enters

@@ -24,7 +24,8 @@ from .configuration_seed import SeedTokenizerConfig
 from .losses_seed import contrastive_loss, quantization_losses
 from .modeling_seed_decoders import SeedCodeDecoder, SeedCodeMemory, SeedGenerationDecoder
 from .modeling_seed_quantizer import SeedCodebook, SeedVectorQuantizer
-from .publishing_seed import PrivateByDefault
+from .offloading_seed import at_hand
+from .publishing_seed import PublishedModel
 from .starting_points_seed import tokenizer_from_blip2, tokenizer_from_stage_one
 from .whole_weights_seed import WholeWeights
 
@@ -65,7 +66,7 @@ class SeedTokenizerOutput(ModelOutput):
     logits_per_text: torch.Tensor | None = None
 
 
-class SeedTokenizer(PrivateByDefault, WholeWeights, PreTrainedModel):
+class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
     r"""The SEED visual tokenizer.
 
     Args:
@@ -198,7 +199,7 @@ class SeedTokenizer(PrivateByDefault, WholeWeights, PreTrainedModel):
         """
         if vision_embeddings is None:
             vision_embeddings = self._vision(pixel_values)
-        queries = self.query_tokens.expand(vision_embeddings.shape[0], -1, -1)
+        queries = at_hand(self, "query_tokens").expand(vision_embeddings.shape[0], -1, -1)
         mask = None
         if self.config.causal_queries:
             # An explicit mask, in the form of the attention implementation; without it, queries see later ones.

@@ -21,6 +21,15 @@ class PrivateByDefault:
         )
 
 
+class PublishedModel(PrivateByDefault):
+    """A model that says which options it takes when it is saved: diffusers asks the signature what it may pass on."""
+
+    def save_pretrained(self, save_directory, *args, variant=None, max_shard_size=None, **kwargs):
+        given = {"variant": variant, "max_shard_size": max_shard_size}
+        given = {name: value for name, value in given.items() if value is not None}
+        return super().save_pretrained(save_directory, *args, **given, **kwargs)
+
+
 class PublishedConfig(PrivateByDefault, PreTrainedConfig):
     """A configuration whose `config.json` names its remote code in the form that the Auto classes read.
 
@@ -38,4 +47,4 @@ class PublishedConfig(PrivateByDefault, PreTrainedConfig):
         return values
 
 
-__all__ = ["PrivateByDefault", "PublishedConfig"]
+__all__ = ["PrivateByDefault", "PublishedConfig", "PublishedModel"]

@@ -32,24 +32,16 @@ from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.publishing_seed import PrivateByDefault
 
 from .denoising import denoise
-from .diffusion_parts import (
-    HUB_OPTIONS,
-    check_fit,
-    default_scheduler,
-    load_diffusion,
-    local_folder,
-    parts_of,
-    unclip_labels,
-    wake,
-)
+from .diffusion_parts import check_fit, default_scheduler, load_diffusion, parts_of, unclip_labels, wake
 from .empty_prompt import EmptyPromptEmbedding
-from .hub_code import add_code, installed_classes, is_a
+from .hub_code import is_a
+from .pipeline_folder import PipelineFolder
 from .pipeline_inputs import check_candidates, check_inputs, check_vocabulary
 from .pipeline_output import SeedImagePipelineOutput
 from .prompt_codes import generate_codes, nearest_codes
 
 
-class SeedImagePipeline(PrivateByDefault, DiffusionPipeline):
+class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
     r"""Draws images from prompts, from other images, or from visual codes.
 
     Args:
@@ -70,7 +62,7 @@ class SeedImagePipeline(PrivateByDefault, DiffusionPipeline):
         num_candidates (`int`, *optional*, defaults to 1): Default of a call; saved with the pipeline.
 
     Raises:
-        TypeError: If `seed_model` or `processor` is something else.
+        TypeError: If `seed_model` or `processor` is something else, or `unet` or `vae` is missing.
         ValueError: If the parts or their sizes do not fit.
     """
 
@@ -108,6 +100,9 @@ class SeedImagePipeline(PrivateByDefault, DiffusionPipeline):
                 "seed_model must be a SeedForConditionalGeneration or a SeedTokenizer, "
                 f"got {type(seed_model).__name__}."
             )
+        for name, part in (("unet", unet), ("vae", vae)):
+            if part is None:
+                raise TypeError(f"{name} must be a diffusion model's, got None: the pipeline draws with it.")
         if processor is not None and not is_a(processor, "SeedProcessor"):
             raise TypeError(f"processor must be a SeedProcessor or None, got {type(processor).__name__}.")
         visual_tokenizer = seed_model if is_a(seed_model, "SeedTokenizer") else seed_model.visual_tokenizer
@@ -137,30 +132,6 @@ class SeedImagePipeline(PrivateByDefault, DiffusionPipeline):
         else:
             self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.vae_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "SeedImagePipeline":
-        """Loads a folder that `save_pretrained` wrote, or a Hub repository with the same content.
-
-        All arguments of `DiffusionPipeline.from_pretrained` work. A repository is downloaded whole first: diffusers
-        finds classes of other packages only for a local folder.
-        """
-        hub = {name: kwargs.pop(name) for name in HUB_OPTIONS if name in kwargs}
-        return super().from_pretrained(local_folder(pretrained_model_name_or_path, **hub), **kwargs)
-
-    @classmethod
-    def load_config(cls, *args, **kwargs):
-        config = super().load_config(*args, **kwargs)
-        return installed_classes(config) if __name__.startswith("seed_hf.") else config
-
-    def save_config(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
-        """Writes `model_index.json`, and the code for users who have not installed this package.
-
-        They load the folder with `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`.
-        `save_pretrained` calls this after writing the components and before uploading.
-        """
-        super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
-        add_code(self, save_directory)
 
     @classmethod
     def from_diffusion(

@@ -11,7 +11,7 @@ from seed_hf.modeling.configuration_seed import SeedConfig, SeedTextConfig
 from seed_hf.modeling.generation_seed import CodeSegment, parse_segments
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
-from seed_hf.modeling.visual_vocabulary_seed import visual_vocabulary
+from seed_hf.modeling.visual_vocabulary_seed import VisualVocabulary, visual_vocabulary
 from tiny import tiny_text_tokenizer, tiny_tokenizer, tiny_tokenizer_config
 from tiny_language import (
     CODEBOOK_SIZE,
@@ -284,6 +284,18 @@ def test_loss_counts_placeholder_labels_as_codes():
     filled = model.fill_placeholders(inputs["input_ids"], inputs["pixel_values"])
     expected = model.language_model(filled, labels=filled).loss
     assert torch.equal(model(**inputs, labels=inputs["input_ids"]).loss, expected)
+
+
+def test_placeholders_that_nothing_fills_are_refused():
+    """The loss would be that of a token that stands for no image."""
+    model = tiny_seed_model()
+    config = model.config.text_config
+    ids = torch.tensor([[0, *VisualVocabulary.of(config).span(), 5, 2]])
+    with pytest.raises(ValueError, match="32 placeholders .1 images of 32., but 0 images"):
+        model(input_ids=ids, labels=ids)
+    with pytest.raises(ValueError, match="need input_ids"):
+        model(inputs_embeds=torch.zeros(1, 3, 16), codes=torch.zeros(1, 32, dtype=torch.long))
+    assert model(input_ids=ids[:, -2:], labels=ids[:, -2:]).loss.isfinite()
 
 
 @pytest.mark.parametrize(

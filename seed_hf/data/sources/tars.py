@@ -7,7 +7,6 @@ share, is what comes before it, with the folders. Folders, names without an endi
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -17,8 +16,6 @@ from .source_row import SourceRow, bad_source_row, source_row
 from .tar_members import TarFault, open_tar
 from .text import BadText, printable, read_text
 
-
-logger = logging.getLogger(__name__)
 
 _SAMPLES_LOOKED_AT = 8  # to find the columns
 _MAX_TEXT = 1 << 24  # bytes of a file with captions or ids
@@ -95,9 +92,8 @@ def tar_rows(path: str, name: str, choice: ColumnChoice, start: int, stop: int |
             number += 1
     except TarFault as fault:
         if start <= number and (stop is None or number < stop):
-            reason = f"{str(fault).removeprefix(f'{path}: ').removesuffix('.')}; nothing after it is read"
-            logger.warning("%s: %s.", printable(path), printable(reason))
-            yield bad_source_row(number, BadText(reason), name, name)
+            reason = str(fault).removeprefix(f"{path}: ").removesuffix(".")
+            yield bad_source_row(number, BadText(f"{reason}; nothing after it is read"), name, name)
 
 
 def _samples(path: str, needed: Callable[[str], bool], start: int = 0) -> Iterator[tuple[str, Sample]]:

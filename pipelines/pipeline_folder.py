@@ -1,0 +1,60 @@
+"""How a [`SeedImagePipeline`] gets from its folder and back, and from one pipeline to another."""
+
+import os
+from typing import Any
+
+from .diffusion_parts import HUB_OPTIONS, local_folder
+from .hub_code import add_code, installed_classes
+
+
+class PipelineFolder:
+    """Loading, saving and copying, as a mix-in of the pipeline."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs):
+        """Loads a folder that `save_pretrained` wrote, or a Hub repository with the same content.
+
+        All arguments of `DiffusionPipeline.from_pretrained` work. A repository is downloaded whole first: diffusers
+        finds classes of other packages only for a local folder.
+        """
+        hub = {name: kwargs.pop(name) for name in HUB_OPTIONS if name in kwargs}
+        return super().from_pretrained(  # type: ignore[misc] # a mix-in
+            local_folder(pretrained_model_name_or_path, **hub), **kwargs
+        )
+
+    @classmethod
+    def load_config(cls, *args, **kwargs):
+        config = super().load_config(*args, **kwargs)  # type: ignore[misc] # a mix-in
+        return installed_classes(config) if __name__.startswith("seed_hf.") else config
+
+    def save_config(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
+        """Writes `model_index.json`, and the code for users who have not installed this package.
+
+        They load the folder with `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`.
+        `save_pretrained` calls this after writing the components and before uploading.
+        """
+        super().save_config(  # type: ignore[misc] # a mix-in
+            save_directory, push_to_hub=push_to_hub, **kwargs
+        )
+        add_code(self, save_directory)
+
+    @classmethod
+    def from_pipe(cls, pipeline, **kwargs):
+        """As `DiffusionPipeline.from_pipe`, and with the empty prompt.
+
+        diffusers leaves out a part whose class is not the very one of the signature. The signature cannot name that
+        of the empty prompt: in a folder with code it is another one.
+        """
+        if "empty_prompt" in pipeline.components:
+            kwargs.setdefault("empty_prompt", pipeline.components["empty_prompt"])
+        return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc] # a mix-in
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """The parts, and the defaults of a call: `SeedImagePipeline(**pipe.components)` draws the same."""
+        parts = super().components  # type: ignore[misc] # a mix-in
+        settings = ("guidance_scale", "num_candidates")
+        return {**parts, **{name: self.config[name] for name in settings}}  # type: ignore[attr-defined] # a mix-in
+
+
+__all__ = ["PipelineFolder"]

@@ -1,0 +1,73 @@
+"""A pipeline that is copied, saved in another way or built without a part draws the same, or says what it lacks."""
+
+import pytest
+import torch
+
+from seed_hf import SeedForConditionalGeneration, SeedImagePipeline
+from tiny_diffusion import some_codes, tiny_model_and_processor, tiny_pipeline, tiny_unet, tiny_vae
+
+
+def draw(pipe, **call):
+    pipe.set_progress_bar_config(disable=True)
+    call = {"codes": some_codes(1), **call}
+    settings = {"num_inference_steps": 2, "output_type": "np", "generator": torch.Generator().manual_seed(0)}
+    return pipe(**call, **settings).images
+
+
+@pytest.mark.parametrize("copy", [lambda pipe: SeedImagePipeline(**pipe.components), SeedImagePipeline.from_pipe])
+def test_a_copy_draws_the_same(copy):
+    pipe = tiny_pipeline(guidance_scale=3.0, num_candidates=2)
+    other = copy(pipe)
+    assert other.unet is pipe.unet and other.empty_prompt is pipe.empty_prompt is not None
+    assert (other.config.guidance_scale, other.config.num_candidates) == (3.0, 2)
+    assert (draw(other) == draw(pipe)).all()
+    assert copy(other).config.guidance_scale == 3.0
+
+
+def test_options_of_saving_reach_the_model_inside(tmp_path):
+    model, processor = tiny_model_and_processor()
+    pipe = SeedImagePipeline(model, tiny_unet(), tiny_vae(), processor=processor, guidance_scale=1.0)
+    pipe.save_pretrained(tmp_path, variant="fp16", max_shard_size="100KB")
+    for part in ("seed_model", "unet"):
+        names = sorted(path.name for path in (tmp_path / part).glob("*.safetensors"))
+        assert len(names) > 1 and all(".fp16-0" in name for name in names)
+    loaded = SeedImagePipeline.from_pretrained(tmp_path, variant="fp16")
+    assert (draw(loaded, codes=None, prompt="a red apple") == draw(pipe, codes=None, prompt="a red apple")).all()
+
+
+@pytest.mark.parametrize("name", ["unet", "vae"])
+def test_a_pipeline_needs_its_diffusion_model(tmp_path, name):
+    tiny_pipeline().save_pretrained(tmp_path)
+    with pytest.raises(TypeError, match=f"{name} must be a diffusion model's, got None"):
+        SeedImagePipeline.from_pretrained(tmp_path, **{name: None})
+
+
+@pytest.mark.parametrize(
+    "device_map",
+    [
+        {"": "disk"},
+        {"visual_tokenizer": "disk", "language_model": "cpu"},
+        {"visual_tokenizer": "cpu", "language_model": "disk"},
+        "auto",
+    ],
+    ids=["all", "tokenizer", "language model", "auto"],
+)
+def test_an_offloaded_model_sees_and_draws(tmp_path, device_map):
+    model, processor = tiny_model_and_processor()
+    model.eval().save_pretrained(tmp_path / "model")
+    limits = {"max_memory": {"cpu": "60KB"}} if device_map == "auto" else {}
+    offloaded = SeedForConditionalGeneration.from_pretrained(
+        tmp_path / "model", device_map=device_map, offload_folder=tmp_path / "disk", **limits
+    )
+    picture = processor.image_processor([torch.rand(3, 40, 40)], do_rescale=False, return_tensors="pt").pixel_values
+    codes = model.visual_tokenizer.encode(picture)
+    assert torch.equal(offloaded.visual_tokenizer.encode(picture), codes)
+    layout = processor.vocabulary
+    ids = torch.tensor([[0, *layout.span()]])
+    settings = {"pixel_values": picture, "generation_mode": "text", "max_new_tokens": 3}
+    assert torch.equal(offloaded.generate(ids, **settings), model.generate(ids, **settings))
+    pipes = [
+        SeedImagePipeline(each, tiny_unet(), tiny_vae(), processor=processor, guidance_scale=1.0)
+        for each in (offloaded, model)
+    ]
+    assert (draw(pipes[0], codes=codes) == draw(pipes[1], codes=codes)).all()
