@@ -38,7 +38,7 @@ RowsPerShard = Annotated[int, typer.Option(help="Rows of the source in each writ
 BadPictures = Annotated[OnError, typer.Option(help="What to do with bad rows: skip and report them, or stop.")]
 MinSide = Annotated[int, typer.Option(help="Smallest shorter side of an image in pixels; SEED: 180.", min=0)]
 MaxAspect = Annotated[float | None, typer.Option(help="Largest ratio of the longer to the shorter side; SEED: 1.82.")]
-Split = Annotated[str, typer.Option(help="Split of a Hub dataset or folder.")]
+Split = Annotated[str, typer.Option(help="Split of a Hub dataset or folder; all for every image of a folder.")]
 ImageColumn = Annotated[str | None, typer.Option(help="Column of the images. Default: found by its name.")]
 CaptionColumn = Annotated[
     str | None,

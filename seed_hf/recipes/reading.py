@@ -183,7 +183,9 @@ def _check_images(recipe: TokenizerRecipe) -> None:
         if data.features:
             raise ValueError("data.streaming goes with data.train; data.features are read row by row anyway.")
         if recipe.trainer.max_steps <= 0:
-            raise ValueError("data.streaming needs trainer.max_steps: the length of a stream is not known.")
+            raise ValueError(
+                "data.streaming needs trainer.max_steps: a stream has no length, so num_train_epochs does not end it."
+            )
         if data.shuffle_buffer is not None and data.shuffle_buffer < 0:
             raise ValueError(f"data.shuffle_buffer must be 0 (no shuffling) or more rows, got {data.shuffle_buffer}.")
         RowFilters(min_side=data.min_side or 0, max_aspect=data.max_aspect)

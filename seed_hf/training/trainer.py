@@ -5,37 +5,29 @@ import logging
 import os
 import time
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.utils.data import IterableDataset
 from transformers import Trainer, TrainerCallback
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.trainer import SCHEDULER_NAME
+from transformers.trainer_utils import has_length
 
 from seed_hf.data.batches.seeded import SeededCollator
+from seed_hf.data.batches.stream import Stream
 from seed_hf.locks import FolderLock
 
 from .arguments import StageArguments
 from .finite_losses import FiniteLosses
 from .metric_window import MetricWindow
 from .options import check_optimizer
+from .place import Place, batches_to_skip, noted_place
 
 
 logger = logging.getLogger(__name__)
-
-
-class EpochCallback(TrainerCallback):
-    """Tells a [`SeededCollator`] the epoch, on which its draws depend. So they are the same after a resume.
-
-    Args:
-        collator: Of the training data.
-    """
-
-    def __init__(self, collator: SeededCollator):
-        self.collator = collator
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        self.collator.set_epoch(int(state.epoch or 0))
 
 
 class SeedTrainer(Trainer):
@@ -47,6 +39,9 @@ class SeedTrainer(Trainer):
 
     A loss that is NaN or infinite ends the run within 16 steps, with a `FloatingPointError` that names the rows of
     that batch. No checkpoint is written after it.
+
+    A checkpoint knows its place in the data, also in a stream, which has no length: a resumed run goes on in the same
+    pass with the next batch. At the end of a stream's pass, batches that do not fill an accumulated step are left out.
     """
 
     config_class: type[StageArguments] = StageArguments
@@ -66,8 +61,12 @@ class SeedTrainer(Trainer):
         self._train_window, self._eval_window = (MetricWindow(names, self.args.device) for _ in range(2))
         self._window_start: float | None = None
         self._losses, self._row_ids = FiniteLosses(), None
-        if isinstance(self.data_collator, SeededCollator):
-            self.add_callback(EpochCallback(self.data_collator))
+        self._place, self._pass_is_over = Place(), False
+        self._batches_in_pass: int | None = None  # of a stream nobody knows it
+        self.add_callback(_PassCallback(self))
+        # Batches hold names of rows, which accelerate cannot send to other processes. Each reads the stream itself.
+        if self.accelerator.dataloader_config.dispatch_batches is None:
+            self.accelerator.dataloader_config.dispatch_batches = False
 
     def _check_sharding(self) -> None:
         """Refuse settings under which sharded weights would train wrong without an error."""
@@ -106,6 +105,7 @@ class SeedTrainer(Trainer):
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         loss = super().training_step(model, inputs, num_items_in_batch)
+        self._place.batches += 1
         self._losses.add(self.state.global_step + 1, loss, self._row_ids)
         return loss
 
@@ -115,12 +115,109 @@ class SeedTrainer(Trainer):
 
     def _save_checkpoint(self, model, trial):
         self._losses.check()
+        self._place.note(self.state.stateful_callbacks)
         super()._save_checkpoint(model, trial)
 
-    def _run_epoch(self, *args, **kwargs):
-        # Trainer checks `max_steps` only after a step: a finished run that is resumed would do one more.
-        if self.state.global_step < self.state.max_steps:
-            super()._run_epoch(*args, **kwargs)
+    # ---- the place in the data ----
+
+    def _get_dataloader(self, dataset, *args, is_training: bool = False, **kwargs):
+        if _is_stream(dataset):
+            whole = is_training and self.args.dataloader_drop_last
+            rows = self._train_batch_size * self.accelerator.num_processes
+            dataset = Stream(dataset, multiple_of=rows if whole else 1)
+        return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
+
+    def _layout(self) -> dict[str, int | bool]:
+        args = self.args
+        return {
+            "per_device_train_batch_size": self._train_batch_size,
+            "processes": self.accelerator.num_processes,
+            "gradient_accumulation_steps": args.gradient_accumulation_steps,
+            "dataloader_num_workers": args.dataloader_num_workers,
+            "dataloader_drop_last": args.dataloader_drop_last,
+        }
+
+    def _init_training_state(self, max_steps, num_update_steps_per_epoch, num_train_epochs, checkpoint, trial):
+        passes, batches = super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, checkpoint, trial
+        )
+        if checkpoint is not None and self.state.global_step < max_steps:  # else the run is finished
+            if not self.is_deepspeed_enabled and not (Path(checkpoint) / SCHEDULER_NAME).is_file():
+                raise ValueError(
+                    f"{checkpoint} has no optimizer state (save_only_model), so the run cannot go on from it. Train "
+                    "into another output_dir, or remove the checkpoints to begin again."
+                )
+            stream, place = _is_stream(self.train_dataset), noted_place(self.state.stateful_callbacks)
+            if place is not None:
+                passes, batches = place.passes, batches_to_skip(place, self._layout(), stream, checkpoint)
+            elif stream:
+                raise ValueError(
+                    f"{checkpoint} does not say where in the stream the run was: an earlier version wrote it. Finish "
+                    "the run with that version, or start a new one from the weights of that folder."
+                )
+        self._enter_pass(passes)
+        return passes, 0 if self.args.ignore_data_skip else batches
+
+    def _enter_pass(self, number: int, batches: int = 0) -> None:
+        """Begin pass `number` over the data, of which some batches lie behind."""
+        self._place, self._pass_is_over = Place(number, batches, self._layout()), False
+        for part in (self.data_collator, self.train_dataset):
+            if isinstance(part, SeededCollator) or _is_stream(part) and hasattr(part, "set_epoch"):
+                part.set_epoch(number)  # on which draws and the order of rows depend
+
+    def _run_epoch(self, **kwargs):
+        # Trainer checks `max_steps` only after a step: a finished run that is resumed would do one more, and a stream
+        # has passes without end.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        checkpoint, epoch = kwargs["resume_from_checkpoint"], kwargs["epoch"]
+        resumed = checkpoint is not None and epoch == kwargs["epochs_trained"]
+        self._enter_pass(epoch, kwargs["steps_trained_in_current_epoch"] if resumed else 0)
+        self._batches_in_pass = None if _is_stream(self.train_dataset) else kwargs["steps_in_epoch"]
+        if resumed and self._place.batches == self._batches_in_pass:  # what follows the last step may be still due
+            self._load_rng_state(checkpoint)
+            self._end_pass(**kwargs)
+        else:
+            super()._run_epoch(**kwargs)
+
+    def leave_pass(self) -> None:
+        """Note that the next batch is the first of a new pass, unless the run ends within this one."""
+        if self._pass_is_over or self._place.batches == self._batches_in_pass:
+            self._place = Place(self._place.passes + 1, 0, self._layout())
+
+    def _end_pass(self, epoch, model, trial, ignore_keys_for_eval, start_time, **kwargs):
+        """What Trainer does after the last step of a pass: evaluate and save, if a strategy is "epoch"."""
+        self.control = self.callback_handler.on_epoch_end(self.args, self.state, self.control)
+        self._maybe_log_save_evaluate(self._tr_loss, None, model, trial, epoch, ignore_keys_for_eval, start_time)
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        batches = list(islice(epoch_iterator, num_batches))
+        if len(batches) < num_batches:  # the end of a stream
+            if not self._place.batches:
+                raise ValueError(self._no_step(len(batches)))
+            if batches:
+                logger.info(
+                    "Pass %d: left out the last %d batches, too few for a step.", self._place.passes + 1, len(batches)
+                )
+            self._pass_is_over = self.control.should_epoch_stop = True
+            return [], None
+        return batches, self._get_num_items_in_batch(batches, device)
+
+    def _no_step(self, batches: int) -> str:
+        """Why a pass has no step. It would go on for ever, or end a run that has trained nothing."""
+        layout = self._layout()
+        if batches:
+            steps = layout["gradient_accumulation_steps"]
+            return (
+                f"The training data has {batches} batches, fewer than gradient_accumulation_steps, which is {steps}."
+            )
+        text = "The training data gave no batch: it is empty, filters leave out all rows"
+        if layout["dataloader_drop_last"]:
+            rows = layout["per_device_train_batch_size"] * layout["processes"]
+            workers = " for each loader process (dataloader_num_workers)" if layout["dataloader_num_workers"] else ""
+            text += f", or it has fewer than the {rows} rows of a batch{workers} and dataloader_drop_last is true"
+        return f"{text}."
 
     def window(self, model: nn.Module) -> MetricWindow:
         """The window of the training or of the evaluation, by the mode of `model`."""
@@ -193,6 +290,20 @@ class SeedTrainer(Trainer):
         metrics = self.window_metrics(self._eval_window, training=False)
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
+
+
+class _PassCallback(TrainerCallback):
+    """Tells a checkpoint of the end of a pass (what "epoch" strategies write) from one of its last step."""
+
+    def __init__(self, trainer: SeedTrainer):
+        self.trainer = trainer
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        self.trainer.leave_pass()
+
+
+def _is_stream(dataset) -> bool:
+    return isinstance(dataset, IterableDataset) and not has_length(dataset)
 
 
 def last_complete_checkpoint(folder: str | os.PathLike) -> str | None:

@@ -21,8 +21,9 @@ from hostile_texts import (
     text_array,
 )
 from seed_hf.data import open_source, tokenize_images
+from seed_hf.data.sources.filters import RowFilters
 from seed_hf.data.sources.image_text import image_text_dataset
-from seed_hf.data.sources.judging import RowReport
+from seed_hf.data.sources.judging import RowReport, judge_caption
 from seed_hf.data.sources.text import printable
 from seed_hf.images import SeedImageError
 from tiny import tiny_tokenizer
@@ -33,7 +34,7 @@ def read(source, **columns) -> tuple[dict[int, str | list[str]], RowReport]:
     """The captions of the good rows by row, in a source without an id column, and the report."""
     report = RowReport()
     opened = open_source(source, **columns)
-    good = [row.row for row in opened.rows(0) if row.rejection is None]
+    good = [row.row for row in opened.rows(0) if judge_caption(row, RowFilters(), True) is None]
     captions = [
         row.get("caption", row.get("captions")) for row in image_text_dataset(opened, on_error="skip", report=report)
     ]

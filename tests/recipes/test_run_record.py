@@ -212,7 +212,7 @@ def test_a_run_that_never_trained_may_be_begun_otherwise(folder):
     with pytest.raises(ValueError, match="num_train_epochs must be positive, got 0"):
         run_stage("contrastive", path, ["trainer.num_train_epochs=0"])
     stream = ["data.streaming=true", "data.on_error=skip", "data.min_side=1000", "trainer.max_steps=2"]
-    with pytest.raises(ValueError, match="no model was saved|does not contain any data"):
+    with pytest.raises(ValueError, match="training data gave no batch: it is empty, filters leave out all rows"):
         run_stage("contrastive", path, stream)
     assert not list(Path("out").glob("*.safetensors"))
     run_stage("contrastive", path, ["trainer.per_device_train_batch_size=4"])

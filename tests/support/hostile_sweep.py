@@ -9,6 +9,7 @@ import pyarrow as pa
 from hostile_texts import folder_of, lines_of, parquet_of, table_of, tar_of, text_array
 from seed_hf.data.sources.image_text import image_text_dataset
 from seed_hf.data.sources.judging import RowReport
+from seed_hf.data.sources.source import open_source
 
 
 WORDS = (
@@ -125,6 +126,9 @@ def sweep(folder: Path, seed: int, count: int) -> int:
         found = [row["caption"] if "caption" in row else row["captions"][0] for row in rows]
         assert found == [text for good, text in expected if good and (text or "").strip()], (kind, seed)
         assert [entry["row"] for entry in report.bad] == [row for row, (good, _) in enumerate(expected) if not good]
-        assert report.read == count == report.kept + report.bad_count + report.dropped["empty_caption"], (kind, seed)
+        named = {row.id for row in open_source(source).rows(0, 0, count)}
+        unnamed = sum(f"r{row}.png" not in named for row in range(count)) if path.is_dir() else 0  # by a bad line
+        assert report.read == count + unnamed, (kind, seed)
+        assert report.read == report.kept + report.bad_count + report.dropped["empty_caption"], (kind, seed)
         bad += report.bad_count
     return bad

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
+from datasets import IterableDataset
 from safetensors.torch import save_file
 from torch import distributed
 from torch.distributed.fsdp import fully_shard
@@ -16,6 +17,7 @@ from torch.distributed.tensor import DTensor
 import language_stage as language
 import stage_one
 import stage_two
+from seed_hf.training.contrastive import ContrastiveTrainer
 from seed_hf.training.gathering import gather_features
 from seed_hf.training.language_model import LanguageModelTrainer
 from stages import stack
@@ -57,6 +59,20 @@ def trained(trainer) -> dict[str, torch.Tensor]:
 def run_contrastive(out: Path):
     args = stage_one.config(**settings(out))
     return trained(stage_one.trainer_for(tiny_tokenizer(), args))
+
+
+def run_streamed_contrastive(out: Path):
+    """Three passes over a shuffled stream, whose last rows do not fill a batch; batches have names of rows."""
+    rows = stage_one.rows(20)
+    stream = IterableDataset.from_generator(lambda parts: (rows[i] for i in parts), gen_kwargs={"parts": [*range(20)]})
+    return trained(
+        ContrastiveTrainer(
+            tiny_tokenizer(),
+            stage_one.config(**settings(out)),
+            train_dataset=stream.shuffle(seed=1, buffer_size=6),
+            data_collator=lambda batch: {**stack(batch), "row_ids": [str(number) for number in range(len(batch))]},
+        )
+    )
 
 
 def run_quantization(out: Path):
@@ -137,6 +153,7 @@ RUNS = {
     "sharded_quantization": lambda out: run_sharded_tokenizer("quantization", stage_two.images()),
     "sharded_lm": run_sharded_language_model,
     "contrastive": run_contrastive,
+    "streamed_contrastive": run_streamed_contrastive,
     "quantization": run_quantization,
     "lm": run_language_model,
     "packed_lm": lambda out: run_language_model(out, pack_length=96),

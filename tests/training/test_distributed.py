@@ -12,7 +12,7 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["contrastive", "quantization", "lm", "packed_lm"])
+@pytest.mark.parametrize("stage", ["contrastive", "streamed_contrastive", "quantization", "lm", "packed_lm"])
 def test_two_processes_train_as_one(runs, stage):
     assert_same(runs, stage)
 

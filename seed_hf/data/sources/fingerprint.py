@@ -12,11 +12,9 @@ import os
 import stat
 import time
 from collections.abc import Iterable
-from pathlib import PurePath
 
 from seed_hf.shortages import check_shortage
 
-from .metadata import METADATA_FILES
 from .remote import is_remote
 from .source_row import SourceRow
 
@@ -73,22 +71,8 @@ def file_stamp(files: Iterable[str]) -> str | None:
         digest.update(f"{file}\0".encode(errors="surrogateescape"))
         if is_remote(file):
             continue
-        found = os.stat(file)
+        found = os.stat(file) if os.path.exists(file) else os.lstat(file)  # of a link that leads nowhere
         if now - max(found.st_mtime_ns, found.st_ctime_ns) < _RECENT:
             return None  # it may be changed once more without another time
         digest.update(f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}\n".encode())
     return digest.hexdigest()
-
-
-def is_read(name: str) -> bool:
-    """Whether a file of a folder of images is read: an image or metadata, and not hidden.
-
-    Args:
-        name: Its path, relative to the folder.
-    """
-    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
-
-    path = PurePath(name)
-    if path.name.startswith(".") or any(part.startswith((".", "__")) for part in path.parts[:-1]):
-        return False
-    return path.name in METADATA_FILES or path.suffix.lower() in ImageFolder.EXTENSIONS

@@ -1,28 +1,47 @@
-"""Rows of a folder of images and `metadata.csv`, `.jsonl` or `.parquet`, as datasets' imagefolder has them."""
+"""Rows of a folder: every image in it, with what `metadata.csv`, `.jsonl` or `.parquet` says of it.
+
+The format is that of datasets' imagefolder. It is read here, because datasets finds the files by patterns that pass
+over some without a word: one file called `train.png` hides all others.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from .columns import ColumnChoice
-from .metadata import METADATA_FILES, metadata_columns, metadata_rows
+from .columns import ColumnChoice, Columns
+from .folder_files import folder_files, is_image, is_metadata, is_read, split_filter
+from .metadata import metadata_columns, metadata_rows
+from .remote import is_remote
 from .source_row import SourceRow, bad_source_row, source_row
 from .text import BadText, read_text
 
 
-def image_folder_columns(folder: str, split: str):
-    """The columns, as names or as an Arrow schema; `ValueError` if the folder cannot be read."""
-    metadata = [file for file in _files(folder, split) if os.path.basename(file) in METADATA_FILES]
-    return _columns(metadata[0]) if metadata else ["image"]
+_ONLY_IMAGES = Columns("image", None, None)
+
+
+def image_folder_columns(folder: str, split: str, choice: ColumnChoice) -> Columns:
+    """The columns of a folder; those of the first metadata file, if there are several.
+
+    Args:
+        folder: The folder.
+        split: The split of the folder.
+        choice: Which columns to look for.
+
+    Raises:
+        ValueError: The folder has no such split, or a metadata file lacks the columns or cannot be read.
+    """
+    metadata, _, _ = _read_files(folder, split)
+    found = [_found_in(os.path.join(folder, file), choice) for file in metadata]
+    return found[0] if found else choice.find(["image"], folder)
 
 
 def image_folder_rows(
     folder: str, root: str, split: str, choice: ColumnChoice, start: int, stop: int | None
 ) -> Iterator[SourceRow]:
-    """Rows `start` to `stop` (exclusive; `None`: to the end) of a folder of images.
+    """Rows `start` to `stop` (exclusive; `None`: to the end): those of the metadata, then images that no row names.
 
     Args:
         folder: The folder.
@@ -34,48 +53,92 @@ def image_folder_rows(
     Raises:
         ValueError: The folder cannot be read or lacks the columns.
     """
-    present = image_folder_columns(folder, split)
-    columns = choice.find(present, folder)
-    for number, (values, place) in enumerate(islice(_rows(folder, split), start, stop), start):
+    for number, (values, columns, place) in enumerate(islice(_rows(folder, split, choice), start, stop), start):
         file = os.path.relpath(place, root)
         if isinstance(values, BadText):
             yield bad_source_row(number, values, f"{file}:{number}", file)
             continue
-        path = values.get(columns.image or "")
-        file = os.path.relpath(path, root) if isinstance(path, str) else file
-        yield source_row(number, values, columns, default_id=file, file=file)
+        path, row_id = values.get(str(columns.image)), f"{file}:{number}"
+        if isinstance(path, str):
+            row_id = file = os.path.relpath(path, root)
+        yield source_row(number, values, columns, default_id=row_id, file=file)
 
 
 def image_folder_files(folder: str) -> Iterator[str]:
-    """The paths of all files in a folder and its sub-folders, always in the same order."""
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            yield os.path.join(parent, name)
+    """The paths of all images and metadata files in a folder and its sub-folders, always in the same order."""
+    for name in folder_files(folder):
+        if is_read(name):
+            yield os.path.join(folder, name)
 
 
-def _rows(folder: str, split: str) -> Iterator[tuple[Mapping[str, Any] | BadText, str]]:
-    """The values of each row, images as their paths, and the file that the row is in."""
-    files = _files(folder, split)
-    metadata = [file for file in files if os.path.basename(file) in METADATA_FILES]
+def _read_files(folder: str, split: str) -> tuple[list[str], list[str], Callable[[str], bool]]:
+    """The metadata files and the images of a split, relative to the folder, and which files belong to the split."""
+    metadata, images = [], []
+    for name in folder_files(folder):
+        if is_metadata(name):
+            metadata.append(name)
+        elif is_image(name):
+            images.append(name)
+    places = [os.path.dirname(name) for name in metadata]
+    if twice := [name for name, place in zip(metadata, places) if places.count(place) > 1]:
+        raise ValueError(
+            f"{folder}: several metadata files for the same images: {', '.join(twice)}. Keep one of them."
+        )
+    of_split = split_filter(images, split, folder)
+    return list(filter(of_split, metadata)), sorted(filter(of_split, images)), of_split
+
+
+def _rows(folder: str, split: str, choice: ColumnChoice) -> Iterator[tuple[Mapping[str, Any] | BadText, Columns, str]]:
+    """The values of each row, images as their paths; its columns; and the file that the row is in."""
+    metadata, images, of_split = _read_files(folder, split)
     if not metadata:
-        yield from (({"image": file}, file) for file in files)
-    for file in metadata:
-        parent = os.path.dirname(file)
+        choice.find(["image"], folder)
+    unnamed = dict.fromkeys(images)
+    for name in metadata:
+        file = os.path.join(folder, name)
+        columns = _found_in(file, choice)
         for row in metadata_rows(file):
-            yield row if isinstance(row, BadText) else _with_paths(row, parent), file
+            if isinstance(row, BadText):
+                yield row, columns, file
+                continue
+            values, named = _with_paths(row, folder, os.path.dirname(name))
+            for image in named:
+                unnamed.pop(image, None)
+            if not named or any(map(of_split, named)):
+                yield values, columns, file
+    for image in unnamed:
+        path = os.path.join(folder, image)
+        yield {"image": path}, _ONLY_IMAGES, path
 
 
-def _with_paths(row: Mapping[str, Any], parent: str) -> dict[str, Any]:
-    """A row of metadata with the paths of its images."""
-    values = dict(row)
-    for name in row:
-        if (image := _image_column(name)) is not None:
-            path = values.pop(name)
-            if isinstance(path, bytes):
-                path = read_text(path, name)
-            values[image] = os.path.join(parent, path) if isinstance(path, str) and path else path or None
-    return values
+def _with_paths(row: Mapping[str, Any], folder: str, parent: str) -> tuple[dict[str, Any], list[str]]:
+    """A row of metadata with the paths of its images, and their names relative to the folder.
+
+    Args:
+        row: Its values by column.
+        folder: The folder that the images must be in.
+        parent: The folder of the metadata, relative to it, where the names start from.
+    """
+    values, names = dict(row), []
+    for column in row:
+        if (image := _image_column(column)) is None:
+            continue
+        name = values.pop(column)
+        if isinstance(name, bytes):
+            name = read_text(name, column)
+        if isinstance(name, str) and name:
+            path = os.path.normpath(os.path.join(parent, name))
+            if os.path.isabs(path) or path.split(os.sep)[0] == os.pardir or is_remote(name):
+                name = BadText(f"{column} leads out of the folder ({name})")
+            else:
+                names.append(path)
+                name = os.path.join(folder, path)
+        values[image] = name or None
+    return values, names
+
+
+def _found_in(file: str, choice: ColumnChoice) -> Columns:
+    return choice.find(_columns(file), file)
 
 
 def _columns(file: str):
@@ -94,19 +157,3 @@ def _columns(file: str):
 def _image_column(name: str) -> str | None:
     """What datasets calls the images that a column of file names stands for: `image` for `file_name`."""
     return (name[: -len("_file_name")] or "image") if f"_{name}".endswith("_file_name") else None
-
-
-def _files(folder: str, split: str) -> list[str]:
-    """The images of a split and its metadata files."""
-    import datasets
-    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
-
-    try:
-        splits = datasets.load_dataset_builder("imagefolder", data_dir=folder).config.data_files
-    except (ValueError, FileNotFoundError, datasets.exceptions.DatasetsError) as error:
-        raise ValueError(f"{folder}: not a folder of images that can be read. {error}") from error
-    if split not in splits and list(splits) != ["train"]:  # without splits, all images are "train" to datasets
-        raise ValueError(f"{folder}: no split {split!r}; it has {', '.join(map(str, splits))}.")
-    endings = tuple(ImageFolder.EXTENSIONS)
-    names = (str(file) for file in splits[split if split in splits else "train"])
-    return [name for name in names if os.path.basename(name) in METADATA_FILES or name.lower().endswith(endings)]

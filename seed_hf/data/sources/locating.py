@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import NamedTuple
 
 from seed_hf.artifacts.hub_ids import is_hub_id
 
-from .metadata import METADATA_FILES
+from .folder_files import folder_files, is_image, is_metadata, split_named_in
 from .remote import is_remote
 
 
-# In a folder the first ending that some file has is taken.
+logger = logging.getLogger(__name__)
+
 _SUFFIXES = {".tar": "webdataset", ".tar.gz": "webdataset", ".tgz": "webdataset", ".parquet": "parquet"}
 _NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -55,11 +57,11 @@ def locate(source: str | os.PathLike | list[str], split: str, revision: str | No
     if path.is_file():
         return Located(_format_of(name), [str(path.resolve())], str(path.resolve().parent))
     if glob.has_magic(name) or _NUMBERS.search(name):
-        files = [file for pattern in _expanded(name) for file in sorted(glob.glob(pattern, recursive=True))]
-        if not files:
-            raise FileNotFoundError(f"{name}: no file has such a name.")
-        files = [os.path.abspath(file) for file in files]
-        return Located(_format_of(files[0]), files, os.path.commonpath([os.path.dirname(file) for file in files]))
+        files = [os.path.abspath(file) for pattern in _expanded(name) for file in _matching(pattern)]
+        formats = {_format_of(file) for file in files}
+        if len(formats) > 1:
+            raise ValueError(f"{name}: files of several formats, {' and '.join(sorted(formats))}. Name those of one.")
+        return Located(formats.pop(), files, os.path.commonpath([os.path.dirname(file) for file in files]))
     if is_hub_id(name, owner_optional=True) and not path.suffix:
         return _from_datasets(name, split, revision=revision)
     raise FileNotFoundError(f"{name}: no such file or folder, nor a name that a Hub dataset can have.")
@@ -79,14 +81,48 @@ def _in_list(entries: list[str] | tuple[str, ...], split: str, revision: str | N
 
 def _in_folder(folder: Path, split: str) -> Located:
     place = str(folder)
-    if not METADATA_FILES & {path.name for path in folder.iterdir()}:
-        for suffix, source_format in _SUFFIXES.items():
-            files = [file for file in sorted(folder.rglob(f"*{suffix}")) if not file.name.startswith(".")]
-            files = [file for file in files if file.name not in METADATA_FILES]
-            if files:
-                files = [file for file in files if file.name.startswith(split)] or files
-                return Located(source_format, [str(file) for file in files], place, place)
-    return Located("imagefolder", [place], place, place)
+    found: dict[str, list[str]] = {"webdataset": [], "parquet": [], "imagefolder": []}
+    described = False  # by metadata at the top, as only folders of images are
+    for name in folder_files(place):
+        described = described or (is_metadata(name) and os.sep not in name)
+        if is_image(name) or is_metadata(name):
+            found["imagefolder"].append(name)
+        elif source_format := _suffix_format(name):
+            found[source_format].append(name)
+    present = [source_format for source_format, names in found.items() if names]
+    counts = ", ".join(f"{len(found[source_format])} of {source_format}" for source_format in present)
+    if described or present in ([], ["imagefolder"]):
+        if len(present) > 1:
+            logger.warning("%s: read as a folder of images, by its metadata; it holds files %s.", place, counts)
+        return Located("imagefolder", [place], place, place)
+    if "imagefolder" in present:
+        raise ValueError(
+            f"{place}: images beside other sources (files: {counts}), and it is not clear which are meant. Give the "
+            f'others by a pattern, such as "{os.path.join(place, "*.tar")}", or the sub-folder of the images.'
+        )
+    if len(present) > 1:  # as img2dataset writes them
+        logger.warning("%s: read as tars; the Parquet files in it are not (files: %s).", place, counts)
+    names = sorted(found[present[0]], key=lambda name: Path(name).parts)
+    of_split = [name for name in names if os.path.basename(name).startswith(split)] or names
+    if hidden := [name for name in names if name not in set(of_split) and split_named_in(name) is None]:
+        logger.warning("%s: %d files of no split are not read, the first %s.", place, len(hidden), hidden[0])
+    return Located(present[0], [os.path.join(place, name) for name in of_split], place, place)
+
+
+def _matching(pattern: str) -> list[str]:
+    """The files that a pattern matches. Its leading folders are meant as they are written, if they exist.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    folder, *rest = Path(pattern).parts
+    while len(rest) > 1 and os.path.isdir(os.path.join(folder, rest[0])):
+        folder = os.path.join(folder, rest.pop(0))
+    literal = glob.escape(folder) if rest and os.path.isdir(folder) else folder
+    files = sorted(glob.glob(os.path.join(literal, *rest), recursive=True))
+    if not files:
+        raise FileNotFoundError(f"{pattern}: no file has such a name.")
+    return files
 
 
 def _from_datasets(path: str, split: str, **settings) -> Located:
@@ -113,10 +149,13 @@ def _from_datasets(path: str, split: str, **settings) -> Located:
 
 
 def _format_of(name: str) -> str:
-    for suffix, source_format in _SUFFIXES.items():
-        if name.partition("?")[0].lower().endswith(suffix):
-            return source_format
+    if source_format := _suffix_format(name.partition("?")[0] if is_remote(name) else name):
+        return source_format
     raise ValueError(f"{name}: a source is a folder, a .parquet or .tar file, or a Hub dataset. This is neither.")
+
+
+def _suffix_format(name: str) -> str | None:
+    return next((found for suffix, found in _SUFFIXES.items() if name.lower().endswith(suffix)), None)
 
 
 def _expanded(name: str) -> list[str]:

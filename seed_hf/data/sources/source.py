@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from .columns import ColumnChoice, Columns, holds_lists
-from .fingerprint import file_stamp, is_read
+from .fingerprint import file_stamp
+from .folder_files import is_read
 from .image_folder import image_folder_columns, image_folder_files, image_folder_rows
 from .locating import locate
 from .parquet import parquet_length, parquet_rows, parquet_schema
@@ -92,8 +93,9 @@ class ImageTextSource:
         file = self.files[part]
         if self.format == "webdataset":
             return tar_columns(file, self.choice)
-        present = parquet_schema(file) if self.format == "parquet" else image_folder_columns(file, self.split)
-        return self.choice.find(present, file)
+        if self.format == "parquet":
+            return self.choice.find(parquet_schema(file), file)
+        return image_folder_columns(file, self.split, self.choice)
 
     def rows(self, part: int, start: int = 0, stop: int | None = None) -> Iterator[SourceRow]:
         """Rows `start` to `stop` (exclusive; `None`: to the end) of a part, in their order.
@@ -164,15 +166,13 @@ class ImageTextSource:
     def _sizes(self) -> Iterator[tuple[str, int | None]]:
         for part in range(len(self)):
             for file in self._read_files(part):
-                yield self._relative(file), None if is_remote(file) else os.path.getsize(file)
+                known = not is_remote(file) and os.path.exists(file)  # a link may lead nowhere
+                yield self._relative(file), os.path.getsize(file) if known else None
 
     def _read_files(self, part: int) -> Iterator[str]:
         """The files that a part is read from."""
-        place = self.files[part]
-        if self.format != "imagefolder":
-            yield place
-            return
-        yield from (file for file in image_folder_files(place) if is_read(os.path.relpath(file, place)))
+        file = self.files[part]
+        return image_folder_files(file) if self.format == "imagefolder" else iter([file])
 
     def _relative(self, file: str) -> str:
         return printable(file if not self.root or is_remote(file) else os.path.relpath(file, self.root))
@@ -191,12 +191,13 @@ def open_source(
     """Find the files of a source, and check that its first part has the columns.
 
     Args:
-        source: A folder of images (with or without `metadata.csv`, `.jsonl` or `.parquet`, as datasets' imagefolder
-            reads it); a Parquet file, a WebDataset tar, or a folder, glob or list of either; their URLs (`https://`,
+        source: A folder of images (with or without `metadata.csv`, `.jsonl` or `.parquet` in the format of datasets'
+            imagefolder); a Parquet file, a WebDataset tar, or a folder, glob or list of either; their URLs (`https://`,
             `s3://`, `hf://` ...; `{00..99}` stands for numbers); or the id of a dataset on the Hub in one of these
             formats.
-        split: Of a Hub dataset or a folder of images. In a folder of Parquet files or tars, the files whose names
-            begin with it, or all files if no name does. A folder of images without splits is read whole.
+        split: Of a Hub dataset. In a folder of Parquet files or tars, the files whose names begin with it, or all
+            files if no name does. In a folder of images, those in sub-folders that are called by it, if all are in
+            sub-folders called by splits, and else all; "all" for every image in any case.
         image_column, caption_column, id_column: Names of columns, where the usual names do not fit; `json.caption` is
             the field `caption` of the column `json`. In a tar the columns are the file endings. An empty `id_column`:
             rows are named by file and number.

@@ -7,6 +7,7 @@ share, is what comes before it, with the folders. Folders, names without an endi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -16,6 +17,8 @@ from .source_row import SourceRow, bad_source_row, source_row
 from .tar_members import TarFault, open_tar
 from .text import BadText, printable, read_text
 
+
+logger = logging.getLogger(__name__)
 
 _SAMPLES_LOOKED_AT = 8  # to find the columns
 _MAX_TEXT = 1 << 24  # bytes of a file with captions or ids
@@ -92,8 +95,9 @@ def tar_rows(path: str, name: str, choice: ColumnChoice, start: int, stop: int |
             number += 1
     except TarFault as fault:
         if start <= number and (stop is None or number < stop):
-            reason = str(fault).removeprefix(f"{path}: ").removesuffix(".")
-            yield bad_source_row(number, BadText(f"{reason}; nothing after it is read"), name, name)
+            reason = f"{str(fault).removeprefix(f'{path}: ').removesuffix('.')}; nothing after it is read"
+            logger.warning("%s: %s.", printable(path), printable(reason))
+            yield bad_source_row(number, BadText(reason), name, name)
 
 
 def _samples(path: str, needed: Callable[[str], bool], start: int = 0) -> Iterator[tuple[str, Sample]]:
