@@ -16,6 +16,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer import SCHEDULER_NAME
 from transformers.trainer_utils import has_length
 
+from seed_hf.data.batches.named_rows import NamedRows
 from seed_hf.data.batches.seeded import SeededCollator
 from seed_hf.data.batches.stream import Stream
 from seed_hf.locks import FolderLock
@@ -125,6 +126,8 @@ class SeedTrainer(Trainer):
             whole = is_training and self.args.dataloader_drop_last
             rows = self._train_batch_size * self.accelerator.num_processes
             dataset = Stream(dataset, multiple_of=rows if whole else 1)
+        elif isinstance(self.data_collator, SeededCollator) and not self.args.remove_unused_columns:
+            dataset = NamedRows(dataset, "the training data" if is_training else "the evaluation data")
         return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
 
     def _layout(self) -> dict[str, int | bool]:

@@ -6,7 +6,7 @@ import logging
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Image
+from datasets import Dataset, Image
 from PIL import Image as PILImage
 
 from hostile_texts import TEXTS, between_sound_rows, parquet_of, text_array
@@ -17,7 +17,9 @@ from seed_hf.data.sources.filters import RowFilters
 from seed_hf.data.sources.rows import open_rows
 from seed_hf.images import SeedImageError
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
-from tiny import tiny_text_tokenizer
+from seed_hf.training.contrastive import ContrastiveTrainer
+from stage_one import config
+from tiny import tiny_text_tokenizer, tiny_tokenizer
 from tiny_language import picture, tiny_language_model
 from tiny_sources import damaged_rows, noise, rows, write_parquet
 
@@ -193,3 +195,22 @@ def test_images_that_no_source_checked_are_named():
     for image in (cut, {"bytes": b"no image", "path": None}, b"", None, {"bytes": None, "path": "missing.png"}):
         with pytest.raises(ValueError, match="^the row with the id 5: "):
             ImageTextCollator(PROCESSOR)([{"image": image, "id": 5}])
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_trainers_name_the_rows_of_any_dataset(tmp_path, decode):
+    """By number, where they have no ids; also where `datasets` itself decodes the images."""
+    images = [{"bytes": noise(row)[: 300 if row == 2 else None], "path": None} for row in range(4)]
+    data = Dataset.from_dict({"image": images, "caption": ["a", "b", "c", None]})
+    data = data.cast_column("image", Image(decode=decode))
+    args = config(tmp_path, per_device_train_batch_size=4, dataloader_drop_last=False)
+    collator = ImageTextCollator(PROCESSOR, tiny_text_tokenizer())
+    for numbers, named in (
+        ([2], "row 0 of the training data: "),
+        ([0, 1, 2], "row 2 of the training data: "),
+        ([0, 3], "row 1 of the training data: caption is missing"),
+    ):
+        model, rows_ = tiny_tokenizer(text_tower=True), data.select(numbers)
+        trainer = ContrastiveTrainer(model, args, train_dataset=rows_, data_collator=collator)
+        with pytest.raises(ValueError, match=f"^{named}"):
+            next(iter(trainer.get_train_dataloader()))

@@ -110,6 +110,14 @@ def test_lines_of_a_folder(tmp_path):
     check(folder_of(tmp_path / "b", broken, 2), ["a", None, None, None, "b"], "metadata.jsonl")
 
 
+def test_one_of_several_metadata_files_is_bad(tmp_path):
+    for number, line in enumerate((b'{"file_name": "r0.png", "caption": "a"}', b'{"file_name": "r0.png", "capt')):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        folder_of(tmp_path / "a" / str(number), line, 1)
+    found, report = read(tmp_path / "a")
+    assert found == {0: "a"} and [entry["file"] for entry in report.bad] == ["1/metadata.jsonl"]
+
+
 def test_a_table_of_a_folder(tmp_path):
     contents, captions = between_sound_rows(TEXTS)
     check(folder_of(tmp_path / "a", table_of(contents), len(contents), "metadata.csv"), captions, "r")

@@ -13,7 +13,7 @@ from typing import Any
 
 from .columns import ColumnChoice, Columns
 from .folder_files import folder_files, is_image, is_metadata, is_read, split_filter
-from .metadata import metadata_columns, metadata_rows
+from .metadata import NoRowReadable, metadata_columns, metadata_rows
 from .remote import is_remote
 from .source_row import SourceRow, bad_source_row, source_row
 from .text import BadText, read_text
@@ -34,7 +34,14 @@ def image_folder_columns(folder: str, split: str, choice: ColumnChoice) -> Colum
         ValueError: The folder has no such split, or a metadata file lacks the columns or cannot be read.
     """
     metadata, _, _ = _read_files(folder, split)
-    found = [_found_in(os.path.join(folder, file), choice) for file in metadata]
+    found, unreadable = [], None
+    for file in metadata:
+        try:
+            found.append(_found_in(os.path.join(folder, file), choice))
+        except NoRowReadable as error:
+            unreadable = unreadable or error
+    if unreadable and not found:
+        raise unreadable
     return found[0] if found else choice.find(["image"], folder)
 
 
@@ -96,7 +103,10 @@ def _rows(folder: str, split: str, choice: ColumnChoice) -> Iterator[tuple[Mappi
     unnamed = dict.fromkeys(images)
     for name in metadata:
         file = os.path.join(folder, name)
-        columns = _found_in(file, choice)
+        try:
+            columns = _found_in(file, choice)
+        except NoRowReadable:  # each of its rows is bad
+            columns = _ONLY_IMAGES
         for row in metadata_rows(file):
             if isinstance(row, BadText):
                 yield row, columns, file

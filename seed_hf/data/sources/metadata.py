@@ -19,6 +19,10 @@ _ROWS_LOOKED_AT = 8  # to find the columns of JSON
 _BEGINS_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
+class NoRowReadable(ValueError):
+    """Of a metadata file's rows none can be read, so nobody knows its columns."""
+
+
 def metadata_columns(path: str):
     """The columns of a metadata file: their names, or the Arrow schema of Parquet.
 
@@ -26,7 +30,7 @@ def metadata_columns(path: str):
         path: The file.
 
     Raises:
-        ValueError: The file is damaged, empty, or none of its first rows can be read.
+        ValueError: The file is damaged or empty; `NoRowReadable`, which is one, where all its rows are bad.
     """
     if path.endswith(".parquet"):
         return parquet_schema(path)
@@ -44,7 +48,7 @@ def metadata_columns(path: str):
         if readable == _ROWS_LOOKED_AT:
             break
     if not readable:
-        raise ValueError(f"{path}: no row can be read{f'; the first: {bad}' if bad else ', it is empty'}.")
+        raise NoRowReadable(f"{path}: no row can be read{f'; the first: {bad}' if bad else ', it is empty'}.")
     return list(names)
 
 
