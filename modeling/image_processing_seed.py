@@ -1,9 +1,24 @@
 """From images to the pixel values that the SEED tokenizer reads."""
 
-from PIL import Image
-from transformers.image_processing_backends import PilBackend
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
+import base64
+import io
+import os
 
+import numpy as np
+import torch
+from huggingface_hub import get_session
+from PIL import Image
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.image_processing_backends import PilBackend
+from transformers.image_utils import (
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+    ChannelDimension,
+    PILImageResampling,
+    infer_channel_dimension_format,
+)
+
+from .image_preparation_seed import eight_bit_levels, upright_rgb
 from .publishing_seed import PrivateByDefault
 
 
@@ -11,7 +26,14 @@ class SeedImageProcessor(PrivateByDefault, PilBackend):
     r"""Resizes images to a square by bicubic interpolation, without cropping, and normalises them with CLIP's mean
     and standard deviation, as BLIP-2 does. Needs Pillow and numpy, not torchvision.
 
-    Transparent pixels become white: the colour under them is arbitrary, often black.
+    Images are PIL images of any mode but floating point, numpy arrays, torch tensors, paths, addresses or base64. All
+    are prepared as the command line and the jobs prepare files (`image_preparation_seed.py`): turned as the EXIF says,
+    transparency on white because the colour under it is arbitrary, the current frame of an animation.
+
+    Arrays and tensors are gray, RGB or RGBA, with channels first or last; where both could be, first, as in
+    transformers, unless `input_data_format` says otherwise. Integers count as 0..255, but uint16 as 0..65535. A
+    floating-point image counts as 0..1 if no value exceeds 1, else as 0..255, and is rounded to 8 bits. `do_rescale`
+    says whether the *result* is scaled to 0..1; for a floating-point image that is there already, it changes nothing.
 
     Args:
         size (`dict[str, int]`, *optional*, defaults to 224 by 224): The size that the image
@@ -44,11 +66,99 @@ class SeedImageProcessor(PrivateByDefault, PilBackend):
         size = config.vision_config.image_size
         return cls(size={"height": size, "width": size})
 
-    def convert_to_rgb(self, image, *args, **kwargs):
-        if isinstance(image, Image.Image) and image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return super().convert_to_rgb(image, *args, **kwargs)
+    def fetch_images(self, image_url_or_urls):
+        """Opens paths, addresses and base64 without converting them, unlike transformers, which drops transparency."""
+        image = image_url_or_urls
+        if isinstance(image, str):
+            return _opened(image)
+        image = super().fetch_images(image)
+        return image[..., None] if getattr(image, "ndim", None) == 2 else image  # gray without a channel axis
+
+    def _prepare_image_like_inputs(self, images, *args, expected_ndims: int = 3, **kwargs) -> list[np.ndarray]:
+        prepared = []
+        for image in self._prepare_images_structure(images, expected_ndims=expected_ndims):
+            try:
+                prepared.append(self.process_image(image, *args, **kwargs))
+            except ValueError as error:
+                raise ValueError(f"Image {len(prepared)}: {error}") from error
+        return prepared
+
+    def process_image(
+        self,
+        image,
+        do_convert_rgb=True,
+        input_data_format=None,
+        do_rescale=True,
+        do_resize=False,
+        size=None,
+        resample=None,
+        **kwargs,
+    ) -> np.ndarray:
+        """One image as uint8 `(3, height, width)`.
+
+        Args:
+            image: PIL image, numpy array or torch tensor.
+            do_convert_rgb: `False` leaves a PIL image as it is.
+            input_data_format: `"channels_first"` or `"channels_last"`, for arrays and tensors.
+            do_rescale: If `False`, a floating-point image in 0..1 is returned in 0..1.
+            do_resize, size, resample: Whether to resize, to what, and how.
+            kwargs: Ignored; transformers passes all settings.
+        """
+        is_scaled = False
+        if not isinstance(image, Image.Image):
+            values = _numpy(image)
+            levels = eight_bit_levels(values)
+            is_scaled = not do_rescale and values.dtype.kind == "f" and values.max() <= 1
+            image = _image_of(levels, input_data_format)
+        if do_convert_rgb:
+            image = upright_rgb(image)
+            if do_resize and size.height and size.width and isinstance(resample, int):
+                # Before it becomes an array, which takes more memory.
+                image = image.resize((size.width, size.height), resample)
+        levels = np.array(image)
+        levels = levels[None] if levels.ndim == 2 else np.moveaxis(levels, -1, 0)
+        return (levels * (1 / 255)).astype(np.float32) if is_scaled else levels
+
+    def resize(self, image, size, *args, **kwargs):
+        if image.shape[-2:] == (size.height, size.width):
+            return image
+        return super().resize(image, size, *args, **kwargs)
+
+    def _preprocess(self, images, size, return_tensors=None, **kwargs):
+        if not images:
+            values = np.zeros((0, 3, size.height, size.width), dtype=np.float32)
+            return BatchFeature({"pixel_values": values}, tensor_type=return_tensors)
+        return super()._preprocess(images, size=size, return_tensors=return_tensors, **kwargs)
+
+
+def _opened(source: str) -> Image.Image:
+    if source.startswith(("http://", "https://")):
+        return Image.open(io.BytesIO(get_session().get(source, follow_redirects=True).content))
+    if os.path.isfile(source):
+        return Image.open(source)
+    try:
+        encoded = source.split(",", 1)[1] if source.startswith("data:image/") else source
+        return Image.open(io.BytesIO(base64.decodebytes(encoded.encode())))
+    except Exception as error:
+        given = source if len(source) <= 80 else f"{source[:77]}..."
+        raise ValueError(f"{given}: neither an existing file nor an address nor an image in base64.") from error
+
+
+def _numpy(image) -> np.ndarray:
+    if isinstance(image, torch.Tensor):
+        image = image.detach().cpu()
+        return (image.float() if image.is_floating_point() else image).numpy()
+    return np.asarray(image)
+
+
+def _image_of(levels: np.ndarray, layout) -> Image.Image:
+    """uint8 values of one image with a channel axis as a PIL image."""
+    layout = layout or infer_channel_dimension_format(levels, num_channels=(1, 3, 4))
+    if layout == ChannelDimension.FIRST:
+        levels = np.moveaxis(levels, 0, -1)
+    if levels.shape[-1] not in (1, 3, 4):
+        raise ValueError(f"an image has 1, 3 or 4 channels, got {levels.shape[-1]}.")
+    return Image.fromarray(np.ascontiguousarray(levels[..., 0] if levels.shape[-1] == 1 else levels))
 
 
 __all__ = ["SeedImageProcessor"]

@@ -152,7 +152,7 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
             first, last = [Mark.BOS] * add_special_tokens, [Mark.BEGIN] * begin_image
             rows = [self.sequences.ids([*first, *self._pieces(t, spans), *last]) for t in texts]
             data = self._pad(rows, padding, max_length)
-        if flat:
+        if flat or images is not None and text is None:
             data.update(self.image_processor(flat, return_tensors=return_tensors, **images_kwargs))
         if codes is not None and known is None:
             data["codes"] = codes
@@ -261,6 +261,8 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
     def _pad(self, rows: list[list[int]], padding: bool | str = True, max_length: int | None = None) -> dict:
         if padding not in (True, False, "longest", "max_length", "do_not_pad"):
             raise ValueError(f"padding must be True, False, 'longest' or 'max_length', got {padding!r}.")
+        if not rows:
+            raise ValueError("There is nothing to prepare: give at least one text or image.")
         longest = max(map(len, rows))
         if padding == "max_length":
             if max_length is None or max_length < longest:

@@ -108,10 +108,24 @@ def refused(source, *words, **kwargs):
         assert word in message, message
 
 
-@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff"])
-def test_animated_and_multi_page_files_are_refused(tmp_path, suffix):
-    red_left().save(tmp_path / f"a.{suffix}", save_all=True, append_images=[Image.new("RGB", (8, 6), "green")])
-    refused(tmp_path / f"a.{suffix}", f"a.{suffix}", "2 frames")
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+def test_the_first_frame_of_an_animation_is_read(tmp_path, suffix):
+    frames = [Image.new("RGB", (64, 48), color) for color in ("green", "yellow")]
+    red_left(size=(64, 48)).save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames)
+    assert is_red_left(load_image(tmp_path / f"a.{suffix}"))
+    opened = Image.open(tmp_path / f"a.{suffix}")
+    assert opened.n_frames == 3
+    opened.seek(1)
+    assert load_image(opened).getpixel((32, 24)) == pytest.approx((0, 128, 0), abs=4)  # the frame that was chosen
+
+
+def test_a_tiff_of_several_pages_is_refused(tmp_path):
+    red_left().save(tmp_path / "a.tiff", save_all=True, append_images=[Image.new("RGB", (8, 6), "green")])
+    refused(tmp_path / "a.tiff", "a.tiff", "several pages")
+    opened = Image.open(tmp_path / "a.tiff")
+    refused(opened, "several pages")
+    opened.seek(1)
+    assert load_image(opened).getpixel((1, 2)) == (0, 128, 0)  # the page that was chosen
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp", "tiff"])

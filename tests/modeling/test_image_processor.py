@@ -1,5 +1,6 @@
 """From images to pixel values, by Pillow alone."""
 
+import base64
 import sys
 
 import numpy as np
@@ -7,6 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from seed_hf.data.jobs.decoding import ImageDecoder
+from seed_hf.data.jobs.pixel_values import normalisation_table, normalise
+from seed_hf.data.sources.filters import RowFilters
+from seed_hf.images import load_image
+from seed_hf.images.metadata import minimal_exif
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from tiny_language import picture
 
@@ -72,3 +78,134 @@ def test_save_and_load(tmp_path):
 def test_torchvision_is_not_needed(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)  # an import of it raises now
     assert SeedImageProcessor()(picture(), return_tensors="pt")["pixel_values"].shape == (1, 3, 224, 224)
+
+
+PROCESSOR = SeedImageProcessor(size={"height": 20, "width": 20})
+
+
+def pixel_values(image, **settings):
+    return PROCESSOR(image, return_tensors="pt", **settings)["pixel_values"]
+
+
+ALL_MODES = "1 L LA La P PA RGB RGBA RGBa RGBX CMYK YCbCr HSV LAB I I;16".split()
+
+
+def in_mode(mode, size=(30, 24)):
+    image = noise(*size, 4)
+    gray = np.asarray(image.convert("L")).astype(np.uint16) * 200
+    if mode in ("I", "I;16"):
+        return Image.fromarray(gray if mode == "I;16" else gray.astype(np.int32))
+    step = {"P": "RGB", "PA": "P", "La": "LA"}.get(mode, "RGBA" if mode in ("LA", "RGBa") else "RGB")
+    return image if mode == "RGBA" else image.convert("RGB" if step == "P" else step).convert(mode)
+
+
+@pytest.mark.parametrize("mode", ALL_MODES)
+def test_the_processor_sees_what_the_command_line_and_jobs_see(mode):
+    """One preparation for all ways in: every mode, turned by EXIF, and from a file."""
+    image, turned = in_mode(mode), in_mode(mode)
+    assert torch.equal(pixel_values(image), pixel_values(load_image(image)))
+    turned.info["exif"] = minimal_exif(6)
+    assert load_image(turned).size == (24, 30)
+    assert torch.equal(pixel_values(turned), pixel_values(load_image(turned)))
+    assert torch.equal(pixel_values(turned), pixel_values(load_image(image).transpose(Image.Transpose.ROTATE_270)))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "JPEG", "BMP"])
+def test_files_give_the_same_as_paths_and_opened(tmp_path, kind):
+    image = in_mode({"GIF": "P", "PNG": "I;16", "WEBP": "RGBA", "TIFF": "CMYK", "JPEG": "L", "BMP": "RGB"}[kind])
+    options = {"exif": minimal_exif(6)} if kind in ("PNG", "WEBP", "TIFF", "JPEG") else {}
+    if kind == "GIF":
+        options = {"save_all": True, "append_images": [in_mode("P").rotate(180)], "transparency": 3}
+    path = tmp_path / "image"
+    image.save(path, kind, **options)
+    expected = pixel_values(load_image(path))
+    assert torch.equal(pixel_values(Image.open(path)), expected)
+    assert torch.equal(pixel_values(str(path)), expected)
+    assert torch.equal(pixel_values(base64.b64encode(path.read_bytes()).decode()), expected)
+    decode = ImageDecoder(20, 20, int(PROCESSOR.resample), RowFilters())
+    pixels, rejections = decode([path.read_bytes()])
+    assert rejections == [None]
+    assert torch.equal(normalise(torch.from_numpy(pixels), normalisation_table(PROCESSOR)), expected)
+
+
+def test_floating_point_pixels_are_refused_in_files():
+    with pytest.raises(ValueError, match="floating-point"):
+        pixel_values(Image.fromarray(np.ones((4, 4), dtype=np.float32)))
+
+
+def every_array_of(levels):
+    """The same image in other number types and layouts; `levels` are uint8 `(height, width, 3)`."""
+    first = np.moveaxis(levels, -1, 0)
+    yield "uint8", levels
+    yield "channels first", first
+    yield "uint16", levels.astype(np.uint16) * 257
+    yield "int64", levels.astype(np.int64)
+    for kind in (np.float16, np.float32, np.float64):
+        yield f"{kind.__name__} to 1", (first / 255).astype(kind)
+        yield f"{kind.__name__} to 255", levels.astype(kind)
+    yield "tensor", torch.from_numpy(first.copy())
+    yield "tensor to 1", torch.from_numpy(first / 255).float().requires_grad_()
+    yield "bfloat16 to 255", torch.from_numpy(first.copy()).bfloat16()
+    yield "opaque", np.concatenate([levels, np.full_like(levels[..., :1], 255)], -1)
+    yield "opaque to 1", np.concatenate([levels / 255, np.ones_like(levels[..., :1])], -1)
+
+
+def test_arrays_and_tensors_give_the_same_as_the_image():
+    image = noise(30, 24)
+    for name, array in every_array_of(np.asarray(image)):
+        assert torch.equal(pixel_values(array), pixel_values(image)), name
+        assert torch.equal(pixel_values([array, array])[1], pixel_values(image)[0]), name
+        assert np.array_equal(PROCESSOR.process_image(array), np.moveaxis(np.asarray(image), -1, 0)), name
+
+
+def test_gray_and_transparent_arrays():
+    gray = noise(30, 24).convert("L")
+    levels = np.asarray(gray)
+    for array in (levels, levels[None], levels[..., None], levels / 255, levels.astype(np.uint16) * 257):
+        assert torch.equal(pixel_values(array), pixel_values(gray))
+    mask = levels > 100
+    assert torch.equal(pixel_values(mask), pixel_values(Image.fromarray(mask)))
+    clear = in_mode("RGBA")
+    for array in (np.asarray(clear), np.asarray(clear) / 255, np.moveaxis(np.asarray(clear), -1, 0)):
+        assert torch.equal(pixel_values(array), pixel_values(clear))
+
+
+def test_scaled_images_stay_scaled_without_rescaling():
+    """As in transformers, `do_rescale=False` is for images that lie in 0..1 already."""
+    image = noise(30, 24)
+    scaled = np.asarray(image).astype(np.float32) / 255
+    assert torch.equal(pixel_values(scaled, do_rescale=False), pixel_values(image))
+    raw = pixel_values(image, do_rescale=False, do_normalize=False)
+    assert raw.dtype == torch.uint8 and raw.max() > 1
+    plain = pixel_values(scaled, do_rescale=False, do_normalize=False, do_resize=False)
+    assert torch.equal(plain[0], pixel_values(image, do_normalize=False, do_resize=False)[0])
+
+
+@pytest.mark.parametrize(
+    "array, words",
+    [
+        (np.full((4, 4, 3), np.nan, dtype=np.float32), "NaN or infinite"),
+        (np.full((4, 4, 3), -1.0), r"-1.0\.\.-1.0"),
+        (np.full((4, 4, 3), 300.0), "in 0..255, or in 0..1"),
+        (np.full((4, 4, 3), 300), "16 bits a channel are uint16"),
+        (np.full((4, 4, 3), 1j), "must be numbers"),
+        (np.zeros((0, 4, 3), dtype=np.uint8), "at least one pixel"),
+        (np.zeros((5, 5, 2), dtype=np.uint8), "channel"),
+    ],
+)
+def test_ambiguous_arrays_are_refused_by_number(array, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        pixel_values(array)
+    if array.dtype.kind != "c":
+        with pytest.raises(ValueError, match="Image 1: "):
+            PROCESSOR([np.zeros((4, 4, 3), dtype=np.uint8), array] if array.size else [noise(4, 4), array])
+
+
+def test_no_images_give_no_rows():
+    assert pixel_values([]).shape == (0, 3, 20, 20)
+    assert pixel_values([]).dtype == torch.float32
+
+
+def test_unreadable_strings_are_named():
+    with pytest.raises(ValueError, match="no-such-file.png: neither an existing file nor an address"):
+        pixel_values("no-such-file.png")

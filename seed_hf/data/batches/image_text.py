@@ -99,8 +99,9 @@ class ImageTextCollator(SeededCollator):
                     images.append(decoded_image(row["image"]))
             if self.augment is None:
                 return self.image_processor(images, return_tensors="pt")["pixel_values"]
-            plain = self.image_processor(images, do_rescale=False, do_normalize=False, return_tensors="pt")
-            pixels = plain["pixel_values"].to(torch.uint8)
+            processor = self.image_processor
+            settings = {"do_resize": processor.do_resize, "size": processor.size, "resample": processor.resample}
+            pixels = _stack([processor.process_image(image, **settings) for image in processor.fetch_images(images)])
         else:
             pixels = _stack([row["pixels"] for row in rows])
             if pixels.dtype != torch.uint8:

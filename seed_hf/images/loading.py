@@ -1,6 +1,5 @@
-"""Reads users' images: any common file in, an upright RGB image on white out."""
+"""Opens and loads users' images; every failure is one line that names the image."""
 
-import io
 import os
 import re
 import warnings
@@ -8,15 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from seed_hf.modeling.image_preparation_seed import UnusableImageError, upright_rgb
 from seed_hf.shortages import check_shortage
+
+from .limits import MAX_MEMORY, LimitedFile, check_bytes, check_cost
+from .metadata import TooCostlyError, minimal_exif, split_metadata
 
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 64_000_000
-_SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 _URL = re.compile(r"^([a-z][a-z0-9+.-]+://|data:)", re.IGNORECASE)
 
 
@@ -29,17 +30,22 @@ def load_image(
 ) -> Image.Image:
     """Read an image in the form the models were trained on: RGB, upright, transparency on white.
 
+    It is prepared as [`SeedImageProcessor`] prepares images. Decoding takes at most seconds and half a gigabyte:
+    files that would need more are refused. Damaged metadata, such as EXIF or a colour profile, are ignored. Of an
+    animation the first frame is read.
+
     Args:
         source: A JPEG, PNG, WebP, GIF, BMP or TIFF file, recognised by its content; the bytes of one; or a PIL image.
         name: What messages call the image; the path by default.
         max_pixels: Larger images are refused before they are decoded.
 
     Returns:
-        An RGB `PIL.Image.Image`. EXIF rotation is applied; gray, palette, CMYK and 16-bit images are converted.
+        An RGB `PIL.Image.Image`; the given one if it needs no change. EXIF rotation is applied; gray, palette, CMYK
+        and 16-bit images are converted.
 
     Raises:
-        SeedImageError: For URLs, missing, empty, truncated, corrupt, too large, animated or multi-page files, other
-            formats, and floating-point pixels.
+        SeedImageError: For URLs, missing, empty, truncated, corrupt and too large files, TIFFs of several pages, other
+            formats, floating-point pixels, and files that would take too much time or memory to decode.
         ShortageError: If memory or open files ran out, or the disk failed: the image may be sound.
         TypeError: If `source` is neither a path nor bytes nor a PIL image.
     """
@@ -64,21 +70,19 @@ def open_image(
         TypeError: If `source` is neither a path nor bytes.
     """
     name = name or _name_of(source)
-    if isinstance(source, bytes):
-        if not source:
-            raise SeedImageError(f"{name}: the file is empty. Fetch or export the image again.")
-        file: io.BytesIO | Path = io.BytesIO(source)
-    else:
-        file = _existing_file(source, name)
+    data = source if isinstance(source, bytes) else _read(source, name)
+    if not data:
+        raise SeedImageError(f"{name}: the file is empty. Fetch or export the image again.")
     try:
+        pixels, orientation = split_metadata(data)
+        check_bytes(pixels)
         with warnings.catch_warnings():
-            # Our own limit is lower; Pillow would warn about the same images.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(file, formats=FORMATS)
+            warnings.simplefilter("ignore")  # Pillow's, about odd but readable files and its own, higher limits
+            image = Image.open(LimitedFile(pixels), formats=FORMATS)
+    except TooCostlyError as error:
+        raise SeedImageError(f"{name}: {error}") from error
     except Image.DecompressionBombError as error:
         raise SeedImageError(_too_large(name, None, max_pixels)) from error
-    except PermissionError as error:
-        raise SeedImageError(f"{name}: no permission to read this file.") from error
     except Exception as error:  # Pillow's parsers may raise anything on a hostile header
         check_shortage(error, name)
         raise SeedImageError(
@@ -86,6 +90,12 @@ def open_image(
         ) from error
     with image:
         _check_size(image, name, max_pixels)
+        if orientation != 1:
+            image.info["exif"] = minimal_exif(orientation)
+        try:
+            check_cost(image, pixels, len(pixels) if pixels is data else len(pixels) + len(data))
+        except TooCostlyError as error:
+            raise SeedImageError(f"{name}: {error}") from error
         yield image
 
 
@@ -93,7 +103,7 @@ def _name_of(source) -> str:
     return "the given bytes" if isinstance(source, bytes) else str(source)
 
 
-def _existing_file(source: str | os.PathLike, name: str) -> Path:
+def _read(source: str | os.PathLike, name: str) -> bytes:
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"An image is a path, bytes or a PIL.Image.Image, got {type(source).__name__}.")
     if _URL.match(os.fspath(source)):
@@ -105,9 +115,17 @@ def _existing_file(source: str | os.PathLike, name: str) -> Path:
         raise SeedImageError(f"{name}: no such file. Check the path.")
     if not path.is_file():
         raise SeedImageError(f"{name}: not a regular file. Give the path of an image.")
-    if path.stat().st_size == 0:
-        raise SeedImageError(f"{name}: the file is empty. Fetch or export the image again.")
-    return path
+    size = path.stat().st_size
+    if size > MAX_MEMORY:
+        limit = f"at most {MAX_MEMORY / 1e6:.0f} are read"
+        raise SeedImageError(f"{name}: a file of {size / 1e6:.0f} MB; {limit}. Scale it down first.")
+    try:
+        return path.read_bytes()
+    except PermissionError as error:
+        raise SeedImageError(f"{name}: no permission to read this file.") from error
+    except OSError as error:
+        check_shortage(error, name)
+        raise SeedImageError(f"{name}: cannot be read ({error}).") from error
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
@@ -121,38 +139,14 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
 def _normalise(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
     _check_size(image, name, max_pixels)
     try:
-        # A phone's JPEG may hold a preview as a second image (MPO); only the first one counts.
-        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        if frames > 1:
-            raise SeedImageError(f"{name}: {frames} frames or pages. Save the one you want as a separate image.")
-        image.load()
-        return _to_rgb(ImageOps.exif_transpose(image), name)
-    except SeedImageError:
-        raise
+        rgb = upright_rgb(image)
+    except (UnusableImageError, TooCostlyError) as error:
+        raise SeedImageError(f"{name}: {error}") from error
     except Exception as error:  # Pillow's decoders may raise anything, too
         check_shortage(error, name)
         raise SeedImageError(f"{name}: damaged or cut off ({error}). Fetch or export the image again.") from error
-
-
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode == "F":
-        raise SeedImageError(
-            f"{name}: floating-point pixels have no fixed white. Save it with 8 or 16 bits a channel."
-        )
-    if image.mode in _SIXTEEN_BIT_MODES:
-        image = _sixteen_to_eight_bits(image, name)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
-
-
-def _sixteen_to_eight_bits(image: Image.Image, name: str) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise SeedImageError(f"{name}: more than 16 bits a channel. Save it with 8 or 16 bits.")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8), mode="L")
+    # An opened WebP keeps its decoder, which is larger than the pixels.
+    return rgb.copy() if rgb is image and image.format == "WEBP" else rgb
 
 
 def _too_large(name: str, size: tuple[int, int] | None, max_pixels: int) -> str:
