@@ -8,7 +8,6 @@ Source: arXiv 2307.08041, sections 3.1 to 3.3. The ViT and both Q-Formers are tr
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -18,52 +17,18 @@ from transformers import initialization as init
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
-from transformers.utils import ModelOutput
 
 from .configuration_seed import SeedTokenizerConfig
+from .empty_batches_seed import takes_empty_batches
+from .finite_values_seed import require_finite
 from .losses_seed import contrastive_loss, quantization_losses
 from .modeling_seed_decoders import SeedCodeDecoder, SeedCodeMemory, SeedGenerationDecoder
 from .modeling_seed_quantizer import SeedCodebook, SeedVectorQuantizer
 from .offloading_seed import at_hand
 from .publishing_seed import PublishedModel
 from .starting_points_seed import tokenizer_from_blip2, tokenizer_from_stage_one
+from .tokenizer_output_seed import SeedTokenizerOutput
 from .whole_weights_seed import WholeWeights
-
-
-@dataclass
-class SeedTokenizerOutput(ModelOutput):
-    r"""Output of [`SeedTokenizer.forward`]. Fields that the stage does not compute are `None`.
-
-    Args:
-        loss (`torch.Tensor` of shape `()`): The weighted sum of the stage's losses.
-        contrastive_loss, vq_loss, reconstruction_loss, generation_loss, feature_loss, feature_contrast_loss
-            (`torch.Tensor` of shape `()`):
-            Each before its weight.
-        codes (`torch.LongTensor` of shape `(batch, num_query_tokens)`): Visual codes.
-        causal_embeddings (`torch.Tensor` of shape `(batch, num_query_tokens, hidden_size)`): Before the codebook.
-        reconstructed_embeddings (`torch.Tensor` of the same shape): Reconstructed from the codes by the decoder.
-        generation_embeddings (`torch.Tensor` of shape `(batch, num_generation_tokens, generation_dim)`, or
-            `(batch, generation_dim)` for the image target): The condition of the diffusion model.
-        image_features, text_features (`torch.Tensor` of shape `(batch, projection_dim)`): L2-normalised.
-        logits_per_image, logits_per_text (`torch.Tensor` of shape `(batch, all)`): Cosines with the texts (images)
-            of all processes, divided by the temperature.
-    """
-
-    loss: torch.Tensor | None = None
-    contrastive_loss: torch.Tensor | None = None
-    vq_loss: torch.Tensor | None = None
-    reconstruction_loss: torch.Tensor | None = None
-    generation_loss: torch.Tensor | None = None
-    feature_loss: torch.Tensor | None = None
-    feature_contrast_loss: torch.Tensor | None = None
-    codes: torch.Tensor | None = None
-    causal_embeddings: torch.Tensor | None = None
-    reconstructed_embeddings: torch.Tensor | None = None
-    generation_embeddings: torch.Tensor | None = None
-    image_features: torch.Tensor | None = None
-    text_features: torch.Tensor | None = None
-    logits_per_image: torch.Tensor | None = None
-    logits_per_text: torch.Tensor | None = None
 
 
 class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
@@ -129,6 +94,7 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
             self.generation_memory = SeedCodeMemory(config)
         self._keys_to_ignore_on_load_unexpected = _left_out(config)
         self._frozen_modules: tuple[nn.Module, ...] = ()
+        self.finite_roles: set[str] = set()  # whose weights were found finite since the last call of `train`
         self.post_init()
 
     @torch.no_grad()
@@ -188,6 +154,7 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
 
     # Seeing
 
+    @takes_empty_batches
     def get_causal_embeddings(
         self, pixel_values: torch.Tensor | None = None, *, vision_embeddings: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -230,8 +197,15 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
         """Visual codes `(batch, num_query_tokens)`, int64, of images `(batch, 3, image_size, image_size)`.
 
         The decoder half is not run. Distances are fp32 under any autocast.
+
+        Raises:
+            NotFiniteError: Pixels, weights or features are NaN or infinite; it names which.
         """
-        return self.quantizer.encode(self.code_encoder(self.get_causal_embeddings(pixel_values)))
+        embeddings = self.get_causal_embeddings(pixel_values)
+        features = self.code_encoder(embeddings)
+        # Tanh and the nearest vector would hide infinity.
+        hiding = [embeddings, *self.code_encoder.parameters(), self.quantizer.embedding.weight]
+        return self.quantizer.encode(require_finite(features, self, ("seeing", "coding"), pixel_values, hiding))
 
     # Codes
 
@@ -256,6 +230,7 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
                 )
         return codes
 
+    @takes_empty_batches
     def embed_codes(self, codes: torch.Tensor) -> torch.Tensor:
         """Reconstructed embeddings `(batch, num_query_tokens, hidden_size)`, for retrieval on codes."""
         if not self.config.embedding_decoder:
@@ -263,13 +238,16 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
                 "This tokenizer has no decoder of the causal embeddings (config.embedding_decoder is False); the "
                 "authors' inference class lacks it too. Retrieval on codes needs a tokenizer with one."
             )
-        return self.embedding_decoder(self.code_decoder(self.quantizer.lookup(self.check_codes(codes))))
+        embeddings = self.embedding_decoder(self.code_decoder(self.quantizer.lookup(self.check_codes(codes))))
+        return require_finite(embeddings, self, ("coding", "drawing"), hiding=self.code_decoder.parameters())
 
+    @takes_empty_batches
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Generation embeddings of codes `(batch, num_query_tokens)`: `(batch, num_generation_tokens, generation_dim)`
         for the text target, `(batch, generation_dim)` for the image target."""
         code_vectors = self.quantizer.lookup(self.check_codes(codes))
-        return self._generation_embeddings(code_vectors, self.code_decoder(code_vectors))
+        embeddings = self._generation_embeddings(code_vectors, self.code_decoder(code_vectors))
+        return require_finite(embeddings, self, ("coding", "drawing"), hiding=self.code_decoder.parameters())
 
     def _generation_embeddings(self, code_vectors: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
         embeddings = self.generation_decoder(decoded)
@@ -285,10 +263,13 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
         if (pixel_values is None) == (codes is None):
             raise ValueError("Give either pixel_values or codes.")
         embeddings = self.get_causal_embeddings(pixel_values) if codes is None else self.embed_codes(codes)
-        return self._project_image(embeddings)
+        return require_finite(self._project_image(embeddings), self, self.PARTS, pixel_values)
 
     def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """L2-normalised `(batch, projection_dim)` of texts `(batch, length)`, from the first token's state."""
+        return require_finite(self._text_features(input_ids, attention_mask), self, ("seeing", "matching"))
+
+    def _text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         self._require_text_tower()
         limit = self.config.qformer_config.max_position_embeddings
         if input_ids.ndim != 2 or not 0 < input_ids.shape[1] <= limit:
@@ -369,7 +350,7 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
             given = "no input_ids" if input_ids is None else f"{len(input_ids)} texts"
             raise ValueError(f"Stage I needs one caption for each of {len(causal_embeddings)} images, got {given}.")
         image_features = self._project_image(causal_embeddings)
-        text_features = self.get_text_features(input_ids, attention_mask)
+        text_features = self._text_features(input_ids, attention_mask)
         loss, per_image, per_text = contrastive_loss(
             image_features,
             text_features,
@@ -417,6 +398,7 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
 
     def train(self, mode: bool = True):
         super().train(mode)
+        self.finite_roles = set()
         for module in getattr(self, "_frozen_modules", ()):
             module.eval()
         return self

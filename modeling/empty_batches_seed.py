@@ -1,0 +1,30 @@
+"""No rows in, no rows out: attention in PyTorch and transformers does not take empty batches."""
+
+import functools
+
+import torch
+
+
+def takes_empty_batches(method):
+    """A method whose tensors and result are batches of rows also takes none: it is then run on one row of zeros.
+
+    Args:
+        method: The method.
+    """
+
+    @functools.wraps(method)
+    def call(self, *arguments, **named):
+        given = [value for value in (*arguments, *named.values()) if isinstance(value, torch.Tensor) and value.ndim]
+        if all(len(value) for value in given):
+            return method(self, *arguments, **named)
+        named = {name: _one_row(value) for name, value in named.items()}
+        return method(self, *map(_one_row, arguments), **named)[:0]
+
+    return call
+
+
+def _one_row(value):
+    return value.new_zeros((1, *value.shape[1:])) if isinstance(value, torch.Tensor) and value.ndim else value
+
+
+__all__ = ["takes_empty_batches"]
