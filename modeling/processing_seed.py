@@ -171,7 +171,7 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
                 f"The text has {IMAGE_TOKEN} {sum(counts)} times, but {number} images were given. "
                 f"Write {IMAGE_TOKEN} once where each image belongs."
             )
-        nested = isinstance(images, (list, tuple)) and all(isinstance(row, (list, tuple)) for row in images)
+        nested = isinstance(images, (list, tuple)) and images and all(isinstance(row, (list, tuple)) for row in images)
         if nested and codes is None and [len(row) for row in images] != counts:
             raise ValueError(
                 f"The texts have {counts} times {IMAGE_TOKEN}, but the rows of images {[len(row) for row in images]}. "

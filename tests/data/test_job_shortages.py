@@ -36,16 +36,24 @@ def tokenizer():
 # Decoding
 
 
-def decoded(image: bytes, workers: int = 1):
+def decoded(image: bytes, workers: int = 1, seconds: float = 60):
     """What a pool makes of sound images and this one among them."""
     tasks = [("a", [noise(0)]), ("b", [image]), ("c", []), ("d", [noise(3)])]
-    with DecodingPool(FragileDecoder(8, 8, 3, RowFilters()), workers) as pool:
+    with DecodingPool(FragileDecoder(8, 8, 3, RowFilters(), seconds), workers) as pool:
         return {key: done.rejections for key, done in pool.map(tasks)}
 
 
 def test_an_image_that_crashes_its_process_is_bad():
     found = decoded(b"crash")
     assert found["b"][0].bad and "died each time (ended by SIGSEGV)" in found["b"][0].reason
+    assert found["a"] == found["d"] == [None] and found["c"] == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer of computing")
+def test_an_image_that_takes_too_long_is_bad():
+    """What counting does not find is ended by the computing that it takes, not by the clock."""
+    found = decoded(b"endless", seconds=0.2)
+    assert found["b"][0].bad and "died each time (ended by SIGPROF)" in found["b"][0].reason
     assert found["a"] == found["d"] == [None] and found["c"] == []
 
 

@@ -2,12 +2,16 @@
 
 import random
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import AutoProcessor, AutoTokenizer, BatchFeature, pipeline
 from transformers.pipelines import any_to_any
 
 import seed_hf.auto  # noqa: F401
+from seed_hf.images import load_image
+from seed_hf.images.metadata import minimal_exif
 from seed_hf.modeling.generation_seed import CodeSegment, Defect, TextSegment
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.processing_seed import SeedProcessor, code_token, extend_text_tokenizer
@@ -165,6 +169,25 @@ def test_nested_images_and_images_alone(processor):
     flat = processor(images=[picture("red"), picture("blue"), picture("green")])
     assert torch.equal(nested["pixel_values"], flat["pixel_values"])
     assert set(flat) == {"pixel_values"} and set(processor("a")) == {"input_ids", "attention_mask"}
+
+
+def test_no_images_give_no_rows(processor):
+    size = processor.image_processor.size
+    assert processor(images=[])["pixel_values"].shape == (0, 3, size["height"], size["width"])
+    assert "pixel_values" not in processor(text="a red apple", images=[])
+    for prepare in (processor.caption, lambda none: processor.ask(none, "what is shown?"), processor.draw):
+        with pytest.raises(ValueError, match="at least one"):
+            prepare([])
+
+
+def test_images_are_prepared_as_everywhere(processor, tmp_path):
+    """A turned 16-bit file, opened, as a path and as numbers in 0..1."""
+    levels = np.arange(12 * 8, dtype=np.uint16).reshape(8, 12) * 600
+    Image.fromarray(levels).save(tmp_path / "a.png", exif=minimal_exif(6))
+    expected = processor.caption(load_image(tmp_path / "a.png"))["pixel_values"]
+    turned = np.rot90((levels.astype(int) + 128) // 257, -1) / 255
+    for image in (Image.open(tmp_path / "a.png"), str(tmp_path / "a.png"), np.stack([turned] * 3, -1)):
+        assert torch.equal(processor.caption(image)["pixel_values"], expected)
 
 
 def test_known_codes_stand_for_images(processor, model):

@@ -12,7 +12,7 @@ from seed_hf.data.jobs.decoding import ImageDecoder
 class FragileDecoder(ImageDecoder):
     """Ends its process at b"poison" and b"crash", as a codec with a bug would, and at b"killed" as the kernel would.
 
-    b"memory" and b"disk" fail as on a machine that is short of them.
+    b"memory" and b"disk" fail as on a machine that is short of them; b"endless" never ends.
     """
 
     def __call__(self, images):
@@ -26,3 +26,8 @@ class FragileDecoder(ImageDecoder):
         if b"disk" in images:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return super().__call__(images)
+
+    def decode(self, encoded):
+        while encoded == b"endless":
+            pass
+        return super().decode(encoded)

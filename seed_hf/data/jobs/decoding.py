@@ -21,7 +21,7 @@ from seed_hf.data.sources.judging import judge_image
 from seed_hf.data.sources.source_row import Rejection
 from seed_hf.shortages import ShortageError, check_shortage
 
-from .worker_process import ProcessDied, call_in_a_process, end_with_parent
+from .worker_process import ProcessDied, call_in_a_process, end_with_parent, limit_time
 
 
 logger = logging.getLogger(__name__)
@@ -36,12 +36,15 @@ class ImageDecoder:
         height, width: In pixels.
         resample: Pillow's number of the interpolation.
         filters: Rows to leave out by their size.
+        seconds: How long a worker process may compute on one image before it is ended. What decoding takes is limited
+            by counting; this is the last line.
     """
 
     height: int
     width: int
     resample: int
     filters: RowFilters
+    seconds: float = 60
 
     def __call__(self, images: list[bytes | str | Rejection | None]) -> tuple[np.ndarray, list[Rejection | None]]:
         """Decode images.
@@ -58,15 +61,23 @@ class ImageDecoder:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about odd but readable files
             for encoded in images:
-                image = judge_image(encoded, self.filters)
-                if isinstance(image, Rejection):
-                    rejections.append(image)
-                    continue
-                rejections.append(None)
-                resized = image.resize((self.width, self.height), self.resample)
-                pixels.append(np.asarray(resized).transpose(2, 0, 1))
+                limit_time(self.seconds)
+                decoded = self.decode(encoded)
+                if isinstance(decoded, Rejection):
+                    rejections.append(decoded)
+                else:
+                    rejections.append(None)
+                    pixels.append(decoded)
+        limit_time(0)
         shape = (0, 3, self.height, self.width)
         return np.stack(pixels) if pixels else np.zeros(shape, dtype=np.uint8), rejections
+
+    def decode(self, encoded: bytes | str | Rejection | None) -> np.ndarray | Rejection:
+        """The pixels of one image, uint8 `(3, height, width)`, or why it was rejected."""
+        image = judge_image(encoded, self.filters)
+        if isinstance(image, Rejection):
+            return image
+        return np.asarray(image.resize((self.width, self.height), self.resample)).transpose(2, 0, 1)
 
 
 class Decoded(NamedTuple):

@@ -11,9 +11,11 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 
-# What a bug in a codec ends a process with. Every other signal comes from outside: from the kernel when memory is
-# short or a disk fails, from a person, from a limit.
-_CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS}
+# What a bug in a codec, or an image that takes too long, ends a process with. Every other signal comes from outside:
+# from the kernel when memory is short or a disk fails, from a person.
+_NAMES = ("SIGSEGV", "SIGABRT", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS", "SIGPROF")
+_CRASHES = {getattr(signal, name) for name in _NAMES if hasattr(signal, name)}  # Windows has not all of them
+_is_worker = False
 
 
 class ProcessDied(Exception):
@@ -74,8 +76,20 @@ def call_in_a_process(function: Callable, *arguments) -> Any:
     return result
 
 
+def limit_time(seconds: float) -> None:
+    """Let a worker process end by SIGPROF if it computes longer than this from now on; 0 lifts the limit.
+
+    Only computing counts, so a busy machine ends nothing. In other processes, and where the system has no such timer,
+    nothing happens.
+    """
+    if _is_worker and hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
 def end_with_parent() -> None:
-    """Let this process end as soon as the one that started it does, however that ends."""
+    """Make this process a worker: it ends as soon as the one that started it does, however that ends."""
+    global _is_worker
+    _is_worker = True
     threading.Thread(target=_wait_for_the_parent, daemon=True).start()
 
 
