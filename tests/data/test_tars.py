@@ -192,6 +192,7 @@ def test_sizes_that_cannot_be_are_refused_before_reading(tmp_path):
             (with_type(absurd, b"x") + tar_of(("id1.png", noise(1))), "more than the archive"),
             (absurd + tar_of(("id1.png", noise(1))), "a global header"),
             (with_type(negative, b"0"), "more than the archive"),
+            (tar_of((of_type(tarfile.GNUTYPE_LONGNAME, "long"), b"\x89PNG\0\0IHDR")), "a damaged long name"),
             (tar_of((of_type(tarfile.XHDTYPE, "pax"), b"99 path=id1.png\n")), "a damaged pax header"),
             (
                 tar_of((of_type(tarfile.XHDTYPE, "pax"), b"16 path=id1.png\n")),
@@ -261,6 +262,13 @@ def test_a_sample_without_an_image(tmp_path):
     assert reasons(tmp_path / "a.tar", image_column="png") == [
         "no file of the sample has the ending that is read (png; it has txt)"
     ]
+
+
+def test_names_without_an_ending_are_named(tmp_path, caplog):
+    files = [*sample(0), ("sub/photo", noise(9)), (".id7.png", noise(9)), ("__index__", b""), ("LICENSE", b"")]
+    assert read(write(tmp_path / "a.tar", tar_of(*files) + END)) == (EXPECTED[:1], [], 0)
+    warned = {record.getMessage() for record in caplog.records}
+    assert warned == {f"{tmp_path}/a.tar: files without an ending are not read, the first sub/photo."}
 
 
 def test_names_that_make_no_samples_are_told_at_once(tmp_path):

@@ -18,8 +18,8 @@ class Columns(NamedTuple):
 
 
 # The usual names of each column; the first that is present is taken.
-IMAGE_NAMES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
-IMAGE_NAMES += ("image_bytes", "bytes")
+IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+IMAGE_NAMES = ("image", "img", "picture", "photo", *IMAGE_ENDINGS, "image_bytes", "bytes")
 CAPTION_NAMES = ("caption", "captions", "text", "txt", "description", "alt_text", "json.caption", "json.text")
 ID_NAMES = ("id", "image_id", "uid", "key", "__key__", "sample_id", "json.id", "json.key")
 

@@ -84,11 +84,13 @@ class TarReader:
         Raises:
             TarFault: The archive is not sound from here on.
         """
-        long_name, fields = b"", {}
+        long_name, fields = b"", dict[bytes, bytes]()
         while (header := self._header(in_between=not (long_name or fields))) is not None:
             info, block = header
             if info.type == tarfile.GNUTYPE_LONGNAME:
-                long_name = self._extension(info).partition(b"\0")[0]
+                long_name, _, rest = self._extension(info).partition(b"\0")
+                if not long_name or rest.strip(b"\0"):
+                    raise self._fault("a damaged long name")
             elif info.type == tarfile.GNUTYPE_LONGLINK:
                 self._extension(info)
             elif info.type in _PAX_HEADERS:
@@ -121,7 +123,8 @@ class TarReader:
         start = self._offset
         block = self._read(_BLOCK)
         if block == _ZEROS and in_between:
-            return self._check_end(start)
+            self._check_end(start)
+            return None
         if len(block) < _BLOCK:
             found = (
                 "cut off inside a header" if block else "cut off, or the two blocks of zeros at the end are missing"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from .columns import IMAGE_NAMES, ColumnChoice, Columns, column_of
+from .columns import IMAGE_ENDINGS, IMAGE_NAMES, ColumnChoice, Columns, column_of
 from .source_row import SourceRow, bad_source_row, source_row
 from .tar_members import TarFault, open_tar
 from .text import BadText, printable, read_text
@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 _SAMPLES_LOOKED_AT = 8  # to find the columns
 _MAX_TEXT = 1 << 24  # bytes of a file with captions or ids
-_IMAGE_ENDINGS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
 
 _ADVICE = (
     "The files of a sample follow each other in a WebDataset tar, and differ only in what comes after the first dot: "
@@ -108,12 +107,16 @@ def _samples(path: str, needed: Callable[[str], bool], start: int = 0) -> Iterat
     """
     count, current = -1, ""  # no key is empty
     sample: Sample = {}
+    without_ending = ""
     try:
         with open_tar(path) as tar:
             for member in tar:
                 folder, slash, name = member.name.rpartition("/")
                 stem, dot, ending = name.partition(".")
-                if not stem or not dot or name.startswith("__"):
+                if not stem or name.startswith("__"):
+                    continue
+                if not dot:
+                    without_ending = without_ending or member.name
                     continue
                 key, ending = folder + slash + stem, ending.lower()
                 if key != current:
@@ -136,6 +139,10 @@ def _samples(path: str, needed: Callable[[str], bool], start: int = 0) -> Iterat
         raise
     if sample and count >= start:
         yield current, sample
+    if without_ending:
+        logger.warning(
+            "%s: files without an ending are not read, the first %s.", printable(path), printable(without_ending)
+        )
 
 
 def _check_samples(samples: list[tuple[str, Sample]], columns: Columns, choice: ColumnChoice, path: str) -> None:
@@ -164,10 +171,10 @@ def _row(number: int, key: str, sample: Sample, columns: Columns, choice: Column
             values[ending] = read_text(content, ending) if isinstance(content, bytes) else content
     file, image = f"{name}/{key}", _image_ending(sample, choice)
     if isinstance(image, BadText):
-        image, values[str(columns.image)] = columns.image, image
+        values[str(columns.image)] = image
     else:
-        file, values[image] = f"{file}.{image}", sample[image]
-    return source_row(number, values, columns._replace(image=image), default_id=key, file=file)
+        columns, file, values[image] = columns._replace(image=image), f"{file}.{image}", sample[image]
+    return source_row(number, values, columns, default_id=key, file=file)
 
 
 def _needed(columns: Columns, choice: ColumnChoice) -> Callable[[str], bool]:
@@ -193,7 +200,7 @@ def _json_fields(sample: Sample) -> list[str] | None:
 
 
 def _is_image(ending: str) -> bool:
-    return ending in IMAGE_NAMES or ending.rpartition(".")[2] in _IMAGE_ENDINGS
+    return ending in IMAGE_NAMES or ending.rpartition(".")[2] in IMAGE_ENDINGS
 
 
 def _image_ending(sample: Sample, choice: ColumnChoice) -> str | BadText:
