@@ -196,7 +196,7 @@ class SeedForConditionalGeneration(PublishedModel, WholeWeights, PreTrainedModel
             input_ids, attention_mask: `(batch, length)`, padded on the left, as [`SeedProcessor`] makes them.
             pixel_values, codes: The images of the prompt, as in [`SeedForConditionalGeneration.forward`].
             generation_mode: See [`VisualVocabularyMixin.generate`], which lists the errors too.
-            generation_config, kwargs: As in [`GenerationMixin.generate`].
+            generation_config, kwargs: As in [`VisualVocabularyMixin.generate`], `code_guidance_scale` among them.
 
         Returns:
             What [`GenerationMixin.generate`] returns: by default ids `(batch, length + new)`. They include the prompt,

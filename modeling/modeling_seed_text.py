@@ -25,6 +25,7 @@ from .configuration_seed import (
 )
 from .extension_seed import codebook_of_shape, count_text_tokens, extended, model_type_of, plain
 from .generation_seed import GENERATION_MODES, VisualSpanLogitsProcessor, missing_span_tokens
+from .guidance_seed import CodeGuidance, guided_rows
 from .model_types_seed import MODEL_TYPES
 from .publishing_seed import PublishedModel
 from .whole_weights_seed import WholeWeights, load_whole
@@ -219,6 +220,7 @@ class VisualVocabularyMixin(PublishedModel, WholeWeights, PreTrainedModel, Gener
         logits_processor=None,
         *,
         generation_mode: str | None = None,
+        code_guidance_scale: float | None = None,
         **kwargs,
     ):
         r"""As [`GenerationMixin.generate`]. With a `generation_mode`, every image span is valid by construction.
@@ -227,6 +229,9 @@ class VisualVocabularyMixin(PublishedModel, WholeWeights, PreTrainedModel, Gener
             inputs (`torch.LongTensor` of shape `(batch, length)`): The prompt, padded on the left; also `input_ids`.
             generation_mode (`str`, *optional*): `"text"`: text alone. `"image"`: one image span, then the end.
                 `"interleaved"`: text and image spans in any order. `None`: no constraint, as any language model.
+            code_guidance_scale (`float`, *optional*): In mode `"image"`: how far codes move away from those that the
+                model would write without the prompt, after bos and `<img>` alone. Each sample then has two rows. 1 and
+                `None`: no guidance.
             generation_config, logits_processor: As in [`GenerationMixin.generate`]. Your own processors run before
                 the constraint, so they cannot break a span.
             kwargs: As in [`GenerationMixin.generate`]. Without `max_new_tokens` or `max_length`, here or in the
@@ -237,8 +242,13 @@ class VisualVocabularyMixin(PublishedModel, WholeWeights, PreTrainedModel, Gener
             What [`GenerationMixin.generate`] returns: by default ids `(batch, length + new)`, the prompt included.
 
         Raises:
-            ValueError: An unknown mode; no room for an image span; a prompt that ends inside a span in mode `"text"`.
+            ValueError: An unknown mode; no room for an image span; a prompt that ends inside a span in mode `"text"`;
+                guidance in another mode than `"image"`, or with beams, a streamer or an output of scores.
         """
+        scale = 1.0 if code_guidance_scale is None else code_guidance_scale
+        guided = scale != 1
+        if guided and generation_mode != "image":
+            raise ValueError(f"code_guidance_scale goes with generation_mode='image', got {generation_mode!r}.")
         if generation_mode is None:
             return super().generate(inputs, generation_config, logits_processor, **kwargs)
         if generation_mode not in GENERATION_MODES:
@@ -251,6 +261,15 @@ class VisualVocabularyMixin(PublishedModel, WholeWeights, PreTrainedModel, Gener
         eos_token_id = kwargs.get("eos_token_id", settings.eos_token_id)
         length = self._length_for(generation_mode, prompt, settings, kwargs)
         kwargs.pop("max_length", None)
+        first, last = list(logits_processor or []), []
+        if guided:
+            rows = guided_rows(self.config, settings, prompt, kwargs)
+            kwargs = {**rows.options, "attention_mask": rows.attention_mask}
+            prompt = rows.input_ids
+            inputs = None if "input_ids" in kwargs else prompt
+            kwargs |= {} if inputs is not None else {"input_ids": prompt}
+            first.append(CodeGuidance(self.config, scale))
+            last.append(rows.sampling)
         kwargs["max_new_tokens"] = length - prompt.shape[1]
         if generation_config is not None:
             # Transformers takes a generation config or single settings, not both.
@@ -264,8 +283,9 @@ class VisualVocabularyMixin(PublishedModel, WholeWeights, PreTrainedModel, Gener
             max_length=length,
             eos_token_id=self.config.eos_token_id if eos_token_id is None else eos_token_id,
         )
-        processors = LogitsProcessorList([*(logits_processor or []), constraint])
-        return super().generate(inputs, generation_config, processors, **kwargs)
+        processors = LogitsProcessorList([*first, constraint, *last])
+        output = super().generate(inputs, generation_config, processors, **kwargs)
+        return output[: len(output) // 2] if guided else output
 
     def _length_for(self, mode: str, prompt: torch.Tensor, settings, kwargs: dict) -> int:
         """The length of prompt and new tokens together. Raises `ValueError` if it would cut an image span."""
