@@ -6,14 +6,14 @@ The default format and its prompts are those of the SEED paper (arXiv 2307.08041
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from tokenizers import Tokenizer
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from .chat_templates_seed import LLAMA2_CHAT, PLAIN_CHAT, SEED_CHAT, VICUNA_CHAT
+from .plain_text_seed import HOW_TO_ADD_WORDS, check_text_ids, plain_text_encoder
 from .visual_vocabulary_seed import VisualVocabulary
 
 
@@ -151,7 +151,8 @@ class SequenceEncoder:
         caption_prompt, image_prompt, question_prompt (`str`, *optional*): Those of the format by default.
 
     Raises:
-        ValueError: An unknown format, or `question_prompt` without `{}`.
+        ValueError: An unknown format, or `question_prompt` without `{}`; a tokenizer whose text can become visual
+            tokens, or that has words for which the language model has no rows.
     """
 
     def __init__(
@@ -170,6 +171,9 @@ class SequenceEncoder:
         check_question_prompt(self.question_prompt)
         self.vocabulary = VisualVocabulary.of(vocabulary) if hasattr(vocabulary, "visual_token_offset") else None
         self.encode = plain_text_encoder(tokenizer)
+        if self.vocabulary is not None:
+            check_text_ids(tokenizer, self.encode.vocabulary(), self.vocabulary)
+        self.tokenizer, self._entries = tokenizer, len(tokenizer)
         self.bos, self.eos = tokenizer.bos_token_id, tokenizer.eos_token_id
         self.prompts = {
             "caption_prompt": self.format.caption_prompt if caption_prompt is None else caption_prompt,
@@ -198,6 +202,8 @@ class SequenceEncoder:
             pieces: Texts, each encoded by itself; marks; and lists of codes, each of them an image.
             codes: Of every `Mark.IMAGE`; placeholders by default.
         """
+        if (entries := len(self.tokenizer)) != self._entries:
+            raise ValueError(f"The text tokenizer had {self._entries} entries and has {entries}. {HOW_TO_ADD_WORDS}")
         codes = None if codes is None else list(codes)
         ids = []
         for number, piece in enumerate(pieces):
@@ -251,23 +257,6 @@ def written_chat_template(
     before, after = str(chosen.question.prompt[-1]).format(question=question_prompt).split("{}", 1)
     texts = {"QUESTION_BEFORE": before, "QUESTION_AFTER": after, "CAPTION": caption}
     return re.sub("|".join(texts), lambda found: json.dumps(texts[found[0]])[1:-1], chosen.chat)
-
-
-def plain_text_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
-    """A function from text to ids without added and special tokens: text that spells one of them stays text."""
-    settings = json.loads(tokenizer.backend_tokenizer.to_str())
-    settings.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
-    return _PlainEncoder(Tokenizer.from_str(json.dumps(settings)))
-
-
-class _PlainEncoder:
-    """A callable that can be copied and pickled along with the processor."""
-
-    def __init__(self, backend: Tokenizer):
-        self.backend = backend
-
-    def __call__(self, text: str) -> list[int]:
-        return self.backend.encode(text, add_special_tokens=False).ids
 
 
 __all__ = [

@@ -1,0 +1,66 @@
+"""Text stays text: the encoder of plain text, and the check that no text can become visual tokens."""
+
+import json
+
+from tokenizers import Tokenizer
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from .visual_vocabulary_seed import VisualVocabulary
+
+
+HOW_TO_ADD_WORDS = (
+    "Text is encoded without added tokens, and the language model has no rows for them. Add words to the plain text "
+    "tokenizer, to its own vocabulary, before the visual tokens (extend_text_tokenizer, from_language_model)."
+)
+
+
+class PlainTextEncoder:
+    """A function from text to ids that can be copied and pickled along with the processor.
+
+    Args:
+        backend: Without added tokens.
+    """
+
+    def __init__(self, backend: Tokenizer):
+        self.backend = backend
+
+    def __call__(self, text: str) -> list[int]:
+        return self.backend.encode(text, add_special_tokens=False).ids
+
+    def vocabulary(self) -> dict[str, int]:
+        """Words and their ids: no text can become another id."""
+        return self.backend.get_vocab()
+
+
+def plain_text_encoder(tokenizer: PreTrainedTokenizerBase) -> PlainTextEncoder:
+    """A function from text to ids without added and special tokens: text that spells one of them stays text."""
+    settings = json.loads(tokenizer.backend_tokenizer.to_str())
+    settings.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
+    return PlainTextEncoder(Tokenizer.from_str(json.dumps(settings)))
+
+
+def check_text_ids(tokenizer: PreTrainedTokenizerBase, words: dict[str, int], vocabulary: VisualVocabulary) -> None:
+    """Raises `ValueError` if text could become visual tokens, or has words after them.
+
+    Args:
+        tokenizer: The text tokenizer, maybe a stranger's.
+        words: The ids that text can become, from `PlainTextEncoder.vocabulary`.
+        vocabulary: Where the visual tokens lie.
+    """
+    visual = {*vocabulary.rows(), vocabulary.image_token_id}
+    names = ("bos_token", "eos_token", "pad_token", "unk_token")
+    marks = {name: id for name in names if (id := getattr(tokenizer, f"{name}_id")) is not None}
+    clashes = [f"{word!r} has the id {id}" for word, id in [*words.items(), *marks.items()] if id in visual]
+    if clashes:
+        raise ValueError(
+            f"Text of this tokenizer can become visual tokens, which must come from images alone: {clashes[0]} "
+            f"({len(clashes)} such in all). Take the text tokenizer that the language model was extended with."
+        )
+    last = max(vocabulary.rows())
+    added = tokenizer.added_tokens_decoder.items()
+    late = [token.content for id, token in added if id > last and id not in visual and not token.special]
+    if late:
+        raise ValueError(f"The text tokenizer has {', '.join(late[:5])} after the visual tokens. {HOW_TO_ADD_WORDS}")
+
+
+__all__ = ["HOW_TO_ADD_WORDS", "PlainTextEncoder", "check_text_ids", "plain_text_encoder"]
