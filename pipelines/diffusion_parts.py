@@ -8,10 +8,13 @@ unCLIP reads the one image-aligned embedding of SEED-2 as class labels, and the 
 import os
 
 import torch
+import transformers
 from diffusers import DiffusionPipeline, DPMSolverMultistepScheduler
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.utils.torch_utils import randn_tensor
 from huggingface_hub import snapshot_download
+
+from seed_hf.modeling.whole_weights_seed import load_whole
 
 
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
@@ -60,14 +63,26 @@ def load_diffusion(source: str | os.PathLike, **kwargs) -> DiffusionPipeline:
         kwargs: As `DiffusionPipeline.from_pretrained` takes them (`dtype`, `revision`, `local_files_only` ...).
 
     Raises:
-        ValueError: The folder holds another pipeline.
+        ValueError: The folder holds another pipeline, or lacks weights.
     """
     where = {name: value for name, value in kwargs.items() if name in HUB_OPTIONS}
-    name = DiffusionPipeline.load_config(source, **where).get("_class_name")
+    config = DiffusionPipeline.load_config(source, **where)
+    name = config.get("_class_name")
     if name not in _UNUSED:
         raise ValueError(f"{source}: holds a {name}. SEED draws with {' or '.join(_UNUSED)}.")
     checker = {"requires_safety_checker": False} if "safety_checker" in _UNUSED[name] else {}
+    library, encoder = config.get("text_encoder") or (None, None)
+    if library == "transformers" and "text_encoder" not in kwargs and "device_map" not in kwargs:
+        kwargs["text_encoder"] = _text_encoder(getattr(transformers, encoder), source, kwargs)
     return DiffusionPipeline.from_pretrained(source, **dict.fromkeys(_UNUSED[name]), **checker, **kwargs)
+
+
+def _text_encoder(cls, source, kwargs: dict):
+    """The text encoder, whole: it makes the empty prompt. diffusers would not tell that weights are missing."""
+    options = {name: kwargs[name] for name in (*HUB_OPTIONS, "dtype", "variant") if name in kwargs}
+    if isinstance(dtype := options.get("dtype"), dict):
+        options["dtype"] = dtype.get("text_encoder", dtype.get("default"))
+    return load_whole(cls, source, subfolder="text_encoder", **options)
 
 
 def parts_of(donor: DiffusionPipeline) -> dict:

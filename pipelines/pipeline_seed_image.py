@@ -26,7 +26,8 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
+from transformers.modeling_utils import PreTrainedModel
 
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.publishing_seed import PrivateByDefault
@@ -39,6 +40,7 @@ from .pipeline_folder import PipelineFolder
 from .pipeline_inputs import check_candidates, check_inputs, check_vocabulary
 from .pipeline_output import SeedImagePipelineOutput
 from .prompt_codes import generate_codes, nearest_codes
+from .whole_parts import check_parts
 
 
 class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
@@ -63,7 +65,7 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
 
     Raises:
         TypeError: If `seed_model` or `processor` is something else, or `unet` or `vae` is missing.
-        ValueError: If the parts or their sizes do not fit.
+        ValueError: If the parts or their sizes do not fit, or a part lacks weights.
     """
 
     model_cpu_offload_seq = "text_encoder->seed_model->empty_prompt->unet->vae"
@@ -108,6 +110,7 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
         visual_tokenizer = seed_model if is_a(seed_model, "SeedTokenizer") else seed_model.visual_tokenizer
         if processor is not None and visual_tokenizer is not seed_model:
             check_vocabulary(processor.vocabulary, seed_model.config.text_config)
+        check_parts(unet, vae, empty_prompt, image_normalizer)
         check_fit(visual_tokenizer.config, unet.config, vae.config, image_normalizer, image_noising_scheduler)
         if empty_prompt is None and text_encoder is not None and tokenizer is not None:
             # unCLIP reads the empty prompt at its text encoder's length, Stable Diffusion at that of the codes'.

@@ -1,7 +1,7 @@
 """From prompts to visual codes: the language model writes them, the text tower picks the best candidate."""
 
 import torch
-from transformers import PreTrainedModel
+from transformers.modeling_utils import PreTrainedModel
 
 
 def generate_codes(

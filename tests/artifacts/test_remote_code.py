@@ -41,9 +41,9 @@ def folder(tmp_path_factory):
         "picture": torch.randint(0, 256, (30, 40, 3), generator=generator, dtype=torch.uint8),
     }
     save_file(inputs, folder / "inputs.safetensors")
-    for name in ("tokenizer", "language_model", "model", "pipeline"):
+    for name, part in (("tokenizer", ""), ("language_model", ""), ("model", ""), ("pipeline", "unet")):
         shutil.copytree(folder / name, folder / "broken" / name)
-        path = next((folder / "broken" / name / ("seed_model" if name == "pipeline" else "")).glob("*.safetensors"))
+        path = next((folder / "broken" / name / part).glob("*.safetensors"))
         weights = load_file(path)
         weights.pop(max(weights))
         save_file(weights, path, metadata={"format": "pt"})

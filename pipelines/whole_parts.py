@@ -1,0 +1,44 @@
+"""Refuses parts whose weights are not all in the folder that they come from: diffusers draws them at random."""
+
+import json
+from pathlib import Path
+
+from diffusers import ModelMixin
+from safetensors import safe_open
+
+from seed_hf.modeling.whole_weights_seed import check_weights
+
+
+def check_parts(*parts) -> None:
+    """Raises `ValueError`, with the names, if a model has weights that its folder lacks.
+
+    Models of transformers are checked where they are loaded.
+
+    Args:
+        parts: Of a pipeline; those that are no models of diffusers, or not from a folder, count as whole.
+    """
+    for part in parts:
+        if not isinstance(part, ModelMixin) or _is_changed(part):
+            continue
+        folder = Path(str(part.config.get("_name_or_path") or ""))
+        stored = dict.fromkeys(_stored_names(folder))
+        if not stored:
+            continue  # built here, from the Hub by its name, or in another format than safetensors
+        part._fix_state_dict_keys_on_load(stored)  # names of early versions of diffusers
+        check_weights(folder, type(part).__name__, missing=part.state_dict().keys() - stored.keys())
+
+
+def _is_changed(part: ModelMixin) -> bool:
+    """Whether a model has other weights by now: adapters, or quantized ones."""
+    return bool(getattr(part, "peft_config", None)) or getattr(part, "hf_quantizer", None) is not None
+
+
+def _stored_names(folder: Path) -> set[str]:
+    files = set(folder.glob("diffusion_pytorch_model*.safetensors"))
+    for index in folder.glob("diffusion_pytorch_model.safetensors.index*.json"):
+        files |= {folder / name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+    names: set[str] = set()
+    for file in files:
+        with safe_open(file, framework="pt") as weights:
+            names |= set(weights.keys())
+    return names

@@ -1,0 +1,88 @@
+"""A part of a pipeline whose folder lacks a weight is refused: diffusers would draw it at random, with a log line."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+
+from seed_hf import SeedImagePipeline
+from tiny import tiny_tokenizer
+from tiny_artifacts import save_artifact
+from tiny_diffusion import tiny_donor
+
+
+PARTS = ("seed_model", "unet", "vae", "empty_prompt")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_artifact("pipeline", tmp_path_factory.mktemp("pipeline") / "whole")
+
+
+def edit(folder, part, change) -> str:
+    """Changes the first weight of a part and returns its name."""
+    path = next((folder / part).glob("*.safetensors"))
+    weights = load_file(path)
+    name = min(weights)
+    change(weights, name)
+    save_file(weights or {"other": torch.zeros(1)}, path, metadata={"format": "pt"})
+    return name
+
+
+def drop(weights, name):
+    del weights[name]
+
+
+def rename(weights, name):
+    weights[f"{name}_old"] = weights.pop(name)
+
+
+def reshape(weights, name):
+    weights[name] = weights[name].repeat(2, *[1] * (weights[name].ndim - 1))
+
+
+@pytest.mark.parametrize("change", [drop, rename, reshape], ids=lambda change: change.__name__)
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_is_not_whole_is_refused(folder, tmp_path, part, change):
+    shutil.copytree(folder, tmp_path / "edited")
+    name = edit(tmp_path / "edited", part, change)
+    with pytest.raises(ValueError, match=name):
+        SeedImagePipeline.from_pretrained(tmp_path / "edited")
+
+
+def test_an_index_that_names_too_few_shards(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "edited")
+    place = tmp_path / "edited" / "unet"
+    unet = UNet2DConditionModel.from_pretrained(place)
+    shutil.rmtree(place)
+    unet.save_pretrained(place, max_shard_size="100KB")
+    assert SeedImagePipeline.from_pretrained(tmp_path / "edited")
+    path = place / "diffusion_pytorch_model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    gone = max(index["weight_map"].values())
+    (place / gone).unlink()
+    index["weight_map"] = {name: shard for name, shard in index["weight_map"].items() if shard != gone}
+    path.write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="not the weights of this UNet2DConditionModel"):
+        SeedImagePipeline.from_pretrained(tmp_path / "edited")
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_donor_that_is_not_whole_is_refused(tmp_path, part):
+    tiny_donor("text").save_pretrained(tmp_path)
+    name = edit(tmp_path, part, drop)
+    with pytest.raises(ValueError, match=name):
+        SeedImagePipeline.from_diffusion(tmp_path, tiny_tokenizer())
+
+
+def test_parts_that_have_changed_since_are_the_users_own(folder):
+    """Given parts, and a UNet with LoRA of its own."""
+    from peft import LoraConfig
+
+    vae = AutoencoderKL.from_pretrained(folder / "vae")
+    pipe = SeedImagePipeline.from_pretrained(folder, vae=vae)
+    pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
+    assert SeedImagePipeline(**pipe.components).vae is vae
