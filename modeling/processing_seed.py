@@ -78,6 +78,8 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
 
     @classmethod
     def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):
+        if kwargs.get("trust_remote_code") is None:
+            kwargs["trust_remote_code"] = False  # else AutoTokenizer asks whether to run the code in a folder
         # By name, because AutoImageProcessor needs torchvision and this class does not.
         return [
             SeedImageProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs),

@@ -39,8 +39,7 @@ class WholeWeights:
         # transformers has read the weights and would now draw the missing ones. The base of an adapter comes here too.
         found = copy.copy(loading_info)
         model._adjust_missing_and_unexpected_keys(found)
-        missing = set(found.missing_keys) - _new_weights.get()
-        missing -= _shared(missing, model.all_tied_weights_keys)
+        missing = without_tied(set(found.missing_keys) - _new_weights.get(), model.all_tied_weights_keys)
         check_weights(
             load_config.pretrained_model_name_or_path,
             type(model).__name__,
@@ -123,12 +122,17 @@ def _listed(names) -> str:
     return ", ".join(names[:_SHOWN]) + (" .." if len(names) > _SHOWN else "")
 
 
-def _shared(missing: set[str], tied: dict[str, str]) -> set[str]:
-    """The missing names that share their weight with one that is there."""
+def without_tied(missing: set[str], tied: dict[str, str]) -> set[str]:
+    """The missing names without those that share their weight with one that is there.
+
+    Args:
+        missing: Names of weights.
+        tied: A model's `all_tied_weights_keys`.
+    """
     groups: dict[str, set[str]] = {}
     for target, source in tied.items():
         groups.setdefault(source, {source}).add(target)
-    return {name for group in groups.values() if group - missing for name in group & missing}
+    return missing - {name for group in groups.values() if group - missing for name in group}
 
 
-__all__ = ["WholeWeights", "check_weights", "load_whole", "new_weights"]
+__all__ = ["WholeWeights", "check_weights", "load_whole", "new_weights", "without_tied"]

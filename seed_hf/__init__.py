@@ -1,7 +1,7 @@
 """seed_hf: the SEED image tokenizer as Hugging Face models, and one language model that sees and draws.
 
-`import seed_hf` is light: it loads neither torch nor transformers. The first touch of a public class loads what that
-class needs and registers all SEED classes with transformers' Auto classes (`seed_hf.auto`).
+`import seed_hf` is light: it loads neither torch nor transformers. The first touch of a public name, `bundled` too,
+registers all SEED classes with transformers' Auto classes (`seed_hf.auto`): no folder is opened by the code in it.
 """
 
 from importlib import import_module
@@ -34,8 +34,7 @@ __all__ = ["__version__", *_PUBLIC]
 def __getattr__(name: str):
     if name not in _PUBLIC:
         raise AttributeError(f"module 'seed_hf' has no attribute {name!r}. Public names: {', '.join(_PUBLIC)}.")
-    if name != "bundled":
-        import_module("seed_hf.auto")
+    import_module("seed_hf.auto")
     value = getattr(import_module(_PUBLIC[name]), name)
     globals()[name] = value
     return value

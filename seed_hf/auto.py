@@ -5,8 +5,7 @@ After it, `AutoModel.from_pretrained(folder)` and its relatives load a SEED fold
 `_auto_class`, so `save_pretrained` writes the code beside the weights with or without this module.)
 """
 
-from seed_hf.artifacts import auto_classes  # noqa: F401  registers them
-from seed_hf.modeling.publishing_seed import PrivateByDefault
+from seed_hf.modeling.publishing_seed import PrivateByDefault  # importing the models registers them
 
 
 _plain_push = PrivateByDefault.push_to_hub

@@ -71,7 +71,7 @@ def read_json(path: Path) -> dict:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # other text, other characters, numbers of 5,000 digits, too deep
         raise ValueError(f"{path}: not readable as JSON. {error}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(value).__name__}.")

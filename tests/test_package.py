@@ -8,6 +8,7 @@ import pytest
 import seed_hf
 from seed_hf.artifacts import bundled as bundle
 from tiny import tiny_tokenizer
+from tiny_artifacts import save_artifact
 
 
 PUBLIC = (
@@ -36,7 +37,7 @@ def run_python(code: str) -> str:
 
 def test_importing_the_package_is_light():
     heavy = "{'torch', 'transformers', 'diffusers', 'peft', 'numpy'}"
-    assert run_python(f"import sys, seed_hf; seed_hf.bundled; print({heavy} & set(sys.modules))") == "set()"
+    assert run_python(f"import sys, seed_hf; dir(seed_hf); print({heavy} & set(sys.modules))") == "set()"
 
 
 def test_a_public_class_registers_all_of_them():
@@ -51,6 +52,35 @@ assert AutoModel._model_mapping[type(both)] is seed_hf.SeedForConditionalGenerat
 assert AutoModelForMultimodalLM._model_mapping[type(both)] is seed_hf.SeedForConditionalGeneration
 assert AutoModelForCausalLM._model_mapping[type(text)] is seed_hf.SeedForCausalLM
 assert PROCESSOR_MAPPING[type(both)] is seed_hf.SeedProcessor
+print("ok")
+"""
+    assert run_python(code) == "ok"
+
+
+def test_any_public_name_opens_saved_folders_without_their_code(tmp_path):
+    """`bundled`, too. transformers would ask "run the custom code?", and a "y" would run it."""
+    for kind in ("tokenizer", "language_model", "model"):
+        save_artifact(kind, tmp_path / kind)
+    for code in tmp_path.rglob("*_seed.py"):
+        code.write_text("raise SystemExit('ran')")
+    code = f"""
+import builtins
+builtins.input = lambda question="": exit("asked: " + question)
+from seed_hf import bundled
+from transformers import AutoImageProcessor, AutoModel, AutoModelForCausalLM, AutoProcessor, AutoTokenizer, pipeline
+folder = {str(tmp_path)!r}
+opened = [
+    AutoModel.from_pretrained(bundled("seed-tiny", "tokenizer")),
+    AutoModel.from_pretrained(folder + "/tokenizer"),
+    AutoImageProcessor.from_pretrained(folder + "/tokenizer"),
+    pipeline("image-feature-extraction", model=folder + "/tokenizer").model,
+    AutoModelForCausalLM.from_pretrained(folder + "/language_model"),
+    pipeline("text-generation", model=folder + "/language_model").model,
+    AutoModel.from_pretrained(folder + "/model"),
+    AutoProcessor.from_pretrained(folder + "/model"),
+]
+assert all(type(thing).__module__.startswith("seed_hf.") for thing in opened), opened
+AutoTokenizer.from_pretrained(folder + "/model")
 print("ok")
 """
     assert run_python(code) == "ok"

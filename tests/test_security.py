@@ -21,6 +21,7 @@ from seed_hf.data.sources.source import open_source
 from seed_hf.images import SeedImageError
 from tiny import tiny_text_tokenizer, tiny_tokenizer
 from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
+from tiny_language import tiny_processor
 from tiny_sources import noise, rows, write_parquet
 
 
@@ -54,6 +55,8 @@ def test_the_package_calls_nothing_that_runs_foreign_code():
         for name, given, node in calls(path):
             where = f"{path.relative_to(ROOT)}:{node.lineno}: {name}"
             assert given.get("trust_remote_code") != "True" and given.get("shell") != "True", where
+            if name.startswith("Auto") and name.endswith(".from_pretrained"):  # else transformers asks
+                assert given.get("trust_remote_code") == "False", where
             assert name not in ("eval", "exec", "os.system", "pickle.load", "pickle.loads", "yaml.load"), where
             if name == "torch.load":
                 assert given.get("weights_only") == "True", where
@@ -95,6 +98,17 @@ def test_code_beside_a_text_encoder_is_not_run():
     text = ("--text-encoder", "encoder", "--text-tokenizer", "words")
     status, _, error = run("cache-features", "a.parquet", "--device", "cpu", *text, "--out", "out")
     assert status == 2 and "custom code" in error
+
+
+def test_code_beside_a_processor_is_not_run_and_nobody_is_asked(monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda question="": "y")
+    tiny_processor().save_pretrained("processor")
+    settings = json.loads(Path("processor/tokenizer_config.json").read_text())
+    settings |= {"tokenizer_class": "X", "auto_map": {"AutoTokenizer": ["x.X", "x.X"]}}
+    Path("processor/tokenizer_config.json").write_text(json.dumps(settings))
+    Path("processor/x.py").write_text(CODE + "from transformers import PreTrainedTokenizerFast as X\n")
+    with pytest.raises(ValueError, match="custom code"):
+        SeedProcessor.from_pretrained("processor")
 
 
 def test_code_in_a_pipeline_folder_is_not_run():

@@ -41,7 +41,8 @@ class Kind:
         made_of: Names of its files, as patterns. For a pipeline also those of each part's folder.
         weights: What the names of its files of weights begin with.
         needed: Groups of files. One of each group must be in the folder, beside weights and code.
-        model_type: In `config.json`; `None` for kinds that are recognised by other files.
+        model_type: In `config.json`; `None` for kinds that are recognised by other files. Language models of other
+            families are recognised by their classes.
         cls: Class that writes and reads the folder, with its module; `None` if other libraries do.
         processor: Class of the processor in the same folder, with its module.
         library, task: `library_name` and `pipeline_tag` of the card.
@@ -159,6 +160,7 @@ KINDS = {
 }
 _BY_MODEL_TYPE = {kind.model_type: kind.name for kind in KINDS.values() if kind.model_type}
 _BY_CLASS = {kind.class_name: kind.name for kind in KINDS.values() if kind.cls}
+_BY_CLASS["VisualVocabularyMixin"] = "language_model"  # the base of all families
 
 
 def kind_of(folder: str | os.PathLike) -> str:
@@ -178,7 +180,7 @@ def kind_of(folder: str | os.PathLike) -> str:
         classes = [kind.class_name for kind in KINDS.values() if kind.class_name]
         raise ValueError(
             f"{folder}: holds {found}. Known are the folders that save_pretrained of a {', '.join(classes[:-1])} or "
-            f"{classes[-1]} writes, LoRA adapters, and what `seed-hf tokenize` writes."
+            f"{classes[-1]} writes, LoRA adapters, and what `seed-hf tokenize` writes.{what_takes(folder)}"
         )
     return kind
 
@@ -201,12 +203,48 @@ def identify(folder: Path) -> tuple[str | None, str]:
     if (folder / "config.json").is_file():
         model_type = read_json(folder / "config.json").get("model_type")
         kind = _BY_MODEL_TYPE.get(model_type) if isinstance(model_type, str) else None
-        return kind, f"a model of the type {model_type!r}"
+        return (kind, f"a model of the type {model_type!r}") if kind else _other_model(model_type)
     if (folder / "manifest.json").is_file():
         if "tokenizer" in read_json(folder / "manifest.json") and any(folder.glob("codes-*.parquet")):
             return "dataset", "pre-tokenized data"
         return None, "a manifest.json that is not of pre-tokenized data"
     return None, "no artifact"
+
+
+def _other_model(model_type: Any) -> tuple[str | None, str]:
+    """As `identify`, for types of models that are not in the table. Imports the models, which know all families."""
+    kind = "language_model" if isinstance(model_type, str) and model_type in language_models() else None
+    return kind, "a config.json of no model" if model_type is None else f"a model of the type {str(model_type)[:80]!r}"
+
+
+def what_takes(folder: Path) -> str:
+    """The sentence that says what takes the model in a folder, after a blank; empty if it is no known model."""
+    from seed_hf.modeling.model_types_seed import described
+
+    if not (folder / "config.json").is_file():
+        return ""
+    known = described(read_json(folder / "config.json").get("model_type"))
+    return f" {known}" if known else ""
+
+
+def language_models() -> dict[str, Any]:
+    """The classes of language models with a visual vocabulary, by the `model_type` of their configurations."""
+    from seed_hf.modeling.modeling_seed_text import LANGUAGE_MODELS
+
+    return LANGUAGE_MODELS
+
+
+def class_name_in(folder: Path, kind: str) -> str | None:
+    """The dotted name of the class that loads a folder: of a language model, that of its family.
+
+    Args:
+        folder: Of an artifact.
+        kind: Its kind.
+    """
+    if kind != "language_model":
+        return KINDS[kind].cls
+    cls = language_models()[read_json(folder / "config.json")["model_type"]]
+    return f"{cls.__module__}.{cls.__name__}"
 
 
 def kind_of_object(thing: Any) -> str | None:

@@ -21,7 +21,7 @@ from seed_hf.files import read_json
 
 from .bundled import bundled, bundled_names
 from .hub_ids import split_hub_id
-from .kinds import KINDS, identify, load_class
+from .kinds import KINDS, class_name_in, identify, load_class, what_takes
 from .publishable import PICKLES
 
 
@@ -144,16 +144,14 @@ def load_pretrained(cls: Any, source: str | os.PathLike, **options: Any) -> Any:
         ValueError: It cannot be loaded: other or damaged files.
     """
     name, where = pretrained_arguments(source)
-    from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+    from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
     from seed_hf.modeling.model_types_seed import check_model_type, read_config
     from seed_hf.modeling.whole_weights_seed import WholeWeights, load_whole
 
-    from . import auto_classes  # noqa: F401  else transformers offers to run code that lies in the folder
-
     options = {"trust_remote_code": False, **where, **options}
     with naming_the_source(source):
-        if not issubclass(cls, (PreTrainedModel, AutoModel)) or issubclass(cls, WholeWeights):
+        if not issubclass(cls, (PreTrainedModel, AutoModel, AutoModelForCausalLM)) or issubclass(cls, WholeWeights):
             return cls.from_pretrained(name, **options)
         if (config_class := getattr(cls, "config_class", None)) is not None:
             check_model_type(read_config(PreTrainedConfig, name, **where), config_class, source)
@@ -232,12 +230,15 @@ def naming_the_source(source: Source) -> Iterator[None]:
     Raises:
         ValueError: For what the block raises about damaged or foreign files.
     """
-    from safetensors import SafetensorError
-
     try:
         yield
-    except (SafetensorError, RuntimeError, ValueError, OSError) as error:
-        raise ValueError(f"{DEFAULT if source is None else source}: cannot be loaded. {error}") from error
+    except Exception as error:  # a foreign folder can make the libraries raise anything
+        place = os.fspath(DEFAULT if source is None else source)
+        kind = "" if isinstance(error, (OSError, RuntimeError, TypeError, ValueError)) else f"{type(error).__name__}: "
+        said = " ".join(str(error).split()).removeprefix(f"{place}: ")
+        if "trust_remote_code=True" in said:
+            said = "It needs the custom code that lies in it, which this package never runs."
+        raise ValueError(f"{place}: cannot be loaded. {kind}{said}") from error
 
 
 def load_image_processor(folder: str | os.PathLike, tokenizer: SeedTokenizer) -> SeedImageProcessor:
@@ -261,14 +262,12 @@ def load_image_processor(folder: str | os.PathLike, tokenizer: SeedTokenizer) ->
 def _prepare(source: Source, kind: str, device, dtype) -> tuple[Place, torch.device, torch.dtype | str]:
     place = locate(source, kind)
     where = usable_device(device)
-    from . import auto_classes  # noqa: F401  else transformers offers to run code that lies in the folder
-
     return place, where, dtype if dtype == "auto" else number_type(where, dtype)
 
 
 def _open(source: Source, kind: str, device, dtype) -> tuple[Any, Any]:
     place, where, number = _prepare(source, kind, device, dtype)
-    cls, processor = load_class(KINDS[kind].cls), load_class(KINDS[kind].processor)
+    cls, processor = load_class(class_name_in(place.folder, kind)), load_class(KINDS[kind].processor)
     with naming_the_source(source):
         model = cls.from_pretrained(place.folder, dtype=number).to(where).eval()
         if kind == "tokenizer":
@@ -286,6 +285,7 @@ def _search(root: Path, kind: str, source: Source) -> Place:
     if found != kind:
         raise ValueError(
             f"{source}: holds {words}, which is not a {KINDS[kind].class_name}. Give the folder or the Hub id of one."
+            f"{what_takes(folder)}"
         )
     return Place(folder, processor)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from seed_hf.files import read_json
 
-from .kinds import KINDS, identify, kind_of
+from .kinds import KINDS, class_name_in, identify, kind_of
 from .publishable import indices_of, is_regular, modules_of, parts_of, read_index, shards_of, weights_of
 from .stored_weights import adapter_problems, weight_problems
 
@@ -41,7 +41,7 @@ def problems(folder: Path, kind: str) -> list[str]:
         return found + _pipeline_problems(folder)
     if kind == "adapter":
         return found or adapter_problems(folder)
-    return found + weight_problems(folder, kind, KINDS[kind].cls) + _code_problems(folder)
+    return found + weight_problems(folder, kind, class_name_in(folder, kind)) + _code_problems(folder)
 
 
 def weights_outside(folder: Path) -> bool:

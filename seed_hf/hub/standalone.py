@@ -4,7 +4,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 from seed_hf.artifacts.bundled import bundled_part
-from seed_hf.artifacts.kinds import KINDS, load_class
+from seed_hf.artifacts.kinds import KINDS, class_name_in, load_class
 from seed_hf.artifacts.loading import load_pretrained
 from seed_hf.files import whole_file
 
@@ -33,7 +33,7 @@ def write_standalone(folder: Path, kind: str, out: Path) -> None:
     processor = known.processor
     if kind == "tokenizer" and (folder / "tokenizer.json").is_file():  # of its text tower
         processor = KINDS["model"].processor
-    for name in filter(None, (known.cls, processor)):
+    for name in filter(None, (class_name_in(folder, kind), processor)):
         load_pretrained(load_class(name), folder).save_pretrained(out)
     for file in out.rglob("*.safetensors"):
         _store_in_half(file)

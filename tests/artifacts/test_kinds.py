@@ -7,11 +7,15 @@ import pytest
 import transformers
 from transformers import PreTrainedModel
 
-from seed_hf.artifacts.kinds import KINDS, kind_of_object, load_class
+from seed_hf.artifacts.kinds import KINDS, kind_of, kind_of_object, load_class
+from seed_hf.artifacts.loading import load_language_model
+from seed_hf.artifacts.whole import problems
 from seed_hf.evaluation.report_settings import SECTIONS
-from tiny import tiny_tokenizer
+from seed_hf.modeling.processing_seed import extend_text_tokenizer
+from tiny import tiny_text_tokenizer, tiny_tokenizer
 from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
-from tiny_language import tiny_language_model
+from tiny_families import FAMILIES, plain_model
+from tiny_language import TEXT_VOCAB_SIZE, tiny_language_model
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -30,6 +34,20 @@ def test_each_class_is_what_the_table_says(kind):
         assert cls.config_class.model_type == kind.model_type
         assert hasattr(transformers, kind.auto_class)
         assert inspect.isclass(load_class(kind.processor))
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_a_language_model_of_any_family_is_one(tmp_path, family):
+    plain_model(family).save_pretrained(tmp_path / "plain")
+    cls = FAMILIES[family][1]
+    model = cls.from_language_model(tmp_path / "plain", text_vocab_size=TEXT_VOCAB_SIZE, codebook_size=64)
+    model.save_pretrained(tmp_path / "visual")
+    extend_text_tokenizer(tiny_text_tokenizer(), 64).save_pretrained(tmp_path / "visual")
+    assert kind_of(tmp_path / "visual") == kind_of_object(model) == "language_model"
+    assert problems(tmp_path / "visual", "language_model") == []
+    assert type(load_language_model(tmp_path / "visual")[0]) is cls
+    with pytest.raises(ValueError, match=f"{cls.__name__}.from_language_model adds visual tokens"):
+        kind_of(tmp_path / "plain")
 
 
 def test_the_kind_of_an_object_is_that_of_its_folder():

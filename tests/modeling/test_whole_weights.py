@@ -16,7 +16,8 @@ from seed_hf.training.lora import add_lora
 from tiny import tiny_text_encoder, tiny_tokenizer
 from tiny_artifacts import save_artifact
 from tiny_blip2 import blip2
-from tiny_language import tiny_language_model, tiny_seed_model
+from tiny_families import FAMILIES, plain_model
+from tiny_language import TEXT_VOCAB_SIZE, tiny_language_model, tiny_seed_model
 
 
 WAYS = {
@@ -26,6 +27,7 @@ WAYS = {
     "tokenizer on a device": lambda folder: SeedTokenizer.from_pretrained(folder, device_map="cpu", dtype=torch.half),
     "language_model": SeedForCausalLM.from_pretrained,
     "projected": SeedForCausalLM.from_pretrained,
+    **{name: FAMILIES[name][1].from_pretrained for name in ("llama", "smollm2", "qwen3")},
     "model": SeedForConditionalGeneration.from_pretrained,
     "base": lambda folder: SeedForCausalLM.from_language_model(folder, text_vocab_size=100),
     "blip2": SeedTokenizer.from_blip2,
@@ -42,6 +44,10 @@ def folders(tmp_path_factory):
     for kind in ("tokenizer", "language_model", "model", "adapter"):
         save_artifact(kind, root / kind)  # the adapter saves its base, too
     tiny_language_model(visual_embedding="projected").save_pretrained(root / "projected")
+    for name in ("llama", "smollm2", "qwen3"):
+        plain_model(name).save_pretrained(root / "plain" / name)
+        model = FAMILIES[name][1].from_language_model(root / "plain" / name, text_vocab_size=TEXT_VOCAB_SIZE)
+        model.save_pretrained(root / name)
     blip2().save_pretrained(root / "blip2")
     tiny_text_encoder().save_pretrained(root / "text_encoder")
     shutil.rmtree(root / "adapter")
