@@ -87,3 +87,31 @@ def test_a_pipeline_without_a_language_model_is_refused(space, tmp_path):
     tiny_pipeline().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="language model|SeedForConditionalGeneration"):
         space("artifact").Artifact(str(tmp_path))
+
+
+def test_sessions_stay_small_are_forgotten_and_are_bounded(space, artifact, monkeypatch):
+    from gradio import Blocks, State, state_holder
+
+    monkeypatch.setattr(state_holder, "SessionState", state_holder.SessionState)  # put back after the test
+    monkeypatch.setattr(space("memory").ctypes, "CDLL", lambda name: None)  # this process allocates as before
+    monkeypatch.setattr(space("guard"), "install", lambda: None)
+    launched = []
+    monkeypatch.setattr(Blocks, "launch", lambda page, **settings: launched.append((page, settings)))
+    space("app").main()
+    ((page, settings),) = launched
+    assert settings["state_session_capacity"] == space("memory").SESSIONS <= 1000
+    turns = next(block for block in page.blocks.values() if isinstance(block, State) and block.value == [])
+    chat = next(block for block in page.blocks.values() if block.elem_id == "chat")
+    page.state_session_capacity = 3
+    sessions = state_holder.StateHolder()
+    sessions.set_blocks(page)
+    for number in range(5):
+        session = sessions[f"visitor {number}"]
+        session[turns._id] = [{"role": "user", "parts": ["a"]}]
+        session[chat._id] = chat
+        session._update_value_in_config(chat._id, ["x" * 100_000])
+        assert session[turns._id] and session.config_values == {}  # no copy of the page for each visitor
+    assert [*sessions.session_data] == ["visitor 2", "visitor 3", "visitor 4"]
+    session.is_closed, session.STATE_TTL_WHEN_CLOSED = True, -1  # as an hour after the page was closed
+    sessions.delete_all_expired_state()
+    assert session.state_data == {} and sessions["visitor 3"][turns._id]
