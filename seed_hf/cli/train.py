@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .shared import plain_errors, show_messages
+from .shared import plain_errors, quiet_libraries, show_messages
 
 
 class Stage(StrEnum):
@@ -34,7 +34,10 @@ def train(
     full: Annotated[
         bool, typer.Option("--full", help="lm: train all weights, not LoRA. Short for --set trainer.lora_r=0.")
     ] = False,
-    check: Annotated[bool, typer.Option("--check", help="Check the recipe and stop.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Open everything the recipe names but weights, print what would run, and stop."),
+    ] = False,
 ):
     """Train one stage. Resumes from the last checkpoint if there is one."""
     with plain_errors():
@@ -44,13 +47,28 @@ def train(
             raise ValueError(f"--full is for the stage lm, which trains LoRA by default; got {stage}.")
         changes = [*(change or ()), *(["trainer.lora_r=0"] if full else ())]
         if check:
-            from seed_hf.recipes.reading import read_recipe
-
-            read_recipe(stage.value, config, changes)
-            typer.echo(f"{config} is a valid recipe of the stage {stage.value}.")
+            _check(stage.value, config, changes)
             return
         from seed_hf.recipes.running import run_stage
 
         show_messages()
         output_dir = run_stage(stage.value, config, changes)
     typer.echo(output_dir)
+
+
+def _check(stage: str, config: Path, changes: list[str]) -> None:
+    from seed_hf.recipes.checking import check_recipe
+    from seed_hf.recipes.reading import read_recipe
+
+    quiet_libraries()
+    recipe = read_recipe(stage, config, changes)
+    try:
+        plan = check_recipe(recipe)
+    except ValueError as error:
+        problems = str(error).splitlines()
+        if len(problems) == 1:
+            raise
+        for problem in problems:  # a line each: all can be mended before the next try
+            typer.echo(f"seed-hf: {problem}", err=True)
+        raise typer.Exit(2) from None
+    typer.echo("\n".join([f"{config} is a valid recipe of the stage {stage}.", *plan.lines()]))

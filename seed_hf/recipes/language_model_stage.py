@@ -1,6 +1,8 @@
 """The trainer of the language-model stage, as a recipe describes it."""
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from seed_hf.data.batches.language_model import LanguageModelCollator
 from seed_hf.data.batches.packing import installed_flash_attention
@@ -8,8 +10,8 @@ from seed_hf.data.sources.rows import open_rows
 from seed_hf.training.language_model import LanguageModelTrainer
 
 from .language_models import has_visual_tokens, open_language_model
-from .places import load
-from .schema import LanguageModelRecipe
+from .places import load_words
+from .schema import LanguageModelRecipe, SequenceData
 
 
 _COLLATOR_OPTIONS = ("directions", "caption_prompt", "image_prompt", "question_prompt", "max_length", "pack_length")
@@ -26,32 +28,54 @@ def language_model_trainer(recipe: LanguageModelRecipe) -> tuple[LanguageModelTr
     """
     model, data, args = recipe.model, recipe.data, recipe.trainer
     key = "text_tokenizer" if model.text_tokenizer else "language_model"
-    text_tokenizer = load(AutoTokenizer, getattr(model, key), f"model.{key}")
+    text_tokenizer = load_words(getattr(model, key), f"model.{key}")
     set_seed(args.seed)
     language_model = open_language_model(model, len(text_tokenizer))
     if attention := _attention(recipe):
         language_model.set_attn_implementation(attention)
-    options = {name: getattr(data, name) for name in _COLLATOR_OPTIONS if getattr(data, name) is not None}
-    collator = LanguageModelCollator(text_tokenizer, language_model.config, seed=args.seed, **options)
-    train = open_rows(data.train, "train", caption_column=data.caption_column)
-    validation = None
-    if data.validation:
-        validation = open_rows(data.validation, "validation", caption_column=data.caption_column)
-    if "text" not in train.column_names:
-        if not {"caption", "captions"} & set(train.column_names):
-            present = ", ".join(train.column_names)
-            raise ValueError(f"data.train: {data.train} has neither text nor captions; it has {present}.")
-        if not has_visual_tokens(language_model):
-            raise ValueError(
-                "A plain language model has no visual tokens: give model.visual_tokenizer, or data with `text`."
-            )
-    elif options.keys() - {"max_length", "pack_length"}:
-        unused = ", ".join(f"data.{name}" for name in options if name not in ("max_length", "pack_length"))
-        raise ValueError(f"{unused} is not used: the rows of {data.train} are texts, without codes.")
+    collator = LanguageModelCollator(text_tokenizer, language_model.config, seed=args.seed, **collator_options(data))
+    train = open_sequences(recipe, "train", language_model)
+    validation = open_sequences(recipe, "validation", language_model) if data.validation else None
     trainer = LanguageModelTrainer(
         language_model, args, data_collator=collator, train_dataset=train, eval_dataset=validation
     )
     return trainer, text_tokenizer
+
+
+def collator_options(data: SequenceData) -> dict[str, Any]:
+    """What a recipe says to the collator.
+
+    Args:
+        data: `data:` of the recipe.
+    """
+    return {name: getattr(data, name) for name in _COLLATOR_OPTIONS if getattr(data, name) is not None}
+
+
+def open_sequences(recipe: LanguageModelRecipe, split: str, language_model: PreTrainedModel | None):
+    """The rows of a split, held in memory.
+
+    Args:
+        recipe: Of the language-model stage.
+        split: "train" or "validation".
+        language_model: That is trained, with or without weights; `None` to check the data alone.
+
+    Raises:
+        FileNotFoundError: There is no Parquet file.
+        ValueError: The rows are not what a language model learns from, or not this one.
+    """
+    data, source = recipe.data, getattr(recipe.data, split)
+    rows = open_rows(source, split, caption_column=data.caption_column)
+    if "text" not in rows.column_names:
+        if not {"caption", "captions"} & set(rows.column_names):
+            present = ", ".join(rows.column_names)
+            raise ValueError(f"data.{split}: {source} has neither text nor captions; it has {present}.")
+        if language_model is not None and not has_visual_tokens(language_model):
+            raise ValueError(
+                "A plain language model has no visual tokens: give model.visual_tokenizer, or data with `text`."
+            )
+    elif unused := [f"data.{name}" for name in collator_options(data) if name not in ("max_length", "pack_length")]:
+        raise ValueError(f"{', '.join(unused)} is not used: the rows of {source} are texts, without codes.")
+    return rows
 
 
 def _attention(recipe: LanguageModelRecipe) -> str | None:

@@ -56,25 +56,13 @@ def open_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrai
     with naming_the_key(key):
         name, options = pretrained_arguments(source)
         with naming_the_source(source):
-            model_type = PreTrainedConfig.get_config_dict(name, **options)[0].get("model_type")
+            values = PreTrainedConfig.get_config_dict(name, **options)[0]
+    refuse_unused(section, values)
+    model_type = values["model_type"]
     if model_type in LANGUAGE_MODELS:
-        if section.visual_tokenizer is not None:
-            raise ValueError(f"model.visual_tokenizer is not used: {source} has visual tokens already. Leave it out.")
-        model = load(LANGUAGE_MODELS[model_type], source, key)
-        if section.visual_embedding == "projected" != model.config.visual_embedding:
-            raise ValueError(f"model.visual_embedding: {source} has {model.config.visual_embedding!r} ones already.")
-        return model
-    extenders = plain_language_models()
-    if model_type not in extenders:
-        found = f"is a model of type {model_type!r}" if model_type else "has no config.json with a model_type"
-        raise ValueError(
-            f"{key}: {source} {found}. The lm stage trains {', '.join(LANGUAGE_MODELS)} (with visual tokens) and "
-            f"{', '.join(extenders)} (without)."
-        )
-    extender = extenders[model_type]
+        return load(LANGUAGE_MODELS[model_type], source, key)
+    extender = plain_language_models()[model_type]
     if section.visual_tokenizer is None:
-        if section.visual_embedding == "projected":
-            raise ValueError("model.visual_embedding needs model.visual_tokenizer, whose codes are embedded.")
         return load(extender.family.plain, source, key)
     visual = load(SeedTokenizer, section.visual_tokenizer, "model.visual_tokenizer")
     return extender.from_language_model(
@@ -87,3 +75,30 @@ def open_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrai
         text_vocab_size=text_vocab_size,
         **options,
     )
+
+
+def refuse_unused(section: LanguageModel, values: Mapping[str, Any]) -> None:
+    """Refuse a folder that the stage does not train, and settings that it would not use.
+
+    Args:
+        section: `model:` of the recipe, with a `language_model`.
+        values: Of the `config.json` there.
+
+    Raises:
+        ValueError: The message says what the folder holds, or what is not used.
+    """
+    source, model_type = section.language_model, values.get("model_type")
+    visual, plain = LANGUAGE_MODELS, plain_language_models()
+    if model_type not in (*visual, *plain):
+        found = f"is a model of type {model_type!r}" if model_type else "has no config.json with a model_type"
+        raise ValueError(
+            f"model.language_model: {source} {found}. The lm stage trains {', '.join(visual)} (with visual tokens) "
+            f"and {', '.join(plain)} (without)."
+        )
+    if model_type in visual and section.visual_tokenizer is not None:
+        raise ValueError(f"model.visual_tokenizer is not used: {source} has visual tokens already. Leave it out.")
+    if section.visual_embedding == "projected":
+        if model_type in visual and (there := values.get("visual_embedding", "learned")) != "projected":
+            raise ValueError(f"model.visual_embedding is not used: {source} has visual tokens already, {there} ones.")
+        if model_type in plain and section.visual_tokenizer is None:
+            raise ValueError("model.visual_embedding needs model.visual_tokenizer, whose codes are embedded.")

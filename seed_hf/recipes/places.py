@@ -2,9 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
 from seed_hf.artifacts.loading import load_pretrained
+
+
+_FILES_OF_WORDS = ("tokenizer.json", "vocab.*", "*.model")
 
 
 def load(cls: type, source: str | None, key: str) -> Any:
@@ -23,6 +29,34 @@ def load(cls: type, source: str | None, key: str) -> Any:
         raise ValueError(f"{key} is missing: give a folder, or the id of a Hub repository (owner/name).")
     with naming_the_key(key):
         return load_pretrained(cls, source)
+
+
+def load_words(source: str | None, key: str, rows: int | None = None) -> PreTrainedTokenizerBase:
+    """A text tokenizer.
+
+    Args:
+        source: Folder, or Hub id, maybe followed by a folder of the repository.
+        key: Of the recipe, such as "model.text_tokenizer".
+        rows: Of the embedding that its ids index.
+
+    Raises:
+        FileNotFoundError: There is no such folder and no such repository.
+        ValueError: It holds no text tokenizer, or that of another model.
+    """
+    words = load(AutoTokenizer, source, key)
+    # transformers makes an empty tokenizer of a folder without the files of one.
+    if (
+        source is not None
+        and Path(source).is_dir()
+        and not any(any(Path(source).glob(name)) for name in _FILES_OF_WORDS)
+    ):
+        raise ValueError(f"{key}: {source} holds no text tokenizer (tokenizer.json).")
+    if rows is not None and words.vocab_size > rows:  # without added tokens: captions do not become visual tokens
+        raise ValueError(
+            f"{key}: the text tokenizer in {source} has {words.vocab_size} entries, but the model has {rows} rows. "
+            "They do not belong together."
+        )
+    return words
 
 
 @contextmanager

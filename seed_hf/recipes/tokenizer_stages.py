@@ -3,7 +3,7 @@
 import logging
 
 from torch import nn
-from transformers import AutoModel, AutoTokenizer, Blip2ForImageTextRetrieval, CLIPVisionModelWithProjection, set_seed
+from transformers import AutoModel, Blip2ForImageTextRetrieval, CLIPVisionModelWithProjection, set_seed
 
 from seed_hf.data.batches.augmentation import random_crop_flip
 from seed_hf.data.batches.image_text import ImageTextCollator
@@ -16,7 +16,7 @@ from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.training.contrastive import ContrastiveTrainer
 from seed_hf.training.quantization import QuantizationTrainer
 
-from .places import load, naming_the_key
+from .places import load, load_words, naming_the_key
 from .schema import TokenizerModel, TokenizerRecipe
 
 
@@ -37,16 +37,15 @@ def tokenizer_trainer(recipe: TokenizerRecipe) -> tuple[ContrastiveTrainer | Qua
     model, args = recipe.model, recipe.trainer
     set_seed(args.seed)
     tokenizer = _open_tokenizer(model)
-    processor = _open_processor(model, tokenizer.config)
+    processor = open_processor(model, tokenizer.config)
     encoder = _open_target_encoder(model, tokenizer.config.generation_target)
     if recipe.stage == "quantization" and encoder is None and not recipe.data.features:
         wanted = f"model.{tokenizer.config.generation_target}_encoder"
         logger.warning("Without %s or cached features the generation embeddings have no target.", wanted)
-    reads_captions = recipe.stage == "contrastive" or model.text_encoder is not None
     parts = {
-        "data_collator": _collator(recipe, tokenizer.config, processor, reads_captions),
-        "train_dataset": _open_split(recipe, "train", tokenizer, processor, reads_captions),
-        "eval_dataset": _open_split(recipe, "validation", tokenizer, processor, reads_captions),
+        "data_collator": collator_of(recipe, tokenizer.config, processor, encoder),
+        "train_dataset": _open_split(recipe, "train", tokenizer, processor),
+        "eval_dataset": _open_split(recipe, "validation", tokenizer, processor),
     }
     if recipe.stage == "contrastive":
         return ContrastiveTrainer(tokenizer, args, **parts), processor
@@ -64,30 +63,69 @@ def _open_tokenizer(model: TokenizerModel) -> SeedTokenizer:
     return SeedTokenizer.from_stage_one(load(SeedTokenizer, model.stage_one, "model.stage_one"), **settings)
 
 
-def _open_processor(model: TokenizerModel, config: SeedTokenizerConfig) -> SeedImageProcessor:
+def open_processor(model: TokenizerModel, config: SeedTokenizerConfig) -> SeedImageProcessor:
+    """The image processor that a recipe names, or else the default one of a model.
+
+    Args:
+        model: `model:` of the recipe.
+        config: Of the tokenizer.
+    """
     if model.image_processor:
         return load(SeedImageProcessor, model.image_processor, "model.image_processor")
     return SeedImageProcessor.for_tokenizer(config)
 
 
 def _open_target_encoder(model: TokenizerModel, target: str) -> nn.Module | None:
-    given = "text" if model.text_encoder else "image" if model.image_encoder else None
-    if given not in (None, target):
-        raise ValueError(f"model.{given}_encoder does not go with the tokenizer's generation_target {target!r}.")
-    if given == "text":
+    check_target(model, target)
+    if model.text_encoder:
         return load(AutoModel, model.text_encoder, "model.text_encoder")
-    if given == "image":
+    if model.image_encoder:
         return load(CLIPVisionModelWithProjection, model.image_encoder, "model.image_encoder")
     return None
 
 
-def _collator(
-    recipe: TokenizerRecipe, config: SeedTokenizerConfig, processor: SeedImageProcessor, reads_captions: bool
+def check_target(model: TokenizerModel, target: str) -> None:
+    """Refuse an encoder of another target than the tokenizer's.
+
+    Args:
+        model: `model:` of the recipe.
+        target: `generation_target` of the tokenizer.
+    """
+    given = "text" if model.text_encoder else "image" if model.image_encoder else None
+    if given not in (None, target):
+        raise ValueError(f"model.{given}_encoder does not go with the tokenizer's generation_target {target!r}.")
+
+
+def reads_captions(recipe: TokenizerRecipe) -> bool:
+    """Whether the stage needs the captions of the images.
+
+    Args:
+        recipe: Of stage I or II.
+    """
+    return recipe.stage == "contrastive" or recipe.model.text_encoder is not None
+
+
+def collator_of(
+    recipe: TokenizerRecipe, config: SeedTokenizerConfig, processor: SeedImageProcessor, encoder: nn.Module | None
 ) -> ImageTextCollator:
-    model, data, contrastive = recipe.model, recipe.data, recipe.stage == "contrastive"
+    """Makes the batches.
+
+    Args:
+        recipe: Of stage I or II.
+        config: Of the tokenizer.
+        processor: Of the images.
+        encoder: Of the targets of stage II.
+    """
+    words = None
+    if reads_captions(recipe):
+        rows = config.qformer_config.vocab_size
+        if recipe.stage == "quantization" and encoder is not None:
+            rows = encoder.config.get_text_config().vocab_size
+        words = load_words(recipe.model.text_tokenizer, "model.text_tokenizer", rows)
+    data, contrastive = recipe.data, recipe.stage == "contrastive"
     return ImageTextCollator(
         processor,
-        load(AutoTokenizer, model.text_tokenizer, "model.text_tokenizer") if reads_captions else None,
+        words,
         max_text_tokens=data.max_text_tokens or (CAPTION_TOKENS if contrastive else config.num_generation_tokens),
         padding="longest" if contrastive else "max_length",
         augment=random_crop_flip if data.augment else None,
@@ -100,9 +138,7 @@ def _seed_of_order(recipe: TokenizerRecipe) -> int:
     return args.seed if args.data_seed is None else args.data_seed
 
 
-def _open_split(
-    recipe: TokenizerRecipe, split: str, tokenizer: SeedTokenizer, processor: SeedImageProcessor, reads_captions: bool
-):
+def _open_split(recipe: TokenizerRecipe, split: str, tokenizer: SeedTokenizer, processor: SeedImageProcessor):
     """The rows of "train" or "validation"; `None` where the recipe names none."""
     data = recipe.data
     key = "features" if split == "train" and data.features else split
@@ -112,12 +148,37 @@ def _open_split(
     cached = recipe.stage == "quantization" and isinstance(source, str) and are_features(source)
     if key == "features" or cached:
         return open_features(source, f"data.{key}", tokenizer, processor)
-    if data.streaming or split == "validation" and not holds_parquet(source):
+    if is_streamed(recipe, split):
         given = {name: value for name in _STREAM_OPTIONS if (value := getattr(data, name)) is not None}
         with naming_the_key(f"data.{split}"):
-            return stream_rows(source, split, captions=reads_captions, seed=_seed_of_order(recipe), **given)
+            return stream_rows(source, split, captions=reads_captions(recipe), seed=_seed_of_order(recipe), **given)
+    return open_images(recipe, split)
+
+
+def is_streamed(recipe: TokenizerRecipe, split: str) -> bool:
+    """Whether the images of a split are read a few at a time, instead of being held in memory.
+
+    Args:
+        recipe: Of stage I or II.
+        split: "train" or "validation".
+    """
+    source = getattr(recipe.data, split)
+    return recipe.data.streaming or split == "validation" and not holds_parquet(source)
+
+
+def open_images(recipe: TokenizerRecipe, split: str):
+    """The images of a split, held in memory.
+
+    Args:
+        recipe: Of stage I or II.
+        split: "train" or "validation".
+
+    Raises:
+        FileNotFoundError, ValueError: As `open_rows`.
+    """
+    data = recipe.data
     columns = {data.image_column or "image": "image"}
-    if reads_captions:
+    if reads_captions(recipe):
         columns[data.caption_column or "caption"] = "caption"
     filters = RowFilters(min_side=data.min_side or 0, max_aspect=data.max_aspect)
-    return open_rows(source, split, columns, filters=filters, on_error=data.on_error or "raise")
+    return open_rows(getattr(data, split), split, columns, filters=filters, on_error=data.on_error or "raise")

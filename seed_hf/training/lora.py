@@ -1,6 +1,6 @@
 """LoRA on a language model, with peft."""
 
-from seed_hf.modeling.modeling_seed_text import family_of
+from seed_hf.modeling.modeling_seed_text import LANGUAGE_MODELS, family_of
 from seed_hf.modeling.visual_vocabulary_seed import VisualVocabulary
 
 
@@ -20,7 +20,7 @@ def add_lora(
         r, alpha, dropout: Rank, scale and dropout of LoRA.
         target_modules: Names of the linear layers that get LoRA. Default: all of a block of the model's family.
         token_ids: Rows of the vocabulary that are trained, of the embedding and of the output layer. Default: `<img>`,
-            `</img>` and the codes.
+            `</img>` and the codes; none of a plain language model.
 
     Raises:
         ValueError: The vocabulary has no such row.
@@ -28,8 +28,9 @@ def add_lora(
     from peft import LoraConfig, get_peft_model  # takes seconds to import
 
     config = model.config.get_text_config()
+    has_codes = config.model_type in LANGUAGE_MODELS
     if token_ids is None:
-        token_ids = VisualVocabulary.of(config).rows()
+        token_ids = VisualVocabulary.of(config).rows() if has_codes else []
     if wrong := [token for token in token_ids if not 0 <= token < config.vocab_size]:
         raise ValueError(f"lora_token_ids must lie in 0..{config.vocab_size - 1}, got {wrong[:5]}.")
     is_whole_model = hasattr(model, "visual_tokenizer")
@@ -47,6 +48,6 @@ def add_lora(
         lora_dropout=dropout,
         target_modules=targets,
         trainable_token_indices={layer: token_ids for layer in layers} if token_ids else None,
-        modules_to_save=["visual_projection"] if config.visual_embedding == "projected" else None,
+        modules_to_save=["visual_projection"] if has_codes and config.visual_embedding == "projected" else None,
     )
     return get_peft_model(model, lora)

@@ -88,6 +88,9 @@ class LanguageModelCollator(SeededCollator):
             )
         self.pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.max_length = max_length or config.max_position_embeddings
+        if self.max_length > config.max_position_embeddings:
+            positions = config.max_position_embeddings
+            raise ValueError(f"max_length must be at most the model's {positions} positions, got {self.max_length}.")
         if pack_length is not None and pack_length < self.max_length:
             raise ValueError(
                 f"pack_length must be at least max_length, which is {self.max_length}, got {pack_length}: no sample "

@@ -1,0 +1,207 @@
+"""`check_recipe`: what a run would find, without loading weights and without training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer, TrainingArguments
+
+from seed_hf.data.batches.language_model import LanguageModelCollator
+from seed_hf.data.features.cached import CachedFeatures, FeatureFile, are_features
+from seed_hf.data.sources.source import open_source
+from seed_hf.devices import has_native_bf16
+
+from .bare_models import bare_encoder, bare_language_model, bare_tokenizer
+from .identity import run_identity
+from .language_model_stage import collator_options, open_sequences
+from .length import steps_of
+from .places import load_words, naming_the_key
+from .plan import Plan
+from .run_record import RunRecord
+from .schema import Recipe
+from .tokenizer_stages import check_target, collator_of, is_streamed, open_images, open_processor, reads_captions
+
+
+def check_recipe(recipe: Recipe) -> Plan:
+    """Open everything that a recipe names, except for weights, and count what would run.
+
+    Data that a run holds in memory is read as the run reads it. Of streams the first file is looked at. Models are
+    built without weights, and nothing is written.
+
+    Args:
+        recipe: What `read_recipe` gives.
+
+    Raises:
+        ValueError: One line for each thing that would end the run.
+    """
+    plan, problems = Plan(), []
+    args = recipe.trainer
+    plan.optimizer, plan.device = str(getattr(args.optim, "value", args.optim)), str(args.device)
+
+    @contextmanager
+    def noting() -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, TypeError, OSError, ImportError) as error:
+            problems.append(" ".join(str(error).split()))
+
+    check = _check_language_model if recipe.stage == "lm" else _check_tokenizer
+    check(recipe, plan, noting)
+    with noting():
+        _check_folder(Path(args.output_dir))
+    if not problems:
+        with noting():
+            plan.steps = steps_of(args, plan.rows.get("train"))
+            plan.batch = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
+        with noting():
+            plan.folder = _state(recipe)
+    if problems:
+        raise ValueError("\n".join(dict.fromkeys(problems)))
+    if recipe.data.validation is not None and "validation" in plan.rows and args.eval_strategy == "no":
+        plan.notes.append("data.validation is not read: trainer.eval_strategy is no")
+    if plan.device == "cpu" and (args.bf16 or args.fp16) and not has_native_bf16():
+        plan.notes.append("half precision is slow on this CPU")
+    return plan
+
+
+Noting = Callable[[], Any]
+
+
+def _check_tokenizer(recipe: Recipe, plan: Plan, noting: Noting) -> None:
+    model = encoder = None
+    args, contrastive = recipe.trainer, recipe.stage == "contrastive"
+    with noting():
+        model = bare_tokenizer(recipe.model)
+        plan.model = type(model).__name__
+        if contrastive and not model.config.text_tower:
+            raise ValueError(
+                "Stage I needs the Q-Former's text path, which this model lacks: text_tower is false. Start from a "
+                "model with one (model.blip2, or model.config: {text_tower: true})."
+            )
+        model.freeze_for(recipe.stage)
+        check_target(recipe.model, model.config.generation_target)
+    with noting():
+        encoder = bare_encoder(recipe.model)
+        if encoder is not None:
+            encoder.requires_grad_(False)
+    if model is not None:
+        plan.count(*(part and _as_trained(part, args) for part in (model, encoder)))
+        with noting():
+            _check_optimizer(recipe, model)
+        with noting():
+            processor = open_processor(recipe.model, model.config)
+            collator_of(recipe, model.config, processor, encoder)
+        if recipe.stage == "quantization" and encoder is None and not recipe.data.features:
+            plan.notes.append(
+                f"the generation embeddings have no target without model.{model.config.generation_target}_encoder"
+            )
+    elif reads_captions(recipe):
+        with noting():
+            load_words(recipe.model.text_tokenizer, "model.text_tokenizer")
+    for split in ("train", "validation"):
+        with noting():
+            _count_images(recipe, split, plan)
+
+
+def _count_images(recipe: Recipe, split: str, plan: Plan) -> None:
+    data = recipe.data
+    key = "features" if split == "train" and data.features else split
+    source = getattr(data, key)
+    if source is None:
+        return
+    if key == "features" or recipe.stage == "quantization" and isinstance(source, str) and are_features(source):
+        with naming_the_key(f"data.{key}"):
+            if not Path(source).exists():
+                raise FileNotFoundError(f"{source} does not exist.")
+            plan.rows[split] = len(FeatureFile(source) if Path(source).is_file() else CachedFeatures(source))
+    elif is_streamed(recipe, split):
+        named = {"image_column": data.image_column, "caption_column": data.caption_column}
+        with naming_the_key(f"data.{split}"):
+            opened = open_source(source, split=split, captions=reads_captions(recipe), **named)
+            if opened.format == "imagefolder":
+                lengths = [sum(1 for _ in opened.rows(part)) for part in range(len(opened))]
+            else:
+                lengths = [opened.length(part) for part in range(len(opened))]
+        plan.rows[split] = None if None in lengths else sum(lengths)
+    else:
+        rows = open_images(recipe, split)
+        plan.rows[split] = len(rows)
+        plan.data += rows.data.nbytes
+
+
+def _check_language_model(recipe: Recipe, plan: Plan, noting: Noting) -> None:
+    section, args = recipe.model, recipe.trainer
+    model = words = None
+    with noting():
+        key = "text_tokenizer" if section.text_tokenizer else "language_model"
+        words = load_words(getattr(section, key), f"model.{key}")
+    with noting():
+        model = bare_language_model(section, len(words or ()) or 1)
+        plan.model = type(model).__name__
+    if model is not None and words:
+        with noting():
+            LanguageModelCollator(words, model.config, seed=args.seed, **collator_options(recipe.data))
+        with noting():
+            trained = model
+            if args.lora_r:
+                from seed_hf.training.lora import add_lora
+
+                with torch.device("meta"):
+                    trained = add_lora(
+                        model,
+                        r=args.lora_r,
+                        alpha=args.lora_alpha,
+                        dropout=args.lora_dropout,
+                        target_modules=args.lora_target_modules,
+                        token_ids=args.lora_token_ids,
+                    )
+            plan.count(_as_trained(trained, args))
+            _check_optimizer(recipe, trained)
+    for split in ("train", "validation"):
+        if getattr(recipe.data, split) is not None:
+            with noting():
+                rows = open_sequences(recipe, split, model)
+                plan.rows[split] = len(rows)
+                plan.data += rows.data.nbytes
+
+
+def _as_trained(model: nn.Module, args: TrainingArguments) -> nn.Module:
+    """On a CPU a run widens weights for which that has no hardware."""
+    slow = {torch.float16} if has_native_bf16() else {torch.float16, torch.bfloat16}
+    return (
+        model.float()
+        if args.device.type == "cpu" and slow & {weight.dtype for weight in model.parameters()}
+        else model
+    )
+
+
+def _check_optimizer(recipe: Recipe, model) -> None:
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(recipe.trainer, model)
+    except ImportError as error:
+        raise ValueError(
+            f"trainer.optim: {recipe.trainer.optim.value} needs a package that is not installed. {error}"
+        ) from error
+
+
+def _check_folder(folder: Path) -> None:
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise ValueError(f"trainer.output_dir: {place} is a file, so {folder} cannot be a folder.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ValueError(f"trainer.output_dir: {place} cannot be written.")
+
+
+def _state(recipe: Recipe) -> str:
+    record = RunRecord(recipe.trainer.output_dir)
+    if not record.path.is_file():
+        return record.check({}, recipe.trainer)  # needs no identity, for which weights and data are hashed
+    return record.check(run_identity(recipe), recipe.trainer)
