@@ -14,7 +14,6 @@ _REFUSED = {
     "do_predict": "a recipe trains; `seed-hf evaluate` measures what it trained",
     "do_eval": "set trainer.eval_strategy to evaluate while training",
     "resume_from_checkpoint": "a run goes on from the last checkpoint of trainer.output_dir by itself",
-    "push_to_hub": "it would publish unfinished checkpoints; `seed-hf push OUTPUT_DIR owner/name` publishes a result",
 }
 
 

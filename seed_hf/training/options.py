@@ -10,6 +10,10 @@ from transformers import TrainingArguments, get_scheduler
 
 
 _NO_OUTPUTS = "an evaluation keeps no outputs: it adds up the metrics of the stage batch by batch"
+PUSH = (
+    "Trainer would send whatever lies in output_dir, unfinished checkpoints too; `seed-hf push OUTPUT_DIR owner/name` "
+    "sends what belongs to the result"
+)
 _LENGTHS = "rows get their length in the collator; `pack_length` of the LanguageModelCollator is what saves padding"
 # Arguments of the run. What they are by default is not refused.
 ARGUMENTS = {
@@ -24,6 +28,7 @@ ARGUMENTS = {
     "remove_unused_columns": "it removes the columns that the collators read",
     "length_column_name": _LENGTHS,
     "group_by_length": _LENGTHS,  # its name in older versions
+    "push_to_hub": PUSH,
     "parallelism_config": "the losses need whole sequences in every process",
 }
 # Arguments of stages I and II; the language model takes them.

@@ -24,7 +24,7 @@ from seed_hf.locks import FolderLock
 from .arguments import StageArguments
 from .finite_losses import FiniteLosses
 from .metric_window import MetricWindow
-from .options import check_optimizer
+from .options import PUSH, check_optimizer
 from .place import Place, batches_to_skip, noted_place
 
 
@@ -238,15 +238,16 @@ class SeedTrainer(Trainer):
             self._window_start = time.perf_counter()
         window.add(self.rate_name, torch.as_tensor(done), 0.0)  # `window_metrics` adds the seconds
 
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """As [`Trainer.init_hf_repo`]; private unless `hub_private_repo` says otherwise."""
-        asked = self.args.hub_private_repo if private is None else private
-        super().init_hf_repo(token, True if asked is None else asked)
+    def push_to_hub(self, *args, **kwargs):
+        """Refused: `seed_hf.hub.push` publishes a saved model.
 
-    def create_model_card(self, *args, **kwargs) -> None:
-        """Trainer's own card, unless `ModelCardCallback` wrote one."""
-        if not (Path(self.args.output_dir) / "README.md").is_file():
-            super().create_model_card(*args, **kwargs)
+        Args:
+            args, kwargs: As in [`Trainer.push_to_hub`].
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(f"push_to_hub is not supported: {PUSH}.")
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Matrices only: no vectors, scalars, biases or norms. As in the authors' code (`SEED_Tokenizer/`)."""

@@ -241,7 +241,7 @@ def test_a_change_is_read_as_carefully_as_the_file(write, value):
         ("contrastive", ["trainer.do_predict=true"], "trainer.do_predict is not supported"),
         ("contrastive", ["trainer.do_eval=true"], "trainer.do_eval is not supported: set trainer.eval_strategy"),
         ("contrastive", ["trainer.resume_from_checkpoint=x"], "resume_from_checkpoint is not supported: a run"),
-        ("lm", ["trainer.push_to_hub=true"], "trainer.push_to_hub is not supported: .*seed-hf push"),
+        ("lm", ["trainer.push_to_hub=true"], "push_to_hub=True is not supported: .*seed-hf push"),
         ("contrastive", ["trainer.label_smoothing_factor=0.1"], "label_smoothing_factor=0.1 is not supported"),
         ("contrastive", ["trainer.eval_strategy=steps"], "eval_strategy: steps needs data.validation"),
         ("lm", ["trainer.eval_on_start=true"], "trainer.eval_on_start needs data.validation"),

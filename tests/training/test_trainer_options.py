@@ -17,6 +17,7 @@ from tiny import tiny_tokenizer
 
 STAGES = {"contrastive": stage_one, "quantization": stage_two, "lm": language}
 GIVEN = {
+    "push_to_hub": True,
     "label_smoothing_factor": 0.1,
     "include_for_metrics": ["loss"],
     "batch_eval_metrics": True,
@@ -62,6 +63,13 @@ def test_what_the_stages_would_ignore_is_refused(tmp_path, name):
             continue
         with pytest.raises(ValueError, match=rf"{name}( must be one of random, sequential|=.* is not supported: )"):
             module.config(tmp_path, **{name: GIVEN[name]})
+
+
+def test_a_trainer_sends_nothing_to_the_hub(tmp_path):
+    trainer = trainer_for("lm", tmp_path)
+    with pytest.raises(ValueError, match="seed-hf push OUTPUT_DIR"):
+        trainer.push_to_hub()
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("name", PARTS)
