@@ -154,6 +154,20 @@ def test_streams_are_as_strict(tmp_path):
         open_source("memory://strict/none.tar")
 
 
+def test_opening_many_tars_reads_the_first(tmp_path, monkeypatch):
+    opened = []
+
+    def counted(path):
+        opened.append(path)
+        return open(path, "rb")
+
+    monkeypatch.setattr("seed_hf.data.sources.tar_members.open_binary", counted)
+    for number in range(5):
+        write_tar(tmp_path / f"{number}.tar", rows(2))
+    open_source(tmp_path)
+    assert set(opened) == {str(tmp_path / "0.tar")}
+
+
 # Hostile tars
 
 

@@ -121,8 +121,10 @@ class ImageTextSource:
             except TarFault:
                 continue
             name = columns and columns.caption
-            if name is None or self.format == "webdataset" and "json" not in name:
+            if name is None:
                 continue
+            if self.format == "webdataset" and "json" not in name:
+                return False  # a file of text; the other tars need not be opened
             if self.format == "parquet":
                 lists = holds_lists(parquet_schema(self.files[part]), name)
             else:
