@@ -12,6 +12,7 @@ import pytest
 from damaged_tars import read
 from seed_hf.data.sources.image_text import image_text_dataset
 from seed_hf.data.sources.judging import RowReport
+from seed_hf.data.sources.rows import holds_parquet, parquet_files
 from seed_hf.data.sources.source import open_source
 from tiny_sources import noise, rows, write_folder, write_parquet, write_tar
 
@@ -273,6 +274,18 @@ def test_files_of_no_split_are_named(tmp_path, caplog):
         write_parquet(tmp_path / name, rows(1))
     assert names(tmp_path) == ["id0"]
     assert "1 files of no split are not read, the first cats.parquet" in caplog.text
+
+
+def test_training_in_memory_reads_the_same_files(tmp_path):
+    """Also those of sub-folders; metadata of images is no table of rows, and hidden files are none at all."""
+    for name in ("a.parquet", "sub/b.parquet", ".hidden.parquet"):
+        (tmp_path / "tables" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_parquet(tmp_path / "tables" / name, rows(1))
+    expected = [tmp_path / "tables" / "a.parquet", tmp_path / "tables" / "sub" / "b.parquet"]
+    assert parquet_files(str(tmp_path / "tables"), "train") == expected
+    folder = folder_of(tmp_path / "images", "a.png")
+    pq.write_table(pa.table({"file_name": ["a.png"], "caption": ["a"]}), folder / "metadata.parquet")
+    assert holds_parquet(str(tmp_path / "tables")) and not holds_parquet(str(folder))
 
 
 def test_a_folder_is_read_as_it_is_written(tmp_path):

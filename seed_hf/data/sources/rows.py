@@ -7,6 +7,7 @@ from .checked_table import checked_table
 from .columns import check_type, holds_lists
 from .filters import RowFilters
 from .image_text import image_text_dataset
+from .locating import locate
 from .parquet import parquet_schema
 
 
@@ -77,20 +78,21 @@ def parquet_files(path: str, split: str) -> list[Path]:
             "sources with data.streaming: true."
         )
     source = Path(path)
-    if source.is_file():
-        return [source]
-    return sorted(source.glob(f"{split}*.parquet")) or sorted(source.glob("*.parquet"))
+    return [source] if source.is_file() else [Path(file) for file in locate(source, split, None).files]
 
 
 def holds_parquet(path: str) -> bool:
-    """Whether this is a Parquet file, judged by its first bytes, or a folder with files that are called so.
+    """Whether this is a Parquet file, judged by its first bytes, or a folder that `open_source` reads as Parquet.
 
     Args:
         path: Of the file or folder.
+
+    Raises:
+        ValueError: The folder also holds images.
     """
     source = Path(path)
     if not source.is_file():
-        return any(source.glob("*.parquet"))
+        return source.is_dir() and locate(source, "train", None).format == "parquet"
     with open(source, "rb") as file:
         return file.read(4) == b"PAR1"
 
