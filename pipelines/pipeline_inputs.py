@@ -37,6 +37,8 @@ def check_inputs(
     output_type,
     callback_on_step_end_tensor_inputs,
     noise_level=0,
+    negative_prompt=None,
+    negative_codes=None,
 ):
     """See [`SeedImagePipeline.check_inputs`]."""
     given = [name for name, value in (("prompt", prompt), ("image", image), ("codes", codes)) if value is not None]
@@ -49,7 +51,8 @@ def check_inputs(
         rows = _check_images(image)
     else:
         rows = _check_codes(pipeline, codes)
-    if prompt is None and generation_kwargs:
+    negative = _check_negative(pipeline, negative_prompt, negative_codes, guidance_scale)
+    if prompt is None and negative_prompt is None and generation_kwargs:
         raise ValueError("generation_kwargs are options of the language model, which only a prompt uses.")
     taken = [name for name in _RESERVED if name in (generation_kwargs or {})]
     if taken:
@@ -68,7 +71,8 @@ def check_inputs(
             raise ValueError(f"noise_level must be in [0, {levels}), got {noise_level}.")
     elif noise_level:
         raise ValueError("noise_level is for unCLIP (SEED-2); this pipeline draws with Stable Diffusion (SEED-1).")
-    if (guidance_scale > 1 or pipeline.is_unclip) and pipeline.empty_prompt is None:
+    needs_empty_prompt = pipeline.is_unclip or (guidance_scale > 1 and not negative)
+    if needs_empty_prompt and pipeline.empty_prompt is None:
         needy = "unCLIP" if pipeline.is_unclip else f"guidance_scale={guidance_scale}"
         raise ValueError(
             f"{needy} needs the embedding of the empty prompt. Build the pipeline with "
@@ -103,6 +107,22 @@ def _check_prompt(pipeline, prompt) -> int:
     if not prompts or not all(text.strip() for text in prompts):
         raise ValueError("A prompt is empty. Say what to draw.")
     return len(prompts)
+
+
+def _check_negative(pipeline, negative_prompt, negative_codes, guidance_scale) -> bool:
+    if negative_prompt is None and negative_codes is None:
+        return False
+    if negative_prompt is not None and negative_codes is not None:
+        raise ValueError("Give negative_prompt or negative_codes, not both.")
+    if guidance_scale <= 1:
+        raise ValueError(f"Only guidance leads away from something: guidance_scale={guidance_scale} is none.")
+    if negative_prompt is not None:
+        if not isinstance(negative_prompt, str):
+            raise TypeError(f"negative_prompt must be a string, got {type(negative_prompt).__name__}.")
+        _check_prompt(pipeline, negative_prompt)
+    elif _check_codes(pipeline, negative_codes) != 1:
+        raise ValueError(f"negative_codes are those of one image, got {tuple(negative_codes.shape)}.")
+    return True
 
 
 def check_candidates(pipeline, num_candidates: int, generation_kwargs: dict | None) -> None:

@@ -243,28 +243,44 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
         wake(self.seed_model)
         return self.visual_tokenizer.encode(pixel_values.to(self._execution_device, self.visual_tokenizer.dtype))
 
-    def encode_codes(self, codes: torch.Tensor, do_classifier_free_guidance: bool) -> torch.Tensor:
-        """The condition of Stable Diffusion: `(rows, tokens, dim)`, under guidance after rows of the empty prompt."""
+    def encode_codes(
+        self, codes: torch.Tensor, do_classifier_free_guidance: bool, negative_codes: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The condition of Stable Diffusion: `(rows, tokens, dim)`, under guidance after what it is guided away from.
+
+        That is the empty prompt, or the generation embeddings of `negative_codes`, `(rows, num_query_tokens)`.
+        """
         wake(self.seed_model)
         embeds = self.visual_tokenizer.decode(codes).to(self.unet.dtype)
         if not do_classifier_free_guidance:
             return embeds
+        if negative_codes is not None:
+            return torch.cat([self.visual_tokenizer.decode(negative_codes).to(embeds), embeds])
         return torch.cat([self.empty_prompt(len(embeds)).to(embeds.device, embeds.dtype), embeds])
 
     def encode_codes_for_unclip(
-        self, codes: torch.Tensor, do_classifier_free_guidance: bool, noise_level: int = 0, generator=None
+        self,
+        codes: torch.Tensor,
+        do_classifier_free_guidance: bool,
+        noise_level: int = 0,
+        generator=None,
+        negative_codes: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The condition of unCLIP: the empty prompt `(rows, tokens, dim)` and class labels `(rows, 2 dim)`.
 
-        Under guidance there are twice as many rows. The first half of the labels is zero, as in diffusers.
+        Under guidance there are twice as many rows. The first half of the labels is zero, as in diffusers, or that of
+        `negative_codes` at noise level 0, as in the authors' evaluation of SEED-LLaMA.
         """
         wake(self.seed_model)
-        embeds = self.visual_tokenizer.decode(codes).to(self.unet.dtype)
-        labels = unclip_labels(
-            embeds, self.image_normalizer, self.image_noising_scheduler, noise_level, generator=generator
-        )
+
+        def labels_of(each: torch.Tensor, level: int) -> torch.Tensor:
+            embeds = self.visual_tokenizer.decode(each).to(self.unet.dtype)
+            return unclip_labels(embeds, self.image_normalizer, self.image_noising_scheduler, level, generator)
+
+        labels = labels_of(codes, noise_level)
         if do_classifier_free_guidance:
-            labels = torch.cat([torch.zeros_like(labels), labels])
+            negative = torch.zeros_like(labels) if negative_codes is None else labels_of(negative_codes, 0)
+            labels = torch.cat([negative, labels])
         return self.empty_prompt(len(labels)).to(labels.device, labels.dtype), labels
 
     def prepare_latents(self, rows: int, height: int, width: int, generator, latents=None) -> torch.Tensor:
@@ -286,6 +302,8 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
         image: Image.Image | list[Image.Image] | None = None,
         codes: torch.Tensor | None = None,
         *,
+        negative_prompt: str | None = None,
+        negative_codes: torch.Tensor | None = None,
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 25,
@@ -307,6 +325,9 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
             prompt (`str` or `list[str]`): What to draw; the language model turns it into codes.
             image (`PIL.Image.Image` or a list of them): Images to draw again from their codes alone.
             codes (`torch.LongTensor` of shape `(rows, num_query_tokens)` or `(num_query_tokens,)`): Visual codes.
+            negative_prompt (`str`, *optional*): What guidance leads away from; the language model turns it into codes.
+            negative_codes (`torch.LongTensor` of shape `(num_query_tokens,)` or `(1, num_query_tokens)`, *optional*):
+                The same as codes. By default guidance leads away from the empty prompt.
             height, width (`int`, *optional*): In pixels. Default: the size that the UNet was trained at.
             num_inference_steps (`int`, *optional*, defaults to 25): Denoising steps.
             guidance_scale (`float`, *optional*): Classifier-free guidance; 1 switches it off. Defaults to the
@@ -338,14 +359,15 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         elif callback_on_step_end_tensor_inputs is None:
             callback_on_step_end_tensor_inputs = ["latents"]
-        default_height, default_width = self._default_size()
-        height, width = height or default_height, width or default_width
+        height, width = (given or default for given, default in zip((height, width), self._default_size()))
         guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         num_candidates = self.config.num_candidates if num_candidates is None else num_candidates
         self.check_inputs(
             prompt=prompt,
             image=image,
             codes=codes,
+            negative_prompt=negative_prompt,
+            negative_codes=negative_codes,
             height=height,
             width=width,
             num_inference_steps=num_inference_steps,
@@ -359,20 +381,16 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
             noise_level=noise_level,
         )
-        self._guidance_scale = guidance_scale
-        self._interrupt = False
+        self._guidance_scale, self._interrupt = guidance_scale, False
 
         # 1. To codes
-        if prompt is not None:
-            codes = self.encode_prompt(prompt, generator, generation_kwargs, num_candidates)
-        elif image is not None:
-            codes = self.encode_image(image)
-        assert codes is not None  # check_inputs wants one of the three
-        codes = codes.reshape(-1, codes.shape[-1]).to(self._execution_device, torch.long)
-        codes = codes.repeat_interleave(num_images_per_prompt, dim=0)
+        said = (generator, generation_kwargs, num_candidates)
+        codes = self._codes_of(prompt, image, codes, *said).repeat_interleave(num_images_per_prompt, dim=0)
+        if negative_prompt is not None or negative_codes is not None:
+            negative_codes = self._codes_of(negative_prompt, None, negative_codes, *said).expand_as(codes)
 
         # 2. The condition and the starting noise
-        prompt_embeds, class_labels = self._condition(codes, noise_level, generator)
+        prompt_embeds, class_labels = self._condition(codes, noise_level, generator, negative_codes)
         latents = self.prepare_latents(len(codes), height, width, generator, latents)
 
         # 3. Denoise
@@ -394,11 +412,20 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
             return images, codes
         return SeedImagePipelineOutput(images=images, codes=codes)
 
-    def _condition(self, codes, noise_level, generator) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _codes_of(self, prompt, image, codes, generator, generation_kwargs, num_candidates) -> torch.Tensor:
+        """The codes `(rows, num_query_tokens)` of whichever is given."""
+        if prompt is not None:
+            codes = self.encode_prompt(prompt, generator, generation_kwargs, num_candidates)
+        elif image is not None:
+            codes = self.encode_image(image)
+        assert codes is not None  # check_inputs wants one of the three
+        return codes.reshape(-1, codes.shape[-1]).to(self._execution_device, torch.long)
+
+    def _condition(self, codes, noise_level, generator, negative_codes) -> tuple[torch.Tensor, torch.Tensor | None]:
         guided = self.do_classifier_free_guidance
         if self.is_unclip:
-            return self.encode_codes_for_unclip(codes, guided, noise_level, generator)
-        return self.encode_codes(codes, guided), None
+            return self.encode_codes_for_unclip(codes, guided, noise_level, generator, negative_codes)
+        return self.encode_codes(codes, guided, negative_codes), None
 
     def _decode_latents(self, latents: torch.Tensor, output_type: str):
         if output_type == "latent":
