@@ -73,30 +73,34 @@ def open_image(
     data = source if isinstance(source, bytes) else _read(source, name)
     if not data:
         raise SeedImageError(f"{name}: the file is empty. Fetch or export the image again.")
+    with _opened(data, name, max_pixels) as image:
+        yield image
+
+
+def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
+    """The image of a file, of which only the header was read and what decoding takes was counted."""
     try:
         pixels, orientation = split_metadata(data)
         check_bytes(pixels)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about odd but readable files and its own, higher limits
             image = Image.open(LimitedFile(pixels), formats=FORMATS)
+        _check_size(image, name, max_pixels)
+        if orientation != 1:
+            image.info["exif"] = minimal_exif(orientation)
+        check_cost(image, pixels, len(pixels) if pixels is data else len(pixels) + len(data))
+    except SeedImageError:
+        raise
     except TooCostlyError as error:
         raise SeedImageError(f"{name}: {error}") from error
     except Image.DecompressionBombError as error:
         raise SeedImageError(_too_large(name, None, max_pixels)) from error
-    except Exception as error:  # Pillow's parsers may raise anything on a hostile header
+    except Exception as error:  # Pillow's parsers may raise anything on a hostile header, and tags may be of any type
         check_shortage(error, name)
         raise SeedImageError(
             f"{name}: not an image that can be read. Use an intact {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file."
         ) from error
-    with image:
-        _check_size(image, name, max_pixels)
-        if orientation != 1:
-            image.info["exif"] = minimal_exif(orientation)
-        try:
-            check_cost(image, pixels, len(pixels) if pixels is data else len(pixels) + len(data))
-        except TooCostlyError as error:
-            raise SeedImageError(f"{name}: {error}") from error
-        yield image
+    return image
 
 
 def _name_of(source) -> str:
