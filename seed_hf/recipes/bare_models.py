@@ -94,7 +94,7 @@ def bare_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrai
             with naming_the_source(source):
                 values = read_config(PreTrainedConfig, name, **where)
         refuse_unused(section, values)
-        model_type = values.get("model_type")
+        model_type = values["model_type"]
         if model_type in LANGUAGE_MODELS:
             visual = LANGUAGE_MODELS[model_type]
             return _bare(visual, visual.config_class, source, key)

@@ -13,13 +13,16 @@ from torch import nn
 from transformers import Trainer, TrainingArguments
 
 from seed_hf.data.batches.language_model import LanguageModelCollator
+from seed_hf.data.batches.packing import check_attention
 from seed_hf.data.features.cached import CachedFeatures, FeatureFile, are_features
 from seed_hf.data.sources.source import open_source
 from seed_hf.devices import has_native_bf16
+from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 from .bare_models import bare_encoder, bare_language_model, bare_tokenizer
 from .identity import run_identity
-from .language_model_stage import collator_options, open_sequences
+from .language_model_stage import attention_of, collator_options, open_sequences
 from .length import steps_of
 from .places import load_words, naming_the_key
 from .plan import Plan
@@ -106,10 +109,40 @@ def _check_tokenizer(recipe: Recipe, plan: Plan, noting: Noting) -> None:
             load_words(recipe.model.text_tokenizer, "model.text_tokenizer")
     for split in ("train", "validation"):
         with noting():
-            _count_images(recipe, split, plan)
+            _count_images(recipe, split, plan, model)
+    if model is not None:
+        with noting():
+            _check_start(recipe, plan, model)
 
 
-def _count_images(recipe: Recipe, split: str, plan: Plan) -> None:
+def _check_shapes(row: dict[str, torch.Tensor], config: SeedTokenizerConfig) -> None:
+    """Whether cached features are of a model's sizes. That they are of its weights is found when the run begins."""
+    target = (config.generation_dim,)
+    if config.generation_target == "text":
+        target = (config.num_generation_tokens, config.generation_dim)
+    wanted = {
+        "causal_embeddings": (config.num_query_tokens, config.qformer_config.hidden_size),
+        "target_embeddings": target,
+    }
+    for name, shape in wanted.items():
+        if name in row and tuple(row[name].shape) != shape:
+            raise ValueError(f"holds {name} of {tuple(row[name].shape)} a row, but the model makes {shape}.")
+
+
+def _check_start(recipe: Recipe, plan: Plan, model: SeedTokenizer) -> None:
+    """Whether there are enough outputs of the encoder for the centres of a codebook that k-means starts."""
+    args, rows = recipe.trainer, plan.rows.get("train")
+    if recipe.stage == "quantization" and args.codebook_init == "kmeans" and rows is not None:
+        images = min(rows, args.kmeans_batches * args.per_device_train_batch_size)
+        outputs, centres = images * model.config.num_query_tokens, model.config.codebook_size
+        if outputs < centres:
+            raise ValueError(
+                f"trainer.codebook_init: kmeans finds {outputs} outputs of the encoder (trainer.kmeans_batches), but "
+                f"the codebook has {centres} codes."
+            )
+
+
+def _count_images(recipe: Recipe, split: str, plan: Plan, model: SeedTokenizer | None) -> None:
     data = recipe.data
     key = "features" if split == "train" and data.features else split
     source = getattr(data, key)
@@ -119,16 +152,20 @@ def _count_images(recipe: Recipe, split: str, plan: Plan) -> None:
         with naming_the_key(f"data.{key}"):
             if not Path(source).exists():
                 raise FileNotFoundError(f"{source} does not exist.")
-            plan.rows[split] = len(FeatureFile(source) if Path(source).is_file() else CachedFeatures(source))
+            features = FeatureFile(source) if Path(source).is_file() else CachedFeatures(source)
+            plan.rows[split] = len(features)
+            if model is not None and len(features):
+                _check_shapes(features[0], model.config)
     elif is_streamed(recipe, split):
         named = {"image_column": data.image_column, "caption_column": data.caption_column}
         with naming_the_key(f"data.{split}"):
             opened = open_source(source, split=split, captions=reads_captions(recipe), **named)
+            parts = range(len(opened))
             if opened.format == "imagefolder":
-                lengths = [sum(1 for _ in opened.rows(part)) for part in range(len(opened))]
+                plan.rows[split] = sum(1 for part in parts for _ in opened.rows(part))
             else:
-                lengths = [opened.length(part) for part in range(len(opened))]
-        plan.rows[split] = None if None in lengths else sum(lengths)
+                lengths = [opened.length(part) for part in parts]
+                plan.rows[split] = None if None in lengths else sum(length or 0 for length in lengths)
     else:
         rows = open_images(recipe, split)
         plan.rows[split] = len(rows)
@@ -145,6 +182,11 @@ def _check_language_model(recipe: Recipe, plan: Plan, noting: Noting) -> None:
         model = bare_language_model(section, len(words or ()) or 1)
         plan.model = type(model).__name__
     if model is not None and words:
+        with noting():
+            if attention := attention_of(recipe):
+                model.set_attn_implementation(attention)
+            if recipe.data.pack_length:
+                check_attention(model.config._attn_implementation)
         with noting():
             LanguageModelCollator(words, model.config, seed=args.seed, **collator_options(recipe.data))
         with noting():

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+import pyarrow.compute as pc
+from datasets import Dataset
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from seed_hf.data.batches.language_model import LanguageModelCollator
 from seed_hf.data.batches.packing import installed_flash_attention
@@ -31,7 +33,7 @@ def language_model_trainer(recipe: LanguageModelRecipe) -> tuple[LanguageModelTr
     text_tokenizer = load_words(getattr(model, key), f"model.{key}")
     set_seed(args.seed)
     language_model = open_language_model(model, len(text_tokenizer))
-    if attention := _attention(recipe):
+    if attention := attention_of(recipe):
         language_model.set_attn_implementation(attention)
     collator = LanguageModelCollator(text_tokenizer, language_model.config, seed=args.seed, **collator_options(data))
     train = open_sequences(recipe, "train", language_model)
@@ -73,13 +75,31 @@ def open_sequences(recipe: LanguageModelRecipe, split: str, language_model: PreT
             raise ValueError(
                 "A plain language model has no visual tokens: give model.visual_tokenizer, or data with `text`."
             )
+        if language_model is not None:
+            _check_codes(rows, language_model.config, f"data.{split}: {source}")
     elif unused := [f"data.{name}" for name in collator_options(data) if name not in ("max_length", "pack_length")]:
         raise ValueError(f"{', '.join(unused)} is not used: the rows of {source} are texts, without codes.")
     return rows
 
 
-def _attention(recipe: LanguageModelRecipe) -> str | None:
-    """What the recipe says, else a flash kernel for packed sequences in half precision on a GPU, if one is there."""
+def _check_codes(rows: Dataset, config: PreTrainedConfig, where: str) -> None:
+    """Refuse codes of another codebook before the first batch of them."""
+    if "codes" in rows.column_names and len(rows):
+        codes = pc.list_flatten(rows.data["codes"])
+        found = pc.min_max(codes).as_py() if len(codes) else {"max": None}
+        if found["max"] is not None and not 0 <= found["min"] <= found["max"] < config.codebook_size:
+            raise ValueError(
+                f"{where} has codes from {found['min']} to {found['max']}, but the language model has "
+                f"{config.codebook_size}: they are of another visual tokenizer."
+            )
+
+
+def attention_of(recipe: LanguageModelRecipe) -> str | None:
+    """What the recipe says, else a flash kernel for packed sequences in half precision on a GPU, if one is there.
+
+    Args:
+        recipe: Of the language-model stage.
+    """
     args = recipe.trainer
     if recipe.model.attn_implementation is not None:
         return recipe.model.attn_implementation

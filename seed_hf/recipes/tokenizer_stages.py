@@ -1,6 +1,7 @@
 """The trainer of stage I or II, as a recipe describes it."""
 
 import logging
+from typing import Any
 
 from torch import nn
 from transformers import AutoModel, Blip2ForImageTextRetrieval, CLIPVisionModelWithProjection, set_seed
@@ -69,9 +70,19 @@ def open_processor(model: TokenizerModel, config: SeedTokenizerConfig) -> SeedIm
     Args:
         model: `model:` of the recipe.
         config: Of the tokenizer.
+
+    Raises:
+        FileNotFoundError, ValueError: There is none, or it makes images of another size.
     """
     if model.image_processor:
-        return load(SeedImageProcessor, model.image_processor, "model.image_processor")
+        processor = load(SeedImageProcessor, model.image_processor, "model.image_processor")
+        side, size = config.vision_config.image_size, dict(processor.size)
+        if processor.do_resize and (size.get("height"), size.get("width")) != (side, side):
+            raise ValueError(
+                f"model.image_processor: {model.image_processor} makes images of {size}, but the tokenizer sees "
+                f"{side} x {side} pixels."
+            )
+        return processor
     return SeedImageProcessor.for_tokenizer(config)
 
 
@@ -106,7 +117,7 @@ def reads_captions(recipe: TokenizerRecipe) -> bool:
 
 
 def collator_of(
-    recipe: TokenizerRecipe, config: SeedTokenizerConfig, processor: SeedImageProcessor, encoder: nn.Module | None
+    recipe: TokenizerRecipe, config: SeedTokenizerConfig, processor: SeedImageProcessor, encoder: Any
 ) -> ImageTextCollator:
     """Makes the batches.
 

@@ -91,7 +91,7 @@ def check_schedule(args: TrainingArguments) -> None:
         ) from error
 
 
-def checked(trainer_class: type, args: TrainingArguments | None, parts: Mapping[str, Any]) -> TrainingArguments:
+def checked(trainer_class: Any, args: TrainingArguments | None, parts: Mapping[str, Any]) -> TrainingArguments:
     """The arguments of a run, after a check of everything a trainer is given. Nothing has been changed by then.
 
     Args:

@@ -14,6 +14,7 @@ from transformers import OPTConfig, OPTForCausalLM
 from command_line import refused, run
 from language_stage import tiny_language_model
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
+from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.recipes.checking import check_recipe
 from seed_hf.recipes.language_model_stage import language_model_trainer
@@ -122,10 +123,17 @@ def test_rows_of_streams_and_features(models):
     save_file(features, "features.safetensors")
     recipe = {**recipe_of("quantization", {"tokenizer": "tokenizer"}), "data": {"features": "features.safetensors"}}
     assert check_recipe(read_recipe("quantization", write(recipe))).rows == {"train": 8}
+    more = ["trainer.codebook_init=kmeans", "trainer.kmeans_batches=1", "trainer.per_device_train_batch_size=1"]
+    with pytest.raises(ValueError, match="kmeans finds 32 outputs of the encoder .* the codebook has 64 codes"):
+        check_recipe(read_recipe("quantization", write(recipe), more))
+    save_file({"causal_embeddings": torch.randn(8, 32, 12)}, "features.safetensors")
+    with pytest.raises(ValueError, match=r"data.features: holds causal_embeddings of \(32, 12\) a row, but the model"):
+        check_recipe(read_recipe("quantization", write(recipe)))
 
 
 FAULTS = {
     "contrastive": {
+        "model.image_processor=small": "makes images of {'height': 14, 'width': 14}, but the tokenizer sees 28 x 28",
         "data.train=nowhere.parquet": "data.train: nowhere.parquet is not a Parquet file",
         "data.caption_column=title": "has no column title; it has image, caption, words",
         "data.validation=held/out": "data.validation: held/out",
@@ -135,7 +143,7 @@ FAULTS = {
         "model.image_processor=nowhere": "model.image_processor: nowhere: no such folder",
         "model.tokenizer=nowhere": "model.tokenizer: nowhere: no such folder",
         "model.tokenizer=no_text": "Stage I needs the Q-Former's text path",
-        "model.tokenizer=opt": "model.tokenizer: opt: cannot be loaded. opt: holds a 'opt' model",
+        "model.tokenizer=opt": "holds a 'opt' model, not a SeedTokenizer",
         "trainer.per_device_train_batch_size=64": "data.train has 8 rows and one batch takes 64",
         "trainer.per_device_train_batch_size=0": "per_device_train_batch_size must be at least 1",
         "trainer.output_dir=recipe.yaml/out": "recipe.yaml is a file",
@@ -147,12 +155,14 @@ FAULTS = {
     "quantization": {
         "model.text_encoder=nowhere": "model.text_encoder: nowhere: no such folder",
         "model.text_encoder=broken": "model.text_encoder: broken",
-        "model.stage_one=opt": "model.stage_one: opt: cannot be loaded. opt: holds a 'opt' model",
+        "model.stage_one=opt": "holds a 'opt' model, not a SeedTokenizer",
         "model.stage_one=empty": "model.stage_one: empty: there are no weights in this folder",
         "model.settings={generation_target: image}": "text_encoder does not go with",
         "model.settings={num_query_tokens: 3}": "num_query_tokens cannot be set",
     },
     "lm": {
+        "model.attn_implementation=flash_attention_2": "doesn't seem to be installed",
+        "data.train=other_codes.parquet": "has codes from 0 to 64, but the language model has 64",
         "model.language_model=text_encoder": "text_encoder is a model of type 'clip_text_model'",
         "model.visual_tokenizer=tokenizer": "model.visual_tokenizer is not used: lm has visual tokens already",
         "model.visual_embedding=projected": "model.visual_embedding is not used: lm has visual tokens",
@@ -175,6 +185,10 @@ def test_what_would_end_a_run_is_found(models, stage):
     config["qformer_config"]["vocab_size"] = 60
     SeedTokenizer(SeedTokenizerConfig(**config)).save_pretrained("few_words")
     pq.write_table(pq.read_table("images.parquet", columns=["image"]), "only_images.parquet")
+    SeedImageProcessor(size={"height": 14, "width": 14}).save_pretrained("small")
+    codes = pq.read_table("codes.parquet")
+    more = [[*row[:-1], 64] for row in codes["codes"].to_pylist()]
+    pq.write_table(codes.set_column(0, "codes", [more]), "other_codes.parquet")
     model = {
         "contrastive": {"tokenizer": "tokenizer", "text_tokenizer": "text_tokenizer"},
         "quantization": {"stage_one": "tokenizer", **TEXT},
