@@ -79,6 +79,16 @@ def test_columns_of_other_types_are_refused_by_name(tmp_path, values):
         open_rows(path, "train")
 
 
+def test_a_field_of_a_mapping_is_a_caption(tmp_path):
+    values = [{"en": "a cat", "de": None}, {"en": "a dog", "de": "x"}, None]
+    path = str(parquet_of(tmp_path / "a.parquet", caption=values))
+    assert open_rows(path, "train", {"image": "image", "caption.en": "caption"})["caption"] == ["a cat", "a dog"]
+    with pytest.raises(ValueError, match="no column caption.fr; it has image, caption, caption.en, caption.de"):
+        open_rows(path, "train", {"image": "image", "caption.fr": "caption"})
+    path = sequences(tmp_path / "codes.parquet", codes=[CODES] * 3, caption=values)
+    assert open_rows(path, "train", caption_column="caption.en")["caption"] == ["a cat", "a dog"]
+
+
 def test_sound_rows_are_as_they_were(tmp_path):
     path = str(write_parquet(tmp_path / "a.parquet", rows(3)))
     found = open_rows(path, "train", IMAGES)

@@ -21,7 +21,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "text": caption_of,
     "questions": question_pairs,
 }
-_ROWS_AT_ONCE = 32  # in memory with their images
+_IMAGES_AT_ONCE = 32  # copied
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def checked_table(
     texts: dict[str, list] = {name: [] for name in names}
     if names or looks:
         kept = []
-        stored = _values(table.select([*names, *(["image"] if looks else [])]))
+        stored = _values(table.select([*names, *(["image"] if looks else [])]), _IMAGES_AT_ONCE if looks else 1024)
         for number, ((file, row), values) in enumerate(zip(places, stored)):
             read, rejection = _judged(values, names, None if has_codes is None else has_codes[number], filters)
             if rejection is None and looks:
@@ -84,8 +84,8 @@ def checked_table(
     return _with_texts(table, texts, places), kept
 
 
-def _values(table) -> Iterator[Mapping[str, Any]]:
-    for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
+def _values(table, rows: int) -> Iterator[Mapping[str, Any]]:
+    for batch in table.to_batches(max_chunksize=rows):
         yield from batch_values(batch)
 
 

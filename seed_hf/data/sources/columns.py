@@ -52,7 +52,7 @@ class ColumnChoice:
             ValueError: A named column is missing, no column looks like an image or a caption, or a column has a type
                 that cannot be one.
         """
-        types = _types(present)
+        types = column_types(present)
         names = list(types)
         image = _find("image", self.image, IMAGE_NAMES, names, where)
         caption = _find("caption", self.caption, CAPTION_NAMES, names, where) if self.captions else None
@@ -136,7 +136,7 @@ def holds_lists(schema, name: str) -> bool | None:
     """
     import pyarrow.types as pt
 
-    column_type = _types(schema)[name]
+    column_type = column_types(schema)[name]
     return None if pt.is_null(column_type) else item_type(column_type) is not column_type
 
 
@@ -162,6 +162,21 @@ def column_of(name: str, present) -> str:
     return name if name in present else name.rpartition(".")[0]
 
 
+def values_in(table, name: str):
+    """The values of a column of an Arrow table, or of a field of one.
+
+    Args:
+        table: A `pyarrow.Table`.
+        name: As in `column_types` of its schema.
+    """
+    import pyarrow.compute as pc
+
+    if name in table.column_names:
+        return table[name]
+    column, _, field = name.rpartition(".")
+    return pc.struct_field(table[column], field)
+
+
 def value_of(values: Mapping[str, Any], name: str) -> Any:
     """The value of a column, or of a field of one; `None` where it is missing, a `BadText` where it cannot be read."""
     if name in values:
@@ -183,10 +198,11 @@ def _find(what: str, chosen: str | None, usual: Iterable[str], names: list[str],
     return chosen
 
 
-def _types(present) -> dict[str, Any]:
-    """The types of the columns by name; `None` where they are not known, which is all but an Arrow schema.
+def column_types(present) -> dict[str, Any]:
+    """The types of the columns by name, in an Arrow schema also those of the fields of structs.
 
-    In an Arrow schema these are also the fields of structs.
+    Args:
+        present: An Arrow schema, or names, of which the types are not known and `None`.
     """
     if not hasattr(present, "field"):
         return dict.fromkeys(present)

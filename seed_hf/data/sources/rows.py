@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .checked_table import checked_table
-from .columns import check_type, holds_lists
+from .columns import check_type, column_of, column_types, holds_lists, values_in
 from .filters import RowFilters
 from .image_text import image_text_dataset
 from .locating import locate
@@ -27,7 +27,8 @@ def open_rows(
     Args:
         path: A Parquet file, or a folder: its files whose names begin with `split`, or else all its Parquet files.
         split: Which files of a folder to read; also names the setting in messages.
-        columns: The columns to read, and their new names; by default all columns.
+        columns: The columns to read, and their new names; by default all columns. `caption.en` is the field `en` of
+            the column `caption`.
         caption_column: The column of captions, by its new name. It becomes `caption` (one text) or `captions` (lists).
         filters: Rows to leave out. By default those without a caption, and those without codes and text.
         on_error: What to do about a row that cannot be read: "raise" or "skip". To skip, every image is decoded once.
@@ -42,17 +43,20 @@ def open_rows(
 
     files = parquet_files(path, split)
     where = f"data.{split}: {files[0]}"
-    present = parquet_schema(str(files[0])).names
+    schema = parquet_schema(str(files[0]))
+    present = column_types(schema)
     if missing := sorted(set(columns or ()) - set(present)):
         raise ValueError(f"{where} has no column {', '.join(missing)}; it has {', '.join(present)}.")
+    needed = {column_of(name, schema.names) for name in columns} if columns else None
     try:
-        tables = [pq.read_table(file, columns=list(columns) if columns else None) for file in files]
+        tables = [pq.read_table(file, columns=needed and sorted(needed)) for file in files]
         table = pa.concat_tables(tables)
     except (pa.ArrowInvalid, OSError) as error:
         if getattr(error, "errno", None) is not None:
             raise  # the system's, not the file's
         raise ValueError(f"{where}: damaged, or with other columns than the files beside it ({error}).") from error
-    table = table.rename_columns([(columns or {}).get(name, name) for name in table.column_names])
+    if columns:
+        table = pa.table({new: values_in(table, old) for old, new in columns.items()})
     if "codes" in table.column_names or "text" not in table.column_names:
         table = _with_caption(table, caption_column, where)
     counts = [(file.name, len(part)) for file, part in zip(files, tables)]
@@ -99,17 +103,20 @@ def holds_parquet(path: str) -> bool:
 
 def _with_caption(table, column: str, where: str):
     """Rename `column` to what the collators read: `caption` for one text, `captions` for a list of texts."""
-    if column not in table.column_names:
-        if column != "caption":
-            raise ValueError(f"{where} has no column {column!r}; it has {', '.join(table.column_names)}.")
+    present = column_types(table.schema)
+    if column == "caption" and column not in present:
         column = "captions"
-    if column not in table.column_names:
-        return table
-    check_type("caption", column, table.schema.field(column).type, where)
+    if column not in present:
+        if column == "captions":
+            return table
+        raise ValueError(f"{where} has no column {column!r}; it has {', '.join(present)}.")
+    check_type("caption", column, present[column], where)
     name = "captions" if holds_lists(table.schema, column) else "caption"
-    if name != column and name in table.column_names:
-        table = table.drop_columns(name)
-    return table.rename_columns([name if old == column else old for old in table.column_names])
+    if name == column:
+        return table
+    values = values_in(table, column)
+    table = table.drop_columns([old for old in table.column_names if old in (name, column)])
+    return table.append_column(name, values)
 
 
 def stream_rows(
