@@ -8,39 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 import seed_hf.auto  # noqa: F401
 from command_line import refused, run
+from released_seed_llama import GOLDEN, LAYOUT, WEIGHTS, release
 from seed_hf import SeedForConditionalGeneration, SeedImageProcessor, SeedLlamaForCausalLM, SeedProcessor
 from seed_hf.conversion import ConversionError, SeedLlamaConversion, weight_shards
 from tiny import tiny_tokenizer
 
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "seed_llama"
-LAYOUT = GOLDEN / "layout"
-WEIGHTS = load_file(GOLDEN / "language_model_weights.safetensors")
 RECORDED = json.loads((GOLDEN / "prompts.json").read_text())
 PROMPTS, IMAGES = RECORDED["prompts"], RECORDED["images"]
 OUTPUTS = json.loads((GOLDEN / "generated.json").read_text())["outputs"]
-
-
-def release(folder: Path, weights: dict | None = None, safetensors: bool = False, shards: int = 2) -> Path:
-    """A folder as the authors released it: config, and pickled shards in which the frequencies are fp32."""
-    folder.mkdir(parents=True)
-    for name in ("config.json", "generation_config.json"):
-        shutil.copy(LAYOUT / name, folder)
-    weights = WEIGHTS if weights is None else weights
-    names, weight_map = list(weights), {}
-    for number in range(shards):
-        part = {name: weights[name].float().contiguous() for name in names[number::shards]}
-        stem, end = ("model", "safetensors") if safetensors else ("pytorch_model", "bin")
-        file = f"{stem}-{number + 1:05d}-of-{shards:05d}.{end}"
-        save_file(part, folder / file) if safetensors else torch.save(part, folder / file)
-        weight_map.update(dict.fromkeys(part, file))
-    (folder / f"{stem}.{end}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    return folder
 
 
 @pytest.fixture(scope="module")

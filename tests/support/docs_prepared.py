@@ -133,6 +133,43 @@ def _blip2(folder: Path) -> None:
     blip2().save_pretrained(folder / "blip2-itm-vit-g")
 
 
+def _seed_llama(folder: Path) -> None:
+    """A tiny language model in the released layout."""
+    from released_seed_llama import release
+
+    release(folder / "seed-llama-8b-sft")
+
+
+def _seed_llama_tokenizer(folder: Path) -> None:
+    from released_seed_llama import LAYOUT
+
+    (folder / "seed-tokenizer-2").mkdir()
+    for name in ("tokenizer.model", "added_tokens.json"):
+        (folder / "seed-tokenizer-2" / name).write_bytes((LAYOUT / name).read_bytes())
+
+
+def _seed2(folder: Path) -> None:
+    from seed_hf import SeedImageProcessor
+
+    tiny_tokenizer(codebook_size=512, generation_target="image", num_generation_tokens=1).save_pretrained(
+        folder / "seed2"
+    )
+    SeedImageProcessor(size={"height": 28, "width": 28}).save_pretrained(folder / "seed2")
+
+
+def _unclip(folder: Path) -> None:
+    from tiny_diffusion import tiny_donor
+
+    tiny_donor("image").save_pretrained(folder / "stable-diffusion-2-1-unclip")
+
+
+def _smollm2(folder: Path) -> None:
+    from tiny_families import plain_model
+
+    plain_model("smollm2").save_pretrained(folder / "smollm2")
+    tiny_text_tokenizer().save_pretrained(folder / "smollm2")
+
+
 PREPARED: dict[str, Callable[[Path], None]] = {
     "examples/cherries.png": _cherries,
     "pictures/": _pictures,
@@ -149,5 +186,10 @@ PREPARED: dict[str, Callable[[Path], None]] = {
     "codes.parquet": _codes,
     "the-authors-files": _original_checkpoints,
     "blip2-itm-vit-g/": _blip2,
+    "seed-llama-8b-sft/": _seed_llama,
+    "seed-tokenizer-2/": _seed_llama_tokenizer,
+    "seed2/": _seed2,
+    "stable-diffusion-2-1-unclip/": _unclip,
+    "smollm2/": _smollm2,
     "clone": _clone,
 }
