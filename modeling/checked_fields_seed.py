@@ -29,7 +29,7 @@ def check_types(config) -> None:
         value = getattr(config, name)
         if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
             raise TypeError(f"{name} must be {words}, got {value!r}.")
-        if wanted is Real and not isfinite(value):
+        if wanted is Real and not isfinite(float(value)):
             raise ValueError(f"{name} must be a finite number, got {value!r}.")
 
 
@@ -43,9 +43,9 @@ def check_sizes(config, *names: str, part: str = "") -> None:
     """
     for name in names:
         value = getattr(config, name)
-        if not isinstance(value, Integral) or value < 1:
+        if not isinstance(value, Integral) or int(value) < 1:
             raise ValueError(f"{part}{name} must be at least 1, got {value!r}.")
-        if value > _LARGEST_SIZE:
+        if int(value) > _LARGEST_SIZE:
             raise ValueError(f"{part}{name} must be at most {_LARGEST_SIZE}, got {value!r}.")
 
 

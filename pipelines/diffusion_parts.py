@@ -71,7 +71,7 @@ def load_diffusion(source: str | os.PathLike, **kwargs) -> DiffusionPipeline:
     if name not in _UNUSED:
         raise ValueError(f"{source}: holds a {name}. SEED draws with {' or '.join(_UNUSED)}.")
     checker = {"requires_safety_checker": False} if "safety_checker" in _UNUSED[name] else {}
-    library, encoder = config.get("text_encoder") or (None, None)
+    library, encoder = config.get("text_encoder") or (None, "")
     if library == "transformers" and "text_encoder" not in kwargs and "device_map" not in kwargs:
         kwargs["text_encoder"] = _text_encoder(getattr(transformers, encoder), source, kwargs)
     return DiffusionPipeline.from_pretrained(source, **dict.fromkeys(_UNUSED[name]), **checker, **kwargs)

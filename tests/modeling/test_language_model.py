@@ -183,6 +183,16 @@ def test_projected_codes_enter_as_codebook_vectors(opt_folder):
     assert names == {"visual_codebook", "visual_projection.weight", "visual_projection.bias"}
 
 
+def test_a_new_projected_model_has_a_codebook():
+    """Zeros would make every image the same, for good: the codebook is not trained."""
+    config = tiny_text_config(visual_embedding="projected")
+    assert SeedForCausalLM(config).visual_codebook.std(dim=0).min() > 0.1
+    whole = SeedForConditionalGeneration(SeedConfig(tiny_tokenizer_config(), config))
+    codebook = whole.visual_tokenizer.quantizer.embedding.weight
+    assert torch.equal(whole.language_model.visual_codebook, codebook) and codebook.std() > 0
+    assert SeedForConditionalGeneration.from_parts(whole.visual_tokenizer, whole.language_model)
+
+
 def test_projected_gradients_reach_the_layer_and_not_the_rows_of_the_codes(opt_folder):
     model = projected(opt_folder, torch.randn(CODEBOOK_SIZE, 8))
     ids = torch.tensor([[0, *span(model.config, range(32)), 5]])
