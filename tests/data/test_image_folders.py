@@ -257,10 +257,13 @@ def test_a_folder_of_several_formats(tmp_path, caplog):
     write_tar(tmp_path / "b.tar", rows(1))
     write_tar(tmp_path / "a.tar.gz", rows(1, 1), mode="w:gz")
     write_tar(tmp_path / "C.TAR", rows(1, 2))
-    assert names(tmp_path) == ["id2", "id1", "id0"]  # all of them, in the order of their names
+    write_tar(tmp_path / "d.tar.xz", rows(1, 3), mode="w:xz")
+    assert names(tmp_path) == ["id2", "id1", "id0", "id3"]  # all of them, in the order of their names
+    (tmp_path / "e.tar.zst").write_bytes(b"\x28\xb5\x2f\xfd and more")
     write_parquet(tmp_path / "a.parquet", rows(1))
-    assert names(tmp_path) == ["id2", "id1", "id0"]
-    assert "read as tars; the Parquet files in it are not (files: 3 of webdataset, 1 of parquet)" in caplog.text
+    used, bad, _ = read(tmp_path)
+    assert len(used) == 4 and [entry["file"] for entry in bad] == ["e.tar.zst"] and "zstd" in bad[0]["reason"]
+    assert "read as tars; the Parquet files in it are not (files: 5 of webdataset, 1 of parquet)" in caplog.text
     folder_of(tmp_path, "sub/a.png")
     with pytest.raises(ValueError, match="images beside other sources .*1 of imagefolder.*not clear which"):
         open_source(tmp_path)

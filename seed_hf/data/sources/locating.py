@@ -17,7 +17,8 @@ from .remote import is_remote
 
 logger = logging.getLogger(__name__)
 
-_SUFFIXES = {".tar": "webdataset", ".tar.gz": "webdataset", ".tgz": "webdataset", ".parquet": "parquet"}
+_TARS = ".tar .tar.gz .tgz .tar.bz2 .tbz2 .tar.xz .txz .tar.zst .tzst"  # the reader refuses zstd by name
+_SUFFIXES = {**dict.fromkeys(_TARS.split(), "webdataset"), ".parquet": "parquet"}
 _NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
