@@ -114,7 +114,7 @@ def made_of_files(folder: Path, kind: str) -> set[str]:
         else:
             found |= {*weights_of(part, kind), *(indices := indices_of(part, kind))}
             found |= {part / name for index in indices for name in read_index(index) if _is_plain(name)}
-            found |= _code(part, modules)
+            found |= code_of(part, modules)
     return {_name(folder, path) for path in found}
 
 
@@ -196,28 +196,30 @@ def is_regular(path: Path) -> bool:
         return False
 
 
-def _code(folder: Path, modules: Sequence[str]) -> set[Path]:
-    """Python files that the folder's configurations or `modules` name, and those that they import from beside them."""
-    named = [value for config in _CONFIGS for value in (_object(folder / config).get("auto_map") or {}).values()]
-    todo = [
-        name for value in named for name in (value if isinstance(value, list) else [value]) if isinstance(name, str)
-    ]
-    todo = [name.rpartition("--")[2].partition(".")[0] for name in todo] + list(modules)
+def code_of(folder: Path, modules: Sequence[str] = ()) -> set[Path]:
+    """Python files that the folder's configurations or `modules` name, and those that they import from beside them.
+
+    Args:
+        folder: That holds configurations and code.
+        modules: Further modules, which `model_index.json` names.
+    """
+    todo = [*modules, *(module for config in _CONFIGS for module, _ in classes_of(folder / config))]
     found: set[Path] = set()
     while todo:
         path = folder / f"{todo.pop()}.py"
         if path not in found and path.parent == folder and is_regular(path):
             found.add(path)
-            todo += _IMPORT.findall(path.read_text(encoding="utf-8"))
+            todo += _IMPORT.findall(path.read_text(encoding="utf-8", errors="replace"))
     return found
 
 
-def modules_of(config: Path) -> list[str]:
-    """Modules of code that a configuration names in its `auto_map`."""
+def classes_of(config: Path) -> list[tuple[str, str]]:
+    """Module and name of each class that a configuration names in its `auto_map`."""
     auto_map = _object(config).get("auto_map")
     named = auto_map.values() if isinstance(auto_map, dict) else ()
-    names = [name for value in named for name in (value if isinstance(value, list) else [value])]
-    return sorted({name.rpartition("--")[2].partition(".")[0] for name in names if isinstance(name, str)})
+    names = {name for value in named for name in (value if isinstance(value, list) else [value])}
+    parts = sorted(name.rpartition("--")[2].partition(".") for name in names if isinstance(name, str))
+    return [(module, name) for module, _, name in parts]
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """Whether the folder of an artifact is whole: its weights, its processor, its code and its data are there and fit."""
 
+import ast
 import hashlib
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from seed_hf.files import read_json
 
 from .kinds import KINDS, class_name_in, identify, kind_of
-from .publishable import indices_of, is_regular, modules_of, parts_of, read_index, shards_of, weights_of
+from .publishable import classes_of, code_of, indices_of, is_regular, parts_of, read_index, shards_of, weights_of
 from .stored_weights import adapter_problems, weight_problems
 
 
@@ -41,7 +44,8 @@ def problems(folder: Path, kind: str) -> list[str]:
         return found + _pipeline_problems(folder)
     if kind == "adapter":
         return found or adapter_problems(folder)
-    return found + weight_problems(folder, kind, class_name_in(folder, kind)) + _code_problems(folder)
+    found += weight_problems(folder, kind, class_name_in(folder, kind))
+    return found + (_code_problems(folder) if classes_of(folder / "config.json") else [_NO_CODE])
 
 
 def weights_outside(folder: Path) -> bool:
@@ -63,11 +67,16 @@ def weights_outside(folder: Path) -> bool:
 
 
 def _pipeline_problems(folder: Path) -> list[str]:
-    found = [] if (folder / "pipeline_seed_image.py").is_file() else [_NO_CODE]
+    if not (folder / "pipeline_seed_image.py").is_file():
+        return [_NO_CODE]
+    found = _code_problems(folder, [("pipeline_seed_image", "SeedImagePipeline")])
     for part, (library, cls) in _components(folder).items():
         if not part.is_dir():
             found.append(f"no folder {part.name}")
-        elif part.name in _WITH_WEIGHTS or weights_of(part, "pipeline") or indices_of(part, "pipeline"):
+            continue
+        named = [(library, cls)] if (part / f"{library}.py").is_file() else []
+        found += [f"{part.name}: {problem}" for problem in _code_problems(part, named)]
+        if part.name in _WITH_WEIGHTS or weights_of(part, "pipeline") or indices_of(part, "pipeline"):
             ours = _WITH_WEIGHTS.get(part.name)
             if part.name == "seed_model":
                 ours = KINDS[kind].cls if (kind := identify(part)[0]) else None
@@ -83,10 +92,21 @@ def _components(folder: Path) -> dict[Path, tuple[str, str]]:
     return {part: (str(index[part.name][0]), str(index[part.name][1])) for part in parts}
 
 
-def _code_problems(folder: Path) -> list[str]:
-    modules = modules_of(folder / "config.json")
-    missing = [name for name in modules if not (folder / f"{name}.py").is_file()]
-    return [f"no {name}.py, which config.json names" for name in missing] if modules else [_NO_CODE]
+def _code_problems(folder: Path, named: Sequence[tuple[str, str]] = ()) -> list[str]:
+    """What is wrong with the code of an artifact or of a pipeline's part: modules, and the classes `named` in them."""
+    found = []
+    for path in sorted(code_of(folder, [module for module, _ in named])):
+        try:
+            ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError) as error:
+            found.append(f"{path.name} is not Python ({error})")
+    for module, name in [*classes_of(folder / "config.json"), *named]:
+        path = folder / f"{module}.py"
+        if not path.is_file():
+            found.append(f"no {module}.py, which config.json names")
+        elif not re.search(rf"^class {re.escape(name)}\b", path.read_text(encoding="utf-8"), re.MULTILINE):
+            found.append(f"{module}.py has no class {name}, which the configuration names")
+    return found
 
 
 def _data_problems(folder: Path) -> list[str]:

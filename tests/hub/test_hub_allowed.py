@@ -199,6 +199,10 @@ SPOILT = [
     ("dataset", "it changed after", lambda f: longer(f / "bad_images.jsonl")),
     ("dataset", "its shards are not", lambda f: write_json(f / "manifest.json", shards=[{"file": "../a"}])),
     ("dataset", "its shards are not", lambda f: write_json(f / "manifest.json", shards={"a": 1})),
+    ("model", "modeling_seed.py is not Python", lambda f: (f / "modeling_seed.py").write_bytes(b"\0 garbage")),
+    ("model", "has no class SeedConfig", lambda f: (f / "configuration_seed.py").write_text("")),
+    ("pipeline", "seed_model: no modeling_seed.py", lambda f: (f / "seed_model" / "modeling_seed.py").unlink()),
+    ("pipeline", "has no class EmptyPrompt", lambda f: (f / "empty_prompt/diffusers_empty_prompt.py").write_text("")),
     ("model", "tokenizer.json: not readable", lambda f: cut(f / "tokenizer.json")),
     ("model", "generation_config.json: expected", lambda f: (f / "generation_config.json").write_text("[]")),
 ]  # fmt: skip
