@@ -70,7 +70,7 @@ class Stop(TrainerCallback):
 
 def trainer_for(folder, data, given_collator=None, **settings) -> LanguageModelTrainer:
     evaluation = {"eval_dataset": settings.pop("eval_dataset", None)}
-    given = {"max_steps": 3 * PASS, "save_strategy": "steps", "save_steps": 1, "per_device_train_batch_size": BATCH}
+    given = {"max_steps": 3 * PASS, "save_strategy": "steps", "per_device_train_batch_size": BATCH}
     args = config(folder, **{**given, **settings})
     return LanguageModelTrainer(
         tiny_language_model(), args, data_collator=given_collator or collator(), train_dataset=data, **evaluation
@@ -79,7 +79,7 @@ def trainer_for(folder, data, given_collator=None, **settings) -> LanguageModelT
 
 def train(folder, data, *, stop: int | None = None, given_collator=None, **settings) -> dict[str, torch.Tensor]:
     """The weights at the end of a run, or of its part until it is stopped."""
-    trainer = trainer_for(folder, data, given_collator, **settings)
+    trainer = trainer_for(folder, data, given_collator, save_steps=stop or 100, **settings)
     if stop is not None:
         trainer.add_callback(Stop(stop))
     try:
