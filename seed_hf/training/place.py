@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from transformers import TrainingArguments
+
 
 KEY = "seed_hf.place"  # in the part of `trainer_state.json` that is for such things
 _ROWS_OF_A_STEP = ("per_device_train_batch_size", "processes", "gradient_accumulation_steps")
@@ -66,3 +68,18 @@ def batches_to_skip(place: Place, layout: Mapping[str, Any], stream: bool, check
         )
     of_a_batch, of_a_batch_now = (math.prod(each[key] for key in _ROWS_OF_A_STEP[:2]) for each in (before, layout))
     return math.ceil(place.batches * of_a_batch / of_a_batch_now)
+
+
+def no_batch(data: str, args: TrainingArguments, least: int) -> str:
+    """What to say of data without a batch.
+
+    Args:
+        data: "training" or "evaluation".
+        args: Of the run.
+        least: The rows of a batch, where one that is not full is left out; else 0.
+    """
+    text = f"The {data} data gave no batch: it is empty, filters leave out all rows"
+    if least:
+        each = " for each loader process (dataloader_num_workers)" if args.dataloader_num_workers else ""
+        text += f", or it has fewer than the {least} rows of a batch{each} and dataloader_drop_last is true"
+    return f"{text}."

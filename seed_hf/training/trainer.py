@@ -25,7 +25,7 @@ from .arguments import StageArguments
 from .finite_losses import FiniteLosses
 from .metric_window import MetricWindow
 from .options import PUSH, check_optimizer
-from .place import Place, batches_to_skip, noted_place
+from .place import Place, batches_to_skip, no_batch, noted_place
 
 
 logger = logging.getLogger(__name__)
@@ -209,18 +209,13 @@ class SeedTrainer(Trainer):
 
     def _no_step(self, batches: int) -> str:
         """Why a pass has no step. It would go on for ever, or end a run that has trained nothing."""
-        layout = self._layout()
-        if batches:
-            steps = layout["gradient_accumulation_steps"]
-            return (
-                f"The training data has {batches} batches, fewer than gradient_accumulation_steps, which is {steps}."
+        args = self.args
+        if not batches:
+            return no_batch(
+                "training", args, self._train_batch_size * args.world_size if args.dataloader_drop_last else 0
             )
-        text = "The training data gave no batch: it is empty, filters leave out all rows"
-        if layout["dataloader_drop_last"]:
-            rows = layout["per_device_train_batch_size"] * layout["processes"]
-            workers = " for each loader process (dataloader_num_workers)" if layout["dataloader_num_workers"] else ""
-            text += f", or it has fewer than the {rows} rows of a batch{workers} and dataloader_drop_last is true"
-        return f"{text}."
+        steps = args.gradient_accumulation_steps
+        return f"The training data has {batches} batches, fewer than gradient_accumulation_steps, which is {steps}."
 
     def window(self, model: nn.Module) -> MetricWindow:
         """The window of the training or of the evaluation, by the mode of `model`."""
@@ -289,6 +284,9 @@ class SeedTrainer(Trainer):
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
         begun = time.perf_counter()
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        if f"{metric_key_prefix}_loss" not in output.metrics:
+            dropped = self.args.dataloader_drop_last and has_length(args[0])
+            raise ValueError(no_batch("evaluation", self.args, self.args.eval_batch_size if dropped else 0))
         if self._window_start is not None:  # the rate is that of training alone
             self._window_start += time.perf_counter() - begun
         metrics = self.window_metrics(self._eval_window, training=False)

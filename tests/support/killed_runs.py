@@ -206,6 +206,7 @@ def _reached(output: Path, step: int) -> bool:
 
 
 def _run(folder: Path, name: str, output: str) -> None:
+    multiprocessing.set_start_method("fork", force=True)  # of loader processes, as in a user's run: they end with it
     torch.set_num_threads(1)  # with several, the order of sums and so their rounding changes now and then
     os.chdir(folder)
     case = CASES[name]

@@ -213,6 +213,19 @@ def test_data_without_a_step_is_an_error(tmp_path, data, settings, message):
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (lambda: stream(0), "evaluation data gave no batch: it is empty, filters leave out all rows.$"),
+        (lambda: rows(3), "fewer than the 8 rows of a batch and dataloader_drop_last is true"),
+    ],
+)
+def test_an_evaluation_of_nothing_is_an_error(tmp_path, data, message):
+    trainer = trainer_for(tmp_path, rows(), eval_dataset=data(), dataloader_drop_last=True)
+    with pytest.raises(ValueError, match=message):
+        trainer.evaluate()
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_of_a_stream_are_full_if_asked_for(tmp_path, workers):
     sizes = []
