@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.utils.data import IterableDataset
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainerControl
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer import SCHEDULER_NAME
 from transformers.trainer_utils import has_length
@@ -50,6 +50,7 @@ class SeedTrainer(Trainer):
     more_metrics: tuple[str, ...] = ()  # of an evaluation, beside these and what every Trainer logs
     rate_name = "samples_per_second"
     trains_under_zero3 = False
+    control: TrainerControl  # of Trainer
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -126,6 +127,8 @@ class SeedTrainer(Trainer):
             whole = is_training and self.args.dataloader_drop_last
             rows = self._train_batch_size * self.accelerator.num_processes
             dataset = Stream(dataset, multiple_of=rows if whole else 1)
+        elif isinstance(dataset, IterableDataset):
+            pass  # it has a length, but its rows have no numbers
         elif isinstance(self.data_collator, SeededCollator) and not self.args.remove_unused_columns:
             dataset = NamedRows(dataset, "the training data" if is_training else "the evaluation data")
         return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)

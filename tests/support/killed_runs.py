@@ -195,9 +195,9 @@ def check_kills(folder: Path, name: str, kills: list[tuple[int, float]]) -> int:
 
 
 def kill_in_pass(name: str, number: int, seed: int) -> tuple[int, float]:
-    """A step of pass `number` (0, 1 or 2) at which to kill a run, and a delay of less than three steps."""
+    """A step of pass `number` (0, 1 or 2) at which to kill a run, and a delay of about a step or two."""
     draw, length = random.Random(f"{name}/{number}/{seed}"), CASES[name].steps // 3
-    return number * length + draw.randint(1, length), draw.uniform(0, 0.1)
+    return number * length + draw.randint(1, length), draw.uniform(0, 0.04)
 
 
 def _reached(output: Path, step: int) -> bool:

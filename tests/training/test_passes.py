@@ -44,6 +44,16 @@ def stream(number: int = BATCH * PASS) -> IterableDataset:
     return parts.shuffle(seed=3, buffer_size=8)
 
 
+class Sized(torch.utils.data.IterableDataset):
+    """A stream that knows its length, in the same order in each pass."""
+
+    def __iter__(self):
+        return iter(rows())
+
+    def __len__(self):
+        return BATCH * PASS
+
+
 class Recorder:
     """A collator that remembers the ids and the epoch of each batch."""
 
@@ -124,6 +134,12 @@ def test_the_end_of_a_pass_is_not_passed_over(tmp_path, kind):
     assert_equal(whole, train(tmp_path / "cut", data(), eval_dataset=rows(6), **settings))
     state = json.loads((tmp_path / "cut" / f"checkpoint-{PASS + 2}" / "trainer_state.json").read_text())
     assert sum("eval_loss" in line for line in state["log_history"]) == 1
+
+
+def test_a_stream_that_knows_its_length(tmp_path):
+    whole = train(tmp_path / "whole", Sized(), max_steps=-1, num_train_epochs=2)
+    train(tmp_path / "cut", Sized(), stop=PASS + 2, max_steps=-1, num_train_epochs=2)
+    assert_equal(whole, train(tmp_path / "cut", Sized(), max_steps=-1, num_train_epochs=2))
 
 
 def test_a_stream_goes_on_with_more_steps(tmp_path):
