@@ -127,9 +127,9 @@ class SeedTrainer(Trainer):
             whole = is_training and self.args.dataloader_drop_last
             rows = self._train_batch_size * self.accelerator.num_processes
             dataset = Stream(dataset, multiple_of=rows if whole else 1)
-        elif isinstance(dataset, IterableDataset):
-            pass  # it has a length, but its rows have no numbers
-        elif isinstance(self.data_collator, SeededCollator) and not self.args.remove_unused_columns:
+        elif isinstance(self.data_collator, SeededCollator) and not (
+            self.args.remove_unused_columns or isinstance(dataset, IterableDataset)
+        ):
             dataset = NamedRows(dataset, "the training data" if is_training else "the evaluation data")
         return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
 
