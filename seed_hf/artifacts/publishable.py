@@ -178,13 +178,13 @@ def shards_of(folder: Path) -> dict[str, dict[str, Any]]:
         ValueError: The manifest is damaged.
     """
     shards = read_json(folder / "manifest.json").get("shards", [])
-    entries = (
-        {shard.get("file"): shard for shard in shards if isinstance(shard, dict)} if isinstance(shards, list) else {}
-    )
-    if len(entries) != len(shards) or not all(isinstance(name, str) and _is_plain(name) for name in entries):
-        raise ValueError(
-            f"{folder / 'manifest.json'}: its shards are not described by the names of files, one for each."
-        )
+    entries: dict[str, dict[str, Any]] = {}
+    for shard in shards if isinstance(shards, list) else [None]:
+        name = shard.get("file") if isinstance(shard, dict) else None
+        if not isinstance(name, str) or not _is_plain(name) or name in entries:
+            path = folder / "manifest.json"
+            raise ValueError(f"{path}: its shards are not described by the names of files, one for each.")
+        entries[name] = shard
     return entries
 
 
