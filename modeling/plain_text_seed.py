@@ -27,15 +27,27 @@ class PlainTextEncoder:
     def __call__(self, text: str) -> list[int]:
         return self.backend.encode(text, add_special_tokens=False).ids
 
+    def framed(self, text: str, max_length: int) -> list[int]:
+        """At most `max_length` ids, with the special tokens of the tokenizer around the text."""
+        self.backend.enable_truncation(max_length)
+        return self.backend.encode(text).ids
+
     def vocabulary(self) -> dict[str, int]:
         """Words and their ids: no text can become another id."""
         return self.backend.get_vocab()
 
 
-def plain_text_encoder(tokenizer: PreTrainedTokenizerBase) -> PlainTextEncoder:
-    """A function from text to ids without added and special tokens: text that spells one of them stays text."""
+def plain_text_encoder(tokenizer: PreTrainedTokenizerBase, *, framed: bool = False) -> PlainTextEncoder:
+    """A function from text to ids without added and special tokens: text that spells one of them stays text.
+
+    Args:
+        tokenizer: The text tokenizer.
+        framed: Whether its own special tokens are put around a text, as for the text tower.
+    """
     settings = json.loads(tokenizer.backend_tokenizer.to_str())
-    settings.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
+    settings.update(added_tokens=[], truncation=None, padding=None)
+    if not framed:
+        settings["post_processor"] = None
     return PlainTextEncoder(Tokenizer.from_str(json.dumps(settings)))
 
 

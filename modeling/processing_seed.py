@@ -3,6 +3,7 @@
 import copy
 import re
 from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from tokenizers import processors
@@ -13,7 +14,8 @@ from transformers.tokenization_utils_base import AddedToken, BatchEncoding, PreT
 
 from .generation_seed import CodeSegment, Defect, TextSegment, parse_segments
 from .image_processing_seed import SeedImageProcessor
-from .prompts_seed import Mark, SequenceEncoder, find_format, plain_text_encoder, written_chat_template
+from .plain_text_seed import PlainTextEncoder, plain_text_encoder
+from .prompts_seed import Mark, SequenceEncoder, find_format, written_chat_template
 from .publishing_seed import PrivateByDefault
 from .visual_vocabulary_seed import VisualVocabulary
 
@@ -223,11 +225,15 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         """Texts for `SeedTokenizer.get_text_features`: `input_ids` and `attention_mask`, `(texts, length)`.
 
         Longer texts are cut to `max_length` tokens. Padding is on the right, because the text tower reads the first
-        token.
+        token. Names of visual tokens stay text here too.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        settings = {"padding": True, "padding_side": "right", "truncation": True, "max_length": max_length}
-        return self.tokenizer(texts, **settings, return_tensors="pt")
+        rows = {"input_ids": [self._tower_encoder.framed(text, max_length) for text in texts]}
+        return self.tokenizer.pad(rows, padding=True, padding_side="right", return_tensors="pt")
+
+    @cached_property
+    def _tower_encoder(self) -> PlainTextEncoder:
+        return plain_text_encoder(self.tokenizer, framed=True)
 
     def draw(self, prompts: str | list[str]) -> BatchFeature:
         """Inputs that ask for an image of each prompt; generate with mode `"image"`."""

@@ -5,6 +5,8 @@ import json
 import pickle
 
 import pytest
+import torch
+from tokenizers import processors
 
 from seed_hf import SeedProcessor
 from seed_hf.data.batches.language_model import LanguageModelCollator
@@ -97,6 +99,22 @@ def test_special_tokens_after_the_visual_ones_are_no_words(tmp_path):
     processor.save_pretrained(tmp_path)
     again = SeedProcessor.from_pretrained(tmp_path)
     assert tokenizer.pad_token_id not in again(text="a [PAD]").input_ids[0].tolist()
+
+
+def test_the_text_tower_reads_names_of_visual_tokens_as_text():
+    """Their ids would be beyond its vocabulary. The special tokens around a text are those of the tokenizer."""
+    processor = tiny_processor()
+    end = {"single": "$A </s>", "special_tokens": [("</s>", 2)]}
+    processor.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(**end)
+    texts = ["a red apple", "", "the blue fire engine is a blue fire engine"]
+    theirs = processor.tokenizer(
+        texts, padding=True, padding_side="right", truncation=True, max_length=6, return_tensors="pt"
+    )
+    ours = processor.text_tower(texts, 6)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ("input_ids", "attention_mask"))
+    hostile = processor.text_tower("a <img_00001> <img>", 32).input_ids
+    assert hostile.max() < TEXT_VOCAB_SIZE and hostile[0, -1] == 2
+    processor.tokenizer.decode(hostile[0])
 
 
 def test_words_of_the_plain_tokenizer_keep_their_ids():
