@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 import torch
 
-from fragile_decoder import FragileDecoder
+from fragile_decoder import DyingAtStart, FragileDecoder
 from jobs import read
 from seed_hf.data.features.cached import CachedFeatures
 from seed_hf.data.features.caching import cache_features
@@ -78,6 +78,15 @@ def test_no_images_are_never_given_to_a_process():
             os.kill(pid, signal.SIGKILL)
         assert [len(done.pixels) for _, done in results] == [0, 0]
         assert len(pool._decode_alone([]).pixels) == 0
+
+
+def test_processes_that_are_killed_while_they_start(tmp_path):
+    """One of them, or all, before they come to decoding."""
+    decoder = DyingAtStart(8, 8, 3, RowFilters(), str(tmp_path), lives=1)
+    with DecodingPool(decoder, workers=1) as pool:
+        assert [len(done.pixels) for _, done in pool.map([("a", [noise(0)])])] == [1]
+    with pytest.raises(ChildProcessError, match="was ended by SIGKILL each time; .* short of memory"):
+        DecodingPool(DyingAtStart(8, 8, 3, RowFilters(), str(tmp_path), lives=99), workers=1).__enter__()
 
 
 def test_processes_that_cannot_all_start_leave_none_behind():

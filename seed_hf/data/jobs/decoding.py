@@ -108,6 +108,7 @@ class DecodingPool:
 
     Raises:
         RuntimeError: The processes do not start.
+        ChildProcessError: They are killed while they start.
     """
 
     def __init__(self, decoder: ImageDecoder, workers: int):
@@ -120,12 +121,10 @@ class DecodingPool:
             self._pool = self._new_pool()
             try:
                 self._pool.submit(_decode, []).result()
-            except BrokenProcessPool as error:
+            except BrokenProcessPool:
                 self._close()
-                raise RuntimeError(
-                    "The worker processes that decode images do not start. In a script of your own, call this under "
-                    "`if __name__ == '__main__':`; or decode without processes (workers=0)."
-                ) from error
+                self._check_start()
+                self._pool = self._new_pool()
             except BaseException:
                 self._close()
                 raise
@@ -173,6 +172,17 @@ class DecodingPool:
                 waiting = deque((key, images, self._submit(images)) for key, images, _ in waiting)
             yield key, result
 
+    def _check_start(self) -> None:
+        try:
+            call_in_a_process(_decoded, self._decoder, [])
+        except ProcessDied as error:
+            if error.killed:
+                raise _killed(error) from error
+            raise RuntimeError(
+                "The worker processes that decode images do not start. In a script of your own, call this under "
+                "`if __name__ == '__main__':`; or decode without processes (workers=0)."
+            ) from error
+
     def _submit(self, images: list) -> Future:
         if images and self.workers:
             assert self._pool is not None  # inside `with`
@@ -192,10 +202,7 @@ class DecodingPool:
             lack = getattr(error, "strerror", None) or "out of memory"
             raise ShortageError(getattr(error, "errno", errno.ENOMEM), f"{key}: {lack}") from error
         except ProcessDied as error:
-            raise ChildProcessError(
-                f"{key}: the process that decodes images was {error} each time; this machine may be short of memory. "
-                "Finished shards stay. Free some memory or use fewer workers, then run the same command again."
-            ) from error
+            raise _killed(error, f"{key}: ") from error
 
     def _decode_alone(self, images: list) -> Decoded:
         """Decode images in a process of their own, a second time if need be; if it crashes, each half of them."""
@@ -266,6 +273,13 @@ def _decoded(decoder: ImageDecoder, images: list) -> Decoded:
     except (MemoryError, OSError) as error:
         check_shortage(error, "images")
         raise
+
+
+def _killed(died: ProcessDied, where: str = "") -> ChildProcessError:
+    return ChildProcessError(
+        f"{where}the process that decodes images was {died} each time; this machine may be short of memory. Finished "
+        "shards stay. Free some memory or use fewer workers, then run the same command again."
+    )
 
 
 def _done(result: Decoded | Exception) -> Future:

@@ -35,6 +35,11 @@ class ProcessDied(Exception):
         """Whether the call ended the process, and nobody from outside."""
         return self.started and self.code is not None and (self.code >= 0 or -self.code in _CRASHES)
 
+    @property
+    def killed(self) -> bool:
+        """Whether a signal ended it."""
+        return self.code is not None and self.code < 0
+
     def __str__(self) -> str:
         if self.code is not None and self.code < 0:
             try:

@@ -19,6 +19,7 @@ from .remote import is_remote
 from .source_row import SourceRow
 
 
+_LARGEST_IMAGE = 1 << 30  # bytes; more are not decoded, so that only their number matters
 _RECENT = 3e9  # nanoseconds; the clocks of some file systems tick every two seconds
 
 
@@ -50,7 +51,9 @@ def content_digest(image) -> bytes:
     if isinstance(image, bytes):
         return hashlib.sha256(image).digest()
     try:
-        if isinstance(image, str) and stat.S_ISREG(os.stat(image).st_mode):
+        if isinstance(image, str) and stat.S_ISREG((found := os.stat(image)).st_mode):
+            if found.st_size > _LARGEST_IMAGE:
+                return hashlib.sha256(f"{found.st_size} bytes".encode()).digest()
             with open(image, "rb") as file:
                 return hashlib.file_digest(file, "sha256").digest()
     except (OSError, ValueError) as error:
