@@ -9,7 +9,6 @@ import mmap
 # What a path or the content of a file can bring about. Every other error of the system has to do with the machine:
 # too many open files, no memory, a disk that cannot be read, a file server that does not answer.
 _OF_A_FILE = {
-    None,  # raised by a decoder and not by the system
     errno.EACCES,
     errno.EINVAL,
     errno.EISDIR,
@@ -44,7 +43,8 @@ def check_shortage(error: BaseException, name: str) -> None:
     while cause is not None:
         if isinstance(cause, ShortageError):
             raise cause
-        if isinstance(cause, OSError) and cause.errno not in _OF_A_FILE:
+        # Without a number it was raised by a decoder and not by the system.
+        if isinstance(cause, OSError) and cause.errno is not None and cause.errno not in _OF_A_FILE:
             raise _shortage(cause.errno, cause.strerror or str(cause), name) from error
         if isinstance(cause, MemoryError):
             raise _shortage(errno.ENOMEM, "out of memory", name) from error

@@ -124,6 +124,7 @@ def test_files_that_are_not_read_do_not_matter(tokenizer, tmp_path):
     for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._id0.jpg", "README.md", ".cache/x.jpg", "metadata.jsonl~"):
         (source / name).write_bytes(b"something else")
     os.utime(source / "id3.jpg")
+    (source / "notes.txt").symlink_to("nowhere")
     assert tokenize_images(open_source(source), tokenizer, out, **SETTINGS)["rows"]["written"] == 10
     (source / "id3.jpg").unlink()
     with pytest.raises(ValueError, match="source.files_sha256 is"):

@@ -32,6 +32,7 @@ class FragileDecoder(ImageDecoder):
             pass
         return super().decode(encoded)
 
+
 @dataclass(frozen=True)
 class DyingAtStart(ImageDecoder):
     """Its process is killed as soon as it gets the decoder, until so many have been."""

@@ -245,7 +245,8 @@ def _manifest(path: Path) -> dict:
     if manifest.get("complete") is False:
         raise ValueError(f"{path}: not complete. {_AGAIN}")
     features, shards = manifest["features"], manifest.get("shards")
-    whole = isinstance(features, dict) and set(_OF_FEATURES) <= set(features) and isinstance(shards, list)
-    if not whole or not all(isinstance(shard, dict) and set(_OF_SHARDS) <= set(shard) for shard in shards):
+    entries = shards if isinstance(shards, list) else [None]
+    whole = isinstance(features, dict) and set(_OF_FEATURES) <= set(features)
+    if not whole or not all(isinstance(shard, dict) and set(_OF_SHARDS) <= set(shard) for shard in entries):
         raise ValueError(f"{file}: damaged: it lacks what a folder of features has. {_AGAIN}")
     return manifest

@@ -264,7 +264,7 @@ class ShardFolder:
     @staticmethod
     def _accounts_of(parts: int, account: Callable[[int, int], dict | None]) -> list[dict] | None:
         """The accounts of all shards in order; `None` if one is missing."""
-        found = []
+        found: list[dict] = []
         for part in range(parts):
             index = 0
             while not found or found[-1]["part"] != part or not found[-1]["last"]:
