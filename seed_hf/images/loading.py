@@ -127,7 +127,7 @@ def _read(source: str | os.PathLike, name: str) -> bytes:
         return path.read_bytes()
     except PermissionError as error:
         raise SeedImageError(f"{name}: no permission to read this file.") from error
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         check_shortage(error, name)
         raise SeedImageError(f"{name}: cannot be read ({error}).") from error
 
