@@ -9,11 +9,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from seed_hf.modeling.image_preparation_seed import UnusableImageError, upright_rgb
 from seed_hf.shortages import check_shortage
 
 from .limits import MAX_MEMORY, LimitedFile, check_bytes, check_cost
 from .metadata import TooCostlyError, minimal_exif, split_metadata
+from .preparation import UnusableImageError, upright_rgb
 
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")

@@ -82,11 +82,11 @@ def test_no_images_are_never_given_to_a_process():
 
 def test_processes_that_are_killed_while_they_start(tmp_path):
     """One of them, or all, before they come to decoding."""
-    decoder = DyingAtStart(8, 8, 3, RowFilters(), str(tmp_path), lives=1)
+    decoder = DyingAtStart(8, 8, 3, RowFilters(), folder=str(tmp_path), lives=1)
     with DecodingPool(decoder, workers=1) as pool:
         assert [len(done.pixels) for _, done in pool.map([("a", [noise(0)])])] == [1]
     with pytest.raises(ChildProcessError, match="was ended by SIGKILL each time; .* short of memory"):
-        DecodingPool(DyingAtStart(8, 8, 3, RowFilters(), str(tmp_path), lives=99), workers=1).__enter__()
+        DecodingPool(DyingAtStart(8, 8, 3, RowFilters(), folder=str(tmp_path), lives=99), workers=1).__enter__()
 
 
 def test_processes_that_cannot_all_start_leave_none_behind():
