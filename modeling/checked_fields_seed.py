@@ -29,7 +29,7 @@ def check_types(config) -> None:
         value = getattr(config, name)
         if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
             raise TypeError(f"{name} must be {words}, got {value!r}.")
-        if wanted is Real and not isfinite(float(value)):
+        if wanted is Real and not isfinite(getattr(config, name)):
             raise ValueError(f"{name} must be a finite number, got {value!r}.")
 
 
