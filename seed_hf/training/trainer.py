@@ -284,11 +284,11 @@ class SeedTrainer(Trainer):
             loss = self.compute_loss(model, inputs)
         return loss.detach(), None, None
 
-    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
+    def evaluation_loop(self, dataloader, *args, metric_key_prefix: str = "eval", **kwargs):
         begun = time.perf_counter()
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
         if f"{metric_key_prefix}_loss" not in output.metrics:
-            dropped = self.args.dataloader_drop_last and has_length(args[0])
+            dropped = self.args.dataloader_drop_last and has_length(dataloader)
             raise ValueError(no_batch("evaluation", self.args, self.args.eval_batch_size if dropped else 0))
         if self._window_start is not None:  # the rate is that of training alone
             self._window_start += time.perf_counter() - begun
