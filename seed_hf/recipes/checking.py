@@ -117,7 +117,7 @@ def _check_tokenizer(recipe: Recipe, plan: Plan, noting: Noting) -> None:
 
 def _check_shapes(row: dict[str, torch.Tensor], config: SeedTokenizerConfig) -> None:
     """Whether cached features are of a model's sizes. That they are of its weights is found when the run begins."""
-    target = (config.generation_dim,)
+    target: tuple[int, ...] = (config.generation_dim,)
     if config.generation_target == "text":
         target = (config.num_generation_tokens, config.generation_dim)
     wanted = {

@@ -23,7 +23,7 @@ from .schema import Recipe
 _FREE = frozenset({
     # where, and how often, something is written, reported or measured
     "output_dir", "disable_tqdm", "report_to", "run_name", "project", "log_level", "log_level_replica",
-    "log_on_each_node", "logging_dir", "logging_strategy", "logging_steps", "logging_first_step",
+    "log_on_each_node", "logging_strategy", "logging_steps", "logging_first_step",
     "logging_nan_inf_filter", "include_num_input_tokens_seen", "skip_memory_metrics", "debug",
     "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id",
     "save_strategy", "save_steps", "save_total_limit", "save_only_model", "save_on_each_node", "enable_jit_checkpoint",

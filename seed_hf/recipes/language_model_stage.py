@@ -67,10 +67,12 @@ def open_sequences(recipe: LanguageModelRecipe, split: str, language_model: PreT
     """
     data, source = recipe.data, getattr(recipe.data, split)
     rows = open_rows(source, split, caption_column=data.caption_column)
-    if "text" not in rows.column_names:
-        if not {"caption", "captions"} & set(rows.column_names):
-            present = ", ".join(rows.column_names)
-            raise ValueError(f"data.{split}: {source} has neither text nor captions; it has {present}.")
+    present = set(rows.column_names)
+    if not {"text", "caption", "captions"} & present:
+        raise ValueError(
+            f"data.{split}: {source} has neither text nor captions; it has {', '.join(rows.column_names)}."
+        )
+    if "codes" in present or "text" not in present:
         if language_model is not None and not has_visual_tokens(language_model):
             raise ValueError(
                 "A plain language model has no visual tokens: give model.visual_tokenizer, or data with `text`."
@@ -86,11 +88,12 @@ def _check_codes(rows: Dataset, config: PreTrainedConfig, where: str) -> None:
     """Refuse codes of another codebook before the first batch of them."""
     if "codes" in rows.column_names and len(rows):
         codes = pc.list_flatten(rows.data["codes"])
-        found = pc.min_max(codes).as_py() if len(codes) else {"max": None}
-        if found["max"] is not None and not 0 <= found["min"] <= found["max"] < config.codebook_size:
+        found = pc.min_max(codes).as_py()
+        size: int = config.codebook_size  # a model with visual tokens has one
+        if found["max"] is not None and not 0 <= found["min"] <= found["max"] < size:
             raise ValueError(
                 f"{where} has codes from {found['min']} to {found['max']}, but the language model has "
-                f"{config.codebook_size}: they are of another visual tokenizer."
+                f"{size}: they are of another visual tokenizer."
             )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from transformers import TrainingArguments
+from transformers import SchedulerType, TrainingArguments
 
 from seed_hf.devices import use_fp32_where_half_is_slow
 
@@ -33,7 +33,8 @@ class StageArguments(TrainingArguments):
 
     def __post_init__(self):
         check_arguments(self, self.refused)
-        if self.lr_scheduler_kwargs is None and str(self.lr_scheduler_type).endswith("min_lr"):
+        schedule = SchedulerType(self.lr_scheduler_type)
+        if self.lr_scheduler_kwargs is None and schedule.value.endswith("min_lr"):
             self.lr_scheduler_kwargs = {"min_lr_rate": self.min_lr_rate}
         use_fp32_where_half_is_slow(self)
         super().__post_init__()

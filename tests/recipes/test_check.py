@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -197,6 +198,20 @@ def test_what_would_end_a_run_is_found(models, stage):
     path = write(recipe_of(stage, model[stage]))
     for change, words in FAULTS[stage].items():
         refused("train", stage, "--config", path, "--check", "--set", change, words=words)
+
+
+def test_texts_beside_codes_and_alone(models):
+    recipe = recipe_of("lm", {"language_model": "lm", "text_tokenizer": "text_tokenizer"})
+    recipe["data"] = {"train": "texts.parquet", "directions": {"image_to_text": 1}}
+    with pytest.raises(ValueError, match="data.directions is not used: the rows of texts.parquet are texts"):
+        check_recipe(read_recipe("lm", write(recipe)))
+    codes = pq.read_table("codes.parquet", columns=["codes", "caption"])
+    mixed = codes.append_column("text", [[None] * len(codes)])
+    texts = pq.read_table("texts.parquet")
+    columns = {"codes": [None] * len(texts), "caption": [None] * len(texts), "text": texts["text"].to_pylist()}
+    pq.write_table(pa.concat_tables([mixed, pa.table(columns)], promote_options="permissive"), "both.parquet")
+    recipe["data"]["train"] = "both.parquet"
+    assert check_recipe(read_recipe("lm", write(recipe))).rows == {"train": 16}
 
 
 def test_all_problems_are_told_at_once(models):

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainingArguments
 
+import stage_one
 from command_line import refused
 from seed_hf.locks import FolderLock
 from seed_hf.recipes.identity import run_identity
@@ -173,6 +174,12 @@ def test_a_stream_counts_its_loader_processes_and_a_best_model_its_evaluations(f
         "dataloader_num_workers=0", "dataloader_num_workers=2"))  # fmt: skip
     assert one["trainer"]["dataloader_num_workers"] == 0 and one != two
     assert one["data"]["train"]["kind"] == "parquet"
+    table = pq.read_table("images.parquet")
+    captions = ["a ret apple", *table["caption"].to_pylist()[1:]]  # of the same length
+    size = Path("images.parquet").stat().st_size
+    pq.write_table(table.set_column(1, "caption", [captions]), "images.parquet")
+    edited = run_identity(read_recipe("contrastive", path, [*stream, "trainer.dataloader_num_workers=0"]))
+    assert Path("images.parquet").stat().st_size == size and edited != one
     best = ["trainer.load_best_model_at_end=true", "trainer.eval_strategy=steps", "data.validation=images.parquet"]
     found = run_identity(read_recipe("contrastive", path, [*best, "trainer.eval_steps=2"]))
     assert found["trainer"]["eval_steps"] == 2 and found["data"]["validation"] == found["data"]["train"]
@@ -184,8 +191,7 @@ def test_every_argument_of_the_library_is_known():
 
     fields = set(TrainingArguments.__dataclass_fields__)
     later = {"activation_checkpointing", "activation_checkpointing_kwargs"}  # not in the oldest library
-    earlier = {"logging_dir"}  # not in the newest
-    assert identity._FREE - fields <= later | earlier
+    assert identity._FREE - fields <= later
 
 
 def test_a_folder_of_another_program_is_refused(folder):
@@ -267,6 +273,8 @@ def test_two_trainings_do_not_share_a_folder(folder):
     try:
         refused("train", "contrastive", "--config", write(contrastive()), words=f"out: process {holder.pid} on")
         assert not Path("out/.run/record.json").exists() and not list(Path("out").glob("checkpoint-*"))
+        with pytest.raises(BlockingIOError, match="is training here"):
+            stage_one.trainer_for(tiny_tokenizer(), stage_one.config("out")).train()
     finally:
         holder.kill()
         holder.wait()
