@@ -246,4 +246,4 @@ def _state(recipe: Recipe) -> str:
     record = RunRecord(recipe.trainer.output_dir)
     if not record.path.is_file():
         return record.check({}, recipe.trainer)  # needs no identity, for which weights and data are hashed
-    return record.check(run_identity(recipe), recipe.trainer)
+    return record.check(run_identity(recipe, record.begun_with()), recipe.trainer)

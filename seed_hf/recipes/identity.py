@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from .places import naming_the_key
 from .schema import Recipe
 
 
+logger = logging.getLogger(__name__)
+STAMP = "stamp"  # of untouched files; it is kept with an identity and is not part of it
 # Fields of TrainingArguments that leave the weights as they are, but for rounding. All others count.
 _FREE = frozenset({
     # where, and how often, something is written, reported or measured
@@ -50,7 +54,7 @@ _FILES = {"text_tokenizer": _WORDS, "image_processor": _PIXELS}  # all other fol
 _FOLDERS = ("tokenizer", "blip2", "stage_one", "text_encoder", "image_encoder", "language_model", "visual_tokenizer")
 
 
-def run_identity(recipe: Recipe) -> dict[str, Any]:
+def run_identity(recipe: Recipe, earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Everything that decides the weights of a run, as JSON holds it.
 
     Files are compared by content, Hub repositories by commit. The place of a local file does not count, and neither do
@@ -58,6 +62,7 @@ def run_identity(recipe: Recipe) -> dict[str, Any]:
 
     Args:
         recipe: What `read_recipe` gives.
+        earlier: The identity of an earlier run: files of a stream that were not touched since are not read again.
 
     Raises:
         FileNotFoundError: A file or folder that the recipe names does not exist.
@@ -67,7 +72,7 @@ def run_identity(recipe: Recipe) -> dict[str, Any]:
     identity = {
         "stage": recipe.stage,
         "model": _model(recipe.model),
-        "data": _data(recipe, counts_evaluation(args)),
+        "data": _data(recipe, counts_evaluation(args), (earlier or {}).get("data", {})),
         "trainer": _settings(args, streaming=getattr(recipe.data, "streaming", False)),
     }
     return json.loads(json.dumps(identity, default=str))
@@ -101,32 +106,40 @@ def _content(source: str, patterns: tuple[str, ...]) -> dict[str, str]:
     return {"sha256": files_fingerprint({file for pattern in patterns for file in folder.glob(pattern)})}
 
 
-def _data(recipe: Recipe, evaluates: bool) -> dict[str, Any]:
+def _data(recipe: Recipe, evaluates: bool, earlier: Mapping[str, Any]) -> dict[str, Any]:
     values = {**vars(recipe.data)}
     if not evaluates:
         values.pop("validation")
     for split in ("train", "features", "validation"):
         if values.get(split) is not None:
             with naming_the_key(f"data.{split}"):
-                values[split] = _rows(recipe, split, values[split])
+                values[split] = _rows(recipe, split, values[split], earlier.get(split))
     return values
 
 
-def _rows(recipe: Recipe, split: str, source: Any) -> dict[str, Any]:
+def _rows(recipe: Recipe, split: str, source: Any, earlier: Any) -> dict[str, Any]:
     data = recipe.data
     if split == "features" or recipe.stage == "quantization" and isinstance(source, str) and are_features(source):
         path = Path(source)
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist.")
         manifest = path if path.is_file() else path / "manifest.json"  # it has the hash of every file
-        return (
-            {"sha256": files_fingerprint([manifest], names=False)} if manifest.is_file() else {}
-        )  # the trainer will refuse it
+        if not manifest.is_file():
+            return {}  # the trainer will refuse it
+        return {"sha256": files_fingerprint([manifest], names=False)}
     if recipe.stage == "lm" or not data.streaming and (split == "train" or holds_parquet(source)):
         return {"sha256": files_fingerprint(parquet_files(source, split), names=False)}
     named = {"image_column": data.image_column, "caption_column": data.caption_column}
     captions = recipe.stage == "contrastive" or recipe.model.text_encoder is not None
-    return open_source(source, split=split, captions=captions, **named).identity()
+    opened = open_source(source, split=split, captions=captions, **named)
+    stamps = [opened.stamp(part) for part in range(len(opened))]
+    found = {**opened.identity(), STAMP: None if None in stamps else stamps}
+    earlier = earlier if isinstance(earlier, Mapping) else {}
+    if found[STAMP] is not None and found == {name: earlier.get(name) for name in found}:
+        return {**found, "sha256": earlier.get("sha256")}  # the same files, untouched: not read again
+    files = opened.local_files()
+    logger.info("data.%s: reading %d files once, to know them again.", split, len(files))
+    return {**found, "sha256": files_fingerprint(files, names=False)}
 
 
 def _settings(args: TrainingArguments, *, streaming: bool) -> dict[str, Any]:

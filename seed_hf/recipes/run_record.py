@@ -15,6 +15,8 @@ from seed_hf.artifacts.fingerprints import files_fingerprint
 from seed_hf.files import read_json, whole_file
 from seed_hf.training.trainer import last_complete_checkpoint
 
+from .identity import STAMP
+
 
 logger = logging.getLogger(__name__)
 FORMAT = 1
@@ -31,6 +33,15 @@ class RunRecord:
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
         self.path = self.folder / ".run" / "record.json"
+
+    def begun_with(self) -> dict[str, Any] | None:
+        """The identity of the run that the folder holds; `None` if there is none.
+
+        Raises:
+            ValueError: The record is damaged, or there are weights without one.
+        """
+        record = self._read()
+        return record and record["begun_with"]
 
     def check(self, identity: Mapping[str, Any], args: TrainingArguments) -> str:
         """Compare a run that is about to start with what the folder holds.
@@ -146,7 +157,7 @@ def _words(args: TrainingArguments) -> str:
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for name in sorted({*before, *now}):
         old, new = before.get(name, _ABSENT), now.get(name, _ABSENT)
-        if old == new:
+        if old == new or name == STAMP:
             continue
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from _differences(old, new, f"{prefix}{name}.")

@@ -79,7 +79,7 @@ def _trainer(recipe: Recipe):
 
 
 def _compared(recipe: Recipe, record: RunRecord) -> tuple[dict, str]:
-    identity = run_identity(recipe)
+    identity = run_identity(recipe, record.begun_with())
     return identity, record.check(identity, recipe.trainer)
 
 

@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from .columns import ColumnChoice, Columns, holds_lists
 from .fingerprint import file_stamp
@@ -158,6 +159,11 @@ class ImageTextSource:
     def stamp(self, part: int) -> str | None:
         """A hash that changes as soon as a file of a part does, made without reading it; `None` if none can be."""
         return file_stamp(self._read_files(part))
+
+    def local_files(self) -> list[Path]:
+        """The files of all parts that lie on this machine."""
+        files = [file for part in range(len(self)) for file in self._read_files(part)]
+        return [Path(file) for file in files if not is_remote(file) and os.path.isfile(file)]
 
     def in_stamp(self, image) -> bool:
         """Whether a change of a row's image shows in the stamp of its part, as that of a file elsewhere does not."""
