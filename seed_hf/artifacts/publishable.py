@@ -181,7 +181,7 @@ def shards_of(folder: Path) -> dict[str, dict[str, Any]]:
     entries: dict[str, dict[str, Any]] = {}
     for shard in shards if isinstance(shards, list) else [None]:
         name = shard.get("file") if isinstance(shard, dict) else None
-        if not isinstance(name, str) or not _is_plain(name) or name in entries:
+        if not isinstance(shard, dict) or not isinstance(name, str) or not _is_plain(name) or name in entries:
             path = folder / "manifest.json"
             raise ValueError(f"{path}: its shards are not described by the names of files, one for each.")
         entries[name] = shard
