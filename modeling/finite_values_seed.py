@@ -1,6 +1,7 @@
 """NaN and infinity are errors that say where they come from: codes and features of them would look like any others."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ class NotFiniteError(ValueError):
 
 def require_finite(
     results: torch.Tensor,
-    model: nn.Module,
+    model: Any,
     roles: Iterable[str],
     pixel_values: torch.Tensor | None = None,
     hiding: Iterable[torch.Tensor] = (),
@@ -70,7 +71,22 @@ def require_finite(
     )
 
 
-def _weights(model: nn.Module, roles: Iterable[str]) -> Iterator[tuple[str, nn.Parameter]]:
+def mark_not_finite(
+    codes: torch.Tensor, values: Iterable[torch.Tensor], weights: Iterable[torch.Tensor]
+) -> torch.Tensor:
+    """Codes with -1 in the rows that are not finite, without waiting for the device.
+
+    Args:
+        codes: `(batch, n)`.
+        values: What they were computed from, each `(batch, ...)`.
+        weights: What they were computed with; if one is not finite, no row is.
+    """
+    flags = [value.isfinite().flatten(1).all(1) for value in values]
+    flags += [weight.isfinite().all().expand(len(codes)) for weight in weights if not weight.is_meta]
+    return torch.where(torch.stack(flags).all(0)[:, None], codes, -1)
+
+
+def _weights(model: Any, roles: Iterable[str]) -> Iterator[tuple[str, nn.Parameter]]:
     """Plain weights; those that are sharded, or not in memory, cannot be looked at by one process."""
     names = {name for role in roles for name in model.PARTS[role]}
     for name, weight in model.named_parameters() if names else ():
@@ -87,4 +103,4 @@ def _named(rows: list[int], batch: int) -> str:
     return f"row{'s' if len(rows) > 1 else ''} {shown} of {batch} (counted from 0)"
 
 
-__all__ = ["NotFiniteError", "require_finite"]
+__all__ = ["NotFiniteError", "mark_not_finite", "require_finite"]

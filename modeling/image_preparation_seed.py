@@ -50,7 +50,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     if image.format == "TIFF" and getattr(image, "is_animated", False) and image.tell() == 0:
         raise UnusableImageError("several pages. Save the one you want as a separate image.")
     if image.format == "TIFF":
-        image.filename = ""  # else Pillow maps uncompressed files into memory, and then turns them wrongly
+        image.filename = ""  # type: ignore[attr-defined]  # else Pillow maps uncompressed files into memory, and then turns them wrongly
     image.load()
     turn = _TURNS.get(_orientation(image))
     rgb = _rgb(image)

@@ -20,7 +20,7 @@ from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 
 from .configuration_seed import SeedTokenizerConfig
 from .empty_batches_seed import takes_empty_batches
-from .finite_values_seed import require_finite
+from .finite_values_seed import mark_not_finite, require_finite
 from .losses_seed import contrastive_loss, quantization_losses
 from .modeling_seed_decoders import SeedCodeDecoder, SeedCodeMemory, SeedGenerationDecoder
 from .modeling_seed_quantizer import SeedCodebook, SeedVectorQuantizer
@@ -193,10 +193,15 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
         return self.vision_model(pixel_values).last_hidden_state
 
     @torch.no_grad()
-    def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def encode(self, pixel_values: torch.Tensor, *, wait: bool = True) -> torch.Tensor:
         """Visual codes `(batch, num_query_tokens)`, int64, of images `(batch, 3, image_size, image_size)`.
 
         The decoder half is not run. Distances are fp32 under any autocast.
+
+        Args:
+            pixel_values: Normalised by [`SeedImageProcessor`].
+            wait: Whether to wait for a GPU to know that results are finite. With `False` a row that is not finite gets
+                -1 in place of its codes, and no error.
 
         Raises:
             NotFiniteError: Pixels, weights or features are NaN or infinite; it names which.
@@ -205,6 +210,8 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
         features = self.code_encoder(embeddings)
         # Tanh and the nearest vector would hide infinity.
         hiding = [embeddings, *self.code_encoder.parameters(), self.quantizer.embedding.weight]
+        if not wait:
+            return mark_not_finite(self.quantizer.encode(features), (features, embeddings), hiding[1:])
         return self.quantizer.encode(require_finite(features, self, ("seeing", "coding"), pixel_values, hiding))
 
     # Codes

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 
-from PIL import Image
+from PIL import ImageFile
 
 from .metadata import TooCostlyError, jpeg_segments
 
@@ -59,7 +59,7 @@ def check_bytes(data: bytes) -> None:
         _check_memory(16 * width * height, len(data))
 
 
-def check_cost(image: Image.Image, data: bytes, held: int) -> None:
+def check_cost(image: ImageFile.ImageFile, data: bytes, held: int) -> None:
     """Refuse an image that takes too much time or memory to decode.
 
     Args:
@@ -106,7 +106,7 @@ def _check_memory(needed: int, held: int) -> None:
         )
 
 
-def _check_jpeg(image: Image.Image, data: bytes, pixels: int) -> int:
+def _check_jpeg(image: ImageFile.ImageFile, data: bytes, pixels: int) -> int:
     """Bytes that libjpeg needs beside the pixels."""
     frame, components, first_scan, at = 0, 1, 1, 0
     ratio = 1.0
@@ -155,7 +155,7 @@ def _check_tiff_strips(data: bytes) -> None:
             raise TooCostlyError(f"a TIFF of {number} strips; at most {_MAX_STRIPS} are read. Save it again.")
 
 
-def _check_tiff(image: Image.Image, data: bytes, pixels: int) -> int:
+def _check_tiff(image: ImageFile.ImageFile, data: bytes, pixels: int) -> int:
     """Bytes that libtiff needs beside the pixels."""
     tags = image.tag_v2  # type: ignore[attr-defined]
     turned = 4 * pixels if tags.get(_TIFF_ORIENTATION, 1) != 1 else 0  # Pillow turns it while it decodes

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from seed_hf.shortages import check_shortage
 
@@ -77,7 +77,7 @@ def open_image(
         yield image
 
 
-def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
+def _opened(data: bytes, name: str, max_pixels: int) -> ImageFile.ImageFile:
     """The image of a file, of which only the header was read and what decoding takes was counted."""
     try:
         pixels, orientation = split_metadata(data)

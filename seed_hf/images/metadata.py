@@ -61,7 +61,8 @@ class _Kept:
     """The parts of a file that are kept; neighbours are copied together."""
 
     def __init__(self, data: bytes):
-        self._data, self._parts, self._begin, self._end = data, [], 0, 0
+        self._data, self._begin, self._end = data, 0, 0
+        self._parts: list[bytes] = []
 
     def add(self, begin: int, end: int) -> None:
         if begin != self._end:

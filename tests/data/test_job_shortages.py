@@ -15,10 +15,13 @@ from fragile_decoder import DyingAtStart, FragileDecoder
 from jobs import read
 from seed_hf.data.features.cached import CachedFeatures
 from seed_hf.data.features.caching import cache_features
+from seed_hf.data.jobs.code_shards import CodeFolder
 from seed_hf.data.jobs.decoding import DecodingPool
+from seed_hf.data.jobs.shard_folder import ShardRows
 from seed_hf.data.jobs.tokenizing import tokenize_images
 from seed_hf.data.sources.filters import RowFilters
 from seed_hf.data.sources.source import open_source
+from seed_hf.data.sources.source_row import SourceRow
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.shortages import ShortageError
 from tiny import tiny_text_encoder, tiny_text_tokenizer, tiny_tokenizer
@@ -228,3 +231,13 @@ def test_no_rows_in_no_rows_out(tokenizer, tmp_path):
         manifest = job(source, tokenizer, tmp_path / job.__name__, **SETTINGS)
         assert manifest["complete"] and manifest["rows"] == {"read": 0, "written": 0, "bad": 0}
     assert len(CachedFeatures(tmp_path / "cache_features")) == 0
+
+
+def test_codes_that_a_gpu_marked_as_not_finite_are_not_written(tmp_path):
+    made = [SourceRow(number, f"id{number}", None, None, "a.tar") for number in range(3)]
+    codes = torch.zeros(3, 32, dtype=torch.int32)
+    codes[1] = -1
+    shard = ShardRows(0, 0, made, {"codes": [codes]})
+    with pytest.raises(ValueError, match=r"a.tar, row 1 \(id id1\): its features are NaN or infinite"):
+        CodeFolder(tmp_path / "out").write_file(tmp_path / "codes.parquet", shard)
+    assert not (tmp_path / "codes.parquet").exists()

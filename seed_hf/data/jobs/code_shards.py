@@ -32,8 +32,12 @@ class CodeFolder(ShardFolder):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        batches = [batch.numpy().astype(np.uint16) for batch in shard.batches.get("codes", [])]
-        codes = np.concatenate([np.zeros((0, self._num_codes), np.uint16), *batches])
+        batches = [batch.numpy() for batch in shard.batches.get("codes", [])]
+        codes = np.concatenate([np.zeros((0, self._num_codes), np.int32), *batches])
+        if (codes < 0).any():
+            row = shard.rows[int((codes < 0).any(1).argmax())]
+            raise ValueError(f"{row.file}, row {row.row} (id {row.id}): its features are NaN or infinite.")
+        codes = codes.astype(np.uint16)
         columns = {"id": pa.array([row.id for row in shard.rows], type=pa.string())}
         captions = [row.caption for row in shard.rows]
         if self._caption_column == "captions":
