@@ -2,7 +2,6 @@
 
 import io
 import struct
-import subprocess
 import sys
 
 import numpy as np
@@ -147,13 +146,3 @@ def test_strips_give_the_same_pixels_as_the_whole(monkeypatch):
     assert np.array_equal(load_image(keyed), whole)
     deep = generator.integers(0, 65536, (50, 40), dtype=np.uint16)
     assert np.array_equal(np.asarray(load_image(Image.fromarray(deep)))[..., 1], (deep.astype(int) + 128) // 257)
-
-
-def test_processes_that_decode_import_neither_torch_nor_transformers():
-    """Each would take seconds to start and hundreds of megabytes."""
-    heavy = "{'torch', 'transformers', 'datasets'} & set(sys.modules)"
-    code = f"import sys, seed_hf.data.jobs.decoding; assert not {heavy}, {heavy}"
-    subprocess.run([sys.executable, "-c", code], check=True)
-    from seed_hf.images.preparation import upright_rgb
-
-    assert upright_rgb is image_preparation_seed.upright_rgb
