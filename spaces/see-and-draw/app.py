@@ -12,7 +12,7 @@ prepare_threads()  # before torch is imported
 import gradio as gr
 
 import guard
-import memory
+import page_memory
 from artifact import Artifact
 from chat_tab import chat_tab
 from draw_tab import draw_tab
@@ -56,11 +56,11 @@ def build(artifact: Artifact) -> gr.Blocks:
 
 def main() -> None:
     guard.install()
-    memory.install()
+    page_memory.install()
     page = build(Artifact.from_environment())
     page.launch(
         max_file_size=FILE_SIZE,
-        state_session_capacity=memory.SESSIONS,
+        state_session_capacity=page_memory.SESSIONS,
         # The system's fonts: Gradio's own themes let visitors fetch fonts from another host.
         theme=gr.themes.Default(
             primary_hue="emerald", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]

@@ -93,13 +93,13 @@ def test_sessions_stay_small_are_forgotten_and_are_bounded(space, artifact, monk
     from gradio import Blocks, State, state_holder
 
     monkeypatch.setattr(state_holder, "SessionState", state_holder.SessionState)  # put back after the test
-    monkeypatch.setattr(space("memory").ctypes, "CDLL", lambda name: None)  # this process allocates as before
+    monkeypatch.setattr(space("page_memory").ctypes, "CDLL", lambda name: None)  # this process allocates as before
     monkeypatch.setattr(space("guard"), "install", lambda: None)
     launched = []
     monkeypatch.setattr(Blocks, "launch", lambda page, **settings: launched.append((page, settings)))
     space("app").main()
     ((page, settings),) = launched
-    assert settings["state_session_capacity"] == space("memory").SESSIONS <= 1000
+    assert settings["state_session_capacity"] == space("page_memory").SESSIONS <= 1000
     turns = next(block for block in page.blocks.values() if isinstance(block, State) and block.value == [])
     chat = next(block for block in page.blocks.values() if block.elem_id == "chat")
     page.state_session_capacity = 3
