@@ -87,7 +87,7 @@ class LanguageModelCollator(SeededCollator):
                 "The tokenizer has no eos token, and every sequence ends with one. Set tokenizer.eos_token."
             )
         self.pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        positions = getattr(config, "max_position_embeddings", max_length)  # a layout alone has none
+        positions: int = getattr(config, "max_position_embeddings", max_length or 0)  # a layout alone has none
         self.max_length = max_length or positions
         if self.max_length > positions:
             raise ValueError(f"max_length must be at most the model's {positions} positions, got {self.max_length}.")
