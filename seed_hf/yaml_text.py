@@ -68,6 +68,41 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"not valid YAML. {error}") from error
 
 
+def check_expansion(text: str) -> None:
+    """Refuses a text that its aliases make huge. Nothing else is looked at: another library reads what it means.
+
+    Args:
+        text: Of any length.
+
+    Raises:
+        ValueError: The text is more than ten times as long when each alias is written out.
+    """
+    if "&" not in text:
+        return
+    most, size, open_nodes = LARGEST + 10 * len(text), 0, []
+    sizes: dict[str, int] = {}
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            before = size
+            if isinstance(event, yaml.AliasEvent):
+                size += sizes.get(event.anchor, most + 1)  # an alias inside of what it stands for has no end
+            elif isinstance(event, yaml.ScalarEvent):
+                size += len(event.value) + 1
+                if event.anchor is not None:
+                    sizes[event.anchor] = size - before
+            elif isinstance(event, yaml.CollectionStartEvent):
+                size += 1
+                open_nodes.append((event.anchor, before))
+            elif isinstance(event, yaml.CollectionEndEvent):
+                anchor, began = open_nodes.pop()
+                if anchor is not None:
+                    sizes[anchor] = size - began
+            if size > most:
+                raise _wrong(event, f"its aliases make more than {most:,} characters of this text")
+    except yaml.YAMLError:
+        return  # whoever reads the text says what is wrong with it
+
+
 class _Reader:
     """Makes values of PyYAML's events, one by one, so that nothing grows before it is counted."""
 

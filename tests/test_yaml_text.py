@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from seed_hf.yaml_text import DEEPEST, LARGEST, parse_yaml, read_yaml
+from seed_hf.yaml_text import DEEPEST, LARGEST, check_expansion, parse_yaml, read_yaml
 from yaml_bomb import bomb
 
 
@@ -86,3 +86,12 @@ def test_files_are_named(tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=f"a.yaml: .*{words}"):
             read_yaml(path)
+
+
+def test_a_text_for_others_is_asked_only_whether_it_grows():
+    """The card of a data set on the Hub: bare dates and versions are its own matter."""
+    for sound in ("a: 2026-01-02\nb: no\n", "base: &b {x: [1, 2]}\nmore: [*b, *b]", "x: " + "y" * 3 * LARGEST, "a: ["):
+        check_expansion(sound)
+    for grows in (bomb(), "a: &a [*a]", "a: &a " + "z" * 1000 + "\nb: [" + ", ".join(["*a"] * 5000) + "]"):
+        with pytest.raises(ValueError, match="its aliases make more than"):
+            check_expansion(grows)

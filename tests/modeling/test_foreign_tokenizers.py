@@ -9,6 +9,7 @@ import torch
 from tokenizers import processors
 
 from seed_hf import SeedProcessor
+from seed_hf.data.batches.image_text import ImageTextCollator
 from seed_hf.data.batches.language_model import LanguageModelCollator
 from seed_hf.modeling.processing_seed import extend_text_tokenizer
 from seed_hf.modeling.prompts_seed import SequenceEncoder
@@ -114,6 +115,15 @@ def test_the_text_tower_reads_names_of_visual_tokens_as_text():
     assert all(torch.equal(ours[name], theirs[name]) for name in ("input_ids", "attention_mask"))
     hostile = processor.text_tower("a <img_00001> <img>", 32).input_ids
     assert hostile.max() < TEXT_VOCAB_SIZE and hostile[0, -1] == 2
+    # Stage I learns from captions of strangers with the same tokenizer.
+    for padding, length in (("longest", ours.input_ids.shape[1]), ("max_length", 6)):
+        collator = ImageTextCollator(tokenizer=processor.tokenizer, max_text_tokens=6, padding=padding)
+        batch = collator([{"caption": text} for text in texts])
+        assert batch["input_ids"].shape == (3, length)
+        assert torch.equal(batch["input_ids"][:, : ours.input_ids.shape[1]], ours.input_ids)
+    assert torch.equal(
+        ImageTextCollator(tokenizer=processor.tokenizer)([{"caption": "a <img_00001> <img>"}])["input_ids"], hostile
+    )
     processor.tokenizer.decode(hostile[0])
 
 

@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from seed_hf.modeling.plain_text_seed import plain_text_encoder
+from seed_hf.modeling.processing_seed import BOI_TOKEN
+
 from .row_values import captions_of, decoded_image, naming_the_row, row_names
 from .seeded import SeededCollator
 
@@ -56,6 +59,9 @@ class ImageTextCollator(SeededCollator):
             raise ValueError(f"padding must be 'longest' or 'max_length', got {padding!r}.")
         self.image_processor = image_processor
         self.tokenizer = tokenizer
+        # With visual tokens in it, text that spells one would become it.
+        visual = tokenizer is not None and BOI_TOKEN in tokenizer.get_vocab()
+        self.plain = plain_text_encoder(tokenizer, framed=True) if visual else None
         self.max_text_tokens = max_text_tokens
         self.padding = padding
         self.augment = augment
@@ -78,9 +84,14 @@ class ImageTextCollator(SeededCollator):
         for place, row in enumerate(rows):
             with naming_the_row(rows, place):
                 captions.append(self._caption(row))
-        encoded = self.tokenizer(
-            captions, max_length=self.max_text_tokens, truncation=True, padding=self.padding, return_tensors="pt"
-        )
+        if self.plain is None:
+            encoded = self.tokenizer(
+                captions, max_length=self.max_text_tokens, truncation=True, padding=self.padding, return_tensors="pt"
+            )
+        else:
+            rows = {"input_ids": [self.plain.framed(caption, self.max_text_tokens) for caption in captions]}
+            settings = {"padding": self.padding, "max_length": self.max_text_tokens, "padding_side": "right"}
+            encoded = self.tokenizer.pad(rows, **settings, return_tensors="pt")
         return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
 
     def _caption(self, row) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seed_hf.artifacts.hub_ids import is_hub_id
+from seed_hf.yaml_text import check_expansion
 
 from .folder_files import folder_files, is_image, is_metadata, split_named_in
 from .remote import is_remote
@@ -131,13 +132,16 @@ def _from_datasets(path: str, split: str, **settings) -> Located:
     import datasets
 
     name = settings.get("data_files", {}).get(split, path)
+    _check_card(path, settings.get("revision"), settings.get("token"))
     try:
         builder = datasets.load_dataset_builder(path, **settings)
     except (datasets.exceptions.DatasetsError, FileNotFoundError, ConnectionError, ValueError) as error:
         raise ValueError(
             f"{name}: there is no such file or folder here, and the Hub gives out no such dataset ({error})."
         ) from error
-    source_format = type(builder).__name__.lower()
+    # The class of a repository with a card is one of its own, made of that of the format.
+    formats = [found.__name__.lower() for found in type(builder).__mro__]
+    source_format = next((found for found in formats if found in ("parquet", "webdataset")), formats[0])
     if source_format not in ("parquet", "webdataset"):
         raise ValueError(
             f"{path}: a Hub dataset of the format {source_format}; Parquet and WebDataset are read. Download it and "
@@ -147,6 +151,26 @@ def _from_datasets(path: str, split: str, **settings) -> Located:
     if split not in data_files:
         raise ValueError(f"{path}: no split {split!r}; it has {', '.join(map(str, data_files))}.")
     return Located(source_format, [str(file) for file in data_files[split]])
+
+
+def _check_card(repository: str, revision: str | None, token: str | bool | None) -> None:
+    """Refuse a data set on the Hub whose card holds YAML that grows without end: `datasets` would read it all."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if "/" not in repository:
+        return  # a reader of `datasets`, for files behind addresses
+    try:
+        path = hf_hub_download(repository, "README.md", repo_type="dataset", revision=revision, token=token)
+    except (HfHubHTTPError, OSError, ValueError):
+        return  # no card, or no repository: `datasets` says which
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
+    _, _, after = text.partition("---")
+    block, _, _ = after.partition("\n---")
+    try:
+        check_expansion(block)
+    except ValueError as error:
+        raise ValueError(f"{repository}: README.md of this data set: {error}") from error
 
 
 def _format_of(name: str) -> str:
