@@ -69,4 +69,5 @@ def naming_the_key(key: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"{key}: {error}") from error
+        message = str(error)
+        raise type(error)(message if message.startswith(f"{key}: ") else f"{key}: {message}") from error

@@ -261,3 +261,11 @@ def test_a_change_is_read_as_carefully_as_the_file(write, value):
 def test_what_a_run_would_ignore_or_end_at_is_refused(write, stage, changes, message):
     with pytest.raises(ValueError, match=message):
         read_recipe(stage, write(stage), changes)
+
+
+def test_an_error_names_its_key_once():
+    from seed_hf.recipes.places import naming_the_key
+
+    for message, expected in (("d is no file", "data.train: d is no file"), ("data.train: no", "data.train: no")):
+        with pytest.raises(ValueError, match=f"^{expected}$"), naming_the_key("data.train"):
+            raise ValueError(message)
