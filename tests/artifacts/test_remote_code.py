@@ -15,7 +15,10 @@ from safetensors.torch import load_file, save_file
 import remote_child
 from seed_hf import SeedForCausalLM, SeedImagePipeline
 from seed_hf.pipelines.hub_code import single_file
+from tiny import tiny_text_tokenizer
 from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
+from tiny_families import FAMILIES, plain_model
+from tiny_language import CODEBOOK_SIZE
 
 
 # The oldest libraries that setup.py allows; `make test` builds that environment.
@@ -34,6 +37,12 @@ def folder(tmp_path_factory):
     model.save_pretrained(folder / "model")
     processor.save_pretrained(folder / "model")
     tiny_pipeline(model, processor=processor).save_pretrained(folder / "pipeline")
+    for family, (_, extend) in FAMILIES.items():
+        plain_model(family).save_pretrained(folder / "plain" / family)
+        tiny_text_tokenizer().save_pretrained(folder / "plain" / family)
+        settings = {"codebook_size": CODEBOOK_SIZE, "code_dim": 8, "codebook": torch.randn(CODEBOOK_SIZE, 8)}
+        extended = extend.from_language_model(folder / "plain" / family, visual_embedding="projected", **settings)
+        extended.save_pretrained(folder / "families" / family)
     generator = torch.Generator().manual_seed(0)
     inputs = {
         "pixel_values": torch.randn(2, 3, 28, 28, generator=generator),

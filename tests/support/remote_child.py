@@ -3,7 +3,7 @@
     python remote_child.py FOLDER OUT.safetensors
 
 loads them without: by `trust_remote_code`, with the code that lies beside the weights. FOLDER has the parts
-`tokenizer`, `language_model`, `model` and `pipeline`, `broken/` with parts that lack a weight, and
+`tokenizer`, `language_model`, `families/`, `model` and `pipeline`, `broken/` with parts that lack a weight, and
 `inputs.safetensors`. It runs in any environment that has the libraries.
 """
 
@@ -34,6 +34,12 @@ def compute(folder: Path, pipeline_class=DiffusionPipeline, **trust) -> dict[str
     language_model = AutoModelForCausalLM.from_pretrained(folder / "language_model", **trust)
     out["logits"] = language_model(inputs["input_ids"]).logits
     out["opt_logits"] = language_model.to_opt()(inputs["input_ids"]).logits
+    for family in sorted(path.name for path in (folder / "families").iterdir()):
+        other = AutoModelForCausalLM.from_pretrained(folder / "families" / family, **trust)
+        out[f"{family}_logits"] = other(inputs["input_ids"]).logits
+        out[f"{family}_plain_logits"] = other.to_plain()(inputs["input_ids"]).logits
+        settings = {"generation_mode": "image", "code_guidance_scale": 2.0, "do_sample": False}
+        out[f"{family}_drawn"] = other.generate(inputs["input_ids"], **settings)
 
     model = AutoModelForMultimodalLM.from_pretrained(folder / "model", **trust)
     out["same_logits"] = AutoModel.from_pretrained(folder / "model", **trust)(inputs["input_ids"]).logits
