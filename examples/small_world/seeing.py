@@ -1,0 +1,189 @@
+"""Teacher stage: the ViT learns to name what stands where, as EVA-CLIP's did before BLIP-2 took it.
+
+The features of the patches of each thing, averaged, are asked for the thing, its colour and its style, and are pulled
+to what EfficientNet-Lite0 sees in the drawing on its own, in its own colours (`reference.npy`, computed once). The
+heads that answer are left behind; the ViT is frozen from here on.
+"""
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+from transformers.models.blip_2.modeling_blip_2 import Blip2VisionModel
+
+from loop import autocast, device, stage_arguments, train
+from model import WIDTH, tokenizer_config
+from pixels import changed_images, normalise
+from seed_hf.evaluation.reference_models import efficientnet_features, load_efficientnet
+from seed_hf.pictograms.scene_colours import COLOURS
+from seed_hf.pictograms.scene_things import STYLES
+from seed_hf.pictograms.scenes import Scene
+from world import images, scenes, sprites, world
+
+
+STEPS, BATCH, RATE = 3000, 128, 1e-3
+SEEN = 0.5  # share of the patches, those with most ink, that the ViT sees before the last quarter of the stage
+SIDE = 96
+DIRECTIONS = 192  # of EfficientNet's features that differ most between drawings
+THINGS = sorted(world().things)
+TONES = [*COLOURS, None]  # None: as drawn
+LOOKS = list(STYLES)
+MOST = 4  # things in a scene
+
+
+def reference(work: Path, data: Path) -> dict[str, torch.Tensor]:
+    """What EfficientNet-Lite0 sees in each drawing of the training split: unit vectors `(192,)` by art id."""
+    path = work / "reference.npy"
+    drawings = sprites(data)
+    names = sorted(drawings)
+    if not path.exists():
+        model, rows = load_efficientnet().to(device()), []
+        for start in range(0, len(names), 32):
+            rows.append(efficientnet_features(model, [_alone(drawings[name]) for name in names[start : start + 32]]))
+        found = torch.cat(rows).float().cpu()
+        centred = found - found.mean(0)
+        _, sizes, axes = torch.linalg.svd(centred, full_matrices=False)
+        spread = centred @ axes[:DIRECTIONS].T / sizes[:DIRECTIONS].sqrt()  # halfway to equal sizes in all directions
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, F.normalize(spread, dim=-1).numpy().astype(np.float16))
+        os.replace(partial, path)
+    return dict(zip(names, torch.from_numpy(np.load(path)).float()))
+
+
+def _alone(drawing) -> Image.Image:
+    """The drawing in the middle of a white square."""
+    image = np.full((SIDE, SIDE, 3), 255, np.uint8)
+    found = drawing.drawn(86, None)
+    top, left = (SIDE - found.shape[0]) // 2, (SIDE - found.shape[1]) // 2
+    image[top : top + found.shape[0], left : left + found.shape[1]] = found
+    return Image.fromarray(image)
+
+
+class Namer(nn.Module):
+    """The ViT, and the heads that are left behind."""
+
+    def __init__(self):
+        super().__init__()
+        self.vit = Blip2VisionModel(tokenizer_config(8).vision_config)
+        nn.init.normal_(self.vit.embeddings.position_embedding, std=0.02)
+        nn.init.normal_(self.vit.embeddings.class_embedding, std=0.02)
+        self.heads = nn.ModuleDict(
+            {
+                "thing": nn.Linear(WIDTH, len(THINGS)),
+                "colour": nn.Linear(WIDTH, len(TONES)),
+                "style": nn.Linear(WIDTH, len(LOOKS)),
+                "reference": nn.Linear(WIDTH, DIRECTIONS),
+            }
+        )
+
+    def look(self, pixels: torch.Tensor, patches: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(features of the `patches` patches with most ink, `(batch, patches, width)`, the numbers of these)"""
+        hidden = self.vit.embeddings(pixels)
+        size = self.vit.config.patch_size
+        ink = F.avg_pool2d(pixels.mean(1, keepdim=True), size).flatten(1)  # white is the most there is
+        kept = (ink + 0.05 * torch.rand_like(ink)).argsort(1)[:, :patches]
+        if patches < hidden.shape[1] - 1:
+            some = hidden[:, 1:].gather(1, kept[..., None].expand(-1, -1, hidden.shape[-1]))
+            hidden = torch.cat([hidden[:, :1], some], 1)
+        else:
+            kept = torch.arange(patches, device=pixels.device).expand(len(pixels), -1)
+        return self.vit.post_layernorm(self.vit.encoder(inputs_embeds=hidden).last_hidden_state)[:, 1:], kept
+
+    def forward(self, pixels: torch.Tensor, boxes: torch.Tensor, patches: int) -> dict[str, torch.Tensor]:
+        """Answers `(batch, 4, ...)` about what is in the boxes `(batch, 4, grid * grid)`, shares of patches."""
+        features, kept = self.look(pixels, patches)
+        shares = boxes.gather(2, kept[:, None].expand(-1, MOST, -1)) + 1e-6
+        pooled = (shares / shares.sum(-1, keepdim=True)) @ features
+        return {name: head(pooled) for name, head in self.heads.items()}
+
+
+def boxes_of(found: list[Scene], grid: int) -> torch.Tensor:
+    """How much of each patch lies in the box of each thing, `(scenes, 4, grid * grid)`; zero where there is none."""
+    edges = np.arange(grid) / grid
+    boxes = np.zeros((len(found), MOST, grid, grid), np.float32)
+    for row, scene in enumerate(found):
+        for number, item in enumerate(scene.items):
+            across, down = (
+                np.clip(
+                    np.minimum(edges + 1 / grid, middle + item.size / 2) - np.maximum(edges, middle - item.size / 2),
+                    0,
+                    1,
+                )
+                for middle in (item.x, item.y)
+            )
+            boxes[row, number] = np.outer(down, across) * grid * grid
+    return torch.from_numpy(boxes).flatten(2)
+
+
+def labels_of(found: list[Scene]) -> dict[str, torch.Tensor]:
+    """Numbers of thing, colour and style, `(scenes, 4)`; -100 where there is none."""
+    labels = {name: torch.full((len(found), MOST), -100) for name in ("thing", "colour", "style")}
+    for row, scene in enumerate(found):
+        for number, item in enumerate(scene.items):
+            labels["thing"][row, number] = THINGS.index(item.thing)
+            labels["colour"][row, number] = TONES.index(item.colour)
+            labels["style"][row, number] = LOOKS.index(scene.style) if scene.style in LOOKS else -100
+    return labels
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = stage_arguments(__doc__, argv, steps=STEPS)
+    out = arguments.work / "seeing"
+    if (out / "model").exists():
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    seen_alone = reference(out, arguments.data)
+    torch.manual_seed(0)
+    namer = Namer().to(device())
+    grid = SIDE // namer.vit.config.patch_size
+
+    def loss_of(step: int) -> dict[str, torch.Tensor]:
+        found = scenes("vision", step * BATCH, BATCH)
+        painted = images(found, arguments.data, SIDE, mirror=np.random.default_rng(step)).to(device())
+        pixels = normalise(changed_images(painted.float() / 255))
+        patches = grid * grid if step > 0.75 * arguments.steps else int(SEEN * grid * grid)
+        with autocast():
+            answers = namer(pixels, boxes_of(found, grid).to(device()), patches)
+        labels = {name: values.to(device()) for name, values in labels_of(found).items()}
+        losses = {
+            name: F.cross_entropy(answers[name].float().flatten(0, 1), labels[name].flatten(), label_smoothing=0.05)
+            for name in labels
+        }
+        there = labels["thing"] >= 0
+        wanted = torch.stack([seen_alone[item.art] for scene in found for item in scene.items]).to(device())
+        losses["reference"] = 1 - F.cosine_similarity(answers["reference"][there].float(), wanted).mean()
+        right = {name: (answers[name].argmax(-1) == labels[name])[labels[name] >= 0].float().mean() for name in labels}
+        total = losses["thing"] + losses["colour"] + 0.3 * losses["style"] + 2 * losses["reference"]
+        return {"loss": total, **losses, **{f"{name} right": share for name, share in right.items()}}
+
+    settings = {"weight_decay": 0.05, "warmup": 60, "muon": True, "average": 0.998, "schedule": "trapezoid"}
+    train(namer, loss_of, out=out, steps=arguments.steps, learning_rate=RATE, **settings)
+    namer.vit.save_pretrained(out / "model")
+
+
+@torch.no_grad()
+def measure(work: Path, data: Path, count: int = 500) -> dict[str, dict[str, float]]:
+    """How often thing and colour of an item are right, on each set (average weights)."""
+    namer = Namer().eval()
+    state = torch.load(work / "seeing" / "state.pt", weights_only=True, map_location="cpu")
+    namer.load_state_dict(state["shadow"])
+    grid, result = SIDE // namer.vit.config.patch_size, {"step": state["step"]}
+    for name in ("test", "test_colour", "test_pair", "test_art", "test_style"):
+        found = scenes("vision", 10**9, count, name)
+        pixels = normalise(images(found, data, SIDE, splits=("train", "test_style")).float() / 255)
+        answers, labels = namer(pixels, boxes_of(found, grid), grid * grid), labels_of(found)
+        result[name] = {
+            key: round((answers[key].argmax(-1) == labels[key])[labels[key] >= 0].float().mean().item(), 3)
+            for key in ("thing", "colour")
+        }
+    return result
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    main()
