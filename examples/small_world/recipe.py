@@ -22,16 +22,18 @@ import codes
 import contrastive
 import language
 import quantization
+import seeing
 import teacher
 import vision
 import vocabulary
 
 
-# In this order each stage finds what it needs. `autoencoder` and `teacher` may run beside `vision` and `contrastive`.
+# In this order each stage finds what it needs. `autoencoder` and `teacher` may run beside `seeing` to `contrastive`.
 STAGES = {
     "vocabulary": vocabulary,
     "autoencoder": autoencoder,
     "teacher": teacher,
+    "seeing": seeing,
     "vision": vision,
     "contrastive": contrastive,
     "quantization": quantization,
@@ -39,7 +41,9 @@ STAGES = {
     "language": language,
 }
 # What `--quick` changes.
-QUICK = {name: ["--steps", "3"] for name in ("autoencoder", "teacher", "vision", "contrastive", "quantization")}
+QUICK = {
+    name: ["--steps", "3"] for name in ("autoencoder", "teacher", "seeing", "vision", "contrastive", "quantization")
+}
 QUICK |= {"codes": ["--number", "256"], "language": ["--text-steps", "2", "--steps", "2"]}
 
 

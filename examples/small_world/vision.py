@@ -1,6 +1,6 @@
-"""Teacher stage: what BLIP-2 is to SEED: a ViT, and a Q-Former whose 32 queries say different things.
+"""Teacher stage: what BLIP-2 is to SEED: on the frozen ViT, a Q-Former whose 32 queries say different things.
 
-Both learn from nothing, together, on scenes and their full descriptions:
+It learns on scenes and their full descriptions:
 
 - contrast of the last embedding with the description, as in stage I;
 - a small decoder, which is left behind, writes the description from the 32 embeddings;
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers.models.blip_2.modeling_blip_2 import Blip2VisionModel
 
 from loop import autocast, device, stage_arguments, train
 from model import TEXT_LENGTH, WIDTH, tokenizer_config
@@ -27,7 +28,6 @@ from world import captions, images, scenes
 
 STEPS, BATCH, RATE = 2400, 96, 1e-3
 FULL = 0.7  # share of images with the full description; the others have a wording with less in it
-SEEN = 0.5  # share of the patches, those with most ink, that the ViT sees before the last quarter of the stage
 APART = 0.3
 
 
@@ -59,22 +59,8 @@ class Seer(nn.Module):
     def __init__(self, vocabulary: int):
         super().__init__()
         self.model = SeedTokenizer(tokenizer_config(vocabulary))
-        vision = self.model.vision_model
-        nn.init.normal_(vision.embeddings.position_embedding, std=0.02)
-        nn.init.normal_(vision.embeddings.class_embedding, std=0.02)
+        self.model.vision_model.requires_grad_(False)
         self.captioner = Captioner(vocabulary)
-
-    def look(self, pixels: torch.Tensor, patches: int) -> torch.Tensor:
-        """ViT features of the `patches` patches with most ink, and of the class token."""
-        vision = self.model.vision_model
-        hidden = vision.embeddings(pixels)
-        if patches < hidden.shape[1] - 1:
-            size = vision.config.patch_size
-            ink = F.avg_pool2d(pixels.mean(1, keepdim=True), size).flatten(1)  # white is the most there is
-            kept = (ink + 0.05 * torch.rand_like(ink)).argsort(1)[:, :patches]
-            some = hidden[:, 1:].gather(1, kept[..., None].expand(-1, -1, hidden.shape[-1]))
-            hidden = torch.cat([hidden[:, :1], some], 1)
-        return vision.post_layernorm(vision.encoder(inputs_embeds=hidden).last_hidden_state)
 
 
 def alike(embeddings: torch.Tensor) -> torch.Tensor:
@@ -92,9 +78,11 @@ def main(argv: list[str] | None = None) -> None:
         return
     tokenizer = load_vocabulary(arguments.work)
     torch.manual_seed(0)
-    seer = Seer(len(tokenizer)).to(device())
+    seer = Seer(len(tokenizer))
+    vit = Blip2VisionModel.from_pretrained(arguments.work / "seeing" / "model")
+    seer.model.vision_model.load_state_dict(vit.state_dict())
+    seer.to(device())
     size = seer.model.config.vision_config.image_size
-    patches = (size // seer.model.config.vision_config.patch_size) ** 2
 
     def loss_of(step: int) -> dict[str, torch.Tensor]:
         start = step * BATCH
@@ -105,9 +93,8 @@ def main(argv: list[str] | None = None) -> None:
             )
         )
         ids, mask = (part.to(device()) for part in encode_texts(tokenizer, captions(found, "vision", start, FULL)))
-        seen = patches if step > 0.75 * arguments.steps else int(SEEN * patches)
         with autocast():
-            embeddings = seer.model.get_causal_embeddings(vision_embeddings=seer.look(pixels, seen))
+            embeddings = seer.model.get_causal_embeddings(pixels)
             contrast = seer.model._contrastive(embeddings, ids, mask, None)
             logits = seer.captioner(embeddings, ids[:, :-1])
         words = ids[:, 1:].where(mask[:, 1:].bool(), -100)
