@@ -1,5 +1,6 @@
 """Whole files: everything is written under a temporary name and then renamed."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -58,6 +59,16 @@ def check_new_folder(path: Path) -> None:
             raise ValueError(f"{path}: this folder is not empty. Give a new one.")
     elif path.exists():
         raise ValueError(f"{path}: there is a file of that name. Give a new folder.")
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal.
+
+    Args:
+        path: The file.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> dict:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from seed_hf.files import sha256_of
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 
@@ -65,9 +66,7 @@ def files_fingerprint(files: Iterable[Path], *, names: bool = True) -> str:
     """
     digest = hashlib.sha256()
     for file in sorted(files, key=lambda file: file.name):
-        with open(file, "rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
-        digest.update(f"{file.name if names else ''} {found}\n".encode())
+        digest.update(f"{file.name if names else ''} {sha256_of(file)}\n".encode())
     return digest.hexdigest()
 
 

@@ -1,12 +1,11 @@
 """Whether the folder of an artifact is whole: its weights, its processor, its code and its data are there and fit."""
 
 import ast
-import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from seed_hf.files import read_json
+from seed_hf.files import read_json, sha256_of
 
 from .kinds import KINDS, class_name_in, identify, kind_of
 from .publishable import classes_of, code_of, indices_of, is_regular, parts_of, read_index, shards_of, weights_of
@@ -122,7 +121,6 @@ def _data_problems(folder: Path) -> list[str]:
         if not is_regular(folder / name):
             found.append(f"no {name}, which manifest.json names")
             continue
-        with open(folder / name, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                found.append(f"{name} is not what manifest.json describes: it changed after the job wrote it")
+        if sha256_of(folder / name) != sha256:
+            found.append(f"{name} is not what manifest.json describes: it changed after the job wrote it")
     return found

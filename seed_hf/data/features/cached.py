@@ -17,8 +17,8 @@ from torch.utils.data import Dataset
 from seed_hf.artifacts.fingerprints import causal_fingerprint
 from seed_hf.data.batches.image_text import CACHED_KEYS
 from seed_hf.data.jobs.pixel_values import processor_settings
-from seed_hf.data.jobs.shard_folder import FORMAT, differences, sha256_of
-from seed_hf.files import read_json
+from seed_hf.data.jobs.shard_folder import FORMAT, differences
+from seed_hf.files import read_json, sha256_of
 
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ decide what a shard holds.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from seed_hf.data.sources.fingerprint import RowsDigest
 from seed_hf.data.sources.source_row import SourceRow
-from seed_hf.files import read_json, whole_file
+from seed_hf.files import read_json, sha256_of, whole_file
 
 from .accounts import Accounts, write_json
 
@@ -335,9 +334,3 @@ def disk_errors(path: Path):
             f"{error.strerror or error} while writing into {path}. Finished shards stay. Free some room or repair the "
             "folder, then run the same command again to go on",
         ) from error
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
