@@ -57,6 +57,19 @@ def image_encoder_fingerprint(image_encoder: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def weights_fingerprint(model: nn.Module) -> str:
+    """SHA-256 over the names and values of all parameters and buffers. The files they came from do not matter.
+
+    Args:
+        model: Any module.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def files_fingerprint(files: Iterable[Path], *, names: bool = True) -> str:
     """SHA-256 of the contents of files, whatever folder they lie in.
 

@@ -89,6 +89,33 @@ def load_tokenizer(
     return _open(source, "tokenizer", device, dtype)
 
 
+def load_text_tower(
+    source: Source = None, *, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None
+) -> tuple[SeedTokenizer, SeedImageProcessor, PreTrainedTokenizerBase]:
+    """A [`SeedTokenizer`], its image processor, and the text tokenizer of its text tower, which is saved with it.
+
+    Args:
+        source: Folder, Hub id or bundled checkpoint of the tokenizer, or of a model or pipeline that has one.
+            Default: seed-tiny.
+        device: Default: a GPU if there is one.
+        dtype: Number type to compute in; `"auto"` for the stored one. Default: bfloat16 on CUDA, float32 elsewhere.
+
+    Raises:
+        FileNotFoundError: There is no such folder and no such repository.
+        ValueError: It holds something else, its files are damaged, or the device is not usable.
+    """
+    try:
+        place = locate(source, "tokenizer")
+    except ValueError:  # a model or pipeline
+        model, processor = load_model(source, device=device, dtype=dtype)
+        return model.visual_tokenizer, processor.image_processor, processor.tokenizer
+    from transformers import AutoTokenizer
+
+    tokenizer, image_processor = load_tokenizer(source, device=device, dtype=dtype)
+    with naming_the_source(source):
+        return tokenizer, image_processor, AutoTokenizer.from_pretrained(place.processor)
+
+
 def load_language_model(
     source: Source, *, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None
 ) -> tuple[SeedForCausalLM, PreTrainedTokenizerBase]:

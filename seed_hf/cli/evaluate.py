@@ -5,10 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
+from .evaluate_texts import retrieval
 from .shared import Device, comma_separated, plain_errors, quiet_libraries, show_messages
 
 
 evaluate = typer.Typer(help="Measure a model.", no_args_is_help=True)
+for task in (retrieval,):
+    evaluate.command()(task)
 
 
 @evaluate.command()

@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 
+from seed_hf.artifacts.fingerprints import weights_fingerprint
 from seed_hf.devices import usable_device
 from seed_hf.files import whole_file
 
 from .judge import Judge
-from .report_sections import ReportSections, weights_fingerprint
+from .report_sections import ReportSections
 from .report_settings import SECTIONS, SETS, EvaluationSettings
 from .report_table import markdown
 from .sets import read_rows

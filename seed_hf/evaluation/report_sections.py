@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from seed_hf.artifacts.fingerprints import weights_fingerprint
 from seed_hf.artifacts.loading import load_model, load_pipeline
 
 from .captioning import evaluate_captions, normalize_text
@@ -152,19 +153,6 @@ class ReportSections:
     def _drawn_size(self) -> tuple[int, int]:
         size = self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
         return size, size
-
-
-def weights_fingerprint(model: torch.nn.Module) -> str:
-    """SHA-256 over the names and values of all parameters and buffers. The files they came from do not matter.
-
-    Args:
-        model: Any module.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _judged(ranks: torch.Tensor) -> dict[str, Any]:

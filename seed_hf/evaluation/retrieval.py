@@ -23,7 +23,7 @@ RECALLS_AT = (1, 5, 10)
 TIE_TOLERANCE = 1e-6
 # Stage I truncates captions to this length (SEED paper); later positions of the text tower are untrained.
 _MAX_TEXT_TOKENS = 32
-_CHUNK = 1024
+_CHUNK_VALUES = 2**24  # similarities at a time
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,7 @@ def caption_ranks(
         ValueError: Shapes do not fit, an index is out of range, or a feature is NaN or infinite.
     """
     image_features, text_features = _checked(image_features, text_features, caption_of_image)
-    ranks = []
-    for start in range(0, len(image_features), _CHUNK):
-        own = caption_of_image[start : start + _CHUNK, None].to(image_features.device)
-        scores = image_features[start : start + _CHUNK] @ text_features.T
-        # The own caption ties with itself, so the count starts at 1.
-        ranks.append((scores >= scores.gather(1, own) - TIE_TOLERANCE).sum(1))
-    return torch.cat(ranks)
+    return owner_ranks(image_features, text_features, _pairs(caption_of_image))
 
 
 def image_ranks(
@@ -89,18 +83,38 @@ def image_ranks(
         ValueError: As in [`caption_ranks`], or a caption has no image.
     """
     image_features, text_features = _checked(image_features, text_features, caption_of_image)
-    caption_of_image = caption_of_image.to(image_features.device)
-    images = torch.bincount(caption_of_image, minlength=len(text_features))
+    images = torch.bincount(caption_of_image.cpu(), minlength=len(text_features))
     if (images == 0).any():
         raise ValueError(f"Caption {int((images == 0).nonzero()[0])} has no image, so no image can be found for it.")
+    return owner_ranks(text_features, image_features, _pairs(caption_of_image).flip(1))
+
+
+def owner_ranks(queries: torch.Tensor, candidates: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
+    """Rank of each query's best own candidate among all candidates by dot product, 1 is best: LongTensor `(queries,)`.
+
+    The query's other own candidates do not count; wrong ones that score as high do.
+
+    Args:
+        queries: `(queries, dim)`, normalised.
+        candidates: `(candidates, dim)`, normalised.
+        pairs: Integers `(pairs, 2)`: query and own candidate. Every query has at least one.
+    """
+    pairs = pairs.to(queries.device)
+    rows = max(1, _CHUNK_VALUES // len(candidates))
     ranks = []
-    for start in range(0, len(text_features), _CHUNK):
-        scores = text_features[start : start + _CHUNK] @ image_features.T
-        captions = torch.arange(start, start + len(scores), device=scores.device)
-        own = caption_of_image[None] == captions[:, None]
+    for start in range(0, len(queries), rows):
+        scores = queries[start : start + rows] @ candidates.T
+        inside = (pairs[:, 0] >= start) & (pairs[:, 0] < start + len(scores))
+        query, candidate = (pairs[inside] - torch.tensor([start, 0], device=pairs.device)).unbind(1)
+        own = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+        own[query, candidate] = True
         best = scores.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
         ranks.append(1 + ((scores >= best - TIE_TOLERANCE) & ~own).sum(1))
     return torch.cat(ranks)
+
+
+def _pairs(caption_of_image: torch.Tensor) -> torch.Tensor:
+    return torch.stack([torch.arange(len(caption_of_image)), caption_of_image.cpu()], dim=1)
 
 
 def recalls(ranks: torch.Tensor) -> tuple[float, ...]:

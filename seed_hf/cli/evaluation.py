@@ -1,0 +1,67 @@
+"""What the commands `seed-hf evaluate TASK` share: options, opening the data, running the task."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .shared import quiet_libraries, show_messages
+from .source import OnError
+
+
+if TYPE_CHECKING:
+    from seed_hf.evaluation.rows import EvaluationData
+    from seed_hf.evaluation.running import Task
+
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="Annotation file of a benchmark as it is published (COCO, NoCaps, Karpathy's splits, Flickr30K ...), or "
+        "any source of images with captions: folder, Parquet, WebDataset, Hub id.",
+    ),
+]
+Images = Annotated[
+    Path | None, typer.Option("--images", help="Folder of the benchmark's images. Default: that of its file.")
+]
+Split = Annotated[str | None, typer.Option(help="Default: test of Karpathy's splits; train of a source.")]
+CaptionColumn = Annotated[str | None, typer.Option(help="Column of a source's captions. Default: found by its name.")]
+ImageColumn = Annotated[str | None, typer.Option(help="Column of a source's images. Default: found by its name.")]
+Out = Annotated[Path, typer.Option("--out", help="JSON file to write; the page goes beside it as .md.")]
+BatchSize = Annotated[int, typer.Option(help="Rows at a time. The figures do not depend on it.", min=1)]
+Limit = Annotated[int | None, typer.Option(help="Only the first rows: quick, but not comparable.", min=1)]
+BadRows = Annotated[OnError, typer.Option("--on-error", help="Rows that cannot be used: stop, or skip and list them.")]
+
+
+def open_data(
+    data: str,
+    images: Path | None,
+    split: str | None,
+    *,
+    image_column: str | None = None,
+    caption_column: str | None = None,
+) -> "EvaluationData":
+    """A benchmark's file, or any source of images with captions."""
+    from seed_hf.data.sources.source import open_source
+    from seed_hf.evaluation.formats.opening import is_benchmark, open_benchmark
+    from seed_hf.evaluation.formats.source import source_data
+
+    if is_benchmark(data):
+        return open_benchmark(data, images=images, split=split)
+    if images is not None:
+        raise ValueError(f"--images goes with the annotation file of a benchmark; {data} is a source, which has them.")
+    split = split or "train"
+    columns = {"image_column": image_column, "caption_column": caption_column}
+    return source_data(open_source(data, split=split, **columns), split)
+
+
+def run(task: "Task", data: "EvaluationData", out: Path, batch_size: int, limit: int | None, on_error: OnError):
+    """Run a task and print its page."""
+    from seed_hf.evaluation.result import markdown
+    from seed_hf.evaluation.running import run_task
+
+    quiet_libraries()
+    show_messages()
+    result = run_task(task, data, out, batch_size=batch_size, limit=limit, on_error=on_error.value)
+    if result is not None:
+        typer.echo(markdown(result))

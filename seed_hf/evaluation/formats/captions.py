@@ -1,0 +1,136 @@
+"""Captions of COCO, NoCaps and Flickr30K, as their authors and Karpathy publish them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
+
+from .json_files import Entry, identity_of, image_path
+
+
+def karpathy(file: Path, value: dict, images: Path, split: str | None) -> EvaluationData:
+    """`dataset_coco.json` or `dataset_flickr30k.json` of Karpathy's splits.
+
+    Args:
+        file, value: The file, and its parsed JSON.
+        images: Folder of the images; those of COCO may be in `val2014` and `train2014` in it.
+        split: Default: "test".
+
+    Raises:
+        ValueError: Fields are missing, or there is no such split.
+    """
+    split = split or "test"
+    found = Entry(value, file.name).entries("images")
+    splits = sorted({entry.text("split") for entry in found})
+    rows = []
+    for entry in found:
+        if entry.text("split") != split:
+            continue
+        name, place = entry.text("filename"), entry.text("filepath", "")
+        captions = tuple(sentence.text("raw") for sentence in entry.entries("sentences"))
+        row_id = entry.text("cocoid", "") or entry.text("imgid", name)
+        rows.append(EvaluationRow(row_id, image_path(images, f"{place}/{name}" if place else name, name), captions))
+    if not rows:
+        raise ValueError(f"{file}: no images of the split {split!r}; it has {', '.join(splits)}.")
+    dataset = value.get("dataset") if isinstance(value.get("dataset"), str) else "captions"
+    return EvaluationData(f"{dataset}-karpathy", rows, identity_of(file, split=split))
+
+
+def coco(file: Path, value: dict, images: Path, split: str | None) -> EvaluationData:
+    """`captions_val2014.json` of COCO, or `nocaps_val_4500_captions.json`, whose domains become groups.
+
+    Args:
+        file, value: The file, and its parsed JSON.
+        images: Folder of the images.
+        split: Must be `None`: the file is one split.
+
+    Raises:
+        ValueError: Fields are missing.
+    """
+    check_no_split(file, split)
+    whole = Entry(value, file.name)
+    captions: dict[str, list[str]] = {entry.text("id"): [] for entry in whole.entries("images")}
+    for entry in whole.entries("annotations"):
+        image = entry.text("image_id")
+        if image not in captions:
+            raise ValueError(f"{entry.place}: image_id {image} is of no image of this file.")
+        captions[image].append(entry.text("caption"))
+    rows = []
+    for entry in whole.entries("images"):
+        row_id = entry.text("id")
+        path = image_path(images, entry.text("file_name"))
+        rows.append(EvaluationRow(row_id, path, tuple(captions[row_id]), group=entry.text("domain", "")))
+    name = "nocaps" if any(row.group for row in rows) else "coco-captions"
+    return EvaluationData(name, rows, identity_of(file))
+
+
+def flickr30k(file: Path, images: Path, split: str | None) -> EvaluationData:
+    """Captions of Flickr30K as text.
+
+    Three forms are read: `results_20130124.token` (`NAME.jpg#0`, tab, caption), `results.csv` with the columns
+    `image_name| comment_number| comment`, and the CSV with the columns `raw`, `split` and `filename`.
+
+    Args:
+        file: The file.
+        images: Folder of the images.
+        split: Of the third form, default "test"; the others are one split.
+
+    Raises:
+        ValueError: A line or a column is missing.
+    """
+    text = file.read_text(encoding="utf-8-sig")
+    head = text.partition("\n")[0]
+    if "raw" in head and "filename" in head:
+        return _flickr_table(file, text, images, split or "test")
+    check_no_split(file, split)
+    captions: dict[str, list[str]] = {}
+    for name, caption in _flickr_lines(file, text):
+        captions.setdefault(name, []).append(caption)
+    rows = [EvaluationRow(name, image_path(images, name), tuple(said)) for name, said in captions.items()]
+    return EvaluationData("flickr30k", rows, identity_of(file))
+
+
+def _flickr_lines(file: Path, text: str) -> Iterable[tuple[str, str]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or number == 1 and line.replace(" ", "").startswith("image_name|"):
+            continue
+        parts = line.split("\t", 1) if "\t" in line else [part.strip() for part in line.split("|", 2)]
+        # One line of the published results.csv has "4   A dog runs across the grass ." in its second column.
+        if len(parts) == 2 and "\t" not in line and parts[1][:1].isdigit():
+            parts = [parts[0], *parts[1].split(maxsplit=1)]
+        if len(parts) < 2 or not parts[-1].strip():
+            raise ValueError(f"{file}: line {number} has no caption after the name of an image: {line!r:.80}.")
+        yield parts[0].partition("#")[0].strip(), parts[-1].strip()
+
+
+def _flickr_table(file: Path, text: str, images: Path, split: str) -> EvaluationData:
+    table = csv.DictReader(text.splitlines())
+    if missing := {"raw", "split", "filename"} - set(table.fieldnames or ()):
+        raise ValueError(f"{file}: no column {', '.join(sorted(missing))}.")
+    rows, splits = [], set()
+    for number, line in enumerate(table):
+        splits.add(line["split"])
+        if line["split"] == split:
+            try:
+                captions = Entry({"raw": json.loads(line["raw"])}, f"{file.name}: row {number}").texts("raw")
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{file}: row {number}: raw is no list of captions ({error}).") from error
+            rows.append(EvaluationRow(line["filename"], image_path(images, line["filename"]), captions))
+    if not rows:
+        raise ValueError(f"{file}: no rows of the split {split!r}; it has {', '.join(sorted(splits))}.")
+    return EvaluationData("flickr30k", rows, identity_of(file, split=split))
+
+
+def check_no_split(file: Path, split: str | None) -> None:
+    """Raises `ValueError` if a split is asked for.
+
+    Args:
+        file: That has none.
+        split: What was asked for.
+    """
+    if split is not None:
+        raise ValueError(f"{file}: this file is one split, so it has no {split!r}. Leave out --split.")

@@ -1,0 +1,117 @@
+"""What the readers of annotation files share: parsed JSON, its fields, and the files of images."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seed_hf.files import sha256_of
+
+
+def read_any_json(path: Path) -> Any:
+    """The value of a JSON file; of a file of JSON lines, a list of the lines' values.
+
+    Args:
+        path: File to read.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() == ".jsonl":
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not readable as JSON. {error}") from error
+
+
+class Entry:
+    """One object of an annotation file, whose fields are checked as they are read.
+
+    Args:
+        value: The parsed JSON.
+        place: What messages call it, such as "val.json: questions[3]".
+
+    Raises:
+        ValueError: It is no object.
+    """
+
+    def __init__(self, value: Any, place: str):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{place}: expected an object with fields, got {type(value).__name__}.")
+        self.value, self.place = value, place
+
+    def get(self, name: str, *kinds: type, default: Any = ...) -> Any:
+        """A field.
+
+        Args:
+            name: Of the field.
+            kinds: What it may be.
+            default: Where it is missing or null; by default that is an error.
+
+        Raises:
+            ValueError: It is missing or something else.
+        """
+        found = self.value.get(name)
+        if found is None and default is not ...:
+            return default
+        if found is None:
+            raise ValueError(
+                f"{self.place} has no field {name!r}; it has {', '.join(map(str, self.value)) or 'none'}."
+            )
+        if not isinstance(found, kinds) or isinstance(found, bool):
+            wanted = " or ".join(kind.__name__ for kind in kinds)
+            raise ValueError(f"{self.place}: {name} must be {wanted}, got {type(found).__name__}.")
+        return found
+
+    def text(self, name: str, default: Any = ...) -> str:
+        """A field that is a text, or a number as text."""
+        return str(self.get(name, str, int, default=default))
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A field that is a text or a list of texts."""
+        found = self.get(name, str, list)
+        found = [found] if isinstance(found, str) else found
+        if wrong := [value for value in found if not isinstance(value, str)]:
+            raise ValueError(f"{self.place}: {name} must be texts, got {type(wrong[0]).__name__}.")
+        return tuple(found)
+
+    def entries(self, name: str) -> list[Entry]:
+        """A field that is a list of objects."""
+        return entries(self.get(name, list), f"{self.place}: {name}")
+
+
+def entries(values: list, place: str) -> list[Entry]:
+    """The objects of a list.
+
+    Args:
+        values: The parsed JSON.
+        place: What messages call the list.
+    """
+    return [Entry(value, f"{place}[{number}]") for number, value in enumerate(values)]
+
+
+def image_path(folder: Path, *names: str) -> str:
+    """The first of several files that exists, else the first.
+
+    Args:
+        folder: That they are in.
+        names: Relative to it.
+    """
+    paths = [os.path.join(folder, name) for name in names]
+    return next((path for path in paths if os.path.isfile(path)), paths[0])
+
+
+def identity_of(*files: Path, **more: Any) -> dict[str, Any]:
+    """The identity of data: names and hashes of its files.
+
+    Args:
+        files: Of annotations.
+        more: What else tells it from other data, such as the split; `None` is left out.
+    """
+    hashes = {file.name: sha256_of(file) for file in files}
+    return {**{name: value for name, value in more.items() if value is not None}, "files": hashes}

@@ -1,0 +1,50 @@
+"""What is evaluated: rows of images with captions, questions or choices, from any file or source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRow:
+    """One row of the data of an evaluation.
+
+    Args:
+        id: Of the row in its data: an image id, a question id ...
+        image: Encoded image, or its path; `None` for tasks without images.
+        captions: What people wrote about the image.
+        question: About the image.
+        answers: What people answered, each as often as it was given.
+        choices: The answers to choose from.
+        right: Index of the right choice.
+        group: Rows of a group get figures of their own: a domain, a type of question.
+        fault: Why the row cannot be used; empty for a sound one.
+    """
+
+    id: str
+    image: bytes | str | None = None
+    captions: tuple[str, ...] = ()
+    question: str = ""
+    answers: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    right: int | None = None
+    group: str = ""
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """The rows of an evaluation, and what they are.
+
+    Args:
+        format: What they were read as, such as "coco-karpathy".
+        rows: Read again for every evaluation, always in the same order. A sequence is checked as a whole before the
+            work begins.
+        identity: What makes this data this data, ready for JSON: split, names and hashes of files.
+    """
+
+    format: str
+    rows: Iterable[EvaluationRow]
+    identity: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,199 @@
+"""An evaluation from rows to its result: resumed exactly, the same in any order and batches, nothing lost silently."""
+
+import json
+import os
+
+import pytest
+
+from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
+from seed_hf.evaluation.running import run_task
+from tiny_sources import noise
+
+
+class Widths:
+    """A task that measures the width of each image and keeps an account of its work."""
+
+    name = "widths"
+    protocol = {"unit": "pixels", "factor": 2}
+    model = {"sha256": "none"}
+
+    def __init__(self, unit="pixels", dies_after=None):
+        self.settings = {"unit": unit, "factor": 2}
+        self.seen, self.measured, self.dies_after = 0, [], dies_after
+
+    def fault(self, row):
+        return "" if row.image else "no image"
+
+    def length(self, row):
+        return len(row.question)
+
+    def see(self, images):
+        self.seen += len(images)
+        return [image.width for image in images]
+
+    def measure(self, rows, seen):
+        if self.dies_after is not None and len(self.measured) >= self.dies_after:
+            raise KeyboardInterrupt
+        self.measured.append([row.id for row in rows])
+        return [{"width": width} for width in seen]
+
+    def figures(self, records):
+        widths = [record["width"] for record in records]
+        return {"all": {"mean": sum(widths) / len(widths), "last": [record["width"] for record in records][-1]}}
+
+
+def rows(count=10):
+    return [EvaluationRow(f"r{i}", noise(i, width=10 + i), question="?" * (i % 4)) for i in range(count)]
+
+
+def data(made=None, lazy=False):
+    made = rows() if made is None else made
+    return EvaluationData("made", Lazy(made) if lazy else made, {"split": "test"})
+
+
+class Lazy:
+    """Rows that have no length and are read one by one."""
+
+    def __init__(self, made):
+        self.made = made
+
+    def __iter__(self):
+        return iter(self.made)
+
+
+def without_times(path):
+    result = json.loads(path.read_text())
+    result.pop("seconds")
+    result["environment"] = {name: result["environment"][name] for name in ("torch", "processes")}
+    return result
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_killed_evaluation_goes_on_to_the_same_result(tmp_path, lazy):
+    whole = tmp_path / "whole.json"
+    run_task(Widths(), data(lazy=lazy), whole, batch_size=2)
+    out = tmp_path / "killed.json"
+    with pytest.raises(KeyboardInterrupt):
+        run_task(Widths(dies_after=3), data(lazy=lazy), out, batch_size=2)
+    assert not out.exists()
+    with open(tmp_path / "killed.rows.jsonl", "ab") as file:
+        file.write(b'{"row": 9, "id": "r9", "wid')  # the line that a kill cuts
+    task = Widths()
+    run_task(task, data(lazy=lazy), out, batch_size=2)
+    assert sum(map(len, task.measured)) == task.seen == 4
+    assert without_times(out) == without_times(whole)
+    again = Widths()
+    run_task(again, data(lazy=lazy), out, batch_size=2)  # a finished one is read, not done again
+    assert not again.measured and without_times(out) == without_times(whole)
+
+
+def test_a_record_is_the_same_in_any_batch_and_longest_come_first(tmp_path):
+    task = Widths()
+    one = run_task(task, data(), tmp_path / "a.json", batch_size=4)
+    assert task.measured[0] == ["r3", "r7", "r2", "r6"]
+    other = run_task(Widths(), data(), tmp_path / "b.json", batch_size=1)
+    assert one["figures"] == other["figures"] and one["data"] == other["data"]
+    assert one["figures"]["all"] == {"mean": 14.5, "last": 19}
+
+
+def test_processes_share_the_rows_and_the_last_one_writes(tmp_path, monkeypatch):
+    alone = tmp_path / "alone.json"
+    run_task(Widths(), data(), alone)
+    out = tmp_path / "shared.json"
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for rank in ("2", "0"):
+        monkeypatch.setenv("RANK", rank)
+        assert run_task(Widths(), data(), out) is None and not out.exists()
+    monkeypatch.setenv("RANK", "1")
+    task = Widths()
+    assert run_task(task, data(), out)["environment"]["processes"] == 3
+    assert sorted(task.measured[0]) == ["r1", "r4", "r7"]
+    assert without_times(out)["figures"] == without_times(alone)["figures"]
+    assert without_times(out)["data"] == without_times(alone)["data"]
+    monkeypatch.delenv("RANK")
+    monkeypatch.delenv("WORLD_SIZE")
+    last = Widths()
+    run_task(last, data(), out)  # by another number of processes: all files count
+    assert not last.measured
+
+
+def test_rows_of_one_file_are_seen_once(tmp_path):
+    (tmp_path / "image.png").write_bytes(noise(0, width=30))
+    made = [EvaluationRow(f"q{i}", str(tmp_path / "image.png"), question="?") for i in range(7)]
+    task = Widths()
+    result = run_task(task, data(made), tmp_path / "out.json", batch_size=2)
+    assert task.seen == 1 and result["figures"]["all"]["mean"] == 30
+
+
+def test_other_settings_are_not_mixed_in(tmp_path):
+    out = tmp_path / "out.json"
+    run_task(Widths(), data(), out)
+    with pytest.raises(ValueError, match="settings unit was 'pixels' and is 'mm'. Give another --out"):
+        run_task(Widths("mm"), data(), out)
+    with pytest.raises(ValueError, match="data limit was None and is 3"):
+        run_task(Widths(), data(), out, limit=3)
+    with pytest.raises(ValueError, match="data split was 'test' and is 'val'"):
+        run_task(Widths(), EvaluationData("made", rows(), {"split": "val"}), out)
+
+
+def test_deviations_from_the_protocol_are_in_result_and_page(tmp_path):
+    result = run_task(Widths("mm"), data(), tmp_path / "out.json")
+    assert result["deviations"] == ["unit is 'mm'; the authors' is 'pixels'"]
+    assert "- unit is 'mm'; the authors' is 'pixels'" in (tmp_path / "out.md").read_text()
+    assert run_task(Widths(), data(), tmp_path / "same.json")["deviations"] == []
+
+
+def test_all_missing_images_are_found_before_the_work(tmp_path):
+    made = [*rows(3), EvaluationRow("gone", str(tmp_path / "gone.jpg")), EvaluationRow("none")]
+    task = Widths()
+    with pytest.raises(
+        ValueError, match=r"2 of 5 rows cannot be used, the first: gone: no file .*gone.jpg. --on-error"
+    ):
+        run_task(task, data(made), tmp_path / "out.json")
+    assert not task.seen and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_bad_rows_are_listed_and_mended_ones_are_done(tmp_path, lazy):
+    path = tmp_path / "image.png"
+    made = [
+        *rows(3),
+        EvaluationRow("cut", noise(1)[:60]),
+        EvaluationRow("gone", str(path)),
+        EvaluationRow("b", fault="bad"),
+    ]
+    out = tmp_path / "out.json"
+    result = run_task(Widths(), data(made, lazy), out, on_error="skip")
+    assert [(row["row"], row["id"]) for row in result["data"]["bad_rows"]] == [(3, "cut"), (4, "gone"), (5, "b")]
+    assert "cut off" in result["data"]["bad_rows"][0]["bad"] and result["data"]["bad_rows"][2]["bad"] == "bad"
+    assert result["data"]["rows"] == 3 and "gone (row 4)" in out.with_suffix(".md").read_text()
+    path.write_bytes(noise(4, width=50))
+    with pytest.raises(ValueError, match="cut|b: bad"):
+        run_task(Widths(), data(made, lazy), out)
+    good = [*made[:3], EvaluationRow("cut", noise(3, width=40)), made[4], EvaluationRow("b", noise(5, width=60))]
+    result = run_task(Widths(), data(good, lazy), out)
+    assert result["data"]["rows"] == 6 and result["data"]["bad_rows"] == [] and result["figures"]["all"]["last"] == 60
+
+
+def test_limit_and_odd_numbers(tmp_path):
+    result = run_task(Widths(), data(lazy=True), tmp_path / "out.json", limit=3)
+    assert result["data"]["rows"] == 3 and result["data"]["limit"] == 3
+    assert "not comparable" in (tmp_path / "out.md").read_text()
+    for wrong in ({"limit": 0}, {"batch_size": 0}, {"on_error": "ignore"}):
+        with pytest.raises(ValueError, match="must be"):
+            run_task(Widths(), data(), tmp_path / "wrong.json", **wrong)
+    with pytest.raises(ValueError, match="has no rows"):
+        run_task(Widths(), data([]), tmp_path / "none.json")
+    with pytest.raises(ValueError, match="None of 1 rows can be used, the first: b: bad"):
+        run_task(Widths(), data([EvaluationRow("b", fault="bad")]), tmp_path / "bad.json", on_error="skip")
+
+
+def test_two_evaluations_do_not_write_the_same_file(tmp_path):
+    class Second(Widths):
+        def measure(self, given, seen):
+            with pytest.raises(BlockingIOError, match="another evaluation is writing here"):
+                run_task(Widths(), data(), tmp_path / "out.json")
+            return super().measure(given, seen)
+
+    run_task(Second(), data(), tmp_path / "out.json")
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]

@@ -1,0 +1,140 @@
+"""`seed-hf evaluate retrieval`: several captions an image, counted as the paper does; controls; the command."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark_files import coco_captions, karpathy_coco, write_images
+from command_line import refused, run
+from seed_hf.data.sources.source import open_source
+from seed_hf.evaluation.formats.opening import open_benchmark
+from seed_hf.evaluation.formats.source import source_data
+from seed_hf.evaluation.retrieval import evaluate_retrieval
+from seed_hf.evaluation.running import run_task
+from seed_hf.evaluation.sets import open_picture
+from seed_hf.evaluation.tasks.retrieval import Retrieval
+from tiny_evaluation import pictogram_rows
+from tiny_sources import rows as source_rows
+from tiny_sources import write_folder
+
+
+@pytest.fixture(scope="module")
+def task(model_and_processor):
+    model, processor = model_and_processor
+    return Retrieval(model.visual_tokenizer, processor.image_processor, processor.tokenizer)
+
+
+def records(images, texts, captions):
+    """Records of images and of their captions' features."""
+
+    def written(features):
+        return base64.b64encode(features.numpy().astype("<f4").tobytes()).decode()
+
+    return [
+        {"captions": said, "texts": [written(text) for text in own], "images": {"codes": written(image)}}
+        for image, own, said in zip(images, texts, captions)
+    ]
+
+
+def test_oracle_is_perfect_and_shuffled_is_chance():
+    task = object.__new__(Retrieval)
+    task.use = ("codes",)
+    images = torch.nn.functional.normalize(torch.randn(400, 64), dim=-1)
+    texts = images[:, None] + 0.01 * torch.randn(400, 5, 64)
+    captions = [[f"{i} {j}" for j in range(5)] for i in range(400)]
+    figures = task.figures(records(images, texts, captions))["codes"]
+    assert figures["R@m"] == figures["TR@1"] == figures["IR@1"] == 100
+    assert (figures["num_images"], figures["num_captions"], figures["shared_captions"]) == (400, 2000, 0)
+    shuffled = task.figures(records(images, texts[torch.randperm(400)], captions))["codes"]
+    assert shuffled["IR@10"] == pytest.approx(100 * 10 / 400, abs=2.5)
+    # the captions of an image lie together: 10 of 2000 captions are those of two images
+    assert shuffled["TR@10"] < 3
+
+
+def test_several_captions_are_counted_by_hand():
+    task = object.__new__(Retrieval)
+    task.use = ("codes",)
+
+    def at(*degrees):
+        radians = torch.tensor(degrees, dtype=torch.float32).deg2rad()
+        return torch.stack([radians.cos(), radians.sin()], dim=-1)
+
+    # Image 0 at 0 degrees: captions at 50 and 90. Image 1 at 60: captions at 10 and 65.
+    figures = task.figures(records(at(0, 60), [at(50, 90), at(10, 65)], [["a", "b"], ["c", "d"]]))["codes"]
+    assert (figures["TR@1"], figures["TR@5"]) == (50, 100)  # image 0 sees c first, then a; image 1 sees d first
+    assert (figures["IR@1"], figures["IR@5"]) == (25, 100)  # a, b and c see the other image first
+    shared = task.figures(records(at(0, 60), [at(50, 90), at(50, 65)], [["a", "b"], ["a", "d"]]))["codes"]
+    assert shared["num_captions"] == 3 and shared["shared_captions"] == 1
+    assert shared["TR@1"] == 100 and shared["IR@1"] == pytest.approx(200 / 3)
+
+
+def test_one_caption_an_image_is_what_the_report_measures(task, model_and_processor, tmp_path):
+    model, processor = model_and_processor
+    rows = pictogram_rows(7)
+    folder = write_folder(
+        tmp_path / "source",
+        [{"id": str(i), "caption": row["caption"], "image": row["image"]["bytes"]} for i, row in enumerate(rows)],
+    )
+    data = source_data(open_source(folder))
+    result = run_task(task, data, tmp_path / "out.json", batch_size=3)
+    for use, use_codes in (("codes", True), ("embeddings", False)):
+        expected = evaluate_retrieval(model.visual_tokenizer, processor, rows, use_codes=use_codes).to_dict()
+        assert {name: result["figures"][use][name] for name in expected} == pytest.approx(expected)
+    assert result["model"]["sha256"] and result["data"]["format"] == "imagefolder"
+    assert open_picture(rows[0]).size == (24, 24)
+
+
+def test_batches_do_not_matter(task, tmp_path):
+    said = {f"{i}.jpg": [f"a red apple {'very ' * (i * j)}" for j in range(1, 4)] for i in range(5)}
+    write_images(tmp_path / "val2014", *said)
+    data = open_benchmark(karpathy_coco(tmp_path, said))
+    one = run_task(task, data, tmp_path / "one.json", batch_size=1)
+    run_task(task, data, tmp_path / "all.json", batch_size=64)
+
+    def features(name):
+        lines = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()[1:]]
+        values = {line["row"]: [*line["texts"], *line["images"].values()] for line in lines}
+        return np.stack([[np.frombuffer(base64.b64decode(v), "<f4") for v in values[row]] for row in range(5)])
+
+    np.testing.assert_allclose(features("one.rows.jsonl"), features("all.rows.jsonl"), atol=1e-5)
+    assert one["figures"]["codes"]["num_captions"] == 5 * 3 - 4  # "a red apple " is the caption of five
+
+
+def test_the_command(tmp_path):
+    said = {"a.jpg": ["a red apple", "an apple"], "b.jpg": ["a blue car"]}
+    path = coco_captions(tmp_path, said)
+    write_images(tmp_path, *said)
+    out = tmp_path / "result.json"
+    status, printed, _ = run("evaluate", "retrieval", "--data", path, "--out", out, "--use", "codes")
+    assert status == 0 and "| R@m |" in printed and (tmp_path / "result.md").read_text() + "\n" == printed
+    result = json.loads(out.read_text())
+    assert list(result["figures"]) == ["codes"] and result["settings"]["max_text_tokens"] > 0
+    (tmp_path / "b.jpg").unlink()
+    refused("evaluate", "retrieval", "--data", path, "--out", tmp_path / "r.json", words="1 of 2 rows cannot be used")
+    status, _, _ = run("evaluate", "retrieval", "--data", path, "--out", tmp_path / "r.json", "--on-error", "skip")
+    assert status == 0 and json.loads((tmp_path / "r.json").read_text())["data"]["rows"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data", "nowhere.json"], "nowhere.json: no such file"),
+        (["--data", "nowhere"], "nowhere"),
+        (["--data", "FILE", "--use", "pixels"], "use must be some of codes, embeddings; got pixels"),
+        (["--data", "FILE", "--max-text-tokens", "9999"], "max_text_tokens must lie in 2.."),
+        (["--data", "FOLDER", "--images", "FOLDER"], "--images goes with the annotation file"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, arguments, words):
+    write_folder(tmp_path / "folder", source_rows(1))
+    file = coco_captions(tmp_path, {"a.jpg": ["a"]})
+    write_images(tmp_path, "a.jpg")
+    places = {"FILE": file, "FOLDER": tmp_path / "folder"}
+    refused(
+        *("evaluate", "retrieval", "--out", tmp_path / "out.json"),
+        *(places.get(argument, argument) for argument in arguments),
+        words=words,
+    )
