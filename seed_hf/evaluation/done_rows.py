@@ -54,7 +54,8 @@ class DoneRows:
         self._places = {}
         for file in self._files():
             for start, _, record in _lines(file):
-                if "row" in record:
+                # A row that was bad may have been mended since.
+                if "row" in record and not ("bad" in record and record["row"] in self._places):
                     self._places[record["row"]] = (file, start)
 
     def __contains__(self, row: int) -> bool:

@@ -116,7 +116,7 @@ def run_task(
         mine = _mine(islice(data.rows, limit), rank, world_size)
         total = len(data.rows[rank:limit:world_size]) if isinstance(data.rows, Sequence) else None
         with tqdm(desc=task.name, unit="row", total=total, disable=rank != 0) as bar:
-            for window, count in _windows(mine, _WINDOW * batch_size):
+            for window, count in _windows(mine, _WINDOW * batch_size):  # noqa: B007
                 todo = [(number, row) for number, row in window if number not in done]
                 bar.update(len(window) - len(todo))
                 for records in _measured(task, todo, batch_size, on_error):

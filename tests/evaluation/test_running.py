@@ -146,9 +146,7 @@ def test_deviations_from_the_protocol_are_in_result_and_page(tmp_path):
 def test_all_missing_images_are_found_before_the_work(tmp_path):
     made = [*rows(3), EvaluationRow("gone", str(tmp_path / "gone.jpg")), EvaluationRow("none")]
     task = Widths()
-    with pytest.raises(
-        ValueError, match=r"2 of 5 rows cannot be used, the first: gone: no file .*gone.jpg. --on-error"
-    ):
+    with pytest.raises(ValueError, match=r"2 of 5 rows cannot .* first: gone: no file .*gone.jpg. --on-error"):
         run_task(task, data(made), tmp_path / "out.json")
     assert not task.seen and not list(tmp_path.iterdir())
 

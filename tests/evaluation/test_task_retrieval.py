@@ -100,22 +100,23 @@ def test_batches_do_not_matter(task, tmp_path):
         return np.stack([[np.frombuffer(base64.b64decode(v), "<f4") for v in values[row]] for row in range(5)])
 
     np.testing.assert_allclose(features("one.rows.jsonl"), features("all.rows.jsonl"), atol=1e-5)
-    assert one["figures"]["codes"]["num_captions"] == 5 * 3 - 4  # "a red apple " is the caption of five
+    assert one["figures"]["codes"]["num_captions"] == 9  # i * j has nine values
 
 
-def test_the_command(tmp_path):
+def test_the_command(tmp_path, saved_model):
     said = {"a.jpg": ["a red apple", "an apple"], "b.jpg": ["a blue car"]}
     path = coco_captions(tmp_path, said)
     write_images(tmp_path, *said)
-    out = tmp_path / "result.json"
-    status, printed, _ = run("evaluate", "retrieval", "--data", path, "--out", out, "--use", "codes")
+    out, again = tmp_path / "result.json", tmp_path / "again.json"
+    command = ("evaluate", "retrieval", "--model", saved_model, "--data", path)
+    status, printed, _ = run(*command, "--out", out, "--use", "codes")
     assert status == 0 and "| R@m |" in printed and (tmp_path / "result.md").read_text() + "\n" == printed
     result = json.loads(out.read_text())
     assert list(result["figures"]) == ["codes"] and result["settings"]["max_text_tokens"] > 0
     (tmp_path / "b.jpg").unlink()
-    refused("evaluate", "retrieval", "--data", path, "--out", tmp_path / "r.json", words="1 of 2 rows cannot be used")
-    status, _, _ = run("evaluate", "retrieval", "--data", path, "--out", tmp_path / "r.json", "--on-error", "skip")
-    assert status == 0 and json.loads((tmp_path / "r.json").read_text())["data"]["rows"] == 1
+    refused(*command, "--out", again, words="1 of 2 rows cannot be used")
+    status, _, _ = run(*command, "--out", again, "--on-error", "skip")
+    assert status == 0 and json.loads(again.read_text())["data"]["rows"] == 1
 
 
 @pytest.mark.parametrize(
@@ -128,13 +129,13 @@ def test_the_command(tmp_path):
         (["--data", "FOLDER", "--images", "FOLDER"], "--images goes with the annotation file"),
     ],
 )
-def test_mistakes_are_one_line(tmp_path, arguments, words):
+def test_mistakes_are_one_line(tmp_path, saved_model, arguments, words):
     write_folder(tmp_path / "folder", source_rows(1))
     file = coco_captions(tmp_path, {"a.jpg": ["a"]})
     write_images(tmp_path, "a.jpg")
     places = {"FILE": file, "FOLDER": tmp_path / "folder"}
     refused(
-        *("evaluate", "retrieval", "--out", tmp_path / "out.json"),
+        *("evaluate", "retrieval", "--model", saved_model, "--out", tmp_path / "out.json"),
         *(places.get(argument, argument) for argument in arguments),
         words=words,
     )
