@@ -1,67 +1,37 @@
 """Teacher stage: the ViT learns to name what stands where, as EVA-CLIP's did before BLIP-2 took it.
 
 The features of the patches of each thing, averaged, are asked for the thing, its colour and its style, and are pulled
-to what EfficientNet-Lite0 sees in the drawing on its own, in its own colours (`reference.npy`, computed once). The
-heads that answer are left behind; the ViT is frozen from here on.
+to what EfficientNet-Lite0 sees in the drawing on its own, in its own colours. Two in five images show any drawing of
+the training split, without a name: shapes beyond the world's things. All are restyled at random, so that the ViT knows
+a thing in art that it has not seen. The heads that answer are left behind; the ViT is frozen from here on.
 """
 
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from transformers.models.blip_2.modeling_blip_2 import Blip2VisionModel
 
+from drawings import DIRECTIONS, SIDE, drawings, placed, reference
 from loop import autocast, device, stage_arguments, train
 from model import WIDTH, tokenizer_config
-from pixels import changed_images, normalise
-from seed_hf.evaluation.reference_models import efficientnet_features, load_efficientnet
+from pixels import normalise, restyled_images
 from seed_hf.pictograms.scene_colours import COLOURS
 from seed_hf.pictograms.scene_things import STYLES
 from seed_hf.pictograms.scenes import Scene
-from world import images, scenes, sprites, world
+from world import images, scenes, world
 
 
-STEPS, BATCH, RATE = 3000, 128, 1e-3
+STEPS, BATCH, RATE = 4000, 96, 1e-3
+OTHERS = 64  # images of a step that show any drawing of the training split
 SEEN = 0.5  # share of the patches, those with most ink, that the ViT sees before the last quarter of the stage
-SIDE = 96
-DIRECTIONS = 192  # of EfficientNet's features that differ most between drawings
 THINGS = sorted(world().things)
 TONES = [*COLOURS, None]  # None: as drawn
 LOOKS = list(STYLES)
 MOST = 4  # things in a scene
-
-
-def reference(work: Path, data: Path) -> dict[str, torch.Tensor]:
-    """What EfficientNet-Lite0 sees in each drawing of the training split: unit vectors `(192,)` by art id."""
-    path = work / "reference.npy"
-    drawings = sprites(data)
-    names = sorted(drawings)
-    if not path.exists():
-        model, rows = load_efficientnet().to(device()), []
-        for start in range(0, len(names), 32):
-            rows.append(efficientnet_features(model, [_alone(drawings[name]) for name in names[start : start + 32]]))
-        found = torch.cat(rows).float().cpu()
-        centred = found - found.mean(0)
-        _, sizes, axes = torch.linalg.svd(centred, full_matrices=False)
-        spread = centred @ axes[:DIRECTIONS].T / sizes[:DIRECTIONS].sqrt()  # halfway to equal sizes in all directions
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, F.normalize(spread, dim=-1).numpy().astype(np.float16))
-        os.replace(partial, path)
-    return dict(zip(names, torch.from_numpy(np.load(path)).float()))
-
-
-def _alone(drawing) -> Image.Image:
-    """The drawing in the middle of a white square."""
-    image = np.full((SIDE, SIDE, 3), 255, np.uint8)
-    found = drawing.drawn(86, None)
-    top, left = (SIDE - found.shape[0]) // 2, (SIDE - found.shape[1]) // 2
-    image[top : top + found.shape[0], left : left + found.shape[1]] = found
-    return Image.fromarray(image)
 
 
 class Namer(nn.Module):
@@ -102,19 +72,38 @@ class Namer(nn.Module):
         return {name: head(pooled) for name, head in self.heads.items()}
 
 
-def boxes_of(found: list[Scene], grid: int) -> torch.Tensor:
-    """How much of each patch lies in the box of each thing, `(scenes, 4, grid * grid)`; zero where there is none."""
+def any_drawings(data: Path, names: list[str], random: np.random.Generator) -> tuple[list[str], torch.Tensor, list]:
+    """(ids, `(OTHERS, 3, 96, 96)` uint8, the one square in each) of drawings at any size and place, in any colours."""
+    chosen = [names[number] for number in random.integers(len(names), size=OTHERS)]
+    found, around = [], []
+    for name in chosen:
+        drawing = drawings(data)[name]
+        if random.random() < 0.5:
+            drawing = drawing[..., random.permutation(3)]
+        if random.random() < 0.5:
+            drawing = drawing[:, ::-1]
+        image, square = placed(
+            np.ascontiguousarray(drawing), random.integers(32, 90), random.random(), random.random()
+        )
+        found.append(image)
+        around.append([square])
+    return chosen, torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2), around
+
+
+def boxes_of(squares: list[list[tuple[float, float, float]]], grid: int) -> torch.Tensor:
+    """How much of each patch lies in each square, `(images, 4, grid * grid)`; zero where there is none.
+
+    Args:
+        squares: of each image up to four centres (x, y) and sides, as shares of the image's side.
+        grid: patches along a side.
+    """
     edges = np.arange(grid) / grid
-    boxes = np.zeros((len(found), MOST, grid, grid), np.float32)
-    for row, scene in enumerate(found):
-        for number, item in enumerate(scene.items):
+    boxes = np.zeros((len(squares), MOST, grid, grid), np.float32)
+    for row, around in enumerate(squares):
+        for number, (x, y, size) in enumerate(around):
             across, down = (
-                np.clip(
-                    np.minimum(edges + 1 / grid, middle + item.size / 2) - np.maximum(edges, middle - item.size / 2),
-                    0,
-                    1,
-                )
-                for middle in (item.x, item.y)
+                np.clip(np.minimum(edges + 1 / grid, middle + size / 2) - np.maximum(edges, middle - size / 2), 0, 1)
+                for middle in (x, y)
             )
             boxes[row, number] = np.outer(down, across) * grid * grid
     return torch.from_numpy(boxes).flatten(2)
@@ -142,23 +131,38 @@ def main(argv: list[str] | None = None) -> None:
     namer = Namer().to(device())
     grid = SIDE // namer.vit.config.patch_size
 
+    others = sorted(drawings(arguments.data))
+
     def loss_of(step: int) -> dict[str, torch.Tensor]:
+        random = np.random.default_rng(step)
         found = scenes("vision", step * BATCH, BATCH)
-        painted = images(found, arguments.data, SIDE, mirror=np.random.default_rng(step)).to(device())
-        pixels = normalise(changed_images(painted.float() / 255))
+        painted = images(found, arguments.data, SIDE, mirror=random)
+        names, more, around = any_drawings(arguments.data, others, random)
+        pixels, coloured, styled = restyled_images(torch.cat([painted, more]).to(device()).float() / 255)
+        squares = [[(item.x, item.y, item.size) for item in scene.items] for scene in found] + around
         patches = grid * grid if step > 0.75 * arguments.steps else int(SEEN * grid * grid)
         with autocast():
-            answers = namer(pixels, boxes_of(found, grid).to(device()), patches)
+            answers = namer(normalise(pixels), boxes_of(squares, grid).to(device()), patches)
         labels = {name: values.to(device()) for name, values in labels_of(found).items()}
+        labels["colour"][~coloured[:BATCH]] = -100
+        labels["style"][~styled[:BATCH]] = -100
         losses = {
-            name: F.cross_entropy(answers[name].float().flatten(0, 1), labels[name].flatten(), label_smoothing=0.05)
+            name: F.cross_entropy(
+                answers[name][:BATCH].float().flatten(0, 1), labels[name].flatten(), label_smoothing=0.05
+            )
             for name in labels
         }
-        there = labels["thing"] >= 0
-        wanted = torch.stack([seen_alone[item.art] for scene in found for item in scene.items]).to(device())
+        there = torch.zeros(len(squares), MOST, dtype=torch.bool)
+        for row, square in enumerate(squares):
+            there[row, : len(square)] = True
+        art = [item.art for scene in found for item in scene.items] + names
+        wanted = torch.stack([seen_alone[name] for name in art]).to(device())
         losses["reference"] = 1 - F.cosine_similarity(answers["reference"][there].float(), wanted).mean()
-        right = {name: (answers[name].argmax(-1) == labels[name])[labels[name] >= 0].float().mean() for name in labels}
-        total = losses["thing"] + losses["colour"] + 0.3 * losses["style"] + 2 * losses["reference"]
+        right = {
+            name: (answers[name][:BATCH].argmax(-1) == labels[name])[labels[name] >= 0].float().mean()
+            for name in labels
+        }
+        total = losses["thing"] + losses["colour"] + 0.3 * losses["style"] + 3 * losses["reference"]
         return {"loss": total, **losses, **{f"{name} right": share for name, share in right.items()}}
 
     settings = {"weight_decay": 0.05, "warmup": 60, "muon": True, "average": 0.998, "schedule": "trapezoid"}
@@ -176,7 +180,8 @@ def measure(work: Path, data: Path, count: int = 500) -> dict[str, dict[str, flo
     for name in ("test", "test_colour", "test_pair", "test_art", "test_style"):
         found = scenes("vision", 10**9, count, name)
         pixels = normalise(images(found, data, SIDE, splits=("train", "test_style")).float() / 255)
-        answers, labels = namer(pixels, boxes_of(found, grid), grid * grid), labels_of(found)
+        squares = [[(item.x, item.y, item.size) for item in scene.items] for scene in found]
+        answers, labels = namer(pixels, boxes_of(squares, grid), grid * grid), labels_of(found)
         result[name] = {
             key: round((answers[key].argmax(-1) == labels[key])[labels[key] >= 0].float().mean().item(), 3)
             for key in ("thing", "colour")

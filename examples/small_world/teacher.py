@@ -19,8 +19,8 @@ from vocabulary import encode_texts, load_vocabulary
 from world import captions, images, scenes
 
 
-STEPS, BATCH, RATE = 3000, 64, 1e-3
-VIEWS = 2  # how often a step uses each image, each time with its own caption, time and noise: encoding is not free
+STEPS, BATCH, RATE = 6000, 64, 1e-3
+VIEWS = 3  # how often a step uses each image, each time with its own caption, time and noise: encoding is not free
 SILENT, FULL = 0.08, 0.45  # share of images without caption, and with the full description
 
 
@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
         pixels = images(found, arguments.data, 64).to(device()).float() / 127.5 - 1
         with torch.no_grad(), autocast():
             latents = vae.encode(pixels).latent.float() * vae.config.scaling_factor
-        said = [text for view in range(VIEWS) for text in captions(found, "teacher", 2 * start + view * BATCH, FULL)]
+        said = [text for view in range(VIEWS) for text in captions(found, "teacher", VIEWS * start + view * BATCH, FULL)]
         ids, _ = encode_texts(tokenizer, said)
         silent, _ = encode_texts(tokenizer, [""])
         ids = torch.where(torch.rand(len(ids), 1) < SILENT, silent, ids)
