@@ -107,7 +107,9 @@ def main(argv: list[str] | None = None) -> None:
         pixels = images(found, arguments.data, 64).to(device()).float() / 127.5 - 1
         with torch.no_grad(), autocast():
             latents = vae.encode(pixels).latent.float() * vae.config.scaling_factor
-        said = [text for view in range(VIEWS) for text in captions(found, "teacher", VIEWS * start + view * BATCH, FULL)]
+        said = [
+            text for view in range(VIEWS) for text in captions(found, "teacher", VIEWS * start + view * BATCH, FULL)
+        ]
         ids, _ = encode_texts(tokenizer, said)
         silent, _ = encode_texts(tokenizer, [""])
         ids = torch.where(torch.rand(len(ids), 1) < SILENT, silent, ids)

@@ -21,7 +21,7 @@ from .drawing import draw, reconstruct
 from .env import env
 from .evaluate import evaluate
 from .publish import card, push
-from .seeing import ask, see
+from .seeing import ask, see, words
 from .shared import DEBUG
 from .tokenize import tokenize
 from .train import train
@@ -38,7 +38,7 @@ for work in (see, ask, draw, reconstruct, tokenize, cache_features, train, conve
     app.command()(work)
 for name, group in (("data", data), ("evaluate", evaluate), ("bench", bench)):
     app.add_typer(group, name=name)
-for other in (card, push, demo, env):
+for other in (words, card, push, demo, env):
     app.command()(other)
 
 

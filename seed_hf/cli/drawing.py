@@ -8,7 +8,7 @@ import typer
 
 from seed_hf.files import whole_file
 
-from .shared import Device, Model, plain_errors, quiet_libraries
+from .shared import Device, Model, plain_errors, quiet_libraries, warn_of_unknown_words
 
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ Candidates = Annotated[
 Temperature = Annotated[
     float | None,
     typer.Option(
-        help="Sampling temperature of the codes. Default: 1 with several candidates, greedy decoding with one.",
+        help="Sampling temperature of the codes. Default: 1 with several images or candidates, else greedy decoding.",
         min=0.01,
     ),
 ]
@@ -56,7 +56,7 @@ def draw(
     model: Model = None,
     device: Device = None,
 ):
-    """Draw images from a prompt. Image i uses the seed SEED + i."""
+    """Draw images from a prompt. Image i uses the seed SEED + i; several images have codes of their own each."""
     with plain_errors():
         paths = _numbered(output, num_images)
         for path in paths:
@@ -69,7 +69,8 @@ def draw(
         pipe = load_pipeline(model, device=device)
         if not hasattr(pipe.seed_model, "language_model"):
             raise ValueError(f"{model}: this pipeline has no language model, so it cannot draw from a prompt.")
-    sampling = {} if temperature is None else {"do_sample": True, "temperature": temperature}
+        warn_of_unknown_words(model, "pipeline", prompt)
+    sampling = {"do_sample": True, "temperature": temperature or 1.0} if temperature or num_images > 1 else {}
     for index, path in enumerate(paths):
         with plain_errors():  # for example a prompt that is too long for the model
             image = pipe(

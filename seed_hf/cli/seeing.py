@@ -1,11 +1,11 @@
-"""`seed-hf see` and `seed-hf ask`: from images to text."""
+"""`seed-hf see`, `seed-hf ask` and `seed-hf words`: from images to text, and which words a model knows."""
 
 import json
 from typing import Annotated
 
 import typer
 
-from .shared import AsJson, Device, Model, plain_errors, quiet_libraries
+from .shared import AsJson, Device, Model, plain_errors, quiet_libraries, warn_of_unknown_words
 
 
 def see(
@@ -14,7 +14,10 @@ def see(
     device: Device = None,
     as_json: AsJson = False,
 ):
-    """Print the visual codes and a caption of each image; with --json one object a line."""
+    """Print the visual codes and a caption of each image; with --json one object a line.
+
+    A small model that knows how sure it can be says so when it guesses, and names its three likeliest captions.
+    """
     with plain_errors():
         from seed_hf.images import load_image
 
@@ -23,16 +26,25 @@ def see(
 
         quiet_libraries()
         seed_model, processor = load_model(model, device=device)
-    from seed_hf.texts import generate_texts
+        from seed_hf.artifacts.known_words import read_known_words
+
+        known = read_known_words(model, "model")
+    from seed_hf.texts import generate_texts, likely_captions
 
     for name, image in zip(images, loaded):
         inputs = processor.caption([image]).to(seed_model.device)
         codes = seed_model.visual_tokenizer.encode(inputs["pixel_values"])[0].tolist()
-        caption = generate_texts(seed_model, processor, inputs)[0]
+        said = {"caption": generate_texts(seed_model, processor, inputs)[0]}
+        shown = said["caption"]
+        if known:
+            likely = likely_captions(seed_model, processor, image)
+            said["likely"] = {one.text: round(one.probability, 3) for one in likely}
+            if likely[0].probability < known.sure:
+                shown = "not sure: " + ", ".join(f"{one.text} ({one.probability:.0%})" for one in likely)
         if as_json:
-            typer.echo(json.dumps({"image": name, "codes": codes, "caption": caption}))
+            typer.echo(json.dumps({"image": name, "codes": codes, **said}))
         else:
-            typer.echo(f"{name}\n  caption  {caption}\n  codes    {' '.join(map(str, codes))}")
+            typer.echo(f"{name}\n  caption  {shown}\n  codes    {' '.join(map(str, codes))}")
 
 
 def ask(
@@ -54,5 +66,22 @@ def ask(
 
         quiet_libraries()
         seed_model, processor = load_model(model, device=device)
+        warn_of_unknown_words(model, "model", question)
         said = answer(seed_model, processor, [loaded], [question])[0]
     typer.echo(json.dumps({"image": image, "question": question, "answer": said}) if as_json else said)
+
+
+def words(model: Model = None, as_json: AsJson = False):
+    """Print the things and the words that a small model knows. Models that have read much have no such list."""
+    with plain_errors():
+        from seed_hf.artifacts.known_words import read_known_words
+
+        known = read_known_words(model, "model")
+        if known is None:
+            raise ValueError(f"{model or 'seed-tiny'}: this model has no list of the words that it knows.")
+    others = sorted(known.words - {word for thing in known.things for word in thing.split()})
+    if as_json:
+        typer.echo(json.dumps({"things": list(known.things), "other_words": others}))
+    else:
+        typer.echo(f"{len(known.things)} things: {', '.join(known.things)}")
+        typer.echo(f"{len(others)} other words: {', '.join(others)}")

@@ -46,6 +46,16 @@ def quiet_libraries():
     diffusers.utils.logging.disable_progress_bar()
 
 
+def warn_of_unknown_words(source: str | None, kind: str, text: str):
+    """Say on stderr which words of a text a small model has never read. Other models have no list of words."""
+    from seed_hf.artifacts.known_words import read_known_words
+
+    known = read_known_words(source, kind)
+    if known and (note := known.note(text)):
+        model = f" --model {source}" if source else ""
+        typer.echo(f"seed-hf: {note} `seed-hf words{model}` lists them.", err=True)
+
+
 def comma_separated(names: str | None) -> tuple[str, ...] | None:
     """The parts of `"a,b"`; none of `""`; `None` for an option that was not given."""
     return None if names is None else tuple(part.strip() for part in names.split(",") if part.strip())
