@@ -60,6 +60,7 @@ setup(
     package_data={
         "seed_hf": ["py.typed", "checkpoints/**/*"],
         "seed_hf.pictograms": ["things.json"],
+        "seed_hf.data.batches": ["requests.json"],
         "seed_hf.model_cards": ["*.md", "*.yaml", "results/*.json", "snippets/*.jinja"],
     },
     install_requires=REQUIREMENTS,

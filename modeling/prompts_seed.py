@@ -44,12 +44,31 @@ class SequenceFormat:
 
 
 @dataclass(frozen=True)
+class TurnFormat:
+    """How the turns of a conversation are written for training. Question and answer are encoded separately.
+
+    Args:
+        ask: What stands before and after the content of a question.
+        later: What begins every turn but the first.
+        system: What stands before and after the system text.
+        questions: Whether texts are written as in the other sequences of the format: about an image as a question, an
+            image alone as what asks for a caption, and every text but the first with a space before it.
+    """
+
+    ask: tuple[str, str] = ("", "")
+    later: str = ""
+    system: tuple[str, str] = ("", "")
+    questions: bool = False
+
+
+@dataclass(frozen=True)
 class PromptFormat:
     """How the sequences of a language model are written.
 
     Args:
         caption, question, draw, text: What to write for each.
         chat: Jinja template of a chat, with `<image>` where an image stands and without bos.
+        turns: How a conversation is written for training.
         caption_prompt, image_prompt, question_prompt: The default prompts; `{}` in the last stands for the question.
         strips: Whether a text loses its white space where it touches an image, as in the tokenizer that the authors
             used for SEED-LLaMA.
@@ -59,6 +78,7 @@ class PromptFormat:
     question: SequenceFormat
     draw: SequenceFormat
     chat: str
+    turns: TurnFormat
     caption_prompt: str = CAPTION_PROMPT
     image_prompt: str = IMAGE_PROMPT
     question_prompt: str = QUESTION_PROMPT
@@ -83,6 +103,7 @@ FORMATS = {
         question=SequenceFormat((Mark.BOS, Mark.IMAGE, " {question}"), (" {text}", Mark.EOS)),
         draw=SequenceFormat((Mark.BOS, "{image_prompt} {text}"), _DRAWN),
         chat=SEED_CHAT,
+        turns=TurnFormat(questions=True),
     ),
     # SEED-LLaMA 8B after instruction tuning
     "vicuna": PromptFormat(
@@ -90,6 +111,7 @@ FORMATS = {
         question=SequenceFormat((Mark.BOS, "USER: ", Mark.IMAGE, "{question}\nASSISTANT:"), _ANSWER),
         draw=SequenceFormat((Mark.BOS, "USER: {image_prompt} {text}\nASSISTANT:"), _DRAWN),
         chat=VICUNA_CHAT,
+        turns=TurnFormat(("USER: ", "\nASSISTANT:"), later="\n", system=("", "\n")),
         caption_prompt="Please describe this image in one sentence.",
         image_prompt="Can you generate an image of",
         question_prompt="{}",
@@ -101,6 +123,7 @@ FORMATS = {
         question=SequenceFormat((Mark.BOS, "[INST] ", Mark.IMAGE, "{question} [/INST]\n"), _ANSWER),
         draw=SequenceFormat((Mark.BOS, "[INST] {image_prompt} {text} [/INST]\n"), _DRAWN),
         chat=LLAMA2_CHAT,
+        turns=TurnFormat(("[INST] ", " [/INST]\n"), later="\n", system=("<<SYS>>\n", "\n<</SYS>>\n\n")),
         caption_prompt="Please describe this image in one sentence.",
         image_prompt="Can you generate an image of",
         question_prompt="{}",
@@ -112,6 +135,7 @@ FORMATS = {
         question=SequenceFormat((Mark.BOS, Mark.IMAGE, "{question}"), _ANSWER),
         draw=SequenceFormat((Mark.BOS, "{image_prompt}{text}"), _DRAWN),
         chat=PLAIN_CHAT,
+        turns=TurnFormat(),
         caption_prompt="",
         image_prompt="",
         question_prompt="Question: {}\nAnswer:",
@@ -189,35 +213,93 @@ class SequenceEncoder:
         self, name: str, *, codes: Iterable[int] | None = None, text: str = "", question: str = ""
     ) -> list[int]:
         """Ids of the given part of a sequence; images are placeholders unless `codes` are given."""
-        return self.ids(self._filled(self.format.sequence(name).prompt, text, question), codes)
+        sequence = self.format.sequence(name)
+        if self.format.strips and sequence.answer[0] is Mark.IMAGE and str(sequence.prompt[-1]).endswith("{text}"):
+            text = text.rstrip()  # it touches the image
+        return self.ids(self._filled(sequence.prompt, text, question), codes)
 
     def answer(self, name: str, *, codes: Iterable[int] | None = None, text: str = "") -> list[int]:
         """Ids of the learned part of a sequence."""
-        return self.ids(self._filled(self.format.sequence(name).answer, text, ""), codes)
+        sequence = self.format.sequence(name)
+        given = [piece for piece in self._filled(sequence.prompt, "", "") if piece]
+        if self.format.strips and given[-1] is Mark.IMAGE and sequence.answer[0] == "{text}":
+            text = text.lstrip()  # it touches the image
+        return self.ids(self._filled(sequence.answer, text, ""), codes)
 
-    def ids(self, pieces: Sequence[str | Mark | list[int]], codes: Iterable[int] | None = None) -> list[int]:
+    def turns(self, messages: Iterable[tuple[str, Sequence[str | list[int]]]]) -> list[tuple[list[int], list[int]]]:
+        """Ids of what is given and of what is learned in each turn of a conversation; without the eos at its end.
+
+        Args:
+            messages: Role ("system", "user" or "assistant") and content of each: texts, and lists of codes. They are
+                a question and an answer a turn; a system text may stand before the first.
+        """
+        turns, given = [], self.ids([Mark.BOS])
+        seen, begun = False, False  # whether there is an image so far, and anything at all
+        for role, content in messages:
+            seen = seen or any(not isinstance(part, str) for part in content)
+            ids = self.ids(self._said(role, content, seen, begun, later=bool(turns)))
+            begun = True
+            if role == "assistant":
+                turns.append((given, ids))
+                given = []
+            else:
+                given = [*given, *ids]
+        return turns
+
+    def _said(self, role: str, content: Sequence, seen: bool, begun: bool, later: bool) -> list:
+        """The pieces of a message."""
+        turns = self.format.turns
+        if turns.questions:
+            return self._said_plainly(role, content, seen, begun)
+        if role == "system":
+            pieces = [turns.system[0], *content, turns.system[1]]
+        elif role == "user":
+            pieces = [turns.later * later + turns.ask[0], *content, turns.ask[1]]
+        else:
+            pieces = list(content)
+        return joined_texts(pieces)
+
+    def _said_plainly(self, role: str, content: Sequence, seen: bool, begun: bool) -> list:
+        """As the chat template of SEED-OPT writes a message."""
+        if role == "assistant":
+            return [f" {piece}" if isinstance(piece, str) else piece for piece in content]
+        images = [piece for piece in content if not isinstance(piece, str)]
+        text = " ".join(piece for piece in content if isinstance(piece, str))
+        if not text:
+            words = self._filled(self.format.caption.prompt[-1:], "", "")
+        elif seen:
+            words = self._filled(self.format.question.prompt[-1:], "", text)
+        else:
+            words = [f" {text}" if begun else text]
+        return [*images, *words]
+
+    def ids(self, pieces: Sequence[str | Mark | list[int] | int], codes: Iterable[int] | None = None) -> list[int]:
         """Ids of texts, marks and images in order.
 
         Args:
-            pieces: Texts, each encoded by itself; marks; and lists of codes, each of them an image.
-            codes: Of every `Mark.IMAGE`; placeholders by default.
+            pieces: Texts, each encoded by itself; marks; lists of codes, each of them an image; and single ids.
+            codes: Of every `Mark.IMAGE`; placeholders by default. Lists of codes are images that follow each other.
         """
         if (entries := len(self.tokenizer)) != self._entries:
             raise ValueError(f"The text tokenizer had {self._entries} entries and has {entries}. {HOW_TO_ADD_WORDS}")
         codes = None if codes is None else list(codes)
-        ids = []
+        images = codes if codes and hasattr(codes[0], "__len__") else [codes]
+        ids: list[int] = []
         for number, piece in enumerate(pieces):
             if piece is Mark.BOS:
                 ids += [] if self.bos is None else [self.bos]
             elif piece is Mark.EOS:
                 ids.append(self.eos)
+            elif isinstance(piece, int):
+                ids.append(piece)
             elif not isinstance(piece, str):
                 if self.vocabulary is None:
                     raise ValueError("A plain language model has no visual tokens: its sequences cannot have images.")
                 if piece is Mark.BEGIN:
                     ids.append(self.vocabulary.boi_token_id)
                 else:
-                    ids += self.vocabulary.span(codes if piece is Mark.IMAGE else piece)
+                    for image in images if piece is Mark.IMAGE else [piece]:
+                        ids += self.vocabulary.span(image)
             else:
                 if self.format.strips:
                     piece = piece.lstrip() if _is_image(pieces, number - 1) else piece
@@ -228,6 +310,21 @@ class SequenceEncoder:
     def _filled(self, pieces: tuple[str | Mark, ...], text: str, question: str) -> list[str | Mark]:
         values = {**self.prompts, "text": text, "question": self.question_prompt.replace("{}", question, 1)}
         return [piece if isinstance(piece, Mark) else piece.format(**values) for piece in pieces]
+
+
+def joined_texts(pieces: Iterable) -> list:
+    """Pieces of a sequence with texts that follow each other as one, which is encoded as a whole.
+
+    Args:
+        pieces: As for [`SequenceEncoder.ids`].
+    """
+    joined: list = []
+    for piece in pieces:
+        if joined and isinstance(piece, str) and isinstance(joined[-1], str):
+            joined[-1] += piece
+        else:
+            joined.append(piece)
+    return joined
 
 
 def _is_image(pieces: Sequence, number: int) -> bool:
@@ -268,8 +365,10 @@ __all__ = [
     "QUESTION_PROMPT",
     "SequenceEncoder",
     "SequenceFormat",
+    "TurnFormat",
     "written_chat_template",
     "check_question_prompt",
     "find_format",
+    "joined_texts",
     "plain_text_encoder",
 ]

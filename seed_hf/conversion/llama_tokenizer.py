@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tokenizers import processors
+from tokenizers import normalizers, processors
 from transformers.tokenization_utils_base import AddedToken
 from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
 
@@ -15,6 +15,7 @@ from .report import ConversionError
 
 
 BOS, EOS, UNK = "<s>", "</s>", "<unk>"
+PREFIX = "\u2581"  # of a word
 _INSTALL = 'pip install "seed_hf[convert]"'
 
 
@@ -55,6 +56,9 @@ def read_llama_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         [AddedToken(name, lstrip=True, rstrip=True, normalized=False, special=False) for name in names]
     )
     backend = tokenizer.backend_tokenizer
+    # sentencepiece puts its prefix before a text that begins with a space, too; the pre-tokenizer Metaspace does not.
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend(PREFIX), normalizers.Replace(" ", PREFIX)])
+    backend.pre_tokenizer = None
     backend.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A {BOS}:1 $B:1", special_tokens=[(BOS, tokenizer.convert_tokens_to_ids(BOS))]
     )

@@ -56,6 +56,16 @@ def test_ids_of_the_prompts(folder):
         assert tokenizer(prompt["text"], add_special_tokens=False).input_ids == prompt["ids"], prompt["name"]
 
 
+@pytest.mark.parametrize("text", [" .;", " in it", "  two", " ", "\n x", "a  b", "\u2581x"])
+def test_every_text_has_the_prefix_of_a_word(text, converted):
+    """One that begins with a space, too: sentencepiece itself is asked."""
+    import sentencepiece
+
+    authors = sentencepiece.SentencePieceProcessor(model_file=str(LAYOUT / "tokenizer.model"))
+    tokenizer = AutoTokenizer.from_pretrained(converted[0] / "once")
+    assert tokenizer(text, add_special_tokens=False).input_ids == authors.encode(text)
+
+
 def golden_processor(prompt_format: str, folder: Path) -> SeedProcessor:
     images = SeedImageProcessor(size={"height": 28, "width": 28})
     return SeedProcessor(images, AutoTokenizer.from_pretrained(folder), prompt_format=prompt_format)
