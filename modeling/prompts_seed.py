@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -209,16 +210,14 @@ class SequenceEncoder:
         """The format itself, looked up in every call: a library that loads this file twice has its marks twice."""
         return find_format(self.prompt_format)
 
-    def prompt(
-        self, name: str, *, codes: Iterable[int] | None = None, text: str = "", question: str = ""
-    ) -> list[int]:
+    def prompt(self, name: str, *, codes: Iterable | None = None, text: str = "", question: str = "") -> list[int]:
         """Ids of the given part of a sequence; images are placeholders unless `codes` are given."""
         sequence = self.format.sequence(name)
         if self.format.strips and sequence.answer[0] is Mark.IMAGE and str(sequence.prompt[-1]).endswith("{text}"):
             text = text.rstrip()  # it touches the image
         return self.ids(self._filled(sequence.prompt, text, question), codes)
 
-    def answer(self, name: str, *, codes: Iterable[int] | None = None, text: str = "") -> list[int]:
+    def answer(self, name: str, *, codes: Iterable | None = None, text: str = "") -> list[int]:
         """Ids of the learned part of a sequence."""
         sequence = self.format.sequence(name)
         given = [piece for piece in self._filled(sequence.prompt, "", "") if piece]
@@ -233,7 +232,8 @@ class SequenceEncoder:
             messages: Role ("system", "user" or "assistant") and content of each: texts, and lists of codes. They are
                 a question and an answer a turn; a system text may stand before the first.
         """
-        turns, given = [], self.ids([Mark.BOS])
+        turns: list[tuple[list[int], list[int]]] = []
+        given = self.ids([Mark.BOS])
         seen, begun = False, False  # whether there is an image so far, and anything at all
         for role, content in messages:
             seen = seen or any(not isinstance(part, str) for part in content)
@@ -273,7 +273,7 @@ class SequenceEncoder:
             words = [f" {text}" if begun else text]
         return [*images, *words]
 
-    def ids(self, pieces: Sequence[str | Mark | list[int] | int], codes: Iterable[int] | None = None) -> list[int]:
+    def ids(self, pieces: Sequence[str | Mark | list[int] | int], codes: Iterable | None = None) -> list[int]:
         """Ids of texts, marks and images in order.
 
         Args:
@@ -283,7 +283,7 @@ class SequenceEncoder:
         if (entries := len(self.tokenizer)) != self._entries:
             raise ValueError(f"The text tokenizer had {self._entries} entries and has {entries}. {HOW_TO_ADD_WORDS}")
         codes = None if codes is None else list(codes)
-        images = codes if codes and hasattr(codes[0], "__len__") else [codes]
+        images: list[Any] = codes if codes and hasattr(codes[0], "__len__") else [codes]
         ids: list[int] = []
         for number, piece in enumerate(pieces):
             if piece is Mark.BOS:
