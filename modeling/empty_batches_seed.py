@@ -3,6 +3,7 @@
 import functools
 
 import torch
+from transformers.utils import ModelOutput
 
 
 def takes_empty_batches(method):
@@ -18,13 +19,21 @@ def takes_empty_batches(method):
         if all(len(value) for value in given):
             return method(self, *arguments, **named)
         named = {name: _one_row(value) for name, value in named.items()}
-        return method(self, *map(_one_row, arguments), **named)[:0]
+        return _no_rows(method(self, *map(_one_row, arguments), **named))
 
     return call
 
 
 def _one_row(value):
     return value.new_zeros((1, *value.shape[1:])) if isinstance(value, torch.Tensor) and value.ndim else value
+
+
+def _no_rows(result):
+    if isinstance(result, torch.Tensor):
+        return result[:0]
+    if isinstance(result, ModelOutput):
+        return type(result)(**{name: _no_rows(value) for name, value in result.items()})
+    return tuple(map(_no_rows, result)) if isinstance(result, tuple) else result
 
 
 __all__ = ["takes_empty_batches"]

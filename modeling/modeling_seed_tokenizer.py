@@ -14,18 +14,21 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import Blip2QFormerModel, Blip2VisionModel
 from transformers import initialization as init
-from transformers.masking_utils import create_causal_mask
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import PreTrainedModel
-from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
+from transformers.models.blip_2.modeling_blip_2 import BaseModelOutputWithVisionQformerOutputs, Blip2TextEmbeddings
+from transformers.utils import can_return_tuple
 
+from .checked_inputs_seed import check_codes
 from .configuration_seed import SeedTokenizerConfig
 from .empty_batches_seed import takes_empty_batches
 from .finite_values_seed import mark_not_finite, require_finite
+from .freezing_seed import freeze
 from .losses_seed import contrastive_loss, quantization_losses
 from .modeling_seed_decoders import SeedCodeDecoder, SeedCodeMemory, SeedGenerationDecoder
 from .modeling_seed_quantizer import SeedCodebook, SeedVectorQuantizer
-from .offloading_seed import at_hand
 from .publishing_seed import PublishedModel
+from .seeing_seed import asked_outputs, read_texts, see_images
 from .starting_points_seed import tokenizer_from_blip2, tokenizer_from_stage_one
 from .tokenizer_output_seed import SeedTokenizerOutput
 from .whole_weights_seed import WholeWeights
@@ -118,6 +121,13 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
             if self.config.text_tower:
                 init.constant_(module.temperature, self.config.temperature_init)
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The embeddings of the ViT: pixels are what comes in."""
+        return self.vision_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.vision_model.embeddings = value
+
     # Starting points
 
     @classmethod
@@ -154,7 +164,6 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
 
     # Seeing
 
-    @takes_empty_batches
     def get_causal_embeddings(
         self, pixel_values: torch.Tensor | None = None, *, vision_embeddings: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -164,33 +173,7 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
             pixel_values: `(batch, 3, image_size, image_size)`, normalised by [`SeedImageProcessor`].
             vision_embeddings: `(batch, patches + 1, vision width)`: the ViT's output, computed beforehand.
         """
-        if vision_embeddings is None:
-            vision_embeddings = self._vision(pixel_values)
-        queries = at_hand(self, "query_tokens").expand(vision_embeddings.shape[0], -1, -1)
-        mask = None
-        if self.config.causal_queries:
-            # An explicit mask, in the form of the attention implementation; without it, queries see later ones.
-            mask = create_causal_mask(
-                config=self.qformer.config,
-                inputs_embeds=queries,
-                attention_mask=None,
-                past_key_values=None,
-                allow_is_causal_skip=False,
-            )
-        return self.qformer(queries, encoder_hidden_states=vision_embeddings, attention_mask=mask).last_hidden_state
-
-    def _vision(self, pixel_values: torch.Tensor | None) -> torch.Tensor:
-        size = self.config.vision_config.image_size
-        if pixel_values is None:
-            raise ValueError("Give pixel_values, or the vision embeddings computed from them.")
-        if pixel_values.ndim != 4 or pixel_values.shape[1:] != (3, size, size):
-            raise ValueError(
-                f"pixel_values must have shape (batch, 3, {size}, {size}), got {tuple(pixel_values.shape)}. "
-                "SeedImageProcessor prepares images of any size."
-            )
-        if not pixel_values.is_floating_point():
-            raise TypeError(f"pixel_values must be floating point, got {pixel_values.dtype}: normalise them first.")
-        return self.vision_model(pixel_values).last_hidden_state
+        return see_images(self, pixel_values, vision_embeddings)[1].last_hidden_state
 
     @torch.no_grad()
     def encode(self, pixel_values: torch.Tensor, *, wait: bool = True) -> torch.Tensor:
@@ -218,24 +201,7 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
 
     def check_codes(self, codes: torch.Tensor) -> torch.Tensor:
         """`codes` as int64. Raises `TypeError` or `ValueError` for a wrong type, shape or range."""
-        if not isinstance(codes, torch.Tensor) or codes.is_floating_point() or codes.dtype == torch.bool:
-            given = codes.dtype if isinstance(codes, torch.Tensor) else type(codes).__name__
-            raise TypeError(f"Visual codes must be an integer tensor, got {given}.")
-        if codes.ndim != 2 or codes.shape[1] != self.config.num_query_tokens:
-            raise ValueError(
-                f"Visual codes must have shape (batch, {self.config.num_query_tokens}), got {tuple(codes.shape)}."
-            )
-        codes = codes.long()
-        if not torch.compiler.is_compiling():
-            wrong = ((codes < 0) | (codes >= self.config.codebook_size)).nonzero()
-            if len(wrong):
-                row, column = wrong[0].tolist()
-                raise ValueError(
-                    f"Visual codes must be in [0, {self.config.codebook_size}): row {row}, position {column} holds "
-                    f"{codes[row, column].item()} ({len(wrong)} wrong in all). Language-model ids are codes plus "
-                    "visual_token_offset: subtract it first."
-                )
-        return codes
+        return check_codes(codes, self.config)
 
     @takes_empty_batches
     def embed_codes(self, codes: torch.Tensor) -> torch.Tensor:
@@ -262,32 +228,80 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
 
     # The shared space of stage I
 
+    @can_return_tuple
     def get_image_features(
-        self, pixel_values: torch.Tensor | None = None, *, codes: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """L2-normalised `(batch, projection_dim)` from images, or from codes (the paper's "causal code" row)."""
+        self,
+        pixel_values: torch.Tensor | None = None,
+        *,
+        codes: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> BaseModelOutputWithVisionQformerOutputs:
+        r"""Features of images, from their pixels or from their codes (the paper's "causal code" row).
+
+        Args:
+            pixel_values: `(batch, 3, image_size, image_size)`.
+            codes: `(batch, num_query_tokens)`, instead of pixel values.
+            output_hidden_states, output_attentions: As in [`SeedTokenizer.forward`].
+
+        Returns:
+            As that of [`Blip2ForConditionalGeneration.get_image_features`]. `pooler_output` is L2-normalised,
+            `(batch, projection_dim)`; `last_hidden_state`, `hidden_states` and `attentions` are those of the ViT, and
+            `qformer_outputs.last_hidden_state` are the causal embeddings. From codes, `last_hidden_state` holds the
+            reconstructed embeddings, and there is nothing else. `return_dict=False` gives a tuple.
+
+        Raises:
+            ValueError: No text tower; both or neither of pixel values and codes; hidden states or attentions of codes,
+                or attentions of another implementation than eager.
+        """
         self._require_text_tower()
         if (pixel_values is None) == (codes is None):
             raise ValueError("Give either pixel_values or codes.")
-        embeddings = self.get_causal_embeddings(pixel_values) if codes is None else self.embed_codes(codes)
-        return require_finite(self._project_image(embeddings), self, self.PARTS, pixel_values)
+        outputs = asked_outputs(self, output_hidden_states, output_attentions)
+        if codes is not None:
+            if output_hidden_states or output_attentions:
+                raise ValueError("Codes have no hidden states and attentions: give pixel_values.")
+            embeddings = self.embed_codes(codes)
+            features = require_finite(self._project_image(embeddings), self, self.PARTS)
+            return BaseModelOutputWithVisionQformerOutputs(last_hidden_state=embeddings, pooler_output=features)
+        vision, qformer = see_images(self, pixel_values, **outputs)
+        features = self._project_image(qformer.last_hidden_state)
+        return BaseModelOutputWithVisionQformerOutputs(
+            last_hidden_state=vision.last_hidden_state,
+            pooler_output=require_finite(features, self, self.PARTS, pixel_values),
+            hidden_states=vision.hidden_states,
+            attentions=vision.attentions,
+            vision_outputs=vision,
+            qformer_outputs=qformer,
+        )
 
-    def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """L2-normalised `(batch, projection_dim)` of texts `(batch, length)`, from the first token's state."""
-        return require_finite(self._text_features(input_ids, attention_mask), self, ("seeing", "matching"))
+    @can_return_tuple
+    def get_text_features(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        *,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> BaseModelOutputWithPooling:
+        r"""Features of texts, from the first token's state.
 
-    def _text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        Args:
+            input_ids, attention_mask: `(batch, length)`.
+            output_hidden_states, output_attentions: As in [`SeedTokenizer.forward`]; of the Q-Former, which reads.
+
+        Returns:
+            `pooler_output` is L2-normalised, `(batch, projection_dim)`; `last_hidden_state` is
+            `(batch, length, hidden_size)`. `return_dict=False` gives a tuple.
+
+        Raises:
+            ValueError: No text tower, or too long a text.
+        """
         self._require_text_tower()
-        limit = self.config.qformer_config.max_position_embeddings
-        if input_ids.ndim != 2 or not 0 < input_ids.shape[1] <= limit:
-            raise ValueError(
-                f"input_ids must have shape (batch, length) with length in 1..{limit}, got {tuple(input_ids.shape)}."
-            )
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        hidden_states = self.text_embeddings(input_ids)
-        hidden_states = self.qformer(hidden_states, query_length=0, attention_mask=attention_mask).last_hidden_state
-        return F.normalize(self.text_projection(hidden_states[:, 0]), dim=-1)
+        outputs = asked_outputs(self, output_hidden_states, output_attentions)
+        found = read_texts(self, input_ids, attention_mask, **outputs)
+        require_finite(found.pooler_output, self, ("seeing", "matching"))
+        return found
 
     def _project_image(self, embeddings: torch.Tensor) -> torch.Tensor:
         # The last query sees all others; issue 23 of the authors' repository confirms this choice.
@@ -299,6 +313,7 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
 
     # Training
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor | None = None,
@@ -310,6 +325,8 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
         target_embeddings: torch.Tensor | None = None,
         stage: str | None = None,
         gather_features: Callable[[torch.Tensor], tuple[torch.Tensor, int]] | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> SeedTokenizerOutput:
         r"""The losses of one training stage; without `stage`, everything from images to generation embeddings.
 
@@ -323,17 +340,35 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
             stage: `"contrastive"` (stage I), `"quantization"` (stage II) or `None`.
             gather_features: For stage I on several processes: returns the features of all processes, with a gradient,
                 for those of this one `(batch, projection_dim)`, and the row at which this process's own begin.
+            output_hidden_states, output_attentions: Whether the output also holds those of ViT and Causal Q-Former.
+                Attentions need eager attention. Default: what the configuration says.
+
+        Returns:
+            With `return_dict=False`, a tuple of the fields that are not `None`.
+
+        Raises:
+            ValueError: An unknown stage; a wrong shape; hidden states or attentions of modules that are not run.
         """
         if stage not in (None, "contrastive", "quantization"):
             raise ValueError(f"stage must be 'contrastive', 'quantization' or None, got {stage!r}.")
+        outputs = asked_outputs(self, output_hidden_states, output_attentions)
+        seen: dict = {}
         if causal_embeddings is None:
             with torch.set_grad_enabled(torch.is_grad_enabled() and stage == "contrastive"):
-                causal_embeddings = self.get_causal_embeddings(pixel_values, vision_embeddings=vision_embeddings)
+                vision, qformer = see_images(self, pixel_values, vision_embeddings, **outputs)
+            causal_embeddings = qformer.last_hidden_state
+            if outputs:
+                seen = {"vision_outputs": vision, "qformer_outputs": qformer}
+                of = qformer if vision is None else vision
+                seen |= {"hidden_states": of.hidden_states, "attentions": of.attentions}
+        elif output_hidden_states or output_attentions:
+            raise ValueError("causal_embeddings have no hidden states and attentions: give pixel_values.")
         if stage == "contrastive":
-            return self._contrastive(causal_embeddings, input_ids, attention_mask, gather_features)
+            output = self._contrastive(causal_embeddings, input_ids, attention_mask, gather_features)
+            return SeedTokenizerOutput(**output, **seen)
         codes, quantized, vq_loss = self.quantizer(self.code_encoder(causal_embeddings))
         decoded = self.code_decoder(quantized)
-        output = SeedTokenizerOutput(codes=codes, causal_embeddings=causal_embeddings)
+        output = SeedTokenizerOutput(codes=codes, causal_embeddings=causal_embeddings, **seen)
         output.generation_embeddings = self._generation_embeddings(quantized, decoded)
         if self.config.embedding_decoder:
             output.reconstructed_embeddings = self.embedding_decoder(decoded)
@@ -356,8 +391,9 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
         if input_ids is None or len(input_ids) != len(causal_embeddings):
             given = "no input_ids" if input_ids is None else f"{len(input_ids)} texts"
             raise ValueError(f"Stage I needs one caption for each of {len(causal_embeddings)} images, got {given}.")
+        self._require_text_tower()
         image_features = self._project_image(causal_embeddings)
-        text_features = self._text_features(input_ids, attention_mask)
+        text_features = read_texts(self, input_ids, attention_mask).pooler_output
         loss, per_image, per_text = contrastive_loss(
             image_features,
             text_features,
@@ -382,26 +418,10 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
         II trains everything after the Q-Former. Frozen modules stay in eval mode even after `train()`, except the
         Q-Former of stage II with `teacher_dropout`, as in the authors' code.
         """
-        if stage not in ("contrastive", "quantization"):
-            raise ValueError(f"stage must be 'contrastive' or 'quantization', got {stage!r}.")
-        stage_one, stage_two = self._parts("seeing", "matching"), self._parts("coding", "drawing")
-        self.requires_grad_(False)
         if stage == "contrastive":
             self._require_text_tower()
-            trained, frozen = stage_one, [self.vision_model, *stage_two]
-        else:
-            trained, frozen = stage_two, [self.vision_model] if self.config.teacher_dropout else stage_one
-        for part in trained:
-            part.requires_grad_(True)
-        if stage == "contrastive":
-            self.vision_model.requires_grad_(False)
-            self.vision_model.post_layernorm.requires_grad_(True)
-        self._frozen_modules = tuple(part for part in frozen if isinstance(part, nn.Module))
+        self._frozen_modules = freeze(self, stage)
         self.train(self.training)
-
-    def _parts(self, *roles: str) -> list[nn.Module | nn.Parameter]:
-        """The modules and parameters of these roles that this model has."""
-        return [getattr(self, name) for role in roles for name in self.PARTS[role] if hasattr(self, name)]
 
     def train(self, mode: bool = True):
         super().train(mode)

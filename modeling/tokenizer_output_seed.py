@@ -1,8 +1,9 @@
-"""What the visual tokenizer returns in training."""
+"""What the visual tokenizer returns."""
 
 from dataclasses import dataclass
 
 import torch
+from transformers.modeling_outputs import BaseModelOutputWithPooling, BaseModelOutputWithPoolingAndCrossAttentions
 from transformers.utils import ModelOutput
 
 
@@ -23,6 +24,11 @@ class SeedTokenizerOutput(ModelOutput):
         image_features, text_features (`torch.Tensor` of shape `(batch, projection_dim)`): L2-normalised.
         logits_per_image, logits_per_text (`torch.Tensor` of shape `(batch, all)`): Cosines with the texts (images)
             of all processes, divided by the temperature.
+        vision_outputs (`BaseModelOutputWithPooling`): What the ViT returned, with its hidden states and attentions.
+            This and the next three fields only where hidden states or attentions were asked for.
+        qformer_outputs (`BaseModelOutputWithPoolingAndCrossAttentions`): The same of the Causal Q-Former.
+        hidden_states, attentions (`tuple` of `torch.Tensor`): Those of the ViT, or of the Causal Q-Former where the
+            ViT was not run.
     """
 
     loss: torch.Tensor | None = None
@@ -40,6 +46,14 @@ class SeedTokenizerOutput(ModelOutput):
     text_features: torch.Tensor | None = None
     logits_per_image: torch.Tensor | None = None
     logits_per_text: torch.Tensor | None = None
+    vision_outputs: BaseModelOutputWithPooling | None = None
+    qformer_outputs: BaseModelOutputWithPoolingAndCrossAttentions | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+    def to_tuple(self) -> tuple:
+        """The fields that are not `None`, in order; outputs of a module as tuples, too, as BLIP-2's are."""
+        return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
 
 
 __all__ = ["SeedTokenizerOutput"]

@@ -52,8 +52,8 @@ def nearest_codes(
     """
     limit = visual_tokenizer.config.qformer_config.max_position_embeddings
     texts = processor.text_tower(prompts, limit).to(codes.device)
-    wanted = visual_tokenizer.get_text_features(texts.input_ids, texts.attention_mask)
-    found = visual_tokenizer.get_image_features(codes=codes).unflatten(0, (len(prompts), -1))
+    wanted = visual_tokenizer.get_text_features(texts.input_ids, texts.attention_mask).pooler_output
+    found = visual_tokenizer.get_image_features(codes=codes).pooler_output.unflatten(0, (len(prompts), -1))
     best = torch.einsum("pcd,pd->pc", found, wanted).argmax(1)
     return codes.unflatten(0, (len(prompts), -1))[torch.arange(len(prompts), device=codes.device), best]
 

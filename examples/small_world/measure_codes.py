@@ -26,7 +26,7 @@ def measure(model: SeedTokenizer, tokenizer, data: Path, name: str, count: int) 
     texts = [full_description(scene) for scene in found]
     candidates = sorted(set(texts))
     ids, mask = encode_texts(tokenizer, candidates)
-    said = torch.cat([model.get_text_features(i, m) for i, m in zip(ids.split(128), mask.split(128))])
+    said = torch.cat([model.get_text_features(i, m).pooler_output for i, m in zip(ids.split(128), mask.split(128))])
     own = torch.tensor([candidates.index(text) for text in texts])
     causal = torch.cat([model.get_causal_embeddings(part) for part in pixels.split(128)])
     codes = model.quantizer.encode(model.code_encoder(causal))
@@ -36,7 +36,7 @@ def measure(model: SeedTokenizer, tokenizer, data: Path, name: str, count: int) 
     result = {"candidates": len(candidates)}
     for kind, features in (
         ("embeddings", model._project_image(causal)),
-        ("codes", torch.cat([model.get_image_features(codes=part) for part in codes.split(128)])),
+        ("codes", torch.cat([model.get_image_features(codes=part).pooler_output for part in codes.split(128)])),
     ):
         ranks = ((features @ said.T) > (features * said[own]).sum(1, keepdim=True) + 1e-6).sum(1)
         result |= {f"{kind} TR@{k}": round((ranks < k).float().mean().item(), 3) for k in (1, 5)}

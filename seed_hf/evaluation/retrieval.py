@@ -166,12 +166,14 @@ def evaluate_retrieval(
         pixels = processor.image_processor([open_picture(row) for row in batch], return_tensors="pt")["pixel_values"]
         pixels = pixels.to(tokenizer.device, tokenizer.dtype)
         given = {"codes": tokenizer.encode(pixels)} if use_codes else {"pixel_values": pixels}
-        image_features.append(tokenizer.get_image_features(**given).float())
+        image_features.append(tokenizer.get_image_features(**given).pooler_output.float())
     text_features = []
     max_length = min(_MAX_TEXT_TOKENS, tokenizer.config.qformer_config.max_position_embeddings)
     for batch in batches(captions, batch_size):
         inputs = processor.text_tower(batch, max_length).to(tokenizer.device)
-        text_features.append(tokenizer.get_text_features(inputs["input_ids"], inputs["attention_mask"]).float())
+        text_features.append(
+            tokenizer.get_text_features(inputs["input_ids"], inputs["attention_mask"]).pooler_output.float()
+        )
     return retrieval_recalls(torch.cat(image_features), torch.cat(text_features), caption_of_image)
 
 

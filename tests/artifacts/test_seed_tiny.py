@@ -81,9 +81,9 @@ def test_the_calls_of_the_public_surface(model, processor, images):
     assert tokenizer.embed_codes(codes).shape == (2, 32, 192)
     words = processor.tokenizer(["cherries"], return_tensors="pt")
     for features in (
-        tokenizer.get_image_features(inputs.pixel_values),
-        tokenizer.get_image_features(codes=codes),
-        tokenizer.get_text_features(words.input_ids, words.attention_mask),
+        tokenizer.get_image_features(inputs.pixel_values).pooler_output,
+        tokenizer.get_image_features(codes=codes).pooler_output,
+        tokenizer.get_text_features(words.input_ids, words.attention_mask).pooler_output,
     ):
         torch.testing.assert_close(features.norm(dim=-1), torch.ones(len(features)))
     inputs = processor(text="<image> a photo of", images=images[0], return_tensors="pt")
@@ -143,9 +143,11 @@ def test_it_sees_in_its_drawings_what_they_were_drawn_from(pipe, processor, seed
     prompts = [*KNOWN_PROMPTS, "a yellow heart", "a green apple", "a koala", "a rainbow"]
     noise = [torch.Generator().manual_seed(seed + number) for number in range(len(prompts))]
     images = pipe(prompts, generator=noise, num_inference_steps=10).images
-    seen = pipe.visual_tokenizer.get_image_features(processor(images=images, return_tensors="pt").pixel_values)
+    seen = pipe.visual_tokenizer.get_image_features(
+        processor(images=images, return_tensors="pt").pixel_values
+    ).pooler_output
     words = processor.tokenizer(prompts, padding=True, padding_side="right", return_tensors="pt")
-    said = pipe.visual_tokenizer.get_text_features(words.input_ids, words.attention_mask)
+    said = pipe.visual_tokenizer.get_text_features(words.input_ids, words.attention_mask).pooler_output
     cosines = seen @ said.T
     others = cosines.masked_fill(torch.eye(len(prompts), dtype=torch.bool), -1).max(dim=1).values
     assert (cosines.diagonal() > others + 0.1).all()

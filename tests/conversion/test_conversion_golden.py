@@ -55,8 +55,8 @@ def test_the_public_methods_say_the_same(golden):
     recorded = golden_io(name)
     with torch.no_grad():
         if name == "stage1_contrastive":
-            image = model.get_image_features(recorded["pixel_values"])
-            text = model.get_text_features(recorded["input_ids"], recorded["attention_mask"])
+            image = model.get_image_features(recorded["pixel_values"]).pooler_output
+            text = model.get_text_features(recorded["input_ids"], recorded["attention_mask"]).pooler_output
             torch.testing.assert_close(image, recorded["image_feature"], atol=5e-6, rtol=1e-5)
             torch.testing.assert_close(text, recorded["text_feature"], atol=5e-6, rtol=1e-5)
             return

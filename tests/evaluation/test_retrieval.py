@@ -125,8 +125,11 @@ def test_retrieval_of_a_model_is_that_of_its_features(model_and_processor, use_c
         given = {"pixel_values": processor.image_processor(pictures, return_tensors="pt")["pixel_values"]}
         if use_codes:
             given = {"codes": tokenizer.encode(given["pixel_values"])}
-        images = tokenizer.get_image_features(**given)
-        texts = [tokenizer.get_text_features(torch.tensor([processor.tokenizer(c)["input_ids"]])) for c in captions]
+        images = tokenizer.get_image_features(**given).pooler_output
+        texts = [
+            tokenizer.get_text_features(torch.tensor([processor.tokenizer(c)["input_ids"]])).pooler_output
+            for c in captions
+        ]
     expected = retrieval_recalls(images, torch.cat(texts), torch.arange(3).repeat(3))
     for batch_size in (2, 64):
         assert evaluate_retrieval(tokenizer, processor, rows, use_codes, batch_size) == expected

@@ -37,7 +37,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(pixels, value, first):
         "seeing": lambda: model.encode(pixels),
         "coding": lambda: model.encode(pixels),
         "drawing": lambda: (model.embed_codes(codes), model.decode(codes)),
-        "matching": lambda: model.get_image_features(pixels),
+        "matching": lambda: model.get_image_features(pixels).pooler_output,
     }
     for role, compute in uses.items():
         for name, weight in list(model.named_parameters())[first::5]:
@@ -75,7 +75,7 @@ def test_no_images_give_no_codes():
     codes = model.encode(torch.zeros(0, 3, 28, 28))
     assert codes.shape == (0, 32) and codes.dtype == torch.int64
     assert model.decode(codes).shape == (0, 6, 20) and model.embed_codes(codes).shape == (0, 32, 24)
-    assert model.get_image_features(torch.zeros(0, 3, 28, 28)).shape == (0, 16)
+    assert model.get_image_features(torch.zeros(0, 3, 28, 28)).pooler_output.shape == (0, 16)
 
 
 def test_the_number_type_is_named_where_it_is_too_small(pixels):

@@ -27,8 +27,8 @@ def test_features_are_those_of_transformers(inputs):
     with torch.no_grad():
         theirs = source(**inputs)
         images = F.normalize(model.vision_projection(model.get_causal_embeddings(inputs["pixel_values"])), dim=-1)
-        texts = model.get_text_features(inputs["input_ids"], inputs["attention_mask"])
-        last = model.get_image_features(inputs["pixel_values"])
+        texts = model.get_text_features(inputs["input_ids"], inputs["attention_mask"]).pooler_output
+        last = model.get_image_features(inputs["pixel_values"]).pooler_output
         scores = torch.einsum("iqd,td->itq", images, texts).amax(-1)
     torch.testing.assert_close(images, theirs.image_embeds, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(texts, theirs.text_embeds.reshape(texts.shape), atol=1e-5, rtol=1e-5)
@@ -108,7 +108,9 @@ def test_stage_two_starts_with_what_stage_one_trained(tmp_path):
         assert model.config.generation_dim == 1024  # the default of the new target
         with torch.no_grad():
             assert torch.equal(model.get_causal_embeddings(pixels), stage_one.get_causal_embeddings(pixels))
-            assert torch.equal(model.get_text_features(ids), stage_one.get_text_features(ids))
+            assert torch.equal(
+                model.get_text_features(ids).pooler_output, stage_one.get_text_features(ids).pooler_output
+            )
             assert model.temperature == stage_one.temperature
         assert model.encode(pixels).amax() < 32
         assert model.quantizer.embedding.weight.abs().amax() <= 1 / 32

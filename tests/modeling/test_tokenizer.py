@@ -19,6 +19,14 @@ def pixels():
     return torch.randn(5, 3, 28, 28)
 
 
+def image_features(model, *pixels, **codes):
+    return model.get_image_features(*pixels, **codes).pooler_output
+
+
+def text_features(model, *texts):
+    return model.get_text_features(*texts).pooler_output
+
+
 def count(module):
     return sum(p.numel() for p in module.parameters())
 
@@ -221,11 +229,11 @@ def test_wrong_pixels_are_refused(pixels):
 def test_features_are_normalised_and_come_from_the_last_embedding(pixels):
     model = tiny_tokenizer()
     with torch.no_grad():
-        features = model.get_image_features(pixels)
+        features = image_features(model, pixels)
         last = model.get_causal_embeddings(pixels)[:, -1]
         torch.testing.assert_close(features, F.normalize(model.vision_projection(last), dim=-1))
         codes = model.encode(pixels)
-        from_codes = model.get_image_features(codes=codes)
+        from_codes = image_features(model, codes=codes)
         reconstructed = model.embed_codes(codes)[:, -1]
         torch.testing.assert_close(from_codes, F.normalize(model.vision_projection(reconstructed), dim=-1))
     torch.testing.assert_close(features.norm(dim=-1), torch.ones(5))
@@ -239,12 +247,10 @@ def test_text_features_do_not_depend_on_padding():
     padded = F.pad(ids, (0, 5), value=1)
     mask = F.pad(torch.ones_like(ids), (0, 5))
     with torch.no_grad():
-        torch.testing.assert_close(
-            model.get_text_features(ids), model.get_text_features(padded, mask), atol=1e-6, rtol=1e-5
-        )
+        torch.testing.assert_close(text_features(model, ids), text_features(model, padded, mask), atol=1e-6, rtol=1e-5)
         changed = padded.clone()
         changed[:, 6:] = 7
-        assert torch.equal(model.get_text_features(padded, mask), model.get_text_features(changed, mask))
+        assert torch.equal(text_features(model, padded, mask), text_features(model, changed, mask))
 
 
 def test_parts_that_are_missing_are_named(pixels):
@@ -306,7 +312,7 @@ def test_stage_two_names_its_losses_and_weighs_them(pixels):
 def test_the_feature_contrast_finds_an_image_by_its_codes(pixels):
     model = tiny_tokenizer(feature_contrast_loss_weight=0.5)
     output = model(pixel_values=pixels, stage="quantization")
-    cosines = model.get_image_features(codes=output.codes) @ model.get_image_features(pixels).T / model.temperature
+    cosines = image_features(model, codes=output.codes) @ image_features(model, pixels).T / model.temperature
     expected = F.cross_entropy(cosines, torch.arange(len(pixels)))
     torch.testing.assert_close(output.feature_contrast_loss, expected)
     plain = tiny_tokenizer()(pixel_values=pixels, stage="quantization")
@@ -322,7 +328,7 @@ def test_the_feature_loss_compares_what_retrieval_compares(pixels):
     output = model(pixels, stage="quantization")
     with torch.no_grad():
         codes = model.encode(pixels)
-        expected = 1 - (model.get_image_features(codes=codes) * model.get_image_features(pixels)).sum(-1).mean()
+        expected = 1 - (image_features(model, codes=codes) * image_features(model, pixels)).sum(-1).mean()
     torch.testing.assert_close(output.feature_loss, expected)
     plain = tiny_tokenizer()(pixels, stage="quantization")
     assert plain.feature_loss is None
@@ -336,7 +342,7 @@ def test_stage_one_returns_its_loss(pixels):
     ids = torch.randint(3, 300, (5, 6))
     output = model(pixels, ids, stage="contrastive")
     expected, _, _ = contrastive_loss(
-        model.get_image_features(pixels), model.get_text_features(ids), model.temperature, model.config.label_smoothing
+        image_features(model, pixels), text_features(model, ids), model.temperature, model.config.label_smoothing
     )
     torch.testing.assert_close(output.loss, expected)
     with pytest.raises(ValueError, match="one caption"):
@@ -421,7 +427,7 @@ def test_save_load_save_is_bit_equal(pixels, tmp_path):
     assert torch.equal(first.codes, second.codes)
     assert torch.equal(first.generation_embeddings, second.generation_embeddings)
     ids = torch.randint(3, 300, (2, 6))
-    assert torch.equal(model.get_text_features(ids), again.get_text_features(ids))
+    assert torch.equal(text_features(model, ids), text_features(again, ids))
 
 
 def test_half_precision_encodes_without_complaint(pixels):

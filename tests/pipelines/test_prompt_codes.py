@@ -50,8 +50,8 @@ def test_of_several_candidates_the_one_nearest_to_the_prompt_is_drawn(drawing_pi
     tokenizer = drawing_pipe.visual_tokenizer
     for prompt, found, best in zip(prompts, candidates, chosen):
         words = drawing_pipe.processor.tokenizer(prompt, return_tensors="pt")
-        wanted = tokenizer.get_text_features(words.input_ids, words.attention_mask)
-        similarity = tokenizer.get_image_features(codes=found) @ wanted[0]
+        wanted = tokenizer.get_text_features(words.input_ids, words.attention_mask).pooler_output
+        similarity = tokenizer.get_image_features(codes=found).pooler_output @ wanted[0]
         assert len(found.unique(dim=0)) > 1 and similarity.min() < similarity.max()
         assert torch.equal(best, found[similarity.argmax()])
 

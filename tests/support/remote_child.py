@@ -29,7 +29,7 @@ def compute(folder: Path, pipeline_class=DiffusionPipeline, **trust) -> dict[str
     tokenizer = AutoModel.from_pretrained(folder / "tokenizer", **trust)
     out["codes"] = codes = tokenizer.encode(inputs["pixel_values"])
     out["generation_embeddings"] = tokenizer.decode(codes)
-    out["image_features"] = tokenizer.get_image_features(codes=codes)
+    out["image_features"] = tokenizer.get_image_features(codes=codes).pooler_output
 
     language_model = AutoModelForCausalLM.from_pretrained(folder / "language_model", **trust)
     out["logits"] = language_model(inputs["input_ids"]).logits
