@@ -91,9 +91,9 @@ class Retrieval:
         pixels = pixels.to(self.tokenizer.device, self.tokenizer.dtype)
         found = {}
         if "codes" in self.use:
-            found["codes"] = self.tokenizer.get_image_features(codes=self.tokenizer.encode(pixels))
+            found["codes"] = self.tokenizer.get_image_features(codes=self.tokenizer.encode(pixels)).pooler_output
         if "embeddings" in self.use:
-            found["embeddings"] = self.tokenizer.get_image_features(pixels)
+            found["embeddings"] = self.tokenizer.get_image_features(pixels).pooler_output
         return [{name: features[row].float().cpu() for name, features in found.items()} for row in range(len(images))]
 
     @torch.inference_mode()
@@ -114,7 +114,7 @@ class Retrieval:
             batch = self.text_tokenizer.pad(
                 {"input_ids": ids}, padding=True, padding_side="right", return_tensors="pt"
             ).to(self.tokenizer.device)
-            features = self.tokenizer.get_text_features(batch["input_ids"], batch["attention_mask"])
+            features = self.tokenizer.get_text_features(batch["input_ids"], batch["attention_mask"]).pooler_output
             yield from features.float().cpu()
 
     def figures(self, records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
