@@ -85,7 +85,7 @@ def test_chunks_do_not_change_ranks(monkeypatch):
     texts, images = torch.randn(30, 5), torch.randn(50, 5)
     owners = torch.cat([torch.arange(30), torch.randint(30, (20,))])
     whole = caption_ranks(images, texts, owners), image_ranks(images, texts, owners)
-    monkeypatch.setattr("seed_hf.evaluation.retrieval._CHUNK", 7)
+    monkeypatch.setattr("seed_hf.evaluation.retrieval._CHUNK_VALUES", 210)
     assert torch.equal(caption_ranks(images, texts, owners), whole[0])
     assert torch.equal(image_ranks(images, texts, owners), whole[1])
 
