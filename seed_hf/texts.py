@@ -95,8 +95,11 @@ def generate_texts(
     processor: "SeedProcessor",
     inputs: Mapping[str, "torch.Tensor"],
     max_new_tokens: int = MAX_NEW_TOKENS,
+    *,
+    num_beams: int = 1,
+    length_penalty: float = 1.0,
 ) -> list[str]:
-    """Greedy continuations of a batch of prompts, without the prompts.
+    """Continuations of a batch of prompts without sampling and without the prompts: greedy ones, or the best beams.
 
     Args:
         model: Continues the prompts.
@@ -104,11 +107,15 @@ def generate_texts(
         inputs: What `processor.caption` or `processor.ask` returns, padded on the left; `codes` may replace
             `pixel_values`.
         max_new_tokens: Length limit of a continuation.
+        num_beams: Beams searched at once; 1 is greedy.
+        length_penalty: The score of a beam is divided by its length to this power.
     """
     import torch
 
     inputs = {name: value.to(model.device) for name, value in inputs.items()}
-    settings: dict[str, Any] = {"do_sample": False, "num_beams": 1, "max_new_tokens": max_new_tokens}
+    settings: dict[str, Any] = {"do_sample": False, "num_beams": num_beams, "max_new_tokens": max_new_tokens}
+    if num_beams > 1:
+        settings["length_penalty"] = length_penalty
     with torch.inference_mode():
         ids = model.generate(**inputs, generation_mode="text", **settings)
     new = ids[:, inputs["input_ids"].shape[1] :]

@@ -17,20 +17,38 @@ Data = Annotated[
     str,
     typer.Option(
         "--data",
-        help="Annotation file of a benchmark as it is published (COCO, NoCaps, Karpathy's splits, Flickr30K ...), or "
-        "any source of images with captions: folder, Parquet, WebDataset, Hub id.",
+        help="Annotation file of a benchmark as it is published (COCO, NoCaps, Karpathy's splits, Flickr30K, VQAv2, "
+        "OK-VQA, VizWiz, GQA, SEED-Bench), rows of your own (.jsonl), the folder of the pictograms, or any source of "
+        "images with captions: folder, Parquet, WebDataset, Hub id.",
     ),
 ]
 Images = Annotated[
     Path | None, typer.Option("--images", help="Folder of the benchmark's images. Default: that of its file.")
 ]
-Split = Annotated[str | None, typer.Option(help="Default: test of Karpathy's splits; train of a source.")]
+Annotations = Annotated[
+    Path | None, typer.Option("--annotations", help="File of the answers to the questions of VQAv2 or OK-VQA.")
+]
+Split = Annotated[
+    str | None, typer.Option(help="Default: test of Karpathy's splits, validation of pictograms, train of a source.")
+]
 CaptionColumn = Annotated[str | None, typer.Option(help="Column of a source's captions. Default: found by its name.")]
 ImageColumn = Annotated[str | None, typer.Option(help="Column of a source's images. Default: found by its name.")]
 Out = Annotated[Path, typer.Option("--out", help="JSON file to write; the page goes beside it as .md.")]
 BatchSize = Annotated[int, typer.Option(help="Rows at a time. The figures do not depend on it.", min=1)]
 Limit = Annotated[int | None, typer.Option(help="Only the first rows: quick, but not comparable.", min=1)]
 BadRows = Annotated[OnError, typer.Option("--on-error", help="Rows that cannot be used: stop, or skip and list them.")]
+
+
+def open_questions(data: str, images: Path | None, annotations: Path | None, split: str | None) -> "EvaluationData":
+    """A benchmark's file of questions."""
+    from seed_hf.evaluation.formats.opening import is_benchmark, open_benchmark
+
+    if not is_benchmark(data):
+        raise ValueError(
+            f"{data}: questions are read from the file of a benchmark, from .json, .jsonl or .parquet with the fields "
+            "image, question and answers, and from the folder of the pictograms."
+        )
+    return open_benchmark(data, images=images, annotations=annotations, split=split, questions=True)
 
 
 def open_data(

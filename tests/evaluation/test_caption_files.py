@@ -72,7 +72,7 @@ def test_flickr30k(tmp_path, write):
         ),
         (lambda value: value["images"][0].update(sentences="a"), "sentences must be list, got str"),
         (lambda value: value["images"].append(3), r"images\[3\]: expected an object with fields, got int"),
-        (lambda value: value.pop("images"), "which is no benchmark that is read. Known are COCO"),
+        (lambda value: value.pop("images"), "which is no benchmark that is read. Known are the files of COCO"),
     ],
 )
 def test_missing_fields_are_named_in_one_line(tmp_path, break_it, words):
@@ -91,7 +91,7 @@ def test_missing_and_foreign_files(tmp_path):
         open_benchmark(coco_captions(tmp_path, SAID), images=tmp_path / "nowhere")
     for name, text, words in (
         ("cut.json", '{"images": [', "not readable as JSON"),
-        ("list.json", "[]", "a list, which is no benchmark"),
+        ("list.json", "[]", "no objects, which is no benchmark"),
         ("names.token", "a.jpg#0\n", "line 1 has no caption"),
         ("table.csv", "raw,filename\n[],a.jpg\n", "no column split"),
     ):

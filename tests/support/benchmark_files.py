@@ -78,3 +78,58 @@ def flickr_annotations(folder: Path, captions: dict[str, list[str]], split: str 
     path = folder / "flickr_annotations_30k.csv"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def vqa_files(folder: Path, asked: list[tuple[int, str, list[str], str]], kind: str = "v2") -> tuple[Path, Path]:
+    """`v2_OpenEnded_mscoco_val2014_questions.json` and `v2_mscoco_val2014_annotations.json`.
+
+    Each of `asked` is the number of an image, a question, ten answers and their type.
+    """
+    about = {"info": {"version": "2.0"}, "data_type": "mscoco", "data_subtype": "val2014", "license": {}}
+    questions, annotations = [], []
+    for number, (image, question, answers, answer_type) in enumerate(asked):
+        ids = {"image_id": image, "question_id": 1000 * image + number}
+        questions.append({**ids, "question": question})
+        said = [{"answer": text, "answer_confidence": "yes", "answer_id": i} for i, text in enumerate(answers, 1)]
+        more = {"question_type": "what", "multiple_choice_answer": answers[0], "answer_type": answer_type}
+        annotations.append({**more, "answers": said, **ids})
+    return (
+        write_json(folder / "questions.json", {**about, "task_type": "Open-Ended", "questions": questions}),
+        write_json(folder / "annotations.json", {**about, "annotations": annotations}),
+    )
+
+
+def vizwiz_file(folder: Path) -> Path:
+    """`val.json` of VizWiz."""
+    said = [{"answer": text, "answer_confidence": "maybe"} for text in ["unanswerable"] * 6 + ["soda"] * 4]
+    row = {"image": "VizWiz_val_00000000.jpg", "question": "What is this?", "answers": said}
+    return write_json(folder / "val.json", [{**row, "answer_type": "unanswerable", "answerable": 0}])
+
+
+def gqa_file(folder: Path) -> Path:
+    """`testdev_balanced_questions.json` of GQA."""
+    types = {"detailed": "activityWho", "semantic": "rel", "structural": "query"}
+    row = {"imageId": "n161313", "question": "Is it red?", "answer": "yes", "fullAnswer": "Yes, red.", "types": types}
+    more = {"isBalanced": True, "groups": {"global": None, "local": "13-x"}, "entailed": [], "equivalent": ["201"]}
+    other = {**row, **more, "answer": "man", "types": {**types, "structural": "verify"}}
+    return write_json(folder / "testdev_balanced_questions.json", {"201307251": {**row, **more}, "201307252": other})
+
+
+def seed_bench_file(folder: Path, answers: str = "ABCD") -> Path:
+    """`SEED-Bench.json` with a question for each answer, and one about a video."""
+    types = {"Scene Understanding": 1, "Instance Identity": 2, "Action Recognition": 10}
+    choices = {"choice_a": "One", "choice_b": "Two dogs", "choice_c": "Three", "choice_d": "Four"}
+    questions = [
+        {
+            "answer": answer,
+            **choices,
+            "data_id": f"1454426_259111198{number}",
+            "data_type": "image",
+            "question": "How many towels are in the image?",
+            "question_id": str(101669 + number),
+            "question_type_id": 1 + number % 2,
+        }
+        for number, answer in enumerate(answers)
+    ]
+    video = {**questions[0], "data_type": "video", "data_id": "1.webm", "question_type_id": 10, "segment": [0, 4]}
+    return write_json(folder / "SEED-Bench.json", {"question_type": types, "questions": [*questions, video]})

@@ -9,9 +9,11 @@ from seed_hf.evaluation.rows import EvaluationData
 
 from .captions import coco, flickr30k, karpathy
 from .json_files import read_any_json
+from .own_rows import own_rows, parquet_rows
+from .pictograms import holds_pictograms, pictogram_data
+from .questions import gqa, seed_bench, vizwiz, vqa
 
 
-FORMATS = "COCO and NoCaps captions, Karpathy's splits, Flickr30K"
 _TEXT = (".csv", ".token", ".txt")
 _JSON = (".json", ".jsonl")
 
@@ -20,24 +22,38 @@ def is_benchmark(path: str | Path) -> bool:
     """Whether [`open_benchmark`] reads this, and no source of images does.
 
     Args:
-        path: A file, or something else.
+        path: A file, a folder, or something else.
     """
-    return Path(path).suffix.lower() in (*_TEXT, *_JSON)
+    path = Path(path)
+    if path.suffix.lower() in (*_TEXT, *_JSON) or holds_pictograms(path):
+        return True
+    return path.is_file() and path.suffix.lower() == ".parquet" and _asks(path)
 
 
-def open_benchmark(path: str | Path, *, images: str | Path | None = None, split: str | None = None) -> EvaluationData:
+def open_benchmark(
+    path: str | Path,
+    *,
+    images: str | Path | None = None,
+    annotations: str | Path | None = None,
+    split: str | None = None,
+    questions: bool = False,
+) -> EvaluationData:
     """The rows of a benchmark's annotation file, as it is published.
 
     Args:
-        path: The file. Its content says which format it has.
+        path: The file, whose content says which format it has; or the folder of the pictograms.
         images: Folder of the images; default: the folder of the file.
+        annotations: The answers to the questions of VQAv2 or OK-VQA.
         split: Where a file has several.
+        questions: Of the pictograms, questions about the images instead of captions.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: No format that is read, or fields are missing.
     """
     file = Path(path)
+    if holds_pictograms(file):
+        return pictogram_data(file, split, questions=questions)
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file. Give the annotation file of a benchmark, as it is published.")
     folder = Path(images) if images is not None else file.parent
@@ -45,12 +61,53 @@ def open_benchmark(path: str | Path, *, images: str | Path | None = None, split:
         raise FileNotFoundError(f"{folder}: no such folder of images.")
     if file.suffix.lower() in _TEXT:
         return flickr30k(file, folder, split)
+    if file.suffix.lower() == ".parquet":
+        return parquet_rows(file, folder, split)
     value = read_any_json(file)
-    if isinstance(value, dict) and isinstance(value.get("images"), list):
-        first: Any = value["images"][0] if value["images"] else {}
-        if isinstance(first, dict) and "sentences" in first:
-            return karpathy(file, value, folder, split)
-        if "annotations" in value:
-            return coco(file, value, folder, split)
-    held = f"an object with {', '.join(map(str, list(value)[:8]))}" if isinstance(value, dict) else "a list"
-    raise ValueError(f"{file}: {held}, which is no benchmark that is read. Known are {FORMATS}.")
+    given = Path(annotations) if annotations is not None else None
+    opened = _of_list(file, value, folder, split) if isinstance(value, list) else None
+    if isinstance(value, dict):
+        opened = _of_object(file, value, folder, split, given)
+    if opened is None:
+        held = f"an object with {', '.join(map(str, list(value)[:8]))}" if isinstance(value, dict) else "no objects"
+        raise ValueError(
+            f"{file}: {held}, which is no benchmark that is read. Known are the files of COCO, NoCaps, Karpathy's "
+            "splits, Flickr30K, VQAv2, OK-VQA, VizWiz, GQA and SEED-Bench, and lists of rows of your own."
+        )
+    return opened
+
+
+def _of_list(file: Path, value: list, images: Path, split: str | None) -> EvaluationData | None:
+    first = _first(value)
+    if "answerable" in first or str(first.get("image", "")).startswith("VizWiz_"):
+        return vizwiz(file, value, images, split)
+    return own_rows(file, value, images, split) if "image" in first else None
+
+
+def _of_object(
+    file: Path, value: dict, images: Path, split: str | None, annotations: Path | None
+) -> EvaluationData | None:
+    if isinstance(value.get("images"), list):
+        if "sentences" in _first(value["images"]):
+            return karpathy(file, value, images, split)
+        return coco(file, value, images, split) if "annotations" in value else None
+    if isinstance(value.get("questions"), list):
+        if "choice_a" in _first(value["questions"]):
+            return seed_bench(file, value, images, split)
+        return vqa(file, value, annotations, images, split)
+    return gqa(file, value, images, split) if "imageId" in _first(list(value.values())) else None
+
+
+def _first(values: list) -> dict[str, Any]:
+    return values[0] if values and isinstance(values[0], dict) else {}
+
+
+def _asks(file: Path) -> bool:
+    """Whether a Parquet file has questions, which sources of images with captions pass over."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return "question" in pq.read_schema(file).names
+    except (pa.ArrowInvalid, OSError):
+        return False

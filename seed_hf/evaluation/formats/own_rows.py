@@ -1,0 +1,120 @@
+"""Rows of one's own, in JSON, JSON lines or Parquet: an image with captions, a question, or choices."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
+
+from .captions import check_no_split
+from .json_files import Entry, entries, identity_of, image_path
+
+
+_IDS = ("id", "question_id", "image_id")
+_GROUPS = ("group", "category", "answer_type")
+NAMES = ("image", "caption", "captions", "question", "answer", "answers", "choices", *_GROUPS, *_IDS)
+
+
+def own_rows(file: Path, value: list, images: Path, split: str | None) -> EvaluationData:
+    """A list of objects with `image` (a path) and some of `NAMES`, which is also how LAVIS writes COCO and Flickr30K.
+
+    Args:
+        file, value: The file, and its parsed JSON.
+        images: Folder of the images.
+        split: Must be `None`: the file is one split.
+
+    Raises:
+        ValueError: Fields are missing.
+    """
+    check_no_split(file, split)
+    rows = [own_row(entry, number, images) for number, entry in enumerate(entries(value, file.name))]
+    return EvaluationData("rows", rows, identity_of(file))
+
+
+def parquet_rows(file: Path, images: Path, split: str | None) -> EvaluationData:
+    """A Parquet file with the columns of `NAMES`; images are paths, bytes, or as `datasets` stores them.
+
+    Args:
+        file: The file.
+        images: Folder of the images that are paths.
+        split: Must be `None`: the file is one split.
+    """
+    check_no_split(file, split)
+    return EvaluationData("rows", _ParquetRows(file, images), identity_of(file))
+
+
+class _ParquetRows:
+    def __init__(self, file: Path, images: Path):
+        self._file, self._images = file, images
+
+    def __iter__(self) -> Iterator[EvaluationRow]:
+        import pyarrow.parquet as pq
+
+        number = 0
+        with pq.ParquetFile(self._file) as table:
+            columns = [name for name in table.schema_arrow.names if name in NAMES]
+            for batch in table.iter_batches(batch_size=64, columns=columns):
+                for values in batch.to_pylist():
+                    yield own_row(Entry(values, f"{self._file.name}[{number}]"), number, self._images)
+                    number += 1
+
+
+def own_row(entry: Entry, number: int, images: Path) -> EvaluationRow:
+    """A row of one's own.
+
+    Args:
+        entry: Its fields.
+        number: Of the row, its id if it has no other.
+        images: Folder of the images that are paths.
+
+    Raises:
+        ValueError: A field is something else.
+    """
+    given = {name for name in NAMES if entry.value.get(name) is not None}
+    captions = next((entry.texts(name) for name in ("captions", "caption") if name in given), ())
+    choices = entry.texts("choices") if "choices" in given else ()
+    answers = _answers(entry, "answers" if "answers" in given else "answer") if given & {"answer", "answers"} else ()
+    right = _right(answers, choices)
+    fault = "" if right is not None or not (choices and answers) else f"the answer {answers[0]!r:.60} is no choice"
+    return EvaluationRow(
+        next((entry.text(name) for name in _IDS if name in given), str(number)),
+        _image(entry, images) if "image" in given else None,
+        captions=captions,
+        question=entry.text("question", ""),
+        answers=answers,
+        choices=choices,
+        right=right,
+        group=next((entry.text(name) for name in _GROUPS if name in given), ""),
+        fault=fault,
+    )
+
+
+def _image(entry: Entry, images: Path) -> bytes | str:
+    found: Any = entry.get("image", str, bytes, dict)
+    if isinstance(found, dict):
+        found = found.get("bytes") or found.get("path") or ""
+    if isinstance(found, str) and found.startswith("data:image/"):
+        return base64.b64decode(found.partition(",")[2])
+    return image_path(images, found) if isinstance(found, str) else found
+
+
+def _answers(entry: Entry, name: str) -> tuple[str, ...]:
+    found = entry.get(name, str, int, list)
+    if isinstance(found, list) and all(isinstance(answer, dict) for answer in found):
+        return tuple(answer.text("answer") for answer in entry.entries(name))
+    return entry.texts(name) if isinstance(found, list) else (str(found),)
+
+
+def _right(answers: tuple[str, ...], choices: tuple[str, ...]) -> int | None:
+    """The choice that is the answer: its text, its letter, or, where choices are no numbers, its number from 0."""
+    if not answers or not choices:
+        return None
+    answer = answers[0]
+    if answer in choices:
+        return choices.index(answer)
+    number = ord(answer) - ord("A") if len(answer) == 1 and answer.isupper() else -1
+    number = int(answer) if answer.isdecimal() else number
+    return number if 0 <= number < len(choices) else None

@@ -1,0 +1,102 @@
+"""Rows of the pictograms: captions, or the questions that follow from their metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
+from seed_hf.pictograms.questions import questions_by_topic
+from seed_hf.pictograms.reading import SPLITS
+
+from .json_files import identity_of
+
+
+MAX_QUESTIONS = 200
+
+
+def holds_pictograms(folder: Path) -> bool:
+    """Whether `seed-hf data pictograms` wrote a folder.
+
+    Args:
+        folder: Any path.
+    """
+    files = [folder / f"{split}.parquet" for split in SPLITS]
+    if not (found := [file for file in files if file.is_file()]):
+        return False
+    import pyarrow.parquet as pq
+
+    return {"style_phrase", "colours"} <= set(pq.read_schema(found[0]).names)
+
+
+def pictogram_data(
+    folder: Path, split: str | None, *, questions: bool = False, max_questions: int | None = MAX_QUESTIONS
+) -> EvaluationData:
+    """The pictograms of a split.
+
+    Args:
+        folder: That `seed-hf data pictograms` wrote.
+        split: Default: "validation".
+        questions: A row for each question about an image, its topic the group, instead of one for each image.
+        max_questions: At most this many questions of a topic, evenly spaced; `None` for all.
+
+    Raises:
+        FileNotFoundError: There is no such split.
+    """
+    split = split or "validation"
+    file = folder / f"{split}.parquet"
+    if split not in SPLITS or not file.is_file():
+        raise FileNotFoundError(f"{folder}: no split {split!r} of the pictograms, which have {', '.join(SPLITS)}.")
+    rows = _Questions(file, max_questions) if questions else _Captions(file)
+    limits = {"max_questions_per_topic": max_questions} if questions else {}
+    return EvaluationData("pictograms", rows, identity_of(file, split=split, **limits))
+
+
+def _stored(file: Path) -> Iterator[dict]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as table:
+        for batch in table.iter_batches(batch_size=64):
+            yield from batch.to_pylist()
+
+
+class _Captions:
+    def __init__(self, file: Path):
+        self._file = file
+
+    def __iter__(self) -> Iterator[EvaluationRow]:
+        for row in _stored(self._file):
+            yield EvaluationRow(row["id"], row["image"]["bytes"], (row["caption"],))
+
+
+class _Questions:
+    def __init__(self, file: Path, most: int | None):
+        self._file, self._most = file, most
+
+    def __iter__(self) -> Iterator[EvaluationRow]:
+        wanted = self._wanted()
+        counted: dict[str, int] = {}
+        for row in _stored(self._file):
+            for topic, pairs in questions_by_topic(row).items():
+                for question, answer in pairs:
+                    number = counted[topic] = counted.get(topic, -1) + 1
+                    if number in wanted[topic]:
+                        yield EvaluationRow(
+                            f"{row['id']} {topic} {number}",
+                            row["image"]["bytes"],
+                            question=question,
+                            answers=(answer,),
+                            group=topic,
+                        )
+
+    def _wanted(self) -> dict[str, set[int] | range]:
+        """Which questions of each topic are asked."""
+        counts: dict[str, int] = {}
+        for row in _stored(self._file):
+            for topic, pairs in questions_by_topic(row).items():
+                counts[topic] = counts.get(topic, 0) + len(pairs)
+        most = self._most
+        return {
+            topic: range(count) if most is None or count <= most else {i * count // most for i in range(most)}
+            for topic, count in counts.items()
+        }

@@ -1,0 +1,193 @@
+"""A model that sees images and says something about them: prompts, decoding and losses of the tasks about texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from seed_hf.modeling.prompts_seed import SequenceEncoder, find_format
+from seed_hf.texts import MAX_NEW_TOKENS, generate_texts
+
+from .result import model_facts
+
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
+    from seed_hf.modeling.processing_seed import SeedProcessor
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How texts are generated: always without sampling, so that a row's text depends on nothing else.
+
+    Args:
+        num_beams: Beams searched at once; 1 is greedy.
+        max_new_tokens: Length limit.
+        length_penalty: The score of a beam is divided by its length to this power.
+    """
+
+    num_beams: int = 1
+    max_new_tokens: int = MAX_NEW_TOKENS
+    length_penalty: float = 1.0
+
+    def __post_init__(self):
+        for name in ("num_beams", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+
+
+# What the authors evaluated with, by the format of prompts, as far as it is published: SEED-LLaMA's COCO evaluation
+# while training, and its script for questions (which samples among beams). transformers 4.30 divided the score of a
+# beam by the length of prompt and text, which is nearly the same for all: no penalty gives its outputs.
+_SEED_LLAMA = ("plain", "vicuna", "llama2")
+AUTHORS_DECODING: dict[str, dict[str, dict[str, Any]]] = {
+    "caption": dict.fromkeys(
+        _SEED_LLAMA, {"num_beams": 5, "max_new_tokens": 120, "length_penalty": 0.0, "do_sample": False}
+    ),
+    "question": dict.fromkeys(
+        _SEED_LLAMA, {"num_beams": 5, "max_new_tokens": 512, "length_penalty": 0.0, "do_sample": True}
+    ),
+}
+
+
+class Speaker:
+    """A model with its processor, for one kind of sequence.
+
+    Args:
+        model: A [`SeedForConditionalGeneration`].
+        processor: Its [`SeedProcessor`], whose prompts are used.
+        sequence: "caption" or "question".
+        prompt: Replaces the processor's; that of a question has `{}` for it.
+        decoding: Settings that replace the authors' for this format of prompts, or the package's where theirs are not
+            known.
+    """
+
+    def __init__(
+        self,
+        model: SeedForConditionalGeneration,
+        processor: SeedProcessor,
+        sequence: str,
+        prompt: str | None = None,
+        decoding: dict[str, Any] | None = None,
+    ):
+        self.model, self.processor, self.sequence = model, processor, sequence
+        self._sequences = processor.sequences
+        if prompt is not None:
+            changed = {"prompt_format": processor.sequences.prompt_format, f"{sequence}_prompt": prompt}
+            self._sequences = SequenceEncoder(processor.tokenizer, processor.vocabulary, **changed)
+        known = AUTHORS_DECODING[sequence].get(self._sequences.prompt_format, {})
+        default = {name: value for name, value in known.items() if name != "do_sample"}
+        self.decoding = Decoding(**{**default, **(decoding or {})})
+
+    @property
+    def prompt_settings(self) -> dict[str, Any]:
+        """The format of prompts and the prompt in use."""
+        name = f"{self.sequence}_prompt"
+        prompt = self._sequences.prompts.get(name, self._sequences.question_prompt)
+        return {"prompt_format": self._sequences.prompt_format, name: prompt}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Prompt and decoding."""
+        return {**self.prompt_settings, **asdict(self.decoding), "do_sample": False}
+
+    @property
+    def prompt_protocol(self) -> dict[str, Any]:
+        """The authors' prompt of this format."""
+        name = f"{self.sequence}_prompt"
+        return {name: getattr(find_format(self._sequences.prompt_format), name)}
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """Prompt and decoding of the authors, as far as they are known."""
+        decoding = AUTHORS_DECODING[self.sequence].get(self._sequences.prompt_format, {})
+        return {**self.prompt_protocol, **decoding}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a result says of the model."""
+        return model_facts(self.model)
+
+    def fault(self, question: str = "", answer: str | None = None) -> str:
+        """Why a text cannot be asked for: the model has no room for it. Else the rows beside it would cut it.
+
+        Args:
+            question: The question; empty for captions.
+            answer: To be scored; `None` where texts are generated.
+        """
+        limit = getattr(self.model.config.text_config, "max_position_embeddings", None)
+        prompt = len(self._sequences.prompt(self.sequence, question=question))
+        more = self.decoding.max_new_tokens
+        if answer is not None:
+            more = len(self._sequences.answer(self.sequence, text=answer))
+        if limit is None or prompt + more <= limit:
+            return ""
+        return f"a prompt of {prompt} tokens and {more} more do not fit into the model's {limit} positions"
+
+    @torch.inference_mode()
+    def codes(self, images: list[Image.Image]) -> list[list[int]]:
+        """The visual codes of images.
+
+        Args:
+            images: RGB images.
+        """
+        pixels = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
+        return self.model.visual_tokenizer.encode(pixels.to(self.model.device, self.model.dtype)).tolist()
+
+    def say(self, codes: Sequence[Sequence[int]], questions: Sequence[str] | None = None) -> list[str]:
+        """What the model says about images.
+
+        Args:
+            codes: Of each image.
+            questions: One for each image; `None` for captions.
+        """
+        prompts = self._prompts(codes, questions)
+        width = max(map(len, prompts))
+        settings = asdict(self.decoding)
+        return generate_texts(self.model, self.processor, self._padded(prompts, width), **settings)
+
+    @torch.inference_mode()
+    def losses(
+        self, codes: Sequence[Sequence[int]], questions: Sequence[str], answers: Sequence[str]
+    ) -> list[tuple[float, int]]:
+        """The language-model loss of each answer, summed over its tokens with the end, and the number of these.
+
+        Args:
+            codes: Of the image of each answer.
+            questions: One for each answer.
+            answers: Texts.
+        """
+        prompts = self._prompts(codes, questions)
+        said = [self._sequences.answer(self.sequence, text=answer) for answer in answers]
+        rows = [prompt + answer for prompt, answer in zip(prompts, said, strict=True)]
+        # Padded on the left, all answers end at the same place.
+        inputs = self._padded(rows, max(map(len, rows)))
+        longest = max(map(len, said))
+        inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
+        logits = self.model(**inputs, use_cache=False, logits_to_keep=longest + 1).logits[:, :-1].float()
+        ids = inputs["input_ids"][:, -longest:]
+        losses = -logits.log_softmax(-1).gather(-1, ids[..., None])[..., 0]
+        return [
+            (losses[row, longest - len(answer) :].double().sum().item(), len(answer))
+            for row, answer in enumerate(said)
+        ]
+
+    def _prompts(self, codes: Sequence[Sequence[int]], questions: Sequence[str] | None) -> list[list[int]]:
+        asked = questions if questions is not None else [""] * len(codes)
+        return [
+            self._sequences.prompt(self.sequence, codes=of_image, question=question)
+            for of_image, question in zip(codes, asked, strict=True)
+        ]
+
+    def _padded(self, rows: list[list[int]], width: int) -> dict[str, torch.Tensor]:
+        pad = self.processor.tokenizer.pad_token_id
+        pad = self._sequences.eos if pad is None else pad
+        return {
+            "input_ids": torch.tensor([[pad] * (width - len(row)) + row for row in rows]),
+            "attention_mask": torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows]),
+        }

@@ -1,0 +1,107 @@
+"""`caption`: captions against what people wrote, scored as COCO's evaluation does (SEED paper, table 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from seed_hf.evaluation.captioning import normalize_text
+from seed_hf.evaluation.metrics.caption_scores import ScoredCaption, caption_scores
+from seed_hf.evaluation.metrics.caption_words import caption_words
+from seed_hf.evaluation.rows import EvaluationRow
+from seed_hf.evaluation.speaking import Speaker
+
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+DECLINED = {
+    "METEOR": "only as a Java program with 60 MB of paraphrases; nltk's is another metric",
+    "SPICE": "only as a Java program that fetches Stanford's parser",
+}
+
+
+class Caption:
+    """Captions of images.
+
+    Args:
+        model: A [`SeedForConditionalGeneration`].
+        processor: Its [`SeedProcessor`]; the prompt is its `caption_prompt`.
+        prompt: Replaces the processor's.
+        decoding: `num_beams`, `max_new_tokens`, `length_penalty` of [`Decoding`], where they are not the default.
+    """
+
+    name = "caption"
+
+    def __init__(self, model: Any, processor: Any, *, prompt: str | None = None, **decoding: Any):
+        self.speaker = Speaker(model, processor, "caption", prompt, decoding)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            **self.speaker.settings,
+            "words": "Penn Treebank, lower case, without punctuation",
+            "left_out": DECLINED,
+        }
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        return self.speaker.protocol
+
+    @property
+    def model(self) -> dict[str, Any]:
+        return self.speaker.facts
+
+    def fault(self, row: EvaluationRow) -> str:
+        if row.image is None:
+            return "no image"
+        return self.speaker.fault() if row.captions else "no captions"
+
+    def length(self, row: EvaluationRow) -> int:
+        return 0
+
+    def see(self, images: list[Image.Image]) -> list[list[int]]:
+        return self.speaker.codes(images)
+
+    def measure(self, rows: list[EvaluationRow], seen: list[list[int]]) -> list[dict[str, Any]]:
+        return [
+            {"said": said, "captions": list(row.captions), "group": row.group}
+            for row, said in zip(rows, self.speaker.say(seen), strict=True)
+        ]
+
+    def figures(self, records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """All scores of all rows, and of each group by itself: its document frequencies are its own."""
+        groups = list(dict.fromkeys(record["group"] for record in records))
+        named = {"all": records, **({group: _Group(records, group) for group in groups} if len(groups) > 1 else {})}
+        known = {normalize_text(caption) for record in records for caption in record["captions"]}
+        return {name: {**caption_scores(_Scored(found)), **_matches(found, known)} for name, found in named.items()}
+
+
+def _matches(records: Iterable[Mapping[str, Any]], known: set[str]) -> dict[str, Any]:
+    """Shares of captions that are one of the image's own, and one of any image's."""
+    count = exact = from_set = 0
+    for record in records:
+        said = normalize_text(record["said"])
+        count += 1
+        exact += said in {normalize_text(caption) for caption in record["captions"]}
+        from_set += said in known
+    return {"exact_match": 100 * exact / count, "known_captions": 100 * from_set / count, "num_images": count}
+
+
+class _Group:
+    def __init__(self, records: Iterable[Mapping[str, Any]], group: str):
+        self._records, self._group = records, group
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return (record for record in self._records if record["group"] == self._group)
+
+
+class _Scored:
+    """The words of records, made anew whenever they are iterated."""
+
+    def __init__(self, records: Iterable[Mapping[str, Any]]):
+        self._records = records
+
+    def __iter__(self) -> Iterator[ScoredCaption]:
+        for record in self._records:
+            yield ScoredCaption(caption_words(record["said"]), [caption_words(text) for text in record["captions"]])

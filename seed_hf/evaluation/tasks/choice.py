@@ -1,0 +1,149 @@
+"""`choice`: one answer of several: the one with the lowest loss (SEED-Bench), or the letter that the model names."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, Any
+
+from seed_hf.evaluation.rows import EvaluationRow
+from seed_hf.evaluation.speaking import Speaker
+
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+BY = ("loss", "mean_loss", "letter")
+LETTER_PROMPT = "{question}\n{choices}\nAnswer with the option's letter from the given choices directly."
+_LETTER = re.compile(r"\(?\b([A-Z])\b")
+
+
+class Choice:
+    """Choices among given answers.
+
+    Args:
+        model: A [`SeedForConditionalGeneration`].
+        processor: Its [`SeedProcessor`]; the prompt is its `question_prompt`.
+        by: "loss", the sum over the tokens of an answer and the end, as SEED-Bench ranks; "mean_loss", its mean;
+            "letter", the answer is the letter that the model generates.
+        prompt: Replaces the processor's; it has `{}` for the question.
+        decoding: Of letters: `num_beams`, `max_new_tokens`, `length_penalty` of [`Decoding`].
+
+    Raises:
+        ValueError: An unknown way to choose, or decoding where nothing is generated.
+    """
+
+    name = "choice"
+
+    def __init__(self, model: Any, processor: Any, *, by: str = "loss", prompt: str | None = None, **decoding: Any):
+        if by not in BY:
+            raise ValueError(f"by must be one of {', '.join(BY)}; got {by!r}.")
+        if decoding and by != "letter":
+            raise ValueError(f"{', '.join(decoding)}: nothing is generated where answers are chosen by {by}.")
+        self.by, self.speaker = by, Speaker(model, processor, "question", prompt, decoding)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        if self.by != "letter":
+            return {"by": self.by, **self.speaker.prompt_settings}
+        return {"by": self.by, "letter_prompt": LETTER_PROMPT, **self.speaker.settings}
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        if self.by == "letter":
+            return self.speaker.protocol
+        return {"by": "loss", **self.speaker.prompt_protocol}
+
+    @property
+    def model(self) -> dict[str, Any]:
+        return self.speaker.facts
+
+    def fault(self, row: EvaluationRow) -> str:
+        if row.image is None or not row.question.strip():
+            return "no image" if row.image is None else "no question"
+        if not 1 < len(row.choices) <= len(ascii_uppercase):
+            return f"{len(row.choices)} choices"
+        if row.right is None:
+            return "no right choice"
+        if self.by == "letter":
+            return self.speaker.fault(lettered_question(row.question, row.choices))
+        return next((fault for text in row.choices if (fault := self.speaker.fault(row.question, text))), "")
+
+    def length(self, row: EvaluationRow) -> int:
+        return len(row.question) + max(map(len, row.choices))
+
+    def see(self, images: list[Image.Image]) -> list[list[int]]:
+        return self.speaker.codes(images)
+
+    def measure(self, rows: list[EvaluationRow], seen: list[list[int]]) -> list[dict[str, Any]]:
+        found = self._by_letter(rows, seen) if self.by == "letter" else self._by_loss(rows, seen)
+        return [
+            {"choice": choice, "right": row.right, "choices": len(row.choices), "group": row.group, **more}
+            for row, (choice, more) in zip(rows, found, strict=True)
+        ]
+
+    def _by_loss(self, rows: list[EvaluationRow], seen: list[list[int]]) -> list[tuple[int | None, dict[str, Any]]]:
+        tasks = [(codes, row.question, text) for row, codes in zip(rows, seen, strict=True) for text in row.choices]
+        losses: list[float] = []
+        for start in range(0, len(tasks), len(rows)):
+            codes, questions, texts = zip(*tasks[start : start + len(rows)], strict=True)
+            for loss, tokens in self.speaker.losses(codes, questions, texts):
+                losses.append(loss / tokens if self.by == "mean_loss" else loss)
+        found: list[tuple[int | None, dict[str, Any]]] = []
+        for row in rows:
+            own, losses = losses[: len(row.choices)], losses[len(row.choices) :]
+            # A tie is no choice: a model that cannot tell the answers apart is not right by their order.
+            best = [number for number, loss in enumerate(own) if loss == min(own)]
+            found.append((best[0] if len(best) == 1 else None, {"losses": own}))
+        return found
+
+    def _by_letter(self, rows: list[EvaluationRow], seen: list[list[int]]) -> list[tuple[int | None, dict[str, Any]]]:
+        said = self.speaker.say(seen, [lettered_question(row.question, row.choices) for row in rows])
+        return [(letter_in(text, len(row.choices)), {"said": text}) for row, text in zip(rows, said, strict=True)]
+
+    def figures(self, records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Accuracy of all rows and of each group, what chance reaches, and how often nothing was chosen."""
+        counts = {name: Counter[str]() for name in ("accuracy", "chance", "no_choice")}
+        rows = Counter[str]()
+        for record in records:
+            for group in ("all", record["group"]) if record["group"] else ("all",):
+                counts["accuracy"][group] += record["choice"] == record["right"]
+                counts["chance"][group] += 1 / record["choices"]
+                counts["no_choice"][group] += record["choice"] is None
+                rows[group] += 1
+        return {
+            group: {
+                **{name: 100 * found[group] / rows[group] for name, found in counts.items()},
+                "num_questions": count,
+            }
+            for group, count in rows.items()
+        }
+
+
+def lettered_question(question: str, choices: Iterable[str]) -> str:
+    """A question with its answers by letter.
+
+    Args:
+        question: The question alone.
+        choices: At most 26 answers.
+    """
+    lines = [f"{letter}. {text}" for letter, text in zip(ascii_uppercase, choices)]
+    return LETTER_PROMPT.format(question=question, choices="\n".join(lines))
+
+
+def letter_in(text: str, choices: int) -> int | None:
+    """The number of the choice that a text names by its letter: "B", "(b)", "B. a cat" or "The answer is B".
+
+    Args:
+        text: What a model said.
+        choices: How many there are.
+    """
+    if len(word := text.strip(" ().:\n")) == 1:
+        text = word.upper()
+    found = [ascii_uppercase.index(letter) for letter in _LETTER.findall(text)]
+    # "A" alone may be an article: "A cat" names no letter.
+    if found[:1] == [0] and re.match(r"A\s+\w", text.strip()):
+        found = found[1:]
+    return next((number for number in found if number < choices), None)

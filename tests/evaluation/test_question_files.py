@@ -1,0 +1,110 @@
+"""Published files of questions are read as they are; rows of one's own; what is wrong is said in one line."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmark_files import gqa_file, seed_bench_file, vizwiz_file, vqa_files, write_images, write_json
+from seed_hf.evaluation.formats.opening import is_benchmark, open_benchmark
+from seed_hf.pictograms.questions import questions_by_topic
+from tiny_evaluation import pictogram_rows
+from tiny_sources import noise
+
+
+ASKED = [(42, "What colour is it?", ["red"] * 10, "other"), (42, "Is it red?", ["yes"] * 7 + ["no"] * 3, "yes/no")]
+
+
+def test_vqav2_and_ok_vqa(tmp_path):
+    questions, annotations = vqa_files(tmp_path, ASKED)
+    write_images(tmp_path, "val2014/COCO_val2014_000000000042.jpg")
+    found = open_benchmark(questions, annotations=annotations)
+    assert found.format == "vqa" and set(found.identity["files"]) == {"questions.json", "annotations.json"}
+    first, second = found.rows
+    assert first.image == second.image == str(tmp_path / "val2014/COCO_val2014_000000000042.jpg")
+    assert (first.id, first.question, first.answers, first.group) == ("42000", ASKED[0][1], ("red",) * 10, "other")
+    assert second.answers == ("yes",) * 7 + ("no",) * 3 and second.group == "yes/no"
+    with pytest.raises(
+        ValueError, match="questions without answers. Give their file of annotations, too: --annotations"
+    ):
+        open_benchmark(questions)
+    with pytest.raises(FileNotFoundError, match="no such file of annotations"):
+        open_benchmark(questions, annotations=tmp_path / "none.json")
+    value = json.loads(annotations.read_text())
+    value["annotations"].pop()
+    with pytest.raises(ValueError, match="no annotation of question 42001. Are these two files of one split"):
+        open_benchmark(questions, annotations=write_json(tmp_path / "other.json", value))
+    value["annotations"][0]["answers"][3].pop("answer")
+    with pytest.raises(ValueError, match=r"other.json: annotations\[0\]: answers\[3\] has no field 'answer'"):
+        open_benchmark(questions, annotations=write_json(tmp_path / "other.json", value))
+
+
+def test_vizwiz_and_gqa(tmp_path):
+    (row,) = open_benchmark(vizwiz_file(tmp_path)).rows
+    assert row.id == "VizWiz_val_00000000.jpg" and row.group == "unanswerable" and len(row.answers) == 10
+    found = open_benchmark(gqa_file(tmp_path))
+    assert found.format == "gqa" and [row.group for row in found.rows] == ["query", "verify"]
+    assert found.rows[0].answers == ("yes",) and found.rows[0].image.endswith("n161313.jpg")
+
+
+def test_seed_bench(tmp_path):
+    write_images(tmp_path, "1454426_2591111980")
+    found = open_benchmark(seed_bench_file(tmp_path))
+    assert found.format == "seed-bench" and found.identity["questions_about_videos"] == 1 and len(found.rows) == 4
+    row = found.rows[1]
+    assert (row.id, row.right, row.choices) == ("101670", 1, ("One", "Two dogs", "Three", "Four"))
+    assert [row.group for row in found.rows[:2]] == ["Scene Understanding", "Instance Identity"]
+    assert found.rows[0].image == str(tmp_path / "1454426_2591111980")
+    with pytest.raises(ValueError, match=r"questions\[0\]: answer must be one of A, B, C, D; got 'E'"):
+        open_benchmark(seed_bench_file(tmp_path, "E"))
+
+
+def test_rows_of_ones_own(tmp_path):
+    rows = [
+        {"image": "a.jpg", "caption": ["A dog", "A cat"], "image_id": 7},
+        {"image": "a.jpg", "question": "What?", "answer": "cat", "category": "animals"},
+        {"image": "a.jpg", "question": "What?", "answers": [{"answer": "cat"}, {"answer": "a cat"}], "id": "x"},
+        {"image": "a.jpg", "question": "Which?", "choices": ["dog", "cat"], "answer": "cat"},
+        {"image": "a.jpg", "question": "Which?", "choices": ["dog", "cat"], "answer": "B"},
+        {"image": "a.jpg", "question": "Which?", "choices": ["dog", "cat"], "answer": 0},
+        {"image": "a.jpg", "question": "Which?", "choices": ["dog", "cat"], "answer": "bird"},
+    ]
+    lines = tmp_path / "rows.jsonl"
+    lines.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    found = open_benchmark(lines).rows
+    assert found == open_benchmark(write_json(tmp_path / "rows.json", rows)).rows
+    assert [row.id for row in found] == ["7", "1", "x", "3", "4", "5", "6"]
+    assert found[0].captions == ("A dog", "A cat") and found[1].group == "animals"
+    assert found[2].answers == ("cat", "a cat") and [row.right for row in found[3:]] == [1, 1, 0, None]
+    assert "'bird' is no choice" in found[6].fault
+    with pytest.raises(ValueError, match=r"rows.json\[0\]: question must be str or int, got list"):
+        open_benchmark(write_json(tmp_path / "rows.json", [{"image": "a", "question": [1]}]))
+
+
+def test_parquet_with_questions(tmp_path):
+    table = pa.table(
+        {"image": [{"bytes": noise(0), "path": None}], "question": ["What?"], "answers": [["cat", "dog"]]}
+    )
+    pq.write_table(table, tmp_path / "rows.parquet")
+    assert is_benchmark(tmp_path / "rows.parquet")
+    (row,) = open_benchmark(tmp_path / "rows.parquet").rows
+    assert (row.image, row.question, row.answers) == (noise(0), "What?", ("cat", "dog"))
+    pq.write_table(table.drop_columns("question"), tmp_path / "captions.parquet")
+    assert not is_benchmark(tmp_path / "captions.parquet")  # a source
+
+
+def test_pictograms(tmp_path):
+    rows = pictogram_rows(9)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "validation.parquet")
+    captions = list(open_benchmark(tmp_path).rows)
+    assert [row.captions for row in captions] == [(row["caption"],) for row in rows]
+    found = open_benchmark(tmp_path, split="validation", questions=True)
+    questions = list(found.rows)
+    expected = [pair for row in rows for pairs in questions_by_topic(row).values() for pair in pairs]
+    assert [(row.question, row.answers[0]) for row in questions] == expected
+    assert len({row.id for row in questions}) == len(questions) and {"main colour", "object"} <= {
+        r.group for r in questions
+    }
+    with pytest.raises(FileNotFoundError, match="no split 'test' of the pictograms, which have train"):
+        open_benchmark(tmp_path, split="test")
