@@ -7,6 +7,7 @@ import torch
 from transformers import AutoTokenizer
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from .model_types_seed import read_config
 
@@ -124,8 +125,8 @@ def _filled(model: PreTrainedModel, state: dict[str, torch.Tensor], source: PreT
     return model.train(source.training)
 
 
-def count_text_tokens(folder, rows: int, **kwargs) -> int:
-    """Entries of the text tokenizer in a folder.
+def text_tokenizer_of(folder, rows: int, **kwargs) -> PreTrainedTokenizerBase:
+    """The text tokenizer in a folder.
 
     Args:
         folder: Of a plain language model.
@@ -149,7 +150,7 @@ def count_text_tokens(folder, rows: int, **kwargs) -> int:
             f"The tokenizer found for {folder} has {len(tokenizer)} entries, the language model {rows} rows for them. "
             "Put its own tokenizer there, or pass text_vocab_size=len(tokenizer)."
         )
-    return len(tokenizer)
+    return tokenizer
 
 
 def model_type_of(folder, **kwargs) -> str | None:
@@ -187,4 +188,4 @@ def _rows_like(rows: torch.Tensor, count: int) -> torch.Tensor:
     return (values.mean(0) + noise * values.std(0)).to(rows.dtype)
 
 
-__all__ = ["codebook_of_shape", "count_text_tokens", "embedding_names", "extended", "model_type_of", "plain"]
+__all__ = ["codebook_of_shape", "embedding_names", "extended", "model_type_of", "plain", "text_tokenizer_of"]

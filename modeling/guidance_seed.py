@@ -1,140 +1,134 @@
-"""Classifier-free guidance on the codes of an image span, while a language model writes it.
+"""Classifier-free guidance on the codes of image spans, while a language model writes them.
 
-Each sample has two rows in one batch: its own, and one that knows nothing but bos and the span so far. Both get the
-same token at every step, so caches and compiled steps are those of an ordinary batch.
+Each sample has two rows in one batch: its own, and one that knows nothing but bos and the span so far. Both have the
+same tokens in the same places of one cache. A mask hides from the second row all that stands before the last `<img>`,
+and its positions count only what it sees. So it starts anew at each `<img>`, and equals a pass over bos and the span.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
-from transformers.generation import (
-    LogitsProcessor,
-    MinPLogitsWarper,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
 
 from .generation_seed import missing_span_tokens
 from .visual_vocabulary_seed import VisualVocabulary
 
 
-# How tokens may be sampled under guidance, with the value that changes nothing.
-_WARPERS = {
-    "temperature": (TemperatureLogitsWarper, 1.0),
-    "top_k": (TopKLogitsWarper, 0),
-    "top_p": (TopPLogitsWarper, 1.0),
-    "min_p": (MinPLogitsWarper, None),
-}
-_IMPOSSIBLE = ("streamer", "assistant_model", "return_dict_in_generate", "output_scores", "output_logits")
+_MODES = ("image", "interleaved")
+# What would need the second rows too, or several tokens in one step.
+_IMPOSSIBLE = (
+    "assistant_model",
+    "prompt_lookup_num_tokens",
+    "assistant_early_exit",
+    "prefill_chunk_size",
+    "inputs_embeds",
+    "past_key_values",
+    "output_attentions",
+    "output_hidden_states",
+)
 
 
-class CodeGuidance(LogitsProcessor):
-    r"""Moves the scores of codes away from those that the model gives without the prompt.
-
-    Args:
-        config: Gives the layout of the visual tokens.
-        scale (`float`): `unconditional + scale * (conditional - unconditional)`, of log-probabilities.
-    """
-
-    def __init__(self, config, scale: float):
-        self.vocabulary, self.scale = VisualVocabulary.of(config), scale
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        given, alone = scores.float().log_softmax(-1).chunk(2)
-        within = missing_span_tokens(input_ids[: len(given)], self.vocabulary).unsqueeze(-1) > 1
-        guided = torch.where(within, alone + self.scale * (given - alone), given)
-        return torch.cat([guided, guided]).nan_to_num(nan=-torch.inf)
-
-
-class OneTokenForBoth(LogitsProcessor):
-    r"""Leaves one token, the same for both rows of a sample: drawn, or the most likely one.
+def check_code_guidance(scale: float, mode: str | None) -> None:
+    """Raises `ValueError` for a scale that is no finite number, and for a mode without image spans.
 
     Args:
-        sample (`bool`): Whether it is drawn.
-        settings (`dict`): `temperature`, `top_k`, `top_p` and `min_p`.
+        scale: The `code_guidance_scale`.
+        mode: The `generation_mode`.
     """
+    if not math.isfinite(scale):
+        raise ValueError(f"code_guidance_scale must be a finite number, 1 for no guidance; got {scale}.")
+    if mode not in _MODES:
+        raise ValueError(f"code_guidance_scale goes with generation_mode 'image' or 'interleaved', got {mode!r}.")
 
-    def __init__(self, sample: bool, settings: dict):
-        self.sample = sample
-        self.warpers = [
-            _WARPERS[name][0](value) for name, value in settings.items() if value not in (None, _WARPERS[name][1])
-        ]
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        own = scores[: len(scores) // 2]
-        for warper in self.warpers if self.sample else ():
-            own = warper(input_ids[: len(own)], own)
-        chosen = own.softmax(-1).multinomial(1) if self.sample else own.argmax(-1, keepdim=True)
-        only = torch.full_like(own, -torch.inf).scatter_(-1, chosen, 0.0)
-        return torch.cat([only, only])
+def check_guided_options(config, length: int, options: dict) -> None:
+    """Raises `ValueError` for an option of `generate` that guidance does not go with.
+
+    Args:
+        config: Of the language model.
+        length: Of prompts and new tokens together.
+        options: Those of the call and of its generation config.
+    """
+    if taken := [name for name in _IMPOSSIBLE if options.get(name) is not None and options[name] is not False]:
+        raise ValueError(f"code_guidance_scale does not go with {', '.join(taken)}.")
+    window = getattr(config, "sliding_window", None)
+    if window and length > window:
+        raise ValueError(
+            f"code_guidance_scale needs the first token until the end, but this model looks {window} tokens back, and "
+            f"{length} were asked for, prompt included."
+        )
 
 
 @dataclass
 class GuidedRows:
-    """What `generate` is called with under guidance.
+    """What one step of guided generation is called with: the samples' own rows, then as many without their prompts.
 
     Args:
-        input_ids, attention_mask: Of twice as many rows: the prompts, then the rows without them.
-        options: The other options of `generate`.
-        sampling: The processor that comes last.
+        input_ids, attention_mask, position_ids: `(2 * rows, length)`.
+        scale: `(rows,)`. 1 where the next token is no code.
     """
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
-    options: dict
-    sampling: OneTokenForBoth
+    position_ids: torch.Tensor
+    scale: torch.Tensor
 
 
-def guided_rows(config, settings, input_ids: torch.Tensor, options: dict) -> GuidedRows:
-    """The rows of guided generation.
+def guided_rows(
+    config,
+    scale: float,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    position_ids: torch.Tensor | None,
+) -> GuidedRows:
+    """The rows of a step. All of it is tensor operations, without a loop over rows and without waiting for the device.
 
     Args:
-        config: Of the language model.
-        settings: Its generation config, or the one of the call.
-        input_ids: Prompts `(batch, length)`, padded on the left.
-        options: Of `generate`; `attention_mask` among them, if rows are padded.
-
-    Raises:
-        ValueError: An option that guidance cannot go with.
+        config: Of the language model. Without a `bos_token_id`, the second rows begin with `<img>`.
+        scale: How far codes move away from those without the prompt.
+        input_ids: `(rows, length)`, prompts and what was generated, padded on the left.
+        attention_mask, position_ids: `(rows, length)`, by default those of rows without padding.
     """
-
-    def option(name, default=None):
-        found = options.get(name)
-        return getattr(settings, name, default) if found is None else found
-
-    if taken := [name for name in _IMPOSSIBLE if options.get(name)]:
-        raise ValueError(f"code_guidance_scale does not go with {', '.join(taken)}.")
-    if (option("num_beams") or 1) > 1:
-        raise ValueError("code_guidance_scale goes with sampling and with greedy search, not with num_beams.")
-    sample = bool(option("do_sample"))
-    copies = option("num_return_sequences") or 1
-    if copies > 1 and not sample:
-        raise ValueError(f"num_return_sequences={copies} would be the same image each time: pass do_sample=True.")
-    sampling = OneTokenForBoth(sample, {name: option(name) for name in _WARPERS})
-    kept = {name: value for name, value in options.items() if name not in (*_WARPERS, "attention_mask")}
-    kept |= {"do_sample": False, "num_return_sequences": 1}  # the last processor draws, and rows are repeated here
     vocabulary, bos = VisualVocabulary.of(config), config.bos_token_id
-    mask = options.get("attention_mask")
-    mask = torch.ones_like(input_ids) if mask is None else mask
-    input_ids, mask = input_ids.repeat_interleave(copies, 0), mask.repeat_interleave(copies, 0)
-    missing = missing_span_tokens(input_ids, vocabulary)
-    if not missing.any():  # the span begins in any case; so every row has a token that knows no prompt
-        begin = input_ids.new_full((len(input_ids), 1), vocabulary.boi_token_id)
-        input_ids, mask = torch.cat([input_ids, begin], 1), torch.cat([mask, torch.ones_like(begin)], 1)
-        missing = missing_span_tokens(input_ids, vocabulary)
-    elif bos is None and not missing.all():
-        raise ValueError(
-            "Some prompts end inside an image span and some do not: without a bos token, guide them apart."
-        )
-    # Codes that the span has so far, and <img>; nothing of rows whose span is yet to begin.
     length = input_ids.shape[1]
-    codes = torch.where(missing > 0, vocabulary.num_query_tokens + 2 - missing, 0).unsqueeze(-1)
     place = torch.arange(length, device=input_ids.device)
-    span = place >= length - codes
-    first = place == length - codes - 1 if bos is not None else torch.zeros_like(span)
-    alone = torch.where(first, -1 if bos is None else bos, input_ids)
-    return GuidedRows(torch.cat([input_ids, alone]), torch.cat([mask, (span | first).to(mask.dtype)]), kept, sampling)
+    own_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    missing = missing_span_tokens(input_ids, vocabulary)
+    # Of a row outside a span, the last token alone: nothing is made of its logits.
+    codes = torch.where(missing > 0, vocabulary.num_query_tokens + 1 - missing, 0)
+    seen = place >= (length - 1 - codes).unsqueeze(-1)
+    alone = input_ids
+    if bos is not None:
+        # A prompt that begins with <img> itself has no bos, and its second row has none either.
+        begin = own_mask.long().argmax(-1, keepdim=True)
+        first = (place == 0) & (input_ids.gather(-1, begin) != vocabulary.boi_token_id)
+        alone, seen = torch.where(first, bos, input_ids), seen | first
+    mask = torch.cat([own_mask, seen.to(own_mask.dtype)])
+    positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
+    if position_ids is not None:
+        positions = torch.cat([position_ids.expand(len(input_ids), -1), positions[len(input_ids) :]])
+    return GuidedRows(
+        input_ids=torch.cat([input_ids, alone]),
+        attention_mask=mask,
+        position_ids=positions,
+        scale=torch.where(missing > 1, scale, 1.0),
+    )
 
 
-__all__ = ["CodeGuidance", "GuidedRows", "OneTokenForBoth", "guided_rows"]
+def guided_logits(logits: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """`without + scale * (own - without)`, of log-probabilities, for the last place of each sample.
+
+    Args:
+        logits: `(2 * rows, length, vocabulary)`, as [`GuidedRows`] has them.
+        scale: `(rows,)`. Where it is 1, the logits of the sample's own row are returned as they are.
+
+    Returns:
+        `(rows, 1, vocabulary)` in fp32.
+    """
+    own, without = logits[:, -1:].float().chunk(2)
+    scale = scale[:, None, None].to(own.device)
+    given, alone = own.log_softmax(-1), without.log_softmax(-1)
+    return torch.where(scale == 1, own, alone + scale * (given - alone))
+
+
+__all__ = ["GuidedRows", "check_code_guidance", "check_guided_options", "guided_logits", "guided_rows"]

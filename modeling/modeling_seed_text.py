@@ -23,9 +23,9 @@ from .configuration_seed import (
     SeedTextConfig,
     VisualVocabularyConfig,
 )
-from .extension_seed import codebook_of_shape, count_text_tokens, extended, model_type_of, plain
+from .extension_seed import codebook_of_shape, extended, model_type_of, plain, text_tokenizer_of
 from .generation_seed import GENERATION_MODES, VisualSpanLogitsProcessor, missing_span_tokens
-from .guidance_seed import CodeGuidance, guided_rows
+from .guidance_seed import check_code_guidance, check_guided_options, guided_logits, guided_rows
 from .model_types_seed import MODEL_TYPES
 from .publishing_seed import PublishedModel
 from .whole_weights_seed import WholeWeights, load_whole
@@ -145,7 +145,9 @@ class VisualVocabularyMixin(PublishedModel, WholeWeights, PreTrainedModel, Gener
             raise ValueError(f"{folder} holds a model of type {found!r}, {cls.__name__} extends {wanted!r}. {hint}")
         source = load_whole(cls.family.plain, folder, **kwargs)
         if text_vocab_size is None:
-            text_vocab_size = count_text_tokens(folder, source.get_input_embeddings().num_embeddings, **kwargs)
+            tokenizer = text_tokenizer_of(folder, source.get_input_embeddings().num_embeddings, **kwargs)
+            # Qwen3 names a bos in its configuration that its tokenizer never writes.
+            text_vocab_size, source.config.bos_token_id = len(tokenizer), tokenizer.bos_token_id
         return extended(
             cls,
             source,
@@ -195,13 +197,18 @@ class VisualVocabularyMixin(PublishedModel, WholeWeights, PreTrainedModel, Gener
         use_cache: bool | None = None,
         position_ids: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        code_guidance: torch.Tensor | None = None,
         **kwargs,
     ) -> CausalLMOutputWithPast:
-        """As the plain model's `forward`; ids of visual tokens are embedded as `config.visual_embedding` says."""
+        """As the plain model's `forward`; ids of visual tokens are embedded as `config.visual_embedding` says.
+
+        With `code_guidance`, of shape `(batch / 2,)`, the second half of the batch is the first without its prompts:
+        the logits are those of one guided step (`guidance_seed.guided_logits`). `generate` passes it.
+        """
         if self.config.visual_embedding == "projected" and input_ids is not None and inputs_embeds is None:
             inputs_embeds = self.embed_ids(input_ids)
             input_ids = None
-        return super().forward(
+        outputs = super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,
             past_key_values=past_key_values,
@@ -212,6 +219,30 @@ class VisualVocabularyMixin(PublishedModel, WholeWeights, PreTrainedModel, Gener
             logits_to_keep=logits_to_keep,
             **kwargs,
         )
+        if code_guidance is not None:
+            outputs.logits = guided_logits(outputs.logits, code_guidance)
+        return outputs
+
+    def prepare_inputs_for_generation(
+        self, input_ids, *, code_guidance_scale=None, attention_mask=None, position_ids=None, **kwargs
+    ):
+        """As in [`GenerationMixin`]; with a `code_guidance_scale`, of two rows for each sample."""
+        guidance, cache = {}, kwargs.get("past_key_values")
+        if code_guidance_scale is not None:
+            rows = guided_rows(self.config, code_guidance_scale, input_ids, attention_mask, position_ids)
+            input_ids, attention_mask, position_ids = rows.input_ids, rows.attention_mask, rows.position_ids
+            guidance = {"code_guidance": rows.scale}
+            if cache is not None:
+                cache.has_second_rows = True
+        settings = {"attention_mask": attention_mask, "position_ids": position_ids, **kwargs}
+        return super().prepare_inputs_for_generation(input_ids, **settings) | guidance
+
+    def _reorder_cache(self, past_key_values, beam_idx: torch.Tensor):
+        """Beam search moves rows of the cache; under guidance the second rows move along."""
+        if getattr(past_key_values, "has_second_rows", False):
+            beam_idx = torch.cat([beam_idx, beam_idx + len(beam_idx)])
+        past_key_values.reorder_cache(beam_idx)
+        return past_key_values
 
     def generate(
         self,
@@ -229,9 +260,9 @@ class VisualVocabularyMixin(PublishedModel, WholeWeights, PreTrainedModel, Gener
             inputs (`torch.LongTensor` of shape `(batch, length)`): The prompt, padded on the left; also `input_ids`.
             generation_mode (`str`, *optional*): `"text"`: text alone. `"image"`: one image span, then the end.
                 `"interleaved"`: text and image spans in any order. `None`: no constraint, as any language model.
-            code_guidance_scale (`float`, *optional*): In mode `"image"`: how far codes move away from those that the
-                model would write without the prompt, after bos and `<img>` alone. Each sample then has two rows. 1 and
-                `None`: no guidance.
+            code_guidance_scale (`float`, *optional*): In modes `"image"` and `"interleaved"`: how far codes move away
+                from those that the model would write without the prompt, after bos and `<img>` alone, anew in every
+                image span. Text is not guided. Each sample then has two rows. 1 and `None`: no guidance.
             generation_config, logits_processor: As in [`GenerationMixin.generate`]. Your own processors run before
                 the constraint, so they cannot break a span.
             kwargs: As in [`GenerationMixin.generate`]. Without `max_new_tokens` or `max_length`, here or in the
@@ -240,15 +271,16 @@ class VisualVocabularyMixin(PublishedModel, WholeWeights, PreTrainedModel, Gener
 
         Returns:
             What [`GenerationMixin.generate`] returns: by default ids `(batch, length + new)`, the prompt included.
+            Under guidance without `past_key_values`, which have two rows for each sample.
 
         Raises:
             ValueError: An unknown mode; no room for an image span; a prompt that ends inside a span in mode `"text"`;
-                guidance in another mode than `"image"`, or with beams, a streamer or an output of scores.
+                guidance in mode `"text"` or none, or with an option that it cannot go with; a paged cache, for which
+                transformers drops all constraints.
         """
-        scale = 1.0 if code_guidance_scale is None else code_guidance_scale
-        guided = scale != 1
-        if guided and generation_mode != "image":
-            raise ValueError(f"code_guidance_scale goes with generation_mode='image', got {generation_mode!r}.")
+        scale = 1.0 if code_guidance_scale is None else float(code_guidance_scale)
+        if scale != 1:
+            check_code_guidance(scale, generation_mode)
         if generation_mode is None:
             return super().generate(inputs, generation_config, logits_processor, **kwargs)
         if generation_mode not in GENERATION_MODES:
@@ -260,16 +292,15 @@ class VisualVocabularyMixin(PublishedModel, WholeWeights, PreTrainedModel, Gener
         settings = generation_config or self.generation_config
         eos_token_id = kwargs.get("eos_token_id", settings.eos_token_id)
         length = self._length_for(generation_mode, prompt, settings, kwargs)
+        options = {**settings.to_dict(), **kwargs}
+        if options.get("cache_implementation") == "paged":
+            raise ValueError(
+                "generation_mode does not go with cache_implementation='paged', which has no constraints."
+            )
+        if scale != 1:
+            check_guided_options(self.config, length, options)
+            kwargs["code_guidance_scale"] = scale
         kwargs.pop("max_length", None)
-        first, last = list(logits_processor or []), []
-        if guided:
-            rows = guided_rows(self.config, settings, prompt, kwargs)
-            kwargs = {**rows.options, "attention_mask": rows.attention_mask}
-            prompt = rows.input_ids
-            inputs = None if "input_ids" in kwargs else prompt
-            kwargs |= {} if inputs is not None else {"input_ids": prompt}
-            first.append(CodeGuidance(self.config, scale))
-            last.append(rows.sampling)
         kwargs["max_new_tokens"] = length - prompt.shape[1]
         if generation_config is not None:
             # Transformers takes a generation config or single settings, not both.
@@ -283,9 +314,11 @@ class VisualVocabularyMixin(PublishedModel, WholeWeights, PreTrainedModel, Gener
             max_length=length,
             eos_token_id=self.config.eos_token_id if eos_token_id is None else eos_token_id,
         )
-        processors = LogitsProcessorList([*first, constraint, *last])
+        processors = LogitsProcessorList([*(logits_processor or []), constraint])
         output = super().generate(inputs, generation_config, processors, **kwargs)
-        return output[: len(output) // 2] if guided else output
+        if scale != 1 and not isinstance(output, torch.Tensor):
+            output.past_key_values = None
+        return output
 
     def _length_for(self, mode: str, prompt: torch.Tensor, settings, kwargs: dict) -> int:
         """The length of prompt and new tokens together. Raises `ValueError` if it would cut an image span."""

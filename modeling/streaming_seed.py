@@ -1,5 +1,6 @@
 """What a model generates, while it generates it: text as it comes, and an image when its span is complete."""
 
+import re
 from queue import Queue
 
 import torch
@@ -8,12 +9,17 @@ from transformers.generation.streamers import BaseStreamer
 from .generation_seed import CodeSegment, Defect, TextSegment, parse_segments
 
 
+# One byte of a character that the text tokenizer of a Llama has no token for.
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+
+
 class SeedStreamer(BaseStreamer):
     r"""An iterator over the segments of one row, for `generate(..., streamer=streamer)` in another thread.
 
     It gives a [`TextSegment`] for every piece of text, a [`CodeSegment`] for every image span that is complete, and a
     [`Defect`] for what is neither. All of them together are what `post_process_multimodal_output` reads of the whole
-    row, with texts that follow each other put together.
+    row, with texts that follow each other put together. Half a character waits for its other half, and characters
+    that a Llama's text tokenizer writes as bytes wait for the end of these bytes.
 
     Args:
         processor ([`SeedProcessor`]): Decodes text, and knows the visual tokens.
@@ -36,6 +42,7 @@ class SeedStreamer(BaseStreamer):
     ):
         self.processor, self.skip_prompt, self.timeout = processor, skip_prompt, timeout
         self.skip_special_tokens = skip_special_tokens
+        self.skipped = set(processor.tokenizer.all_special_ids) if skip_special_tokens else set()
         self.queue: Queue[TextSegment | CodeSegment | Defect | None] = Queue()
         self.position, self.at_prompt = 0, True
         self._begin()
@@ -51,9 +58,9 @@ class SeedStreamer(BaseStreamer):
         """
         if value.ndim > 1 and len(value) > 1:
             raise ValueError(f"A streamer follows one row, got {len(value)}.")
-        skipped, self.at_prompt = self.at_prompt and self.skip_prompt, False
+        skips, self.at_prompt = self.at_prompt and self.skip_prompt, False
         for token in value.flatten().tolist():
-            if not skipped:
+            if not skips:
                 self._take(token)
             self.position += 1
 
@@ -73,10 +80,15 @@ class SeedStreamer(BaseStreamer):
         return segment
 
     def _begin(self) -> None:
-        self.text_ids: list[int] = []
-        self.given, self.first = "", 0  # text that was given, and the first of the ids that were not
+        self._begin_text()
         self.span: list[int] = []
         self.start = 0  # of the span
+
+    def _begin_text(self) -> None:
+        self.text_ids: list[int] = []  # that were not given
+        # The ids that were given last, and their text: what follows is decoded after them, not after the whole text.
+        self.before: list[int] = []
+        self.text_before = ""
 
     def _take(self, token: int) -> None:
         vocabulary = self.processor.vocabulary
@@ -96,15 +108,25 @@ class SeedStreamer(BaseStreamer):
 
     def _give_text(self, whole: bool = False) -> None:
         """Text that no later token can change: not the bytes of half a character, unless the text is whole."""
-        text = self.processor.tokenizer.decode(self.text_ids, skip_special_tokens=self.skip_special_tokens)
-        if text.endswith("\ufffd") and not whole:
-            return
-        if new := text[len(self.given) :]:
-            ids = self.text_ids[self.first :]
-            self.queue.put(TextSegment(self.position - len(ids) + (not whole), ids, new))
-            self.given, self.first = text, len(self.text_ids)
+        if self.text_ids:
+            text = self._decode(self.before + self.text_ids)
+            # Bytes in a row are read together: what they are is known when something else follows.
+            open_end = text.endswith("\ufffd") or self._ends_with_byte()
+            new = text[len(self.text_before) :]
+            if new and (whole or not open_end):
+                ids, self.text_ids = self.text_ids, []
+                self.queue.put(TextSegment(self.position - len(ids) + (not whole), ids, new))
+                self.before, self.text_before = ids, self._decode(ids)
         if whole:
-            self.text_ids, self.given, self.first = [], "", 0
+            self._begin_text()
+
+    def _decode(self, ids: list[int]) -> str:
+        return self.processor.tokenizer.decode(ids, skip_special_tokens=self.skip_special_tokens)
+
+    def _ends_with_byte(self) -> bool:
+        last = next((token for token in reversed(self.text_ids) if token not in self.skipped), None)
+        name = None if last is None else self.processor.tokenizer.convert_ids_to_tokens(last)
+        return name is not None and _BYTE.fullmatch(name) is not None
 
     def _give_span(self, ends: bool = True) -> None:
         """What is not text; `ends` if nothing follows it that could have finished it."""

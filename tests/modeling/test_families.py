@@ -61,6 +61,16 @@ def test_extension_keeps_the_logits_of_text(name, plain_folder):
 
 
 @families
+def test_bos_is_that_of_the_tokenizer(name, plain_folder):
+    """Qwen3's configuration has one, its tokenizer none: no prompt begins with it, so guidance must not either."""
+    assert extended_model(name, plain_folder).config.bos_token_id == 0
+    tokenizer = tiny_text_tokenizer()
+    tokenizer.bos_token = None
+    tokenizer.save_pretrained(plain_folder)
+    assert extended_model(name, plain_folder).config.bos_token_id is None
+
+
+@families
 @pytest.mark.parametrize("visual_embedding", ["learned", "projected"])
 def test_saved_loaded_and_plain_again(name, plain_folder, tmp_path, visual_embedding):
     codebook = torch.randn(CODEBOOK_SIZE, 8)

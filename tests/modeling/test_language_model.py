@@ -388,6 +388,8 @@ def test_what_cannot_be_generated_is_refused():
         model.generate(torch.randint(3, 300, (1, 160)), generation_mode="text")
     with pytest.raises(ValueError, match="'video'"):
         model.generate(ids, generation_mode="video")
+    with pytest.raises(ValueError, match="has no constraints"):
+        model.generate(ids, generation_mode="image", cache_implementation="paged")
     with pytest.raises(ValueError, match="input_ids"):
         model.generate(inputs_embeds=torch.zeros(1, 2, 16), generation_mode="text")
 

@@ -6,7 +6,11 @@ from threading import Thread
 import pytest
 import torch
 
+from released_seed_llama import LAYOUT
+from seed_hf.conversion.llama_tokenizer import read_llama_tokenizer
 from seed_hf.modeling.generation_seed import CodeSegment, TextSegment
+from seed_hf.modeling.image_processing_seed import SeedImageProcessor
+from seed_hf.modeling.processing_seed import SeedProcessor
 from seed_hf.modeling.streaming_seed import SeedStreamer
 from tiny_language import picture, tiny_processor, tiny_seed_model
 
@@ -67,6 +71,42 @@ def test_half_a_character_waits_for_its_other_half(processor):
     found = streamed(processor, [0, *ids, 2], 1)
     assert "".join(part.text for part in found) == "red ☂ apple" and not any("\ufffd" in part.text for part in found)
     assert len(found) > 1 and found[0].position == 1  # the prompt counts
+
+
+@pytest.fixture(scope="module")
+def llama_processor():
+    """Its text tokenizer has a token for each byte, which it decodes together, and strips the first space."""
+    images = SeedImageProcessor(size={"height": 28, "width": 28})
+    return SeedProcessor(images, read_llama_tokenizer(LAYOUT), prompt_format="vicuna")
+
+
+WORDS = ["red", "☂", " ", "  ", "猫", "é", "🐱\u200d👤", "\n", "a", " apple", "\ufffd", "😀😀"]
+
+
+@pytest.mark.parametrize("which", ["processor", "llama_processor"])
+@pytest.mark.parametrize("skip", [True, False])
+def test_streamed_text_is_the_decoded_text(which, skip, request):
+    """Sound texts, and any ids: bytes that are no characters, and special tokens in between."""
+    processor, draw = request.getfixturevalue(which), random.Random(0)
+    last = processor.vocabulary.boi_token_id if which == "processor" else processor.vocabulary.visual_token_offset
+    for number in range(400):
+        ids = processor.sequences.encode("".join(draw.choices(WORDS, k=draw.randint(1, 20))))
+        if number % 2:
+            low = draw.choice([0, 0, 3]), draw.choice([30, 259, last])  # ids of bytes and special tokens are low
+            ids = [draw.randrange(*low) for _ in range(draw.randint(1, 25))]
+        found = streamed(processor, ids, 0, skip_prompt=False, skip_special_tokens=skip)
+        expected = processor.tokenizer.decode(ids, skip_special_tokens=skip)
+        assert "".join(part.text for part in found) == expected, ids
+        assert all(ids[part.position :][: len(part.ids)] == part.ids for part in found)
+        if which == "processor" and not number % 2 and "\ufffd" not in expected:
+            assert len(found) > len(ids) / 8, "text comes in pieces"
+
+
+def test_a_long_text_is_decoded_once(processor, monkeypatch):
+    ids, decoded, decode = [5, 6, 7, 8] * 500, [], processor.tokenizer.decode
+    monkeypatch.setattr(processor.tokenizer, "decode", lambda ids, **kw: decoded.append(len(ids)) or decode(ids, **kw))
+    found = streamed(processor, ids, 0, skip_prompt=False)
+    assert len(found) == len(ids) and sum(decoded) < 4 * len(ids)
 
 
 def test_generation_in_another_thread(processor):

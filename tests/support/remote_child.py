@@ -40,6 +40,10 @@ def compute(folder: Path, pipeline_class=DiffusionPipeline, **trust) -> dict[str
         out[f"{family}_plain_logits"] = other.to_plain()(inputs["input_ids"]).logits
         settings = {"generation_mode": "image", "code_guidance_scale": 2.0, "do_sample": False}
         out[f"{family}_drawn"] = other.generate(inputs["input_ids"], **settings)
+        eager = {"sequence_bias": [[[other.config.boi_token_id], 60.0]], "max_new_tokens": 40}
+        out[f"{family}_told"] = other.generate(
+            inputs["input_ids"], **{**settings, "generation_mode": "interleaved"}, **eager
+        )
 
     model = AutoModelForMultimodalLM.from_pretrained(folder / "model", **trust)
     out["same_logits"] = AutoModel.from_pretrained(folder / "model", **trust)(inputs["input_ids"]).logits
