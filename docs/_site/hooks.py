@@ -20,6 +20,8 @@ ELSEWHERE = (
     "examples/fine_tune/README.md",
     "examples/fine_tune/pictures.png",
     "examples/fine_tune/fine_tune.ipynb",
+    "examples/smollm2/README.md",
+    "examples/smollm2/lm.yaml",
 )
 _LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)([^)\s]*)\)")
 _TYPE = re.compile(r"<code>([^<]*(?:`|\*optional\*)[^<]*)</code>")
