@@ -5,12 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
+from .evaluate_images import generation, judge, prompts, roundtrip, similarity
 from .evaluate_texts import caption, choice, retrieval, vqa
 from .shared import Device, comma_separated, plain_errors, quiet_libraries, show_messages
 
 
 evaluate = typer.Typer(help="Measure a model.", no_args_is_help=True)
-for task in (retrieval, caption, vqa, choice):
+for task in (retrieval, caption, vqa, choice, generation, similarity, roundtrip, judge, prompts):
     evaluate.command()(task)
 
 

@@ -20,6 +20,7 @@ class EvaluationRow:
         choices: The answers to choose from.
         right: Index of the right choice.
         group: Rows of a group get figures of their own: a domain, a type of question.
+        shows: What an image of the caption must show: a line of GenEval's metadata, see [`Asked`].
         fault: Why the row cannot be used; empty for a sound one.
     """
 
@@ -31,6 +32,7 @@ class EvaluationRow:
     choices: tuple[str, ...] = ()
     right: int | None = None
     group: str = ""
+    shows: str = ""
     fault: str = ""
 
 

@@ -245,6 +245,7 @@ def _content(image: bytes | str | None) -> str:
 def _digest(row: EvaluationRow, image: str | None) -> str:
     """Hash of all that a row says, with the content of its image."""
     said = [row.id, image, row.captions, row.question, row.answers, row.choices, row.right, row.group]
+    said += [row.shows] if row.shows else []
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 

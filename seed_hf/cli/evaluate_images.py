@@ -1,0 +1,235 @@
+"""`seed-hf evaluate generation`, `similarity`, `roundtrip`: how well a model draws; `judge`, `prompts` serve them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import evaluation as options
+from .shared import Device, plain_errors, quiet_libraries, show_messages
+from .source import Dtype, OnError
+
+
+if TYPE_CHECKING:
+    from seed_hf.evaluation.drawer import Drawer
+    from seed_hf.evaluation.rows import EvaluationData
+
+Pipeline = Annotated[
+    str | None, typer.Option("--pipeline", help="Folder or Hub id of the pipeline. Default: seed-tiny.")
+]
+Source = Annotated[str, typer.Option(metavar="captions|images", help="What is drawn from; images: their own codes.")]
+Seed = Annotated[int, typer.Option(help="Of noise and sampled codes.", min=0)]
+Steps = Annotated[int, typer.Option("--num-inference-steps", help="Denoising steps.", min=1)]
+Guidance = Annotated[float | None, typer.Option("--guidance-scale", help="Default: the pipeline's.")]
+Candidates = Annotated[
+    int | None, typer.Option("--num-candidates", help="Code sequences to choose from. Default: the pipeline's.", min=1)
+]
+NumberType = Annotated[
+    Dtype | None, typer.Option("--dtype", help="Number type. Default: bfloat16 on a GPU, float32 on a CPU.")
+]
+DrawnFrom = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="Prompts in GenEval's form (.jsonl), Parquet of scenes, the file of a benchmark, or any source "
+        "of images with captions.",
+    ),
+]
+Pictograms = Annotated[Path, typer.Option("--pictograms", help="Folder of the pictograms.")]
+
+
+def generation(
+    data: DrawnFrom,
+    out: options.Out,
+    judge: Annotated[Path, typer.Option("--judge", help="Folder of a judge, from `seed-hf evaluate judge`.")],
+    pipeline: Pipeline = None,
+    source: Source = "captions",
+    valid_spans: Annotated[
+        bool, typer.Option("--valid-spans", help="Also count valid image spans without the constraint.")
+    ] = False,
+    seed: Seed = 0,
+    num_inference_steps: Steps = 25,
+    guidance_scale: Guidance = None,
+    num_candidates: Candidates = None,
+    batch_size: options.BatchSize = 64,
+    limit: options.Limit = None,
+    on_error: options.BadRows = OnError.raise_,
+    device: Device = None,
+    dtype: NumberType = None,
+):
+    """Does a drawing show what its prompt asks for? Objects, numbers, colours, places."""
+    with plain_errors():
+        rows = _open(data)
+        from seed_hf.evaluation.scene_judge.judge import SceneJudge
+        from seed_hf.evaluation.tasks.generation import Generation
+
+        detector = SceneJudge.load(judge)
+        drawer = _drawer(pipeline, device, dtype, seed, num_inference_steps, guidance_scale, num_candidates)
+        task = Generation(drawer, detector, source=source, count_valid_spans=valid_spans)
+        options.run(task, rows, out, batch_size, limit, on_error)
+
+
+def similarity(
+    data: DrawnFrom,
+    out: options.Out,
+    encoder: Annotated[str, typer.Option(help="Folder of a CLIP, or efficientnet.")],
+    pipeline: Pipeline = None,
+    images: options.Images = None,
+    split: options.Split = None,
+    source: Source = "images",
+    fid_weights: Annotated[
+        Path | None, typer.Option("--fid-weights", help="Inception weights of torch-fidelity, for FID.")
+    ] = None,
+    seed: Seed = 0,
+    num_inference_steps: Steps = 25,
+    guidance_scale: Guidance = None,
+    num_candidates: Candidates = None,
+    batch_size: options.BatchSize = 64,
+    limit: options.Limit = None,
+    on_error: options.BadRows = OnError.raise_,
+    device: Device = None,
+    dtype: NumberType = None,
+):
+    """How near drawn or redrawn images are to the real ones: CLIP similarity, CLIP-T, FID."""
+    with plain_errors():
+        rows = _open(data, images, split)
+        from seed_hf.evaluation.image_encoders import InceptionEncoder, open_encoder
+        from seed_hf.evaluation.tasks.similarity import Similarity
+
+        found = open_encoder(encoder, device=device)
+        extra: dict[str, Any] = {}
+        if fid_weights is not None:
+            extra = {"frechet": InceptionEncoder(fid_weights, device=device), "frechet_name": "FID"}
+        drawer = _drawer(pipeline, device, dtype, seed, num_inference_steps, guidance_scale, num_candidates)
+        task = Similarity(drawer, found, source=source, **extra)
+        options.run(task, rows, out, batch_size, limit, on_error)
+
+
+def roundtrip(
+    data: DrawnFrom,
+    out: options.Out,
+    pipeline: Pipeline = None,
+    images: options.Images = None,
+    split: options.Split = None,
+    source: Source = "captions",
+    candidates: Annotated[
+        int, typer.Option(help="Captions of the data that the own one is ranked among; 0 for no ranks.", min=0)
+    ] = 100,
+    best_of: Annotated[
+        int, typer.Option("--best-of", help="Sample so many code sequences; keep the one that comes back best.", min=1)
+    ] = 1,
+    seed: Seed = 0,
+    num_inference_steps: Steps = 25,
+    guidance_scale: Guidance = None,
+    num_candidates: Candidates = None,
+    batch_size: options.BatchSize = 64,
+    limit: options.Limit = None,
+    on_error: options.BadRows = OnError.raise_,
+    device: Device = None,
+    dtype: NumberType = None,
+):
+    """Codes to image to codes: how well a model reads what it draws."""
+    with plain_errors():
+        rows = _open(data, images, split)
+        from seed_hf.evaluation.tasks.roundtrip import Roundtrip, some_candidates
+
+        captions = (row.captions[0] for row in rows.rows if row.captions)
+        among = some_candidates(captions, candidates, seed) if candidates else []
+        drawer = _drawer(pipeline, device, dtype, seed, num_inference_steps, guidance_scale, num_candidates)
+        task = Roundtrip(drawer, source=source, candidates=among, best_of=best_of)
+        options.run(task, rows, out, batch_size, limit, on_error)
+
+
+def judge(
+    pictograms: Pictograms,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the judge; one that is there is only measured.")],
+    scenes: Annotated[int | None, typer.Option(help="To train on. Default: 5000.", min=1)] = None,
+    measured: Annotated[int, typer.Option(help="Real images of each test set; 0 for none.", min=0)] = 500,
+    seed: Annotated[int | None, typer.Option(help="Default: its own, 7919. Train no model with it.", min=0)] = None,
+):
+    """Train the judge of scenes, and measure it on real images: the ceiling of all that it says of drawings."""
+    with plain_errors():
+        from seed_hf.evaluation.result import figures_table, write_text
+        from seed_hf.evaluation.scene_judge.judge import FACTS, SceneJudge
+        from seed_hf.evaluation.scene_judge.measuring import measure
+        from seed_hf.evaluation.scene_judge.training import train_judge
+
+        show_messages()
+        if (out / FACTS).is_file():
+            if scenes is not None or seed is not None:
+                raise ValueError(f"{out} holds a judge already: --scenes and --seed are for a new one.")
+            found = SceneJudge.load(out)
+        else:
+            given = {name: value for name, value in (("scenes", scenes), ("seed", seed)) if value is not None}
+            found = train_judge(pictograms, **given)
+            found.save(out)
+        if not measured:
+            return
+        figures = measure(found, pictograms, scenes=measured)
+        write_text(out / "measured.json", json.dumps({"judge": found.facts, "sets": figures}, indent=1) + "\n")
+        columns = {f"{name}: {layout}": row for name, layouts in figures.items() for layout, row in layouts.items()}
+        typer.echo("\n".join(figures_table(columns)))
+
+
+def prompts(
+    out: Annotated[Path, typer.Option("--out", help="File to write, in the form of GenEval's metadata (.jsonl).")],
+    objects: Annotated[
+        Path | None, typer.Option(help="Text file with a countable noun a line. Default: the things of scenes.")
+    ] = None,
+    per_tag: Annotated[int, typer.Option("--per-tag", help="Prompts of each of the six kinds.", min=1)] = 100,
+    frame: Annotated[str, typer.Option(help="Around every prompt, such as 'a photo of {}'.")] = "{}",
+    seed: Annotated[int, typer.Option(help="Of the draw.", min=0)] = 0,
+):
+    """Prompts of GenEval's six kinds from any list of objects: one, two, numbers, colours, places, colours of two."""
+    with plain_errors():
+        from seed_hf.evaluation.generation_prompts import lines_of, make_prompts
+        from seed_hf.evaluation.result import write_text
+        from seed_hf.pictograms.scene_things import read_things
+
+        if out.suffix != ".jsonl":
+            raise ValueError(f"--out must end with .jsonl, got {out}.")
+        if objects is None:
+            names = [thing.name for thing in read_things()]
+        elif objects.is_file():
+            names = [line.strip() for line in objects.read_text(encoding="utf-8").splitlines() if line.strip()]
+        else:
+            raise FileNotFoundError(f"{objects}: no such file of objects.")
+        made = make_prompts(names, per_tag, seed=seed, frame=frame)
+        write_text(out, "\n".join(lines_of(made)) + "\n")
+        typer.echo(f"{len(made)} prompts in {out}")
+
+
+def _open(data: str, images: Path | None = None, split: str | None = None) -> EvaluationData:
+    from seed_hf.evaluation.formats.prompts import open_prompts
+
+    found = open_prompts(data)
+    if found is None:
+        return options.open_data(data, images, split)
+    if images is not None or split is not None:
+        raise ValueError(f"--images and --split do not go with {data}: it is one set, with all that it has.")
+    return found
+
+
+def _drawer(
+    pipeline: str | None,
+    device: str | None,
+    dtype: Dtype | None,
+    seed: int,
+    num_inference_steps: int,
+    guidance_scale: float | None,
+    num_candidates: int | None,
+) -> Drawer:
+    quiet_libraries()
+    from seed_hf.artifacts.loading import load_pipeline
+    from seed_hf.evaluation.drawer import Drawer
+
+    return Drawer(
+        load_pipeline(pipeline, device=device, dtype=dtype),
+        seed=seed,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        num_candidates=num_candidates,
+    )

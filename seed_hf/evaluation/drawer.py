@@ -1,0 +1,150 @@
+"""Drawing for an evaluation: every row has noise of its own, so that no figure depends on batch or order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from .result import model_facts
+
+
+class Drawer:
+    """A pipeline with the settings of an evaluation.
+
+    Args:
+        pipeline: A [`SeedImagePipeline`].
+        seed: Of the noise, and of the codes where they are sampled.
+        num_inference_steps: Denoising steps.
+        guidance_scale: By default the pipeline's.
+        num_candidates: Code sequences to choose from, as in the pipeline's call; by default the pipeline's. One is
+            decoded greedily, several are sampled.
+        generation_kwargs: Options of the language model's `generate` in place of greedy decoding, such as `do_sample`.
+            Whatever is sampled is sampled row by row.
+    """
+
+    def __init__(
+        self,
+        pipeline: Any,
+        *,
+        seed: int = 0,
+        num_inference_steps: int = 25,
+        guidance_scale: float | None = None,
+        num_candidates: int | None = None,
+        generation_kwargs: dict[str, Any] | None = None,
+    ):
+        config = pipeline.config
+        self.pipeline, self.seed, self.num_inference_steps = pipeline, seed, num_inference_steps
+        self.guidance_scale = config.guidance_scale if guidance_scale is None else guidance_scale
+        self.num_candidates = config.num_candidates if num_candidates is None else num_candidates
+        self.generation_kwargs = dict(generation_kwargs or {})
+        pipeline.set_progress_bar_config(disable=True)
+
+    @property
+    def model(self) -> Any:
+        """The [`SeedForConditionalGeneration`] inside."""
+        return self.pipeline.seed_model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The [`SeedTokenizer`] inside."""
+        return self.pipeline.visual_tokenizer
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides the images beside the weights. Ready for JSON."""
+        names = ("seed", "num_inference_steps", "guidance_scale", "num_candidates", "generation_kwargs")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "scheduler": type(self.pipeline.scheduler).__name__,
+        }
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a result says of the models that take part."""
+        parts = {"seed_model": self.model, "unet": self.pipeline.unet, "vae": self.pipeline.vae}
+        return {name: model_facts(part) for name, part in parts.items()}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the images, in pixels."""
+        size, factor = self.pipeline.unet.config.sample_size, self.pipeline.vae_scale_factor
+        height, width = (size, size) if isinstance(size, int) else size
+        return width * factor, height * factor
+
+    def codes_of(self, prompts: Sequence[str], ids: Sequence[str]) -> torch.Tensor:
+        """The codes that the language model writes for each prompt, a LongTensor `(prompts, 32)` on the CPU.
+
+        Args:
+            prompts: What to draw.
+            ids: Of the rows; together with `seed` they decide what is sampled.
+        """
+        if self.num_candidates == 1 and not self.generation_kwargs:
+            greedy = {"do_sample": False, "num_beams": 1}
+            return self.pipeline.encode_prompt(list(prompts), generation_kwargs=greedy, num_candidates=1).cpu()
+        each = [
+            self.pipeline.encode_prompt(prompt, generator, self.generation_kwargs, self.num_candidates)
+            for prompt, generator in zip(prompts, self._generators(ids), strict=True)
+        ]
+        return torch.cat(each).cpu()
+
+    def read(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """The codes that the tokenizer reads from images, a LongTensor `(images, 32)` on the CPU.
+
+        Args:
+            images: Of any size.
+        """
+        return self.pipeline.encode_image(list(images)).cpu()
+
+    def draw(self, codes: torch.Tensor, ids: Sequence[str]) -> list[Image.Image]:
+        """One image for each row of codes.
+
+        Args:
+            codes: LongTensor `(rows, 32)`.
+            ids: Of the rows; together with `seed` they decide the noise.
+        """
+        settings = {"num_inference_steps": self.num_inference_steps, "guidance_scale": self.guidance_scale}
+        return self.pipeline(codes=codes, generator=self._generators(ids), **settings).images
+
+    @torch.inference_mode()
+    def writes_valid_spans(self, prompts: Sequence[str]) -> list[bool]:
+        """Whether the language model writes a whole image by itself after each prompt and `<img>`: 32 visual tokens,
+        then `</img>`. It is free to write anything, greedily; everywhere else only valid spans can be written.
+
+        Args:
+            prompts: What to draw.
+        """
+        config = self.model.config.text_config
+        inputs = self.pipeline.processor.draw(list(prompts)).to(self.model.device)
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        begin = torch.full_like(ids[:, :1], config.boi_token_id)
+        number = config.num_query_tokens
+        written = self.model.language_model.generate(
+            torch.cat([ids, begin], 1),
+            attention_mask=torch.cat([mask, torch.ones_like(begin)], 1),
+            generation_mode=None,
+            max_new_tokens=number + 1,
+            do_sample=False,
+            num_beams=1,
+        )[:, ids.shape[1] + 1 :]
+        if written.shape[1] < number + 1:  # all have ended before
+            return [False] * len(prompts)
+        codes = written[:, :number] - config.visual_token_offset
+        whole = ((codes >= 0) & (codes < config.codebook_size)).all(1)
+        return (whole & (written[:, number] == config.eoi_token_id)).tolist()
+
+    def _generators(self, ids: Sequence[str]) -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(seed_of(self.seed, each)) for each in ids]
+
+
+def seed_of(seed: int, row_id: str) -> int:
+    """The seed of a row: of the run's seed and the row's id, whatever the other rows are.
+
+    Args:
+        seed: Of the run.
+        row_id: Of the row.
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed}:{row_id}".encode()).digest()[:6], "big")

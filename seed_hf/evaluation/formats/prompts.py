@@ -1,0 +1,118 @@
+"""Prompts with what their images must show: GenEval's metadata as it is published, and scenes of the small world."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from seed_hf.evaluation.detections import Asked
+from seed_hf.evaluation.generation_prompts import asked_of_scene
+from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
+from seed_hf.pictograms.scenes import Item, Scene
+
+from .json_files import entries, identity_of, read_any_json
+
+
+SCENE_COLUMNS = ("id", "image", "caption", "layout", "relation", "style", "items")
+_ROWS_AT_ONCE = 256
+
+
+def is_geneval(value: Any) -> bool:
+    """Whether parsed JSON lines are GenEval's metadata.
+
+    Args:
+        value: Of a JSON file.
+    """
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, dict) and {"include", "prompt"} <= first.keys()
+
+
+def geneval(file: Path, value: list) -> EvaluationData:
+    """`evaluation_metadata.jsonl` of GenEval, or a file of [`make_prompts`] in the same form.
+
+    Args:
+        file, value: The file, and its parsed lines.
+
+    Raises:
+        ValueError: A line has no prompt, or does not say what its image must show.
+    """
+    rows = []
+    for number, entry in enumerate(entries(value, file.name)):
+        try:
+            asked = Asked.from_metadata(entry.value)
+        except ValueError as error:
+            raise ValueError(f"{entry.place}: {error}.") from error
+        prompt = entry.get("prompt", str)
+        rows.append(EvaluationRow(f"{number:05d}", captions=(prompt,), group=asked.tag, shows=asked.to_json()))
+    return EvaluationData("geneval", rows, identity_of(file))
+
+
+def is_scene_file(path: str | Path) -> bool:
+    """Whether this is a Parquet file of scenes, as `seed-hf data scenes` writes them.
+
+    Args:
+        path: A file, or something else.
+    """
+    file = Path(path)
+    if file.suffix != ".parquet" or not file.is_file():
+        return False
+    import pyarrow.parquet as pq
+
+    try:
+        return set(SCENE_COLUMNS) <= set(pq.read_schema(file).names)
+    except (ValueError, OSError):
+        return False
+
+
+def scenes(file: Path) -> EvaluationData:
+    """A set of scenes: image, caption, and what the scene holds.
+
+    Args:
+        file: `test.parquet`, `test_colour.parquet` ...
+    """
+    return EvaluationData("scenes", _SceneRows(file), identity_of(file))
+
+
+class _SceneRows:
+    def __init__(self, file: Path):
+        self._file = file
+
+    def __iter__(self) -> Iterator[EvaluationRow]:
+        import pyarrow.parquet as pq
+
+        for part in pq.ParquetFile(self._file).iter_batches(_ROWS_AT_ONCE, columns=list(SCENE_COLUMNS)):
+            for row in part.to_pylist():
+                asked = asked_of_scene(scene_of_row(row))
+                image = row["image"]["bytes"]
+                yield EvaluationRow(row["id"], image, (row["caption"],), group=asked.tag, shows=asked.to_json())
+
+
+def scene_of_row(row: dict[str, Any]) -> Scene:
+    """The scene of a row of `seed-hf data scenes`; its size and place are not in the row.
+
+    Args:
+        row: With layout, style, items and relation.
+    """
+    items = tuple(Item(**item) for item in row["items"])
+    return Scene(row["layout"], row["style"], items, relation=row["relation"])
+
+
+def open_prompts(path: str | Path) -> EvaluationData | None:
+    """The rows of a file that says what images must show; `None` if it is something else.
+
+    Args:
+        path: GenEval's metadata, or Parquet of scenes.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, or fields are missing.
+    """
+    if is_scene_file(path):
+        return scenes(Path(path))
+    if Path(path).suffix.lower() != ".jsonl":
+        return None
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file. `seed-hf evaluate prompts --out {path}` makes prompts.")
+    value = read_any_json(Path(path))
+    return geneval(Path(path), value) if is_geneval(value) else None

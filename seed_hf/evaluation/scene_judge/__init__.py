@@ -1,0 +1,1 @@
+"""The judge of scenes: what is drawn, how many, in which colours, and where. It shares nothing with the models."""

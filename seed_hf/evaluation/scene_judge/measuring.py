@@ -1,0 +1,106 @@
+"""How often images show what scenes say, as the judge sees it; and how often the judge is right on real images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from seed_hf.evaluation.detections import Detection, Verdict, check
+from seed_hf.evaluation.generation_prompts import asked_of_scene
+from seed_hf.pictograms.scene_sprites import load_sprites
+from seed_hf.pictograms.scenes import Scene, World, paint
+
+from .judge import SceneJudge
+from .training import PIXELS
+
+
+TEST_SETS = ("test", "test_colour", "test_pair", "test_art", "test_style")
+# Scenes from this number on are for measuring the judge; training counts from 0.
+FIRST_TEST_SCENE = 10**9
+
+
+def verdict_of_scene(scene: Scene, found: Sequence[Detection]) -> Verdict:
+    """Whether an image shows a scene: all its things, no more of them, in their colours, where they should be.
+
+    Args:
+        scene: What the image should show.
+        found: What the judge saw in it.
+    """
+    return check(asked_of_scene(scene), found)
+
+
+def shares(scenes: Sequence[Scene], found: Sequence[Sequence[Detection]]) -> dict[str, dict[str, float | int]]:
+    """Shares in percent, by layout ("one", "two", "many"): things, colours, number, relations and all of it right.
+
+    Colours are counted where a scene has one, whatever else is right; `objects` of "two" means both things.
+
+    Args:
+        scenes: What the images should show.
+        found: What the judge saw in each image, see [`SceneJudge.detect`].
+
+    Raises:
+        ValueError: Not one image for each scene.
+    """
+    if len(scenes) != len(found):
+        raise ValueError(f"One image for each scene is needed, got {len(found)} for {len(scenes)}.")
+    figures: dict[str, dict[str, float | int]] = {}
+    for layout in ("one", "two", "many"):
+        pairs = [(scene, seen) for scene, seen in zip(scenes, found) if scene.layout == layout]
+        if not pairs:
+            continue
+        verdicts = [verdict_of_scene(*pair) for pair in pairs]
+        figures[layout] = {
+            "objects": _share(verdict.objects for verdict in verdicts),
+            "colours": _share(_colours_right(*pair) for pair in pairs),
+            "number": _share(len(seen) == len(scene.items) for scene, seen in pairs),
+            "relations": _share(verdict.relations for verdict in verdicts),
+            "correct": _share(verdict.correct for verdict in verdicts),
+            "images": len(pairs),
+        }
+    return figures
+
+
+def _colours_right(scene: Scene, found: Sequence[Detection]) -> bool | None:
+    """Whether as many are seen of each colour as there should be, whatever they are; `None` if none has a colour."""
+    wanted = [item.colour for item in scene.items if item.colour]
+    seen = [each.colour for each in found]
+    return all(seen.count(colour) >= wanted.count(colour) for colour in set(wanted)) if wanted else None
+
+
+def _share(values: Iterable[bool | None]) -> float:
+    counted = [value for value in values if value is not None]
+    return 100.0 * sum(counted) / len(counted) if counted else float("nan")
+
+
+def measure(
+    judge: SceneJudge,
+    pictograms: str | Path,
+    *,
+    sets: Sequence[str] = TEST_SETS,
+    scenes: int = 500,
+    pixels: int = PIXELS,
+    batch_size: int = 64,
+) -> Mapping[str, dict[str, dict[str, float | int]]]:
+    """How often the judge is right on real images, by set and layout: the ceiling of what it says of drawings.
+
+    Args:
+        judge: Is measured.
+        pictograms: Folder of the pictograms.
+        sets: Of [`World.draw`]; "test_art" and "test_style" have drawings that it has never seen.
+        scenes: Of each set.
+        pixels: Side of the images.
+        batch_size: Images at a time.
+    """
+    world = World()
+    sprites = load_sprites(pictograms, world.things.values(), ("train", "test_style"))
+    figures = {}
+    for name in sets:
+        shown = [world.draw(name, judge.training["seed"], FIRST_TEST_SCENE + number) for number in range(scenes)]
+        found = []
+        for start in range(0, scenes, batch_size):
+            images = [Image.fromarray(paint(each, sprites, pixels)) for each in shown[start : start + batch_size]]
+            found += judge.detect(images)
+        figures[name] = shares(shown, found)
+    return figures

