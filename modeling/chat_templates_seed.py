@@ -1,4 +1,7 @@
-"""Jinja templates of a chat, one for each format. `<image>` stands for an image; bos is left out."""
+"""Jinja templates of a chat, one for each format. `<image>` stands for an image; bos is left out.
+
+`{% generation %}` marks what the assistant says: everything that the model writes after the generation prompt.
+"""
 
 # An image and text are a question, an image alone asks for a caption.
 SEED_CHAT = """\
@@ -11,12 +14,20 @@ SEED_CHAT = """\
 {%- set asks = message["role"] != "assistant" -%}
 {%- for part in parts -%}
 {%- if part["type"] == "image" -%}
+{%- if asks -%}
 <image>
+{%- else -%}
+{%- generation -%}
+<image>
+{%- endgeneration -%}
+{%- endif -%}
 {%- set state.image = true -%}
 {%- set state.asked = false -%}
 {%- set state.start = false -%}
 {%- elif part["type"] == "text" and not asks -%}
+{%- generation -%}
 {{- part["text"] if state.start else " " ~ part["text"] -}}
+{%- endgeneration -%}
 {%- set state.start = false -%}
 {%- endif -%}
 {%- endfor -%}
@@ -58,7 +69,13 @@ _CONTENT = """\
 PLAIN_CHAT = (
     _CONTENT
     + """\
+{%- if message["role"] == "assistant" -%}
+{%- generation -%}
 {{- content(message) -}}
+{%- endgeneration -%}
+{%- else -%}
+{{- content(message) -}}
+{%- endif -%}
 {%- endfor -%}
 """
 )
@@ -67,8 +84,14 @@ VICUNA_CHAT = (
     + """\
 {%- if message["role"] == "system" -%}
 {{- content(message) ~ "\\n" -}}
+{%- elif message["role"] == "assistant" -%}
+{{- "ASSISTANT:" -}}
+{%- generation -%}
+{{- " " ~ content(message) -}}
+{%- endgeneration -%}
+{{- "\\n" -}}
 {%- else -%}
-{{- ("ASSISTANT: " if message["role"] == "assistant" else "USER: ") ~ content(message) ~ "\\n" -}}
+{{- "USER: " ~ content(message) ~ "\\n" -}}
 {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}
@@ -82,7 +105,10 @@ LLAMA2_CHAT = (
 {%- if message["role"] == "system" -%}
 {{- "<<SYS>>\\n" ~ content(message) ~ "\\n<</SYS>>\\n\\n" -}}
 {%- elif message["role"] == "assistant" -%}
-{{- content(message) ~ "\\n" -}}
+{%- generation -%}
+{{- content(message) -}}
+{%- endgeneration -%}
+{{- "\\n" -}}
 {%- else -%}
 {{- "[INST] " ~ content(message) ~ " [/INST]\\n" -}}
 {%- endif -%}

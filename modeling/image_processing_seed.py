@@ -66,6 +66,20 @@ class SeedImageProcessor(PrivateByDefault, PilBackend):
         size = config.vision_config.image_size
         return cls(size={"height": size, "width": size})
 
+    def preprocess(self, images, *args, **kwargs) -> BatchFeature:
+        """As in transformers; an option that is unknown, or would change nothing, is an error.
+
+        Args:
+            images: As of a call.
+            args, kwargs: The options of a call.
+
+        Raises:
+            TypeError: An unknown option.
+            ValueError: An option that these images cannot have, or that another one would have to switch on.
+        """
+        _check_options(kwargs, self)
+        return super().preprocess(images, *args, **kwargs)
+
     def fetch_images(self, image_url_or_urls):
         """Opens paths, addresses and base64 without converting them, unlike transformers, which drops transparency."""
         image = image_url_or_urls
@@ -129,6 +143,25 @@ class SeedImageProcessor(PrivateByDefault, PilBackend):
             values = np.zeros((0, 3, size.height, size.width), dtype=np.float32)
             return BatchFeature({"pixel_values": values}, tensor_type=return_tensors)
         return super()._preprocess(images, size=size, return_tensors=return_tensors, **kwargs)
+
+
+def _check_options(given: dict, processor: SeedImageProcessor) -> None:
+    known = processor.valid_kwargs.__annotations__
+    if unknown := sorted(given.keys() - known.keys() - {"image_like_kwargs"}):
+        raise TypeError(f"SeedImageProcessor has no option {', '.join(unknown)}. It has {', '.join(sorted(known))}.")
+    wanted = {name: value for name, value in given.items() if value is not None}
+    for name, switch in (("crop_size", "do_center_crop"), ("pad_size", "do_pad")):
+        if name in wanted and not wanted.get(switch, getattr(processor, switch, False)):
+            raise ValueError(f"{name} needs {switch}=True.")
+    if (
+        str(getattr(wanted.get("data_format"), "value", wanted.get("data_format", "channels_first")))
+        != "channels_first"
+    ):
+        raise ValueError(f"pixel_values are channels_first, as the model reads them; got {wanted['data_format']!r}.")
+    if str(wanted.get("device", "cpu")) != "cpu":
+        raise ValueError(f"Images are prepared on the CPU, got device={wanted['device']!r}. Move what is returned.")
+    if "image_seq_length" in wanted:
+        raise ValueError("image_seq_length has no use here: an image has num_query_tokens codes, of the processor.")
 
 
 def _opened(source: str) -> Image.Image:

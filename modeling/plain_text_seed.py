@@ -27,6 +27,10 @@ class PlainTextEncoder:
     def __call__(self, text: str) -> list[int]:
         return self.backend.encode(text, add_special_tokens=False).ids
 
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """For each id, its first character in the text and the one behind its last."""
+        return self.backend.encode(text, add_special_tokens=False).offsets
+
     def framed(self, text: str, max_length: int) -> list[int]:
         """At most `max_length` ids, with the special tokens of the tokenizer around the text."""
         self.backend.enable_truncation(max_length)

@@ -1,26 +1,33 @@
 """From text and images to the inputs of the SEED model, and from its output to text and codes."""
 
-import copy
-import re
 from collections.abc import Iterator
 from functools import cached_property
 
 import torch
-from tokenizers import processors
 from transformers.feature_extraction_utils import BatchFeature
-from transformers.image_utils import load_image, make_flat_list_of_images
-from transformers.processing_utils import ProcessorMixin
-from transformers.tokenization_utils_base import AddedToken, BatchEncoding, PreTrainedTokenizerBase
+from transformers.image_utils import make_flat_list_of_images
+from transformers.processing_utils import MultiModalData, ProcessorMixin
+from transformers.tokenization_utils_base import BatchEncoding, PreTrainedTokenizerBase
 
+from .chat_inputs_seed import check_marks_the_assistant, codes_of_chat, options_of_chat
+from .generated_ids_seed import rows_of, without_prompt
 from .generation_seed import CodeSegment, Defect, TextSegment, parse_segments
+from .image_places_seed import check_numbers, split_at_images, with_images
 from .image_processing_seed import SeedImageProcessor
 from .plain_text_seed import PlainTextEncoder, plain_text_encoder
+from .processor_options_seed import TEXT_DEFAULTS, CallOptions, merged_options
 from .prompts_seed import Mark, SequenceEncoder, find_format, written_chat_template
 from .publishing_seed import PrivateByDefault
-from .visual_vocabulary_seed import VisualVocabulary
-
-
-BOI_TOKEN, EOI_TOKEN, IMAGE_TOKEN = "<img>", "</img>", "<image>"
+from .token_rows_seed import TokenRow, image_mask, text_columns
+from .visual_tokens_seed import (
+    BOI_TOKEN,
+    EOI_TOKEN,
+    IMAGE_TOKEN,
+    code_token,
+    extend_text_tokenizer,
+    read_vocabulary,
+    served_tokenizer,
+)
 
 
 class SeedProcessor(PrivateByDefault, ProcessorMixin):
@@ -50,6 +57,7 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
     """
 
     _auto_class = "AutoProcessor"
+    image_token = IMAGE_TOKEN
 
     def __init__(
         self,
@@ -82,15 +90,26 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
     def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):
         if kwargs.get("trust_remote_code") is None:
             kwargs["trust_remote_code"] = False  # else AutoTokenizer asks whether to run the code in a folder
+        of_text = {"padding_side": "left", **kwargs}  # what a folder says of it is meant for another use
         # By name, because AutoImageProcessor needs torchvision and this class does not.
         return [
             SeedImageProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs),
-            cls._load_tokenizer_from_pretrained("tokenizer", pretrained_model_name_or_path, **kwargs),
+            cls._load_tokenizer_from_pretrained("tokenizer", pretrained_model_name_or_path, **of_text),
         ]
 
     @property
     def model_input_names(self) -> list[str]:
         return ["input_ids", "attention_mask", "pixel_values"]
+
+    @property
+    def image_token_id(self) -> int:
+        """The id of a placeholder, which the model replaces by a code. Text cannot become it."""
+        return self.vocabulary.image_token_id
+
+    @property
+    def image_options(self) -> dict:
+        """The options of the image processor's call, with their types."""
+        return self.image_processor.valid_kwargs.__annotations__
 
     def __call__(
         self,
@@ -98,14 +117,10 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         images=None,
         *,
         codes: torch.Tensor | list | None = None,
-        return_tensors: str | None = "pt",
-        padding: bool | str = True,
-        max_length: int | None = None,
-        add_special_tokens: bool = True,
         begin_image: bool = False,
         videos=None,
         audio=None,
-        **images_kwargs,
+        **options,
     ) -> BatchFeature:
         r"""Inputs of the model for texts with images.
 
@@ -115,15 +130,24 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
             codes (`torch.LongTensor` of shape `(images, num_query_tokens)`, *optional*): The images' codes, if they
                 are known, instead of `images`. They are returned unchanged. A list has an entry for every `"<image>"`:
                 its codes, which become part of `input_ids`, or `None` for the next of `images`.
-            return_tensors (`str`, *optional*, defaults to `"pt"`): `None` for lists.
-            padding (`bool` or `str`, *optional*, defaults to `True`): Rows are padded on the left to the longest, with
-                `"max_length"` to `max_length`, with `False` not at all.
-            max_length (`int`, *optional*): For `padding="max_length"`.
-            add_special_tokens (`bool`, *optional*, defaults to `True`): Whether bos is put first.
             begin_image (`bool`, *optional*, defaults to `False`): Whether `<img>` ends the text, so that the model
                 goes on with an image.
             videos, audio: Must be `None`; transformers' chat and pipeline code passes them in every call.
-            images_kwargs: Passed to the image processor.
+            options: Those of transformers' processors, by name or in `text_kwargs`, `images_kwargs` and
+                `common_kwargs`. What the text tokenizer was loaded with holds where the call says nothing.
+
+                - `add_special_tokens` (default `True`): whether bos is put first.
+                - `padding` (`True`, "longest"): to the longest row; "max_length"; `False` for none. `padding_side`
+                  ("left"), `pad_to_multiple_of`.
+                - `max_length`: the most tokens of a row, by default those of the text tokenizer where they are needed.
+                - `truncation` (`False`): whether longer rows are cut, at the tokenizer's `truncation_side`; bos
+                  stays. Without it, and where the cut would take something of an image, a longer row is an error.
+                - `return_tensors` ("pt"): also "np", or `None` for lists.
+                - `return_attention_mask` (`True`), `return_mm_token_type_ids`: 1 for placeholders and codes of images;
+                  `return_special_tokens_mask`: 1 for bos, the `<img>` of `begin_image` and padding; `return_length`.
+                - `return_offsets_mapping`: the characters of each token in the text whose `<image>` are written out,
+                  and `return_text_replacement_offsets`: where these are, as in transformers.
+                - The options of [`SeedImageProcessor`].
 
         Returns:
             `input_ids` and `attention_mask` `(rows, length)`, and `pixel_values` `(images, 3, height, width)` or
@@ -131,8 +155,9 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
 
         Raises:
             ValueError: No input, another modality, or a number of `"<image>"` that is not that of the images, of all
-                texts or, with a list per row, of a row.
-            TypeError: Text that is not a string or a list of strings.
+                texts or, with a list per row, of a row; a row that is too long; an option given twice, or that a model
+                of text and images cannot have.
+            TypeError: Text that is not a string or a list of strings; an unknown option.
         """
         if text is None and images is None:
             raise ValueError("Give text, images, or both.")
@@ -144,43 +169,71 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
                 "Give codes with a text and without images: codes replace the images of the text. With both, codes is "
                 "a list that has None for each of the images."
             )
+        chosen = merged_options(options, self.tokenizer, self.image_options)
         flat = [] if images is None else make_flat_list_of_images(self.image_processor.fetch_images(images))
-        data = {}
+        data: BatchFeature | None = None
         if text is not None:
             texts = [text] if isinstance(text, str) else text
             if not isinstance(texts, (list, tuple)) or not all(isinstance(t, str) for t in texts) or not texts:
                 raise TypeError("text must be a string or a list of at least one string.")
-            counts = [t.count(IMAGE_TOKEN) for t in texts]
-            self._check_numbers(counts, images, flat, codes)
-            spans = iter([None] * sum(counts) if known is None else known)
-            first, last = [Mark.BOS] * add_special_tokens, [Mark.BEGIN] * begin_image
-            rows = [self.sequences.ids([*first, *self._pieces(t, spans), *last]) for t in texts]
-            data = self._pad(rows, padding, max_length)
-        if flat or images is not None and text is None:
-            data.update(self.image_processor(flat, return_tensors=return_tensors, **images_kwargs))
+            split = [split_at_images(t, chosen.text["sanitize_control_tokens"]) for t in texts]
+            counts = [len(pieces) - 1 for pieces in split]
+            check_numbers(counts, images, flat, codes)
+            spans = [None] * sum(counts) if known is None else list(known)
+            data = self._text_inputs(split, iter(spans), begin_image, chosen)
+            if chosen.text["return_text_replacement_offsets"]:
+                written = ["".join(self.sequences.names(span)) for span in spans]
+                data["text_replacement_offsets"] = self.get_text_with_replacements(list(texts), written)[1]
+        if flat or data is None:
+            prepared = self.image_processor(flat, **chosen.images)
+            if data is None:
+                data = prepared
+            else:
+                data.update(prepared)
         if codes is not None and known is None:
             data["codes"] = codes
-        return BatchFeature(data, tensor_type=return_tensors)
+        return data
 
-    def _check_numbers(self, counts: list[int], images, flat: list, codes) -> None:
-        """Raises `ValueError` unless every `<image>` of the texts has an image or codes."""
-        if isinstance(codes, (list, tuple)):
-            number, missing = len(codes), sum(each is None for each in codes)
-            if missing != len(flat):
-                raise ValueError(f"codes has None for {missing} images, but {len(flat)} images were given.")
-        else:
-            number = len(flat) if codes is None else len(codes)
-        if sum(counts) != number:
-            raise ValueError(
-                f"The text has {IMAGE_TOKEN} {sum(counts)} times, but {number} images were given. "
-                f"Write {IMAGE_TOKEN} once where each image belongs."
-            )
-        nested = isinstance(images, (list, tuple)) and images and all(isinstance(row, (list, tuple)) for row in images)
-        if nested and codes is None and [len(row) for row in images] != counts:
-            raise ValueError(
-                f"The texts have {counts} times {IMAGE_TOKEN}, but the rows of images {[len(row) for row in images]}. "
-                "Give one row of images for each text, and in it one image for each place."
-            )
+    def _text_inputs(
+        self, texts: list[list[str]], spans: Iterator, begin_image: bool, options: CallOptions
+    ) -> BatchFeature:
+        """Inputs for texts, each as its pieces around images, with the next of the spans between two pieces."""
+        wanted = options.text
+        first, last = [Mark.BOS] * wanted["add_special_tokens"], [Mark.BEGIN] * begin_image
+        added = 0 if self.sequences.bos is None else len(first)
+        rows = []
+        for text in texts:
+            pieces = [*first, *with_images(text, spans, self.vocabulary), *last]
+            offsets = self.sequences.offsets(pieces) if wanted["return_offsets_mapping"] else []
+            rows.append(TokenRow(self.sequences.ids(pieces), added, len(last), offsets))
+        data = text_columns(rows, options, self.tokenizer, self.vocabulary)
+        return BatchFeature(data, tensor_type=wanted["return_tensors"])
+
+    def create_mm_token_type_ids(self, input_ids: list[list[int]]) -> list[list[int]]:
+        """1 for every placeholder and every code of an image, 0 for all other tokens.
+
+        Args:
+            input_ids: Rows of ids.
+        """
+        return [image_mask(row, self.vocabulary) for row in rows_of(input_ids)]
+
+    def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
+        """What an `<image>` of a text stands for: `<img>`, `num_query_tokens` times `<image>`, `</img>`.
+
+        Args:
+            image_inputs: Of the image processor. All images have the same number of tokens.
+            image_idx: Which image.
+            kwargs: Not used.
+        """
+        return "".join(self.sequences.names())
+
+    def _get_num_multimodal_tokens(self, image_sizes: list | None = None, **kwargs) -> MultiModalData:
+        """How many placeholders images of these sizes get; servers ask before they prepare an image."""
+        merged_options(kwargs, self.tokenizer, self.image_options)
+        if image_sizes is None:
+            return MultiModalData()
+        count = len(image_sizes)
+        return MultiModalData(num_image_tokens=[self.num_query_tokens] * count, num_image_patches=[1] * count)
 
     def apply_chat_template(self, conversation, chat_template: str | None = None, **kwargs):
         r"""As [`ProcessorMixin.apply_chat_template`]; an image may also be given by its `codes`.
@@ -191,26 +244,31 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
                 `num_query_tokens` integers, which are taken as they are.
             chat_template (`str`, *optional*): A Jinja template instead of the processor's own.
             kwargs: As in [`ProcessorMixin.apply_chat_template`]: `add_generation_prompt`, `tokenize`, `return_dict`
-                and others; also `begin_image` of a call.
+                and others. Options of a call may stand here or in `processor_kwargs`. With
+                `return_assistant_tokens_mask`, `assistant_masks` has 1 for every token that the assistant said, its
+                images among them.
+
+        Raises:
+            ValueError: As of a call; `return_assistant_tokens_mask` with a template that does not mark what the
+                assistant says.
         """
-        chats = conversation if conversation and isinstance(conversation[0], (list, tuple)) else [conversation]
-        images = [part for chat in chats for part in _images_of(chat)]
-        if not (kwargs.get("tokenize") and any("codes" in image for image in images)):
-            return super().apply_chat_template(conversation, chat_template, **kwargs)
-        kwargs.pop("tokenize")
-        whole = kwargs.pop("return_dict", False)
-        names = ("return_tensors", "padding", "max_length", "begin_image")
-        options = {name: kwargs.pop(name) for name in names if name in kwargs}
-        texts = super().apply_chat_template(conversation, chat_template, tokenize=False, **kwargs)
-        sources = ("image", "url", "path", "base64")
-        given = [next((image[name] for name in sources if name in image), None) for image in images]
-        inputs = self(
-            texts,
-            [load_image(image) for image, part in zip(given, images) if "codes" not in part] or None,
-            codes=[part.get("codes") for part in images],
-            **options,
-        )
-        return inputs if whole else inputs["input_ids"]
+        call, kwargs = options_of_chat(kwargs, self.image_options)
+        masked = kwargs.get("return_assistant_tokens_mask", False)
+        if masked:
+            check_marks_the_assistant(self._template_of(chat_template))
+        if kwargs.get("tokenize") and (codes := codes_of_chat(conversation)):
+            call["codes"] = codes
+        out = super().apply_chat_template(conversation, chat_template, processor_kwargs=call, **kwargs)
+        if masked and not isinstance(out["input_ids"], list):
+            values = torch.tensor(out["assistant_masks"])
+            out["assistant_masks"] = values if isinstance(out["input_ids"], torch.Tensor) else values.numpy()
+        return out
+
+    def _template_of(self, chat_template: str | None) -> str | None:
+        templates = self.chat_template
+        if isinstance(templates, dict):
+            return templates.get(chat_template or "default", chat_template)
+        return templates if chat_template is None else chat_template
 
     def caption(self, images) -> BatchFeature:
         """Inputs that ask for a caption of each image; generate with mode `"text"`."""
@@ -238,50 +296,23 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
     def draw(self, prompts: str | list[str]) -> BatchFeature:
         """Inputs that ask for an image of each prompt; generate with mode `"image"`."""
         prompts = [prompts] if isinstance(prompts, str) else prompts
-        rows = [self.sequences.prompt("draw", text=prompt) for prompt in prompts]
-        return BatchFeature(self._pad(rows), tensor_type="pt")
+        return self._prompts([self.sequences.prompt("draw", text=prompt) for prompt in prompts])
 
     def _about_images(self, name: str, images, questions: list[str]) -> BatchFeature:
         images = make_flat_list_of_images(self.image_processor.fetch_images(images))
         if len(questions) not in (1, len(images)):
             raise ValueError(f"{len(questions)} questions for {len(images)} images. Give one for all, or one each.")
         questions = questions * len(images) if len(questions) == 1 else questions
-        data = self._pad([self.sequences.prompt(name, question=question) for question in questions])
+        data = self._prompts([self.sequences.prompt(name, question=question) for question in questions])
         data.update(self.image_processor(images, return_tensors="pt"))
-        return BatchFeature(data, tensor_type="pt")
+        return data
 
-    def _pieces(self, text: str, spans: Iterator) -> list[str | Mark | list[int]]:
-        """A text with the next of the spans at every `<image>`: codes, or `None` for placeholders."""
-        first, *others = text.split(IMAGE_TOKEN)
-        pieces: list[str | Mark | list[int]] = [first]
-        for piece in others:
-            codes = next(spans)
-            pieces += [Mark.IMAGE if codes is None else self._checked_codes(codes), piece]
-        return pieces
-
-    def _checked_codes(self, codes) -> list[int]:
-        values = codes.tolist() if hasattr(codes, "tolist") else list(codes)
-        size, count = self.vocabulary.codebook_size, self.num_query_tokens
-        if len(values) != count or not all(type(code) is int and 0 <= code < size for code in values):
-            raise ValueError(f"The codes of an image are {count} integers in 0..{size - 1}, got {values!r:.80}.")
-        return values
-
-    def _pad(self, rows: list[list[int]], padding: bool | str = True, max_length: int | None = None) -> dict:
-        if padding not in (True, False, "longest", "max_length", "do_not_pad"):
-            raise ValueError(f"padding must be True, False, 'longest' or 'max_length', got {padding!r}.")
+    def _prompts(self, rows: list[list[int]]) -> BatchFeature:
+        """Rows padded on the left, as generation needs them."""
         if not rows:
             raise ValueError("There is nothing to prepare: give at least one text or image.")
-        longest = max(map(len, rows))
-        if padding == "max_length":
-            if max_length is None or max_length < longest:
-                raise ValueError(f"The longest text has {longest} tokens: padding needs at least that max_length.")
-            longest = max_length
-        fill = self.tokenizer.eos_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
-        gaps = [0 if padding in (False, "do_not_pad") else longest - len(row) for row in rows]
-        return {
-            "input_ids": [[fill] * gap + row for gap, row in zip(gaps, rows)],
-            "attention_mask": [[0] * gap + [1] * len(row) for gap, row in zip(gaps, rows)],
-        }
+        options = CallOptions(TEXT_DEFAULTS)
+        return BatchFeature(text_columns([TokenRow(row) for row in rows], options, self.tokenizer), tensor_type="pt")
 
     def post_process_multimodal_output(
         self,
@@ -304,31 +335,74 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         """
         if generation_mode not in ("interleaved", "text", "image", None):
             raise ValueError(f"generation_mode must be 'interleaved', 'text' or 'image', got {generation_mode!r}.")
-        rows = _rows_of(generated_outputs)
+        rows = rows_of(generated_outputs)
         decode = {"skip_special_tokens": skip_special_tokens, **kwargs}
         if generation_mode in ("text", None):
-            is_text = self.vocabulary.is_text
-            return [self.tokenizer.decode([i for i in row if is_text(i)], **decode) for row in rows]
+            return self.post_process_image_text_to_text(rows, **decode)
         parsed = [parse_segments(row, self.vocabulary).parts for row in rows]
         if generation_mode == "image":
             codes = [[part.codes for part in parts if isinstance(part, CodeSegment)] for parts in parsed]
             return [torch.tensor(c, dtype=torch.long).view(-1, self.num_query_tokens) for c in codes]
         return [self._readable(parts, decode) for parts in parsed]
 
+    def post_process_image_text_to_text(
+        self, generated_outputs, skip_special_tokens: bool = True, input_ids=None, **kwargs
+    ) -> list[str]:
+        """The text of generated ids, without image spans.
+
+        Args:
+            generated_outputs: As of [`SeedProcessor.post_process_multimodal_output`].
+            skip_special_tokens (`bool`, *optional*, defaults to `True`): Whether bos, eos and padding are left out.
+            input_ids (*optional*): The prompts; given, their text is left out, too.
+            kwargs: Passed to the tokenizer's `decode`.
+
+        Raises:
+            ValueError: The outputs do not begin with the prompts.
+        """
+        rows = rows_of(generated_outputs)
+        if input_ids is not None:
+            rows = without_prompt(rows, input_ids, self.vocabulary)
+        return self.batch_decode(rows, skip_special_tokens, skip_visual_tokens=True, **kwargs)
+
+    def batch_decode(
+        self, sequences, skip_special_tokens: bool = False, *, skip_visual_tokens: bool | None = None, **kwargs
+    ) -> list[str]:
+        """The texts of rows of ids.
+
+        Args:
+            sequences: Ids `(rows, length)`, as tensors, arrays or lists.
+            skip_special_tokens (`bool`, *optional*, defaults to `False`): Whether bos, eos and padding are left out.
+            skip_visual_tokens (`bool`, *optional*): Whether image spans are left out: `<img>`, `<img_00007>` and so
+                on. By default as the special tokens. A client that draws what a server says needs `False`.
+            kwargs: Passed to the tokenizer's `decode`.
+        """
+        if skip_special_tokens if skip_visual_tokens is None else skip_visual_tokens:
+            sequences = [list(filter(self.vocabulary.is_text, row)) for row in rows_of(sequences)]
+        options = {"skip_special_tokens": skip_special_tokens, **kwargs}
+        return [self.tokenizer.decode(row, **options) for row in sequences]
+
+    def decode(
+        self, token_ids, skip_special_tokens: bool = False, *, skip_visual_tokens: bool | None = None, **kwargs
+    ) -> str | list[str]:
+        """The text of one row of ids; of several rows, a list, as in transformers.
+
+        Args:
+            token_ids: One id, or ids `(length,)` or `(rows, length)`.
+            skip_special_tokens, skip_visual_tokens, kwargs: As in [`SeedProcessor.batch_decode`].
+        """
+        ids = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
+        ids = [ids] if isinstance(ids, int) else list(ids)
+        one = all(isinstance(i, int) for i in ids)
+        options = {"skip_visual_tokens": skip_visual_tokens, **kwargs}
+        texts = self.batch_decode([ids] if one else ids, skip_special_tokens, **options)
+        return texts[0] if one else texts
+
     def plain_tokenizer(self) -> PreTrainedTokenizerBase:
         """The text tokenizer for the folder that `to_plain` writes: bos before a text, nothing after it.
 
         The text tokenizer of the processor may add more: the text tower of stage I reads an eos, for example.
         """
-        tokenizer = copy.deepcopy(self.tokenizer)
-        first, special = "", []
-        if (bos := tokenizer.bos_token) is not None:
-            first, special = f"{bos} ", [(bos, tokenizer.bos_token_id)]
-        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{first}$A", pair=f"{first}$A $B", special_tokens=special
-        )
-        tokenizer.chat_template = self.chat_template
-        return tokenizer
+        return served_tokenizer(self.tokenizer, self.chat_template)
 
     opt_tokenizer = plain_tokenizer  # its name in version 0.1
 
@@ -339,99 +413,9 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         return [part for part in parts if not isinstance(part, TextSegment) or part.text]
 
 
-def extend_text_tokenizer(tokenizer: PreTrainedTokenizerBase, codebook_size: int) -> PreTrainedTokenizerBase:
-    r"""A copy of a text tokenizer that also knows the visual tokens, with the ids that [`SeedTextConfig`] gives them.
-
-    They are not special tokens: servers decode without those, and would lose the images.
-
-    Args:
-        tokenizer: The text tokenizer, with entries 0 .. V-1.
-        codebook_size: K. `<img>`, `</img>`, `<img_00000>` .. and `<image>` are added.
-
-    Raises:
-        ValueError: The tokenizer has gaps in its ids, or already has visual tokens.
-    """
-    size = len(tokenizer)
-    names = [BOI_TOKEN, EOI_TOKEN, *(code_token(code) for code in range(codebook_size)), IMAGE_TOKEN]
-    if taken := sorted(set(names) & set(tokenizer.get_vocab())):
-        raise ValueError(
-            f"This tokenizer already has visual tokens ({', '.join(taken[:3])}{' ..' if len(taken) > 3 else ''}). "
-            "Start from the plain text tokenizer."
-        )
-    if max(tokenizer.get_vocab().values()) != size - 1:
-        raise ValueError(
-            f"The tokenizer's {size} entries must have the ids 0 .. {size - 1}, but the highest is "
-            f"{max(tokenizer.get_vocab().values())}."
-        )
-    tokenizer = copy.deepcopy(tokenizer)
-    tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in names])
-    tokenizer.padding_side = "left"
-    return tokenizer
-
-
-def code_token(code: int) -> str:
-    """The name that a visual token has in the text tokenizer."""
-    return f"<img_{code:05d}>"
-
-
-def read_vocabulary(tokenizer: PreTrainedTokenizerBase, num_query_tokens: int = 32) -> VisualVocabulary:
-    """The layout of the visual tokens in a text tokenizer, in whatever order they have there.
-
-    A tokenizer without `<image>` gets a placeholder of the id after its last one: text cannot spell it, and no row of
-    the language model is needed for it.
-
-    Args:
-        tokenizer: Has `<img>`, `</img>` and the codes `<img_00000>` and on, which have consecutive ids.
-        num_query_tokens: Codes in an image span.
-
-    Raises:
-        ValueError: No visual tokens, or codes whose ids are not consecutive.
-    """
-    vocab = tokenizer.get_vocab()
-    lacking = [name for name in (BOI_TOKEN, EOI_TOKEN, code_token(0)) if name not in vocab]
-    if lacking:
-        raise ValueError(
-            f"The tokenizer has no visual tokens: {', '.join(lacking)} not found. Make it with "
-            "extend_text_tokenizer(tokenizer, codebook_size)."
-        )
-    offset, codebook_size = vocab[code_token(0)], sum(_is_code_token(name) for name in vocab)
-    for code in range(codebook_size):
-        if vocab.get(code_token(code)) != offset + code:
-            raise ValueError(
-                f"The {codebook_size} codes must have the ids {offset} .. {offset + codebook_size - 1}, but "
-                f"{code_token(code)} has {vocab.get(code_token(code))}. Make the tokenizer with extend_text_tokenizer."
-            )
-    end = max(vocab.values()) + 1
-    return VisualVocabulary(
-        boi_token_id=vocab[BOI_TOKEN],
-        eoi_token_id=vocab[EOI_TOKEN],
-        visual_token_offset=offset,
-        codebook_size=codebook_size,
-        num_query_tokens=num_query_tokens,
-        image_token_id=vocab.get(IMAGE_TOKEN, end),
-        vocab_size=end,
-    )
-
-
-def _images_of(chat) -> list[dict]:
-    contents = [message.get("content") for message in chat]
-    parts = [part for content in contents if not isinstance(content, str) for part in content or ()]
-    return [part for part in parts if part.get("type") == "image"]
-
-
-def _is_code_token(name: str) -> bool:
-    return re.fullmatch(r"<img_\d{5,}>", name) is not None
-
-
-def _rows_of(output) -> list[list[int]]:
-    output = getattr(output, "sequences", output)
-    rows = output.tolist() if hasattr(output, "tolist") else list(output)
-    if all(isinstance(row, int) for row in rows):
-        return [rows] if rows else []
-    return [row.tolist() if hasattr(row, "tolist") else list(row) for row in rows]
-
-
 __all__ = [
+    "BOI_TOKEN",
+    "EOI_TOKEN",
     "IMAGE_TOKEN",
     "SeedProcessor",
     "code_token",

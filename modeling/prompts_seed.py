@@ -15,6 +15,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from .chat_templates_seed import LLAMA2_CHAT, PLAIN_CHAT, SEED_CHAT, VICUNA_CHAT
 from .plain_text_seed import HOW_TO_ADD_WORDS, check_text_ids, plain_text_encoder
+from .visual_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_TOKEN, code_token
 from .visual_vocabulary_seed import VisualVocabulary
 
 
@@ -301,11 +302,49 @@ class SequenceEncoder:
                     for image in images if piece is Mark.IMAGE else [piece]:
                         ids += self.vocabulary.span(image)
             else:
-                if self.format.strips:
-                    piece = piece.lstrip() if _is_image(pieces, number - 1) else piece
-                    piece = piece.rstrip() if _is_image(pieces, number + 1) else piece
+                piece = piece[slice(*self._encoded(pieces, number))]
                 ids += self.encode(piece) if piece else []
         return ids
+
+    def offsets(self, pieces: Sequence[str | Mark | list[int]]) -> list[tuple[int, int]]:
+        """For each of the `ids`, its first character and the one behind its last, in the text that the pieces spell.
+
+        There an image is its `names` in a row; bos and other marks have no characters.
+
+        Args:
+            pieces: As of `ids`.
+        """
+        found, place = [], 0
+        for number, piece in enumerate(pieces):
+            if isinstance(piece, str):
+                start, end = self._encoded(pieces, number)
+                found += [(place + start + a, place + start + b) for a, b in self.encode.offsets(piece[start:end])]
+                place += len(piece)
+            elif piece is Mark.IMAGE or not isinstance(piece, Mark):
+                for name in self.names(None if piece is Mark.IMAGE else piece):
+                    found.append((place, place + len(name)))
+                    place += len(name)
+            else:
+                found += [(0, 0)] * len(self.ids([piece]))
+        return found
+
+    def names(self, codes: Iterable[int] | None = None) -> list[str]:
+        """The names of the tokens of an image.
+
+        Args:
+            codes: Of the image; placeholders by default.
+        """
+        assert self.vocabulary is not None  # `ids` refuses images without
+        inner = [IMAGE_TOKEN] * self.vocabulary.num_query_tokens if codes is None else map(code_token, codes)
+        return [BOI_TOKEN, *inner, EOI_TOKEN]
+
+    def _encoded(self, pieces: Sequence, number: int) -> tuple[int, int]:
+        """Where the part of a text piece that is encoded begins and ends."""
+        piece, start, end = pieces[number], 0, len(pieces[number])
+        if self.format.strips:
+            start = end - len(piece.lstrip()) if _is_image(pieces, number - 1) else 0
+            end = max(start, len(piece.rstrip())) if _is_image(pieces, number + 1) else end
+        return start, end
 
     def _filled(self, pieces: tuple[str | Mark, ...], text: str, question: str) -> list[str | Mark]:
         values = {**self.prompts, "text": text, "question": self.question_prompt.replace("{}", question, 1)}

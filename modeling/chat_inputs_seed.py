@@ -1,0 +1,74 @@
+"""What a chat gives to a call of the processor: its images, their codes, and the options."""
+
+import inspect
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from transformers.processing_utils import ProcessorMixin
+
+from .processor_options_seed import GROUPS, TEXT_OPTIONS
+
+
+_OWN_OPTIONS = {"codes", "begin_image"}
+# Of transformers' `apply_chat_template` itself.
+_OF_THE_CHAT = {"sanitize_control_tokens"}
+
+
+def codes_of_chat(conversation) -> list | None:
+    """For each image of a chat, or of several, its codes; `None` if no image is given by its codes.
+
+    Args:
+        conversation: Messages with `role` and `content`, or a list of conversations.
+    """
+    chats = conversation if conversation and isinstance(conversation[0], (list, tuple)) else [conversation]
+    contents = [message.get("content") for chat in chats for message in chat]
+    parts = [part for content in contents if not isinstance(content, str) for part in content or ()]
+    codes = [part.get("codes") for part in parts if part.get("type") in ("image", "image_url")]
+    return codes if any(each is not None for each in codes) else None
+
+
+def options_of_chat(given: dict[str, Any], image_options: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of the processor's call, and those of the template.
+
+    Args:
+        given: The arguments of `apply_chat_template`. Options of the call may stand among them or in
+            `processor_kwargs`, as in transformers.
+        image_options: The names that the image processor knows.
+
+    Raises:
+        ValueError: An option is in both places; a mask of what the assistant said without the inputs it belongs to; an
+            option that the installed transformers does not know.
+    """
+    call = dict(given.pop("processor_kwargs", None) or {})
+    known = {*TEXT_OPTIONS, *GROUPS, *_OWN_OPTIONS, *image_options} - _OF_THE_CHAT
+    for name in [name for name in given if name in known]:
+        if name in call:
+            raise ValueError(f"{name} was passed two times: in processor_kwargs and by its name. Give it once.")
+        call[name] = given.pop(name)
+    if given.get("return_assistant_tokens_mask") and not (given.get("tokenize") and given.get("return_dict")):
+        raise ValueError("return_assistant_tokens_mask needs tokenize=True and return_dict=True.")
+    if given.get("sanitize_control_tokens"):
+        if "sanitize_control_tokens" not in inspect.signature(ProcessorMixin.apply_chat_template).parameters:
+            raise ValueError("This transformers has no sanitize_control_tokens: it needs a newer one.")
+    else:
+        given.pop("sanitize_control_tokens", None)
+    return call, given
+
+
+def check_marks_the_assistant(template: str | None) -> None:
+    """Raises `ValueError` if a template does not mark what the assistant says.
+
+    Args:
+        template: Jinja template of a chat.
+    """
+    if template is None or not re.search(r"\{%-?\s*generation\s*-?%\}", template):
+        raise ValueError(
+            "return_assistant_tokens_mask needs a chat template with {% generation %} around what the assistant says. "
+            "This one has none; it may come from an earlier version. Set processor.chat_template = "
+            "written_chat_template(prompt_format=processor.prompt_format), of seed_hf.modeling.prompts_seed, or mark "
+            "what is said in your own."
+        )
+
+
+__all__ = ["check_marks_the_assistant", "codes_of_chat", "options_of_chat"]

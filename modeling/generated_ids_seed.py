@@ -1,0 +1,43 @@
+"""Ids that were generated, in whatever form, as rows."""
+
+from .visual_vocabulary_seed import VisualVocabulary
+
+
+def rows_of(output) -> list[list[int]]:
+    """The rows of an output.
+
+    Args:
+        output: Ids `(rows, length)` or `(length,)`, as tensors, arrays or lists, or what `generate` returns with
+            `return_dict_in_generate=True`.
+    """
+    output = getattr(output, "sequences", output)
+    rows = output.tolist() if hasattr(output, "tolist") else list(output)
+    if all(isinstance(row, int) for row in rows):
+        return [rows] if rows else []
+    return [row.tolist() if hasattr(row, "tolist") else list(row) for row in rows]
+
+
+def without_prompt(rows: list[list[int]], prompt, vocabulary: VisualVocabulary) -> list[list[int]]:
+    """What was generated, without the prompt before it.
+
+    Args:
+        rows: Prompts and what follows them, a whole number for each prompt.
+        prompt: `input_ids` of the prompts. Where they have placeholders, the rows have codes.
+        vocabulary: Where the visual tokens lie.
+
+    Raises:
+        ValueError: Rows that do not begin with their prompts.
+    """
+    prompts = rows_of(prompt)
+    if not prompts or len(rows) % len(prompts):
+        raise ValueError(f"{len(rows)} rows are not a whole number for each of {len(prompts)} prompts.")
+    each = len(rows) // len(prompts)
+    for number, row in enumerate(rows):
+        wanted = prompts[number // each]
+        same = len(row) >= len(wanted) and all(a == b or b == vocabulary.image_token_id for a, b in zip(row, wanted))
+        if not same:
+            raise ValueError(f"Row {number} does not begin with its prompt. Leave input_ids out if rows have none.")
+    return [row[len(prompts[number // each]) :] for number, row in enumerate(rows)]
+
+
+__all__ = ["rows_of", "without_prompt"]
