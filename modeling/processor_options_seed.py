@@ -41,11 +41,11 @@ _NOT_FOR_TEXT = {
 }
 TEXT_OPTIONS = frozenset([*TEXT_DEFAULTS, *_NOT_FOR_TEXT])
 GROUPS = frozenset(["text_kwargs", "images_kwargs", "common_kwargs", "videos_kwargs", "audio_kwargs"])
-_PADDING = {
+_PADDING: dict[Any, str] = {
     **{True: "longest", "longest": "longest", "max_length": "max_length"},
     **{False: "do_not_pad", "do_not_pad": "do_not_pad"},
 }
-_TRUNCATION = {
+_TRUNCATION: dict[Any, bool] = {
     **{True: True, "longest_first": True, "only_first": True},
     **{None: False, False: False, "do_not_truncate": False},
 }

@@ -149,7 +149,7 @@ def text_columns(
     ids = [row.ids for row in rows]
     length, side = padded_length(wanted, max(map(len, ids)), limit), wanted["padding_side"]
     fill = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    columns = {"input_ids": padded(ids, fill, length, side)}
+    columns: dict[str, list] = {"input_ids": padded(ids, fill, length, side)}
     if wanted["return_attention_mask"]:
         columns["attention_mask"] = padded([[1] * len(row) for row in ids], 0, length, side)
     if wanted["return_mm_token_type_ids"]:
