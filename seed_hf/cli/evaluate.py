@@ -6,12 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from .evaluate_images import generation, judge, prompts, roundtrip, similarity
-from .evaluate_texts import caption, choice, retrieval, vqa
+from .evaluate_texts import caption, choice, codebook, retrieval, vqa
 from .shared import Device, comma_separated, plain_errors, quiet_libraries, show_messages
 
 
 evaluate = typer.Typer(help="Measure a model.", no_args_is_help=True)
-for task in (retrieval, caption, vqa, choice, generation, similarity, roundtrip, judge, prompts):
+for task in (codebook, retrieval, caption, vqa, choice, generation, similarity, roundtrip, judge, prompts):
     evaluate.command()(task)
 
 

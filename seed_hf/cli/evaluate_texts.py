@@ -1,4 +1,4 @@
-"""`seed-hf evaluate retrieval`, `caption`, `vqa` and `choice`: how well a model relates images and texts."""
+"""`seed-hf evaluate codebook`, `retrieval`, `caption`, `vqa` and `choice`: what a model sees in images."""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -28,6 +28,30 @@ class By(StrEnum):
     loss = "loss"
     mean_loss = "mean_loss"
     letter = "letter"
+
+
+def codebook(
+    data: options.Data,
+    out: options.Out,
+    model: Model = None,
+    images: options.Images = None,
+    split: options.Split = None,
+    image_column: options.ImageColumn = None,
+    caption_column: options.CaptionColumn = None,
+    batch_size: options.BatchSize = 64,
+    limit: options.Limit = None,
+    on_error: options.BadRows = OnError.raise_,
+    device: Device = None,
+    dtype: NumberType = None,
+):
+    """Count the codes of images: how many are used, how evenly, how many differ within an image."""
+    with plain_errors():
+        rows = options.open_data(data, images, split, image_column=image_column, caption_column=caption_column)
+        from seed_hf.artifacts.loading import load_text_tower
+        from seed_hf.evaluation.tasks.codebook import Codebook
+
+        tokenizer, image_processor, _ = load_text_tower(model, device=device, dtype=dtype)
+        options.run(Codebook(tokenizer, image_processor), rows, out, batch_size, limit, on_error)
 
 
 def retrieval(

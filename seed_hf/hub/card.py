@@ -18,7 +18,16 @@ from .facts import RESULTS, TRAIN_CONFIG, Facts, facts_of, parents_of, read_fact
 from .front_matter import check_card, size_category
 from .licences import front_matter as licence_keys
 from .licences import licences_of
-from .results import Given, eval_result_files, metrics_of, read_results, results_table, shown_number, to_text
+from .results import (
+    Given,
+    eval_result_files,
+    is_limited,
+    metrics_of,
+    read_results,
+    results_table,
+    shown_number,
+    to_text,
+)
 from .snippet import adapter_base, snippet_for, without_the_package
 from .snippet import run_snippet as run
 from .templates import render
@@ -52,8 +61,8 @@ def write_card(
         title: Heading; by default the name of the repository or of the folder.
         training: What was trained on what, as `ModelCardCallback` records it. Written to `train_config.json`, which is
             the default.
-        results: A report of `seed-hf evaluate report`, its path, the paths of partial reports, or a mapping from
-            metric to number. Written to `results.json`, which is the default; `{}` for none.
+        results: A result of `seed-hf evaluate` or a mapping from metric to number, its path, or the paths of several
+            results of the same weights. Written to `results.json`, which is the default; `{}` for none.
         base_model, datasets: Hub ids of what it was made from and trained on, for the front matter.
         evaluation_dataset: Hub id of the data that the results were measured on. `.eval_results` is only written with
             it, since entries there belong to a data set on the Hub.
@@ -148,8 +157,9 @@ def _card_text(folder, kind, facts: Facts, figures, metadata, repo_id, snippet, 
         notes=facts.training.get("notes"),
         config=config,
         results=results_table(figures, kind),
-        limited=bool(figures.get("settings", {}).get("limit")) if isinstance(figures.get("settings"), dict) else False,
+        limited=is_limited(figures),
         report="sets" in figures,
+        evaluations="evaluations" in figures,
         environment=figures.get("environment") if "sets" in figures else None,
         parents=parents,
         licences=licences_of(parents),

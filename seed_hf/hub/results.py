@@ -1,7 +1,7 @@
 """Measured results: from report files to the tables of a card and to `.eval_results/*.yaml`, figures unchanged.
 
-Results are either what `seed-hf evaluate report` writes (several files of the same weights are merged), or a flat
-mapping from metric to number.
+Results are what `seed-hf evaluate TASK` writes, one file or several of the same weights; what
+`seed-hf evaluate report` writes (parts are merged); or a flat mapping from metric to number.
 """
 
 import json
@@ -16,6 +16,8 @@ from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 from seed_hf.artifacts.kinds import KINDS
 from seed_hf.evaluation.report_table import figures_table
 from seed_hf.files import read_json
+
+from .evaluations import evaluation_entries, evaluation_metrics, evaluation_tables, is_evaluation, joined
 
 
 # Section -> the Hub's name of its metric.
@@ -34,13 +36,14 @@ Given = Mapping[str, Any] | str | os.PathLike | Sequence[str | os.PathLike]
 
 
 def read_results(results: Given) -> dict[str, Any]:
-    """Results as one mapping; reports in several files become one.
+    """Results as one mapping; several files become one.
 
     Args:
-        results: A report or a flat mapping, its path, or the paths of partial reports.
+        results: A result of `seed-hf evaluate`, a report or a flat mapping, its path, or the paths of several results
+            or of partial reports.
 
     Raises:
-        ValueError: Not readable, neither a report nor flat, or reports that do not belong together.
+        ValueError: Not readable, none of these, or results that do not belong together.
         FileNotFoundError: There is no such file.
     """
     if isinstance(results, (str, os.PathLike)):
@@ -53,22 +56,42 @@ def read_results(results: Given) -> dict[str, Any]:
             if not path.is_file():
                 raise FileNotFoundError(f"{path}: no such file of results.")
         parts = [read_json(path) for path in paths]
+        if all(map(is_evaluation, parts)):
+            return joined(parts)
         if len(parts) > 1:
             return merge_reports(parts)
         found, name = parts[0], str(paths[0])
-    if is_report(found):
+    if is_report(found) or _holds_evaluations(found):
         return found
+    if is_evaluation(found):
+        return joined([found])
     wrong = [key for key, value in found.items() if isinstance(value, bool) or not isinstance(value, (int, float))]
     if wrong:
         raise ValueError(
-            f"{name}: {', '.join(map(str, wrong[:5]))} is not a number. Results are a report of "
-            "`seed-hf evaluate report`, or a flat mapping from metric to number."
+            f"{name}: {', '.join(map(str, wrong[:5]))} is not a number. Results are what `seed-hf evaluate` writes, "
+            "or a flat mapping from metric to number."
         )
     return found
 
 
 def is_report(results: Mapping[str, Any]) -> bool:
     return isinstance(results.get("sets"), Mapping) and isinstance(results.get("settings"), Mapping)
+
+
+def _holds_evaluations(results: Mapping[str, Any]) -> bool:
+    found = results.get("evaluations")
+    return isinstance(found, list) and all(isinstance(result, Mapping) and is_evaluation(result) for result in found)
+
+
+def is_limited(results: Mapping[str, Any]) -> bool:
+    """Whether some figures are of a part of the data.
+
+    Args:
+        results: From `read_results`.
+    """
+    if _holds_evaluations(results):
+        return any(result["data"].get("limit") for result in results["evaluations"])
+    return is_report(results) and bool(results["settings"].get("limit"))
 
 
 def merge_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -116,6 +139,8 @@ def results_table(results: Mapping[str, Any], kind: str) -> str:
         results: From `read_results`.
         kind: From `kind_of`.
     """
+    if _holds_evaluations(results):
+        return evaluation_tables(results, KINDS[kind].sections)
     if is_report(results):
         lines = figures_table(results["sets"], KINDS[kind].sections)
         return "\n".join(lines) if len(lines) > 3 else ""
@@ -137,6 +162,8 @@ def metrics_of(results: Mapping[str, Any], kind: str) -> list[str]:
         results: From `read_results`.
         kind: From `kind_of`.
     """
+    if _holds_evaluations(results):
+        return evaluation_metrics(results, KINDS[kind].sections)
     if not is_report(results):
         return []
     shown = {section for found in results["sets"].values() for section in found} & set(KINDS[kind].sections)
@@ -153,6 +180,9 @@ def eval_result_files(results: Mapping[str, Any], kind: str, dataset_id: str) ->
         kind: From `kind_of`.
         dataset_id: Hub id of the evaluation data.
     """
+    if _holds_evaluations(results):
+        found = evaluation_entries(results, KINDS[kind].sections, dataset_id)
+        return {f".eval_results/{name}.yaml": _yaml(entries) for name, entries in found.items()}
     if not is_report(results) or results["settings"].get("limit"):
         return {}
     date = results.get("environment", {}).get("date")
@@ -167,9 +197,12 @@ def eval_result_files(results: Mapping[str, Any], kind: str, dataset_id: str) ->
                 task = "_".join((split, section, *path)).replace("@", "_at_").lower()
                 entries.append(EvalResultEntry(dataset_id, task, value, date=date, notes=note))
         if entries:
-            text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
-            files[f".eval_results/{split}.yaml"] = text
+            files[f".eval_results/{split}.yaml"] = _yaml(entries)
     return files
+
+
+def _yaml(entries: list[EvalResultEntry]) -> str:
+    return yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
 
 
 def to_text(results: Mapping[str, Any]) -> str:

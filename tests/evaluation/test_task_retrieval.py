@@ -10,12 +10,14 @@ import torch
 from benchmark_files import coco_captions, karpathy_coco, write_images
 from command_line import refused, run
 from seed_hf.data.sources.source import open_source
+from seed_hf.evaluation.codebook import codebook_use
 from seed_hf.evaluation.formats.opening import open_benchmark
 from seed_hf.evaluation.formats.source import source_data
 from seed_hf.evaluation.retrieval import evaluate_retrieval
 from seed_hf.evaluation.running import run_task
 from seed_hf.evaluation.sets import open_picture
 from seed_hf.evaluation.tasks.retrieval import Retrieval
+from seed_hf.images import load_image
 from tiny_evaluation import pictogram_rows
 from tiny_sources import rows as source_rows
 from tiny_sources import write_folder
@@ -117,6 +119,17 @@ def test_the_command(tmp_path, saved_model):
     refused(*command, "--out", again, words="1 of 2 rows cannot be used")
     status, _, _ = run(*command, "--out", again, "--on-error", "skip")
     assert status == 0 and json.loads(again.read_text())["data"]["rows"] == 1
+
+
+def test_the_codes_of_any_source_are_counted(tmp_path, saved_model, model_and_processor):
+    model, processor = model_and_processor
+    rows = source_rows(5)
+    images = [load_image(row["image"]) for row in rows]
+    codes = model.visual_tokenizer.encode(processor.image_processor(images, return_tensors="pt")["pixel_values"])
+    folder, out = write_folder(tmp_path / "source", rows), tmp_path / "codebook.json"
+    status, _, error = run("evaluate", "codebook", "--model", saved_model, "--data", folder, "--out", out)
+    assert status == 0, error
+    assert json.loads(out.read_text())["figures"]["all"] == codebook_use(codes, 64).to_dict()
 
 
 @pytest.mark.parametrize(

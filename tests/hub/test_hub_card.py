@@ -15,7 +15,7 @@ from seed_hf.hub import kind_of, write_card
 from seed_hf.hub.front_matter import check_card, size_category, wrong_keys
 from seed_hf.hub.results import merge_reports
 from seed_hf.hub.snippet import SWITCH
-from tiny_artifacts import tiny_report
+from tiny_artifacts import tiny_evaluation, tiny_report
 from yaml_bomb import bomb
 
 
@@ -91,6 +91,43 @@ def test_every_figure_is_one_of_the_results_file(artifact, tmp_path):
     # a card that is written again finds them in the folder; {} takes them away
     assert "53.1" in write_card(folder).read_text() and not list(folder.glob(".eval_results/*.yaml"))
     assert "53.1" not in write_card(folder, results={}).read_text() and not (folder / "results.json").exists()
+
+
+def test_results_of_tasks_are_tables_and_entries(artifact, tmp_path):
+    folder, first, second = artifact("model"), tmp_path / "retrieval.json", tmp_path / "caption.json"
+    first.write_text(json.dumps(tiny_evaluation()))
+    figures = {"all": {"CIDEr-D": 119.25, "exact_match": 3.5, "num_images": 5000}}
+    second.write_text(json.dumps(tiny_evaluation("caption", figures, model={"class": "Seed", "sha256": "ef" * 32})))
+    text = write_card(folder, results=[first, second], evaluation_dataset="owner/coco").read_text()
+    assert "### retrieval on coco-karpathy, test" in text and "| R@m | 53.12 | 61.25 |" in text
+    assert "- max_text_tokens is 32; the authors' is 35" in text and "| CIDEr-D | 119.25 |" in text
+    assert check_card(text, "model")["metrics"] == ["recall", "cider"]
+    entries = parse_eval_result_entries(yaml.safe_load((folder / ".eval_results" / "test.yaml").read_text()))
+    assert {entry.task_id: entry.value for entry in entries} == {
+        "test_retrieval_codes_r_at_m": 53.125,
+        "test_retrieval_embeddings_r_at_m": 61.25,
+        "test_caption_cider_d": 119.25,
+        "test_caption_exact_match": 3.5,
+    }
+    assert write_card(folder, evaluation_dataset="owner/coco").read_text() == text  # from results.json
+    only = write_card(artifact("tokenizer", "other"), results=[first, second]).read_text()
+    assert "retrieval on" in only and "caption on" not in only  # a tokenizer writes no captions
+
+
+def test_results_of_tasks_that_do_not_belong_together_are_refused(artifact, tmp_path):
+    folder, one, other = artifact("model"), tmp_path / "one.json", tmp_path / "other.json"
+    one.write_text(json.dumps(tiny_evaluation()))
+    other.write_text(json.dumps(tiny_evaluation(model={"class": "SeedTokenizer", "sha256": "00" * 32})))
+    with pytest.raises(ValueError, match="do not belong together: they are of different weights of a SeedTokenizer"):
+        write_card(folder, results=[one, other])
+    other.write_text(json.dumps(tiny_evaluation(data={"format": "flickr30k", "rows": 3})))
+    assert "### retrieval on flickr30k" in write_card(folder, results=[one, other]).read_text()
+    with pytest.raises(ValueError, match="several data sets .coco-karpathy, flickr30k."):
+        write_card(folder, results=[one, other], evaluation_dataset="owner/coco")
+    part = tiny_evaluation(data={"format": "flickr30k", "rows": 3, "limit": 3})
+    text = write_card(folder, results=part, evaluation_dataset="owner/flickr").read_text()
+    assert "Some were measured on a part of the data" in text and "the first 3 rows: not comparable" in text
+    assert not list(folder.glob(".eval_results/*.yaml"))
 
 
 def test_a_quick_look_is_called_one_and_gives_no_entries(artifact):

@@ -87,3 +87,18 @@ def tiny_report(**changes) -> dict:
         "floor": [],
     }
     return json.loads(json.dumps({**report, **changes}))
+
+
+def tiny_evaluation(task: str = "retrieval", figures: dict | None = None, **changes) -> dict:
+    """A result as `seed_hf.evaluation.running` writes it."""
+    result = {
+        "task": task,
+        "model": {"class": "SeedTokenizer", "dtype": "float32", "sha256": "ab" * 32},
+        "settings": {"max_text_tokens": 32},
+        "deviations": ["max_text_tokens is 32; the authors' is 35"],
+        "data": {"format": "coco-karpathy", "split": "test", "rows": 5000, "rows_sha256": "cd" * 32, "bad_rows": []},
+        "figures": figures or {"codes": {"TR@1": 10.0, "R@m": 53.125}, "embeddings": {"TR@1": 20.0, "R@m": 61.25}},
+        "environment": {"torch": "2", "date": "2026-01-02"},
+        "seconds": 3.0,
+    }
+    return json.loads(json.dumps({**result, **changes}))

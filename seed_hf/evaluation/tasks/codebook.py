@@ -1,0 +1,61 @@
+"""`codebook`: how many codes are used, how evenly, and how many differ within an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from seed_hf.evaluation.codebook import codebook_use
+from seed_hf.evaluation.result import model_facts
+from seed_hf.evaluation.rows import EvaluationRow
+
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class Codebook:
+    """The codes of images.
+
+    Args:
+        tokenizer: A [`SeedTokenizer`].
+        image_processor: Prepares the images.
+    """
+
+    name = "codebook"
+
+    def __init__(self, tokenizer: Any, image_processor: Any):
+        self.tokenizer, self.image_processor = tokenizer, image_processor
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"codebook_size": self.tokenizer.config.codebook_size}
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def model(self) -> dict[str, Any]:
+        return model_facts(self.tokenizer)
+
+    def fault(self, row: EvaluationRow) -> str:
+        return "no image" if row.image is None else ""
+
+    def length(self, row: EvaluationRow) -> int:
+        return 0
+
+    @torch.inference_mode()
+    def see(self, images: list[Image.Image]) -> list[list[int]]:
+        pixels = self.image_processor(images, return_tensors="pt")["pixel_values"]
+        return self.tokenizer.encode(pixels.to(self.tokenizer.device, self.tokenizer.dtype)).tolist()
+
+    def measure(self, rows: list[EvaluationRow], seen: list[list[int]]) -> list[dict[str, Any]]:
+        return [{"codes": codes} for codes in seen]
+
+    def figures(self, records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """The figures of [`codebook_use`]."""
+        codes = torch.tensor([record["codes"] for record in records])
+        return {"all": codebook_use(codes, self.tokenizer.config.codebook_size).to_dict()}
