@@ -129,9 +129,7 @@ class InceptionEncoder:
         try:
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
         except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "FID needs torch-fidelity's Inception: pip install --no-deps torch-fidelity"
-            ) from error
+            raise ModuleNotFoundError("FID needs torch-fidelity's Inception: pip install torch-fidelity") from error
         self._weights, self._device = Path(weights), usable_device(device)
         model = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(weights))
         self._model = model.to(self._device).eval()

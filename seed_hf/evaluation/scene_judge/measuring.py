@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -10,12 +10,14 @@ from PIL import Image
 from seed_hf.evaluation.detections import Detection, Verdict, check
 from seed_hf.evaluation.generation_prompts import asked_of_scene
 from seed_hf.pictograms.scene_sprites import load_sprites
+from seed_hf.pictograms.scene_things import Thing
 from seed_hf.pictograms.scenes import Scene, World, paint
 
 from .judge import SceneJudge
 from .training import PIXELS
 
 
+Figures = dict[str, float | int | None]
 TEST_SETS = ("test", "test_colour", "test_pair", "test_art", "test_style")
 # Scenes from this number on are for measuring the judge; training counts from 0.
 FIRST_TEST_SCENE = 10**9
@@ -31,10 +33,11 @@ def verdict_of_scene(scene: Scene, found: Sequence[Detection]) -> Verdict:
     return check(asked_of_scene(scene), found)
 
 
-def shares(scenes: Sequence[Scene], found: Sequence[Sequence[Detection]]) -> dict[str, dict[str, float | int]]:
+def shares(scenes: Sequence[Scene], found: Sequence[Sequence[Detection]]) -> dict[str, Figures]:
     """Shares in percent, by layout ("one", "two", "many"): things, colours, number, relations and all of it right.
 
-    Colours are counted where a scene has one, whatever else is right; `objects` of "two" means both things.
+    Colours are counted where a scene has one, whatever else is right; `objects` of "two" means both things. A share of
+    nothing is `None`, such as that of relations where there is one thing.
 
     Args:
         scenes: What the images should show.
@@ -45,7 +48,7 @@ def shares(scenes: Sequence[Scene], found: Sequence[Sequence[Detection]]) -> dic
     """
     if len(scenes) != len(found):
         raise ValueError(f"One image for each scene is needed, got {len(found)} for {len(scenes)}.")
-    figures: dict[str, dict[str, float | int]] = {}
+    figures: dict[str, Figures] = {}
     for layout in ("one", "two", "many"):
         pairs = [(scene, seen) for scene, seen in zip(scenes, found) if scene.layout == layout]
         if not pairs:
@@ -69,9 +72,9 @@ def _colours_right(scene: Scene, found: Sequence[Detection]) -> bool | None:
     return all(seen.count(colour) >= wanted.count(colour) for colour in set(wanted)) if wanted else None
 
 
-def _share(values: Iterable[bool | None]) -> float:
+def _share(values: Iterable[bool | None]) -> float | None:
     counted = [value for value in values if value is not None]
-    return 100.0 * sum(counted) / len(counted) if counted else float("nan")
+    return 100.0 * sum(counted) / len(counted) if counted else None
 
 
 def measure(
@@ -82,7 +85,8 @@ def measure(
     scenes: int = 500,
     pixels: int = PIXELS,
     batch_size: int = 64,
-) -> Mapping[str, dict[str, dict[str, float | int]]]:
+    things: Sequence[Thing] | None = None,
+) -> dict[str, dict[str, Figures]]:
     """How often the judge is right on real images, by set and layout: the ceiling of what it says of drawings.
 
     Args:
@@ -92,8 +96,9 @@ def measure(
         scenes: Of each set.
         pixels: Side of the images.
         batch_size: Images at a time.
+        things: The things of the world; by default those of the package.
     """
-    world = World()
+    world = World(things)
     sprites = load_sprites(pictograms, world.things.values(), ("train", "test_style"))
     figures = {}
     for name in sets:
