@@ -163,7 +163,8 @@ def judge(
                 raise ValueError(f"{out} holds a judge already: --scenes and --seed are for a new one.")
             found = SceneJudge.load(out)
         else:
-            given = {name: value for name, value in (("scenes", scenes), ("seed", seed)) if value is not None}
+            given: dict[str, Any] = {"scenes": scenes, "seed": seed}
+            given = {name: value for name, value in given.items() if value is not None}
             found = train_judge(pictograms, **given)
             found.save(out)
         if not measured:

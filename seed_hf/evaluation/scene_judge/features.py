@@ -45,7 +45,7 @@ class JudgeFeatures:
 
     @cached_property
     def _trunk(self) -> Any:
-        trunk = self._given if self._given is not None else load_efficientnet()
+        trunk: Any = self._given if self._given is not None else load_efficientnet()
         return trunk.to(self.device, memory_format=torch.channels_last)
 
     def of_things(self, images: Sequence[np.ndarray]) -> torch.Tensor:

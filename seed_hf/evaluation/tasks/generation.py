@@ -104,7 +104,7 @@ class Generation:
         records = []
         for number, (row, real, drawn) in enumerate(zip(rows, seen, found, strict=True)):
             asked = Asked.from_metadata(json.loads(row.shows))
-            record = {"group": asked.tag, "drawn": judged(asked, drawn)}
+            record: dict[str, Any] = {"group": asked.tag, "drawn": judged(asked, drawn)}
             if real is not None:
                 record["real"] = judged(asked, real["found"])
             if self.count_valid_spans:
