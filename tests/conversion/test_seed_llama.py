@@ -15,12 +15,15 @@ from command_line import refused, run
 from released_seed_llama import GOLDEN, LAYOUT, WEIGHTS, release
 from seed_hf import SeedForConditionalGeneration, SeedImageProcessor, SeedLlamaForCausalLM, SeedProcessor
 from seed_hf.conversion import ConversionError, SeedLlamaConversion, weight_shards
+from seed_hf.conversion.language_parity import compare_language_model
+from seed_hf.modeling.generation_seed import Defect, parse_segments
 from tiny import tiny_tokenizer
 
 
 RECORDED = json.loads((GOLDEN / "prompts.json").read_text())
 PROMPTS, IMAGES = RECORDED["prompts"], RECORDED["images"]
-OUTPUTS = json.loads((GOLDEN / "generated.json").read_text())["outputs"]
+GENERATED = json.loads((GOLDEN / "generated.json").read_text())
+OUTPUTS = GENERATED["outputs"]
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,11 @@ def test_the_report_has_every_key(converted):
         "bos_token_id": (0, 1), "eos_token_id": (1, 2), "pad_token_id": (-1, 0), "use_cache": (False, True)
     }  # fmt: skip
     assert f"{sum(w.numel() for n, w in WEIGHTS.items() if 'inv_freq' not in n):,}" in str(report)
+
+
+def test_saved_again_it_computes_the_same(converted):
+    root, _, parity = converted
+    assert compare_language_model(root / "twice", GOLDEN).rows == parity.rows
 
 
 def test_ids_of_the_prompts(folder):
@@ -158,7 +166,8 @@ def test_greedy_outputs_and_beams(folder):
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     assert type(model) is SeedLlamaForCausalLM and model.generation_config.eos_token_id == 2
     limits = {"greedy": {"max_new_tokens": 60}, "beam5": {"max_new_tokens": 60, "num_beams": 5},
-              "beam4_max120": {"max_new_tokens": 120, "num_beams": 4}}  # fmt: skip
+              "beam4_max120": {"max_new_tokens": 120, "num_beams": 4},
+              "greedy_eos_1": {"max_new_tokens": 60, "eos_token_id": 1}}  # fmt: skip
     seen = 0
     for name, recorded in OUTPUTS.items():
         prompt = next(prompt["ids"] for prompt in PROMPTS if prompt["name"] == name)
@@ -170,6 +179,37 @@ def test_greedy_outputs_and_beams(folder):
                 assert ids[0].tolist() == recorded[kind], (name, kind)
                 seen += 1
     assert seen >= len(OUTPUTS)
+
+
+def test_valid_outputs_are_those_of_interleaved_mode(converted):
+    """The constraint changes nothing where the model is right by itself."""
+    model = AutoModelForCausalLM.from_pretrained(converted[0] / "once").eval()
+    seen = set()
+    for name in ("8b_vqa", "8b_edit", "pretrain_caption_to_image", "demo_llama2_one_turn_force_boi"):
+        output = OUTPUTS[name]["greedy"]
+        parts = parse_segments(output, model.config).parts
+        assert not any(isinstance(part, Defect) for part in parts)
+        prompt = torch.tensor([output[: OUTPUTS[name]["prompt_length"]]])
+        ids = model.generate(prompt, generation_mode="interleaved", do_sample=False, max_new_tokens=60)
+        assert ids[0].tolist() == output, name
+        seen |= {part.type for part in parts}
+    assert seen == {"text", "image"}
+
+
+@pytest.mark.parametrize("name", GENERATED["sampling"])
+def test_what_may_be_sampled(converted, name):
+    """The first token, for three settings; `top_k=50` is a default of the library, then and now."""
+    model = AutoModelForCausalLM.from_pretrained(converted[0] / "twice").eval()
+    prompt = next(prompt["ids"] for prompt in PROMPTS if prompt["name"] == name)
+    for settings in GENERATED["sampling"][name]:
+        given = {key: settings[key] for key in ("temperature", "top_p")}
+        output = model.generate(
+            torch.tensor([prompt]), do_sample=True, max_new_tokens=1, output_scores=True,
+            return_dict_in_generate=True, **given,
+        )  # fmt: skip
+        chances = output.scores[0][0].softmax(-1)
+        found = {str(token): chances[token].item() for token in chances.nonzero().flatten().tolist()}
+        assert found == pytest.approx(settings["choices"], abs=1e-4), settings
 
 
 def test_number_types_and_files(tmp_path, converted):
