@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -68,21 +69,19 @@ class Verdict:
     """What is right in an image.
 
     Args:
+        correct: All of it, by GenEval's rules.
         objects: All that is asked for is there, often enough.
-        number: It is there not more often than asked, where a number is asked for; `None` where none is.
-        colours: All colours are right; `None` where none is asked for.
-        relations: All places are right; `None` where none is asked for.
+        number: It is there exactly as often as asked, where that is asked for; `None` where it is not.
+        colours: Of every colour that is asked for there are as many objects as should have it, whatever they are;
+            `None` where no colour is asked for.
+        relations: The objects are there, where they should be of one another; `None` where no place is asked for.
     """
 
+    correct: bool
     objects: bool
     number: bool | None = None
     colours: bool | None = None
     relations: bool | None = None
-
-    @property
-    def correct(self) -> bool:
-        """Whether all is right."""
-        return self.objects and False not in (self.number, self.colours, self.relations)
 
 
 @dataclass(frozen=True)
@@ -168,8 +167,8 @@ def _count(clause: Mapping[str, Any]) -> int:
 def check(asked: Asked, found: Sequence[Detection]) -> Verdict:
     """Compare what was found with what was asked for, by GenEval's rules.
 
-    Of each label only as many objects are looked at as are asked for, the surest first. `correct` of the verdict is
-    GenEval's; beyond it the verdict says which part is wrong.
+    Of each label only as many objects are looked at as are asked for, the surest first. Beside GenEval's `correct`,
+    the verdict says which part is wrong.
 
     Args:
         asked: What the image must show.
@@ -178,7 +177,8 @@ def check(asked: Asked, found: Sequence[Detection]) -> Verdict:
     by_label: dict[str, list[Detection]] = {}
     for each in sorted(found, key=lambda each: -each.score):
         by_label.setdefault(each.label, []).append(each)
-    objects, colours, relations = True, True, True
+    objects, attributed, relations = True, True, True
+    coloured: Counter[str] = Counter()
     groups: list[list[Detection]] = []
     for wanted in asked.include:
         group = by_label.get(wanted.label, [])[: wanted.count]
@@ -186,18 +186,21 @@ def check(asked: Asked, found: Sequence[Detection]) -> Verdict:
         there = len(group) == wanted.count
         objects &= there
         if wanted.colour:
-            colours &= there and all(each.colour == wanted.colour for each in group)
+            coloured[wanted.colour] += wanted.count
+            attributed &= all(each.colour == wanted.colour for each in group)
         if wanted.relation:
             targets = groups[wanted.target]
             complete = there and len(targets) == asked.include[wanted.target].count
             pairs = [(each, target) for each in group for target in targets]
             relations &= complete and all(wanted.relation in relations_of(*pair) for pair in pairs)
     number = all(len(by_label.get(label, [])) < count for label, count in asked.exclude)
+    seen = Counter(each.colour for each in found)
     return Verdict(
-        objects,
-        objects and number if asked.exclude else None,
-        colours if any(wanted.colour for wanted in asked.include) else None,
-        relations if any(wanted.relation for wanted in asked.include) else None,
+        correct=objects and number and attributed and relations,
+        objects=objects,
+        number=objects and number if asked.exclude else None,
+        colours=all(seen[colour] >= count for colour, count in coloured.items()) if coloured else None,
+        relations=relations if any(wanted.relation for wanted in asked.include) else None,
     )
 
 

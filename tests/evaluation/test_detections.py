@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seed_hf.evaluation.detections import Asked, Detection, Wanted, check, relations_of
+from seed_hf.evaluation.detections import Asked, Detection, Verdict, Wanted, check, relations_of
 from seed_hf.evaluation.generation_prompts import TAGS, asked_of_scene, lines_of, make_prompts
 from seed_hf.pictograms.scenes import World
 
@@ -39,7 +39,11 @@ def test_a_verdict_says_which_part_is_wrong():
     assert (verdict.objects, verdict.colours, verdict.relations, verdict.correct) == (True, False, True, False)
     verdict = check(asked, [Detection("cup", (10, 60, 30, 80)), dog])
     assert (verdict.objects, verdict.colours, verdict.relations) == (True, True, False)
-    assert check(asked, []) == check(asked, [dog]).__class__(False, None, False, False)
+    assert check(asked, []) == Verdict(False, False, None, False, False)
+    assert check(asked, [dog]) == Verdict(False, False, None, True, False)  # something red is there
+    swapped = [Detection("cup", cup.box, colour="red"), Detection("dog", dog.box, colour="blue")]
+    both = Asked((Wanted("cup", 1, "blue"), Wanted("dog", 1, "red")))
+    assert check(both, swapped) == Verdict(False, True, None, True, None)  # right colours at the wrong things
     two = Asked((Wanted("dog", 2),), (("dog", 3),))
     found = [check(two, [dog] * number) for number in range(4)]
     assert [(verdict.objects, verdict.number) for verdict in found] == [

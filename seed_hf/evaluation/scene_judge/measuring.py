@@ -56,20 +56,13 @@ def shares(scenes: Sequence[Scene], found: Sequence[Sequence[Detection]]) -> dic
         verdicts = [verdict_of_scene(*pair) for pair in pairs]
         figures[layout] = {
             "objects": _share(verdict.objects for verdict in verdicts),
-            "colours": _share(_colours_right(*pair) for pair in pairs),
+            "colours": _share(verdict.colours for verdict in verdicts),
             "number": _share(len(seen) == len(scene.items) for scene, seen in pairs),
             "relations": _share(verdict.relations for verdict in verdicts),
             "correct": _share(verdict.correct for verdict in verdicts),
             "images": len(pairs),
         }
     return figures
-
-
-def _colours_right(scene: Scene, found: Sequence[Detection]) -> bool | None:
-    """Whether as many are seen of each colour as there should be, whatever they are; `None` if none has a colour."""
-    wanted = [item.colour for item in scene.items if item.colour]
-    seen = [each.colour for each in found]
-    return all(seen.count(colour) >= wanted.count(colour) for colour in set(wanted)) if wanted else None
 
 
 def _share(values: Iterable[bool | None]) -> float | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from seed_hf.evaluation.detections import Asked, Detection, Detector, Verdict, check
+from seed_hf.evaluation.detections import Asked, Detection, Detector, check
 from seed_hf.evaluation.drawer import Drawer
 from seed_hf.evaluation.metrics.intervals import Share
 from seed_hf.evaluation.rows import EvaluationRow
@@ -23,7 +23,7 @@ from seed_hf.evaluation.rows import EvaluationRow
 if TYPE_CHECKING:
     from PIL import Image
 
-FIELDS = ("objects", "number", "colours", "relations")
+FIELDS = ("correct", "objects", "number", "colours", "relations")
 SOURCES = ("captions", "images")
 
 
@@ -139,16 +139,12 @@ def judged(asked: Asked, found: Sequence[Detection]) -> dict[str, Any]:
         asked: What the image must show.
         found: What a detector found.
     """
-    verdict = check(asked, found)
     seen = [[each.label, each.colour, *(round(side, 4) for side in each.box)] for each in found]
-    return {**asdict(verdict), "found": seen}
+    return {**asdict(check(asked, found)), "found": seen}
 
 
 def _counted(verdict: Mapping[str, Any] | None) -> list[tuple[str, bool | None]]:
-    if verdict is None:
-        return []
-    fields = {field: verdict[field] for field in FIELDS}
-    return [("correct", Verdict(**fields).correct), *fields.items()]
+    return [(field, verdict[field]) for field in FIELDS] if verdict else []
 
 
 def _figures(shares: Mapping[str, Share]) -> dict[str, Any]:
