@@ -12,7 +12,7 @@ def source_data(source: Any, split: str | None = None) -> EvaluationData:
     """The rows of an opened source: a folder of images, Parquet, WebDataset tars or a Hub dataset.
 
     Args:
-        source: An [`ImageTextSource`](sources.md), from `open_source`.
+        source: An `ImageTextSource`, from `open_source`.
         split: That it was opened with, for the result.
     """
     return EvaluationData(source.format, _SourceRows(source), {"split": split, **source.identity()})
