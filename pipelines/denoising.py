@@ -1,8 +1,36 @@
 """The denoising loop of a [`SeedImagePipeline`] call."""
 
 import inspect
+from typing import Any
 
 import torch
+
+
+def set_timesteps(
+    scheduler, num_inference_steps: int, timesteps: list[int] | None, sigmas: list[float] | None, device
+) -> torch.Tensor:
+    """Prepares the scheduler and returns its timesteps.
+
+    Args:
+        scheduler: Of the pipeline.
+        num_inference_steps: Denoising steps, unless one of the following is given.
+        timesteps, sigmas: Own steps, for schedulers that take them.
+        device: Of the latents.
+    """
+    own = {name: value for name, value in (("timesteps", timesteps), ("sigmas", sigmas)) if value is not None}
+    scheduler.set_timesteps(**(own or {"num_inference_steps": num_inference_steps}), device=device)
+    return scheduler.timesteps
+
+
+def step_options(scheduler, **options: Any) -> dict[str, Any]:
+    """Those of the options that `scheduler.step` has.
+
+    Args:
+        scheduler: Of the pipeline.
+        options: `generator` and `eta`.
+    """
+    known = inspect.signature(scheduler.step).parameters
+    return {name: value for name, value in options.items() if name in known}
 
 
 def denoise(
@@ -10,8 +38,8 @@ def denoise(
     latents: torch.Tensor,
     prompt_embeds: torch.Tensor,
     class_labels: torch.Tensor | None,
-    num_inference_steps: int,
-    generator: torch.Generator | list[torch.Generator] | None,
+    timesteps: torch.Tensor,
+    options: dict[str, Any],
     callback,
     callback_tensors: list[str],
 ) -> torch.Tensor:
@@ -21,22 +49,18 @@ def denoise(
         pipeline: A [`SeedImagePipeline`] in a call. Its `num_timesteps` is set here.
         latents: `(rows, channels, height / f, width / f)`, the starting noise.
         prompt_embeds, class_labels: The condition; under guidance the empty prompt's rows come first.
-        num_inference_steps: Denoising steps.
-        generator: For schedulers that draw noise.
+        timesteps: The scheduler's.
+        options: Of the scheduler's `step`, from [`step_options`].
         callback, callback_tensors: `callback_on_step_end` of the call, and the tensors that it gets.
     """
     scheduler = pipeline.scheduler
-    scheduler.set_timesteps(num_inference_steps, device=latents.device)
-    timesteps = scheduler.timesteps
     pipeline._num_timesteps = len(timesteps)
-    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
-    step_kwargs = {"generator": generator} if takes_generator else {}
     with pipeline.progress_bar(total=len(timesteps)) as progress_bar:
         for step, timestep in enumerate(timesteps):
             if pipeline.interrupt:
                 break
             noise = predict_noise(pipeline, latents, timestep, prompt_embeds, class_labels)
-            latents = scheduler.step(noise, timestep, latents, **step_kwargs, return_dict=False)[0]
+            latents = scheduler.step(noise, timestep, latents, **options, return_dict=False)[0]
             if callback is not None:
                 tensors = {"latents": latents, "prompt_embeds": prompt_embeds}
                 tensors = {name: tensors[name] for name in callback_tensors}
@@ -57,12 +81,30 @@ def predict_noise(pipeline, latents: torch.Tensor, timestep, prompt_embeds, clas
     """
     guided = pipeline.do_classifier_free_guidance
     inputs = pipeline.scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, timestep)
-    condition = {"encoder_hidden_states": prompt_embeds, "class_labels": class_labels}
-    noise = pipeline.unet(inputs, timestep, **condition, return_dict=False)[0]
+    noise = pipeline.unet(
+        inputs,
+        timestep,
+        encoder_hidden_states=prompt_embeds,
+        class_labels=class_labels,
+        cross_attention_kwargs=pipeline.cross_attention_kwargs,
+        return_dict=False,
+    )[0]
     if not guided:
         return noise
     noise_empty, noise_codes = noise.chunk(2)
-    return noise_empty + pipeline.guidance_scale * (noise_codes - noise_empty)
+    noise = noise_empty + pipeline.guidance_scale * (noise_codes - noise_empty)
+    return rescaled(noise, noise_codes, pipeline.guidance_rescale) if pipeline.guidance_rescale else noise
 
 
-__all__ = ["denoise", "predict_noise"]
+def rescaled(guided: torch.Tensor, plain: torch.Tensor, share: float) -> torch.Tensor:
+    """A guided prediction moved towards the standard deviation of the plain one (arXiv 2305.08891, section 3.4).
+
+    Args:
+        guided, plain: `(rows, channels, height, width)`.
+        share: 0 leaves the guided prediction as it is, 1 gives it the standard deviation of the plain one.
+    """
+    sizes = [each.std(dim=list(range(1, each.ndim)), keepdim=True) for each in (plain, guided)]
+    return guided * (share * sizes[0] / sizes[1] + 1 - share)
+
+
+__all__ = ["denoise", "predict_noise", "rescaled", "set_timesteps", "step_options"]

@@ -100,37 +100,46 @@ def parts_of(donor: DiffusionPipeline) -> dict:
     return {**parts, "guidance_scale": _GUIDANCE[name]}
 
 
-def check_fit(tokenizer_config, unet_config, vae_config, image_normalizer=None, image_noising_scheduler=None) -> None:
-    """Raises `ValueError` if these parts cannot work together."""
-    if vae_config.latent_channels != unet_config.in_channels:
+def check_fit(tokenizer_config, unet, vae, image_normalizer=None, image_noising_scheduler=None) -> None:
+    """Raises `ValueError` if these parts cannot work together. Parts that are `None` fit everything."""
+    if unet is None:
+        return
+    unet_config = unet.config
+    if vae is not None and vae.config.latent_channels != unet_config.in_channels:
         raise ValueError(
-            f"The VAE has {vae_config.latent_channels} latent channels and the UNet {unet_config.in_channels} input "
+            f"The VAE has {vae.config.latent_channels} latent channels and the UNet {unet_config.in_channels} input "
             "channels. They must be equal."
         )
-    dim, labelled = tokenizer_config.generation_dim, unet_config.class_embed_type == "projection"
-    if tokenizer_config.generation_target == "text":
-        if labelled:
-            raise ValueError(
-                "This UNet is unCLIP's and reads an image embedding (SEED-2). The tokenizer has the text-aligned "
-                "target (SEED-1): draw with Stable Diffusion."
-            )
-        width = unet_config.cross_attention_dim
+    labelled = unet_config.class_embed_type == "projection"
+    if labelled or (tokenizer_config is not None and tokenizer_config.generation_target == "image"):
+        _check_unclip(tokenizer_config, unet_config, image_normalizer, image_noising_scheduler)
+    elif tokenizer_config is not None:
+        width, dim = unet_config.cross_attention_dim, tokenizer_config.generation_dim
         if isinstance(width, int) and width != dim:
             raise ValueError(
                 f"The tokenizer's embeddings are {dim} wide (generation_dim) and the UNet reads {width} "
                 "(cross_attention_dim). They must be equal."
             )
-        return
+
+
+def _check_unclip(tokenizer_config, unet_config, image_normalizer, image_noising_scheduler) -> None:
+    if tokenizer_config is not None and tokenizer_config.generation_target == "text":
+        raise ValueError(
+            "This UNet is unCLIP's and reads an image embedding (SEED-2). The tokenizer has the text-aligned "
+            "target (SEED-1): draw with Stable Diffusion."
+        )
+    labelled = unet_config.class_embed_type == "projection"
     if not labelled or image_normalizer is None or image_noising_scheduler is None:
         raise ValueError(
-            "This tokenizer has the image-aligned target (SEED-2): draw with unCLIP. Its UNet, image_normalizer and "
-            "image_noising_scheduler are needed; from_diffusion takes them from a StableUnCLIPImg2ImgPipeline."
+            "The image-aligned target (SEED-2) needs unCLIP: draw with unCLIP's UNet, image_normalizer and "
+            "image_noising_scheduler; from_diffusion takes them from a StableUnCLIPImg2ImgPipeline."
         )
     # unCLIP's label is the embedding followed by the embedding of the noise level, which has the same width.
-    wanted, normalized = unet_config.projection_class_embeddings_input_dim, image_normalizer.config.embedding_dim
-    if (wanted, normalized) != (2 * dim, dim):
+    normalized, labels = image_normalizer.config.embedding_dim, unet_config.projection_class_embeddings_input_dim
+    dim = normalized if tokenizer_config is None else tokenizer_config.generation_dim
+    if (labels, normalized) != (2 * dim, dim):
         raise ValueError(
-            f"The tokenizer's image embedding is {dim} wide (generation_dim); this UNet wants {wanted // 2} "
+            f"The tokenizer's image embedding is {dim} wide (generation_dim); this UNet wants {labels // 2} "
             f"(half of projection_class_embeddings_input_dim) and image_normalizer {normalized}. They must be equal."
         )
 

@@ -3,7 +3,11 @@
 import os
 from typing import Any
 
-from .diffusion_parts import HUB_OPTIONS, local_folder
+from diffusers import DiffusionPipeline
+from transformers import ProcessorMixin
+from transformers.modeling_utils import PreTrainedModel
+
+from .diffusion_parts import HUB_OPTIONS, load_diffusion, local_folder, parts_of
 from .hub_code import add_code, installed_classes
 
 
@@ -21,6 +25,39 @@ class PipelineFolder:
         return super().from_pretrained(  # type: ignore[misc] # a mix-in
             local_folder(pretrained_model_name_or_path, **hub), **kwargs
         )
+
+    @classmethod
+    def from_diffusion(
+        cls,
+        diffusion: str | os.PathLike | DiffusionPipeline,
+        seed_model: PreTrainedModel,
+        *,
+        processor: ProcessorMixin | None = None,
+        guidance_scale: float | None = None,
+        **kwargs,
+    ) -> Any:
+        """Builds a pipeline from Stable Diffusion (SEED-1) or unCLIP (SEED-2).
+
+        Take the diffusion model that the tokenizer was aligned with. Its text encoder is used once, for the empty
+        prompt, and does not become part of the pipeline.
+
+        Args:
+            diffusion: A `StableDiffusionPipeline` or `StableUnCLIPImg2ImgPipeline`, its folder or repository id.
+            seed_model, processor: As for the class itself.
+            guidance_scale: The new pipeline's default; by default the authors' 7.5 for Stable Diffusion and 10 for
+                unCLIP.
+            kwargs: For loading: `dtype`, `revision`, `variant`, `local_files_only` ...
+
+        Raises:
+            TypeError, ValueError: `diffusion` is another pipeline, or does not fit the tokenizer.
+        """
+        donor = diffusion if isinstance(diffusion, DiffusionPipeline) else load_diffusion(diffusion, **kwargs)
+        parts = parts_of(donor)
+        if guidance_scale is not None:
+            parts["guidance_scale"] = guidance_scale
+        pipe = cls(seed_model, processor=processor, **parts)  # type: ignore[call-arg] # a mix-in
+        pipe.register_modules(text_encoder=None, tokenizer=None)  # type: ignore[attr-defined] # a mix-in
+        return pipe
 
     @classmethod
     def load_config(cls, *args, **kwargs):

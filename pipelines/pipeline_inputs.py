@@ -1,7 +1,8 @@
 """Checks of the arguments of a [`SeedImagePipeline`] call, before any model runs."""
 
+import inspect
+
 import torch
-from PIL import Image
 
 from .hub_code import is_a
 
@@ -25,10 +26,19 @@ def check_inputs(
     prompt,
     image,
     codes,
+    prompt_embeds,
+    image_embeds,
+    negative_prompt,
+    negative_codes,
+    negative_prompt_embeds,
     height,
     width,
     num_inference_steps,
+    timesteps,
+    sigmas,
     guidance_scale,
+    guidance_rescale,
+    eta,
     num_images_per_prompt,
     num_candidates,
     generator,
@@ -36,35 +46,109 @@ def check_inputs(
     generation_kwargs,
     output_type,
     callback_on_step_end_tensor_inputs,
-    noise_level=0,
-    negative_prompt=None,
-    negative_codes=None,
+    noise_level,
 ):
     """See [`SeedImagePipeline.check_inputs`]."""
-    given = [name for name, value in (("prompt", prompt), ("image", image), ("codes", codes)) if value is not None]
-    if len(given) != 1:
-        raise ValueError(f"Give exactly one of prompt, image and codes; got {' and '.join(given) or 'none'}.")
+    given = _only_one(prompt=prompt, image=image, codes=codes, prompt_embeds=prompt_embeds, image_embeds=image_embeds)
+    _check_there(pipeline, given, output_type)
     if prompt is not None:
         rows = _check_prompt(pipeline, prompt)
         check_candidates(pipeline, num_candidates, generation_kwargs)
-    elif image is not None:
-        rows = _check_images(image)
-    else:
+    elif codes is not None:
         rows = _check_codes(pipeline, codes)
-    negative = _check_negative(pipeline, negative_prompt, negative_codes, guidance_scale)
+    elif image is not None:
+        rows = len(image)
+    else:
+        rows = _check_embeds(pipeline, given, image_embeds if pipeline.is_unclip else prompt_embeds)
+    rows *= num_images_per_prompt
+    negatives = (negative_prompt, negative_codes, negative_prompt_embeds)
+    negative = _check_negative(pipeline, *negatives, guidance_scale, rows)
     if prompt is None and negative_prompt is None and generation_kwargs:
         raise ValueError("generation_kwargs are options of the language model, which only a prompt uses.")
     taken = [name for name in _RESERVED if name in (generation_kwargs or {})]
     if taken:
         raise ValueError(f"generation_kwargs may not contain {', '.join(taken)}: the pipeline sets them.")
-    if num_inference_steps < 1:
-        raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}.")
     if num_images_per_prompt < 1:
         raise ValueError(f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}.")
     if height % pipeline.vae_scale_factor or width % pipeline.vae_scale_factor or height < 1 or width < 1:
         raise ValueError(
             f"height and width must be positive multiples of {pipeline.vae_scale_factor}, got {height} and {width}."
         )
+    _check_steps(pipeline.scheduler, num_inference_steps, timesteps, sigmas, eta)
+    _check_guidance(pipeline, guidance_scale, guidance_rescale, negative, noise_level)
+    if isinstance(generator, list) and len(generator) != rows:
+        raise ValueError(f"{len(generator)} generators for {rows} images. Give one for each, or a single one.")
+    shape = pipeline._latents_shape(rows, height, width)
+    if latents is not None and tuple(latents.shape) != shape:
+        raise ValueError(f"latents must have shape {shape}, got {tuple(latents.shape)}.")
+    unknown = [name for name in callback_on_step_end_tensor_inputs if name not in pipeline._callback_tensor_inputs]
+    if unknown:
+        known = ", ".join(pipeline._callback_tensor_inputs)
+        raise ValueError(f"callback_on_step_end_tensor_inputs may name {known}, got {unknown}.")
+
+
+def _only_one(**inputs) -> str:
+    """The name of the one input that is given."""
+    given = [name for name, value in inputs.items() if value is not None]
+    if len(given) != 1:
+        raise ValueError(f"Give exactly one of {', '.join(inputs)}; got {' and '.join(given) or 'none'}.")
+    return given[0]
+
+
+def _check_there(pipeline, given: str, output_type: str) -> None:
+    """Raises `ValueError` if a part is missing that this call needs."""
+    if output_type not in _OUTPUT_TYPES:
+        raise ValueError(f"output_type must be one of {', '.join(_OUTPUT_TYPES)}, got {output_type!r}.")
+    if pipeline.unet is None:
+        raise ValueError(
+            "This pipeline has no unet: it encodes alone, with encode_prompt, encode_image, encode_codes."
+        )
+    if pipeline.vae is None and output_type != "latent":
+        raise ValueError("This pipeline has no vae: it draws latents alone, with output_type='latent'.")
+    if pipeline.seed_model is None and given not in ("prompt_embeds", "image_embeds"):
+        raise ValueError(
+            f"{given} needs a seed_model, and this pipeline has none: it draws from prompt_embeds or image_embeds."
+        )
+    drawer, other = ("unCLIP", "prompt_embeds") if pipeline.is_unclip else ("Stable Diffusion", "image_embeds")
+    if given == other:
+        fitting = "image_embeds" if pipeline.is_unclip else "prompt_embeds"
+        raise ValueError(f"This pipeline draws with {drawer}: give {fitting}, not {other}.")
+
+
+def _check_embeds(pipeline, name: str, embeds) -> int:
+    """How many rows generation embeddings have."""
+    if pipeline.is_unclip:
+        rank, dim, shape = 2, pipeline.image_normalizer.config.embedding_dim, "(rows, {})"
+    else:
+        rank, dim, shape = 3, pipeline.unet.config.cross_attention_dim, "(rows, tokens, {})"
+    if not isinstance(embeds, torch.Tensor) or not embeds.is_floating_point():
+        raise TypeError(f"{name} must be a tensor of floats, got {getattr(embeds, 'dtype', type(embeds).__name__)}.")
+    if embeds.ndim != rank or embeds.shape[-1] != dim or not len(embeds):
+        raise ValueError(f"{name} must have shape {shape.format(dim)}, got {tuple(embeds.shape)}.")
+    return len(embeds)
+
+
+def _check_steps(scheduler, num_inference_steps, timesteps, sigmas, eta) -> None:
+    if num_inference_steps < 1:
+        raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}.")
+    if timesteps is not None and sigmas is not None:
+        raise ValueError("Give timesteps or sigmas, not both.")
+    for name, value in (("timesteps", timesteps), ("sigmas", sigmas)):
+        if value is None:
+            continue
+        if len(value) == 0:
+            raise ValueError(f"{name} is empty.")
+        if name not in inspect.signature(scheduler.set_timesteps).parameters:
+            raise ValueError(f"{type(scheduler).__name__} takes no {name} of your own; give num_inference_steps.")
+    if eta and "eta" not in inspect.signature(scheduler.step).parameters:
+        raise ValueError(f"{type(scheduler).__name__} has no eta; DDIMScheduler has.")
+
+
+def _check_guidance(pipeline, guidance_scale, guidance_rescale, negative: bool, noise_level) -> None:
+    if not 0 <= guidance_rescale <= 1:
+        raise ValueError(f"guidance_rescale must be from 0 to 1, got {guidance_rescale}.")
+    if guidance_rescale and guidance_scale <= 1:
+        raise ValueError(f"guidance_rescale changes guided predictions: guidance_scale={guidance_scale} guides none.")
     if pipeline.is_unclip:
         levels = pipeline.image_noising_scheduler.config.num_train_timesteps
         if not 0 <= noise_level < levels:
@@ -79,18 +163,6 @@ def check_inputs(
             "empty_prompt=, or with the diffusion model's text_encoder= and tokenizer=; Stable "
             "Diffusion can also draw with guidance_scale=1."
         )
-    rows *= num_images_per_prompt
-    if isinstance(generator, list) and len(generator) != rows:
-        raise ValueError(f"{len(generator)} generators for {rows} images. Give one for each, or a single one.")
-    shape = pipeline._latents_shape(rows, height, width)
-    if latents is not None and tuple(latents.shape) != shape:
-        raise ValueError(f"latents must have shape {shape}, got {tuple(latents.shape)}.")
-    if output_type not in _OUTPUT_TYPES:
-        raise ValueError(f"output_type must be one of {', '.join(_OUTPUT_TYPES)}, got {output_type!r}.")
-    unknown = [name for name in callback_on_step_end_tensor_inputs if name not in pipeline._callback_tensor_inputs]
-    if unknown:
-        known = ", ".join(pipeline._callback_tensor_inputs)
-        raise ValueError(f"callback_on_step_end_tensor_inputs may name {known}, got {unknown}.")
 
 
 def _check_prompt(pipeline, prompt) -> int:
@@ -106,16 +178,44 @@ def _check_prompt(pipeline, prompt) -> int:
         raise TypeError(f"prompt must be a string or a list of strings, got {type(prompt).__name__}.")
     if not prompts or not all(text.strip() for text in prompts):
         raise ValueError("A prompt is empty. Say what to draw.")
+    _check_lengths(pipeline, prompts)
     return len(prompts)
 
 
-def _check_negative(pipeline, negative_prompt, negative_codes, guidance_scale) -> bool:
-    if negative_prompt is None and negative_codes is None:
+def _check_lengths(pipeline, prompts) -> None:
+    """Raises `ValueError`, with their numbers, for prompts after which the model has no room for an image."""
+    config = pipeline.seed_model.config.text_config
+    room = config.max_position_embeddings - config.num_query_tokens - 2
+    lengths = [int(row.sum()) for row in pipeline.processor.draw(list(prompts)).attention_mask]
+    too_long = [f"prompt {row} ({length} tokens)" for row, length in enumerate(lengths) if length > room]
+    if too_long:
+        raise ValueError(
+            f"{', '.join(too_long)}: too long. The model has {config.max_position_embeddings} positions, and an image "
+            f"takes {config.num_query_tokens + 2}: there is room for no more than {room} tokens of a prompt."
+        )
+
+
+def _check_negative(
+    pipeline, negative_prompt, negative_codes, negative_prompt_embeds, guidance_scale, rows: int
+) -> bool:
+    names = ("negative_prompt", "negative_codes", "negative_prompt_embeds")
+    values = dict(zip(names, (negative_prompt, negative_codes, negative_prompt_embeds)))
+    given = [name for name, value in values.items() if value is not None]
+    if not given:
         return False
-    if negative_prompt is not None and negative_codes is not None:
-        raise ValueError("Give negative_prompt or negative_codes, not both.")
+    if len(given) > 1:
+        raise ValueError(f"Give one of {', '.join(names)}, not {' and '.join(given)}.")
     if guidance_scale <= 1:
         raise ValueError(f"Only guidance leads away from something: guidance_scale={guidance_scale} is none.")
+    if negative_prompt_embeds is not None:
+        if _check_embeds(pipeline, "negative_prompt_embeds", negative_prompt_embeds) not in (1, rows):
+            raise ValueError(
+                f"negative_prompt_embeds has {len(negative_prompt_embeds)} rows for {rows} images. Give one for all, "
+                "or one each."
+            )
+        return True
+    if pipeline.seed_model is None:
+        raise ValueError(f"{given[0]} needs a seed_model, and this pipeline has none: give negative_prompt_embeds.")
     if negative_prompt is not None:
         if not isinstance(negative_prompt, str):
             raise TypeError(f"negative_prompt must be a string, got {type(negative_prompt).__name__}.")
@@ -167,15 +267,6 @@ def _check_codes(pipeline, codes) -> int:
     if rows == 0:
         raise ValueError("codes has no rows.")
     return rows
-
-
-def _check_images(image) -> int:
-    images = [image] if isinstance(image, Image.Image) else image
-    if not isinstance(images, (list, tuple)) or not all(isinstance(each, Image.Image) for each in images):
-        raise TypeError(f"image must be a PIL.Image.Image or a list of them, got {type(image).__name__}.")
-    if not images:
-        raise ValueError("The list of images is empty.")
-    return len(images)
 
 
 __all__ = ["check_candidates", "check_inputs", "check_vocabulary"]

@@ -15,11 +15,12 @@ class SeedImagePipelineOutput(BaseOutput):
     Args:
         images: `list[PIL.Image.Image]`, or an array `(rows, height, width, 3)` for `"np"`, a tensor `(rows, 3, height,
             width)` in [0, 1] for `"pt"`, the latents for `"latent"`.
-        codes: `torch.LongTensor` of shape `(rows, num_query_tokens)`: the codes that each image was drawn from.
+        codes: `torch.LongTensor` of shape `(rows, num_query_tokens)`: the codes that each image was drawn from;
+            `None` if it was drawn from embeddings.
     """
 
     images: list[Image.Image] | np.ndarray | torch.Tensor
-    codes: torch.Tensor
+    codes: torch.Tensor | None
 
 
 __all__ = ["SeedImagePipelineOutput"]

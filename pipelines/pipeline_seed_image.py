@@ -8,7 +8,6 @@ The generation embeddings replace the text embeddings of Stable Diffusion (SEED-
 (SEED-2). The UNet, the VAE and the scheduler are those of an unchanged Stable Diffusion or unCLIP.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -22,33 +21,44 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-from diffusers.image_processor import VaeImageProcessor
+from diffusers.image_processor import PipelineImageInput, VaeImageProcessor
+from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
 from diffusers.utils.torch_utils import randn_tensor
-from PIL import Image
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from transformers.modeling_utils import PreTrainedModel
 
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.publishing_seed import PrivateByDefault
 
-from .denoising import denoise
-from .diffusion_parts import check_fit, default_scheduler, load_diffusion, parts_of, unclip_labels, wake
+from .call_state import CallState
+from .conditions import text_condition, unclip_condition
+from .denoising import denoise, set_timesteps, step_options
+from .diffusion_parts import check_fit, default_scheduler, wake
 from .empty_prompt import EmptyPromptEmbedding
 from .hub_code import is_a
+from .image_inputs import pil_images
 from .pipeline_folder import PipelineFolder
 from .pipeline_inputs import check_candidates, check_inputs, check_vocabulary
 from .pipeline_output import SeedImagePipelineOutput
 from .prompt_codes import generate_codes, nearest_codes
+from .unet_lora import UNetLora
 from .whole_parts import check_parts
 
 
-class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
-    r"""Draws images from prompts, from other images, or from visual codes.
+class SeedImagePipeline(
+    CallState, PipelineFolder, PrivateByDefault, UNetLora, StableDiffusionMixin, DiffusionPipeline
+):
+    r"""Draws images from prompts, from other images, from visual codes, or from generation embeddings.
+
+    It has what `StableDiffusionPipeline` has for its UNet: `load_lora_weights`, `enable_freeu`,
+    `fuse_qkv_projections`, offloading. Parts may be left out with `from_pretrained(...,
+    unet=None)`: a pipeline without `unet` encodes alone, one without `vae` draws latents, one without `seed_model`
+    draws from embeddings.
 
     Args:
         seed_model ([`SeedForConditionalGeneration`] or [`SeedTokenizer`]): Makes and reads the codes. A bare tokenizer
-            draws from images and codes, not from prompts.
+            draws from images and codes, not from prompts. `None` draws from embeddings alone.
         unet (`UNet2DConditionModel`): Its `cross_attention_dim` is the tokenizer's `generation_dim`.
         vae (`AutoencoderKL` or `AutoencoderDC`): Decodes the latents.
         scheduler (`SchedulerMixin`, *optional*): Defaults to `DPMSolverMultistepScheduler` (DPM-Solver++) with
@@ -64,13 +74,16 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
         num_candidates (`int`, *optional*, defaults to 1): Default of a call; saved with the pipeline.
 
     Raises:
-        TypeError: If `seed_model` or `processor` is something else, or `unet` or `vae` is missing.
+        TypeError: If `seed_model` or `processor` is something else.
         ValueError: If the parts or their sizes do not fit, or a part lacks weights.
     """
 
     model_cpu_offload_seq = "text_encoder->seed_model->empty_prompt->unet->vae"
     _exclude_from_cpu_offload = ["image_normalizer"]
     _optional_components = [
+        "seed_model",
+        "unet",
+        "vae",
         "scheduler",
         "processor",
         "text_encoder",
@@ -83,9 +96,9 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
 
     def __init__(
         self,
-        seed_model: PreTrainedModel,
-        unet: UNet2DConditionModel,
-        vae: AutoencoderKL | AutoencoderDC,
+        seed_model: PreTrainedModel | None,
+        unet: UNet2DConditionModel | None,
+        vae: AutoencoderKL | AutoencoderDC | None,
         scheduler: SchedulerMixin | None = None,
         processor: ProcessorMixin | None = None,
         text_encoder: PreTrainedModel | None = None,
@@ -97,24 +110,21 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
         num_candidates: int = 1,
     ):
         super().__init__()
-        if not is_a(seed_model, "SeedForConditionalGeneration", "SeedTokenizer"):
+        if seed_model is not None and not is_a(seed_model, "SeedForConditionalGeneration", "SeedTokenizer"):
             raise TypeError(
-                "seed_model must be a SeedForConditionalGeneration or a SeedTokenizer, "
+                "seed_model must be a SeedForConditionalGeneration, a SeedTokenizer or None, "
                 f"got {type(seed_model).__name__}."
             )
-        for name, part in (("unet", unet), ("vae", vae)):
-            if part is None:
-                raise TypeError(f"{name} must be a diffusion model's, got None: the pipeline draws with it.")
         if processor is not None and not is_a(processor, "SeedProcessor"):
             raise TypeError(f"processor must be a SeedProcessor or None, got {type(processor).__name__}.")
-        visual_tokenizer = seed_model if is_a(seed_model, "SeedTokenizer") else seed_model.visual_tokenizer
+        visual_tokenizer = _visual_tokenizer(seed_model)
         if processor is not None and visual_tokenizer is not seed_model:
             check_vocabulary(processor.vocabulary, seed_model.config.text_config)
         check_parts(unet, vae, empty_prompt, image_normalizer)
-        check_fit(visual_tokenizer.config, unet.config, vae.config, image_normalizer, image_noising_scheduler)
+        check_fit(getattr(visual_tokenizer, "config", None), unet, vae, image_normalizer, image_noising_scheduler)
         if empty_prompt is None and text_encoder is not None and tokenizer is not None:
             # unCLIP reads the empty prompt at its text encoder's length, Stable Diffusion at that of the codes'.
-            of_text = visual_tokenizer.config.generation_target == "text"
+            of_text = visual_tokenizer is not None and visual_tokenizer.config.generation_target == "text"
             tokens = visual_tokenizer.config.num_generation_tokens if of_text else tokenizer.model_max_length
             empty_prompt = EmptyPromptEmbedding.from_text_encoder(text_encoder, tokenizer, tokens)
         self.register_modules(
@@ -133,71 +143,20 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
         if isinstance(vae, AutoencoderDC):
             self.vae_scale_factor = vae.spatial_compression_ratio
         else:
-            self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+            self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1) if vae is not None else 8
         self.vae_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
 
-    @classmethod
-    def from_diffusion(
-        cls,
-        diffusion: str | os.PathLike | DiffusionPipeline,
-        seed_model: PreTrainedModel,
-        *,
-        processor: ProcessorMixin | None = None,
-        guidance_scale: float | None = None,
-        **kwargs,
-    ) -> "SeedImagePipeline":
-        """Builds a pipeline from Stable Diffusion (SEED-1) or unCLIP (SEED-2).
-
-        Take the diffusion model that the tokenizer was aligned with. Its text encoder is used once, for the empty
-        prompt, and does not become part of the pipeline.
-
-        Args:
-            diffusion: A `StableDiffusionPipeline` or `StableUnCLIPImg2ImgPipeline`, its folder or repository id.
-            seed_model, processor: As for the class itself.
-            guidance_scale: The new pipeline's default; by default the authors' 7.5 for Stable Diffusion and 10 for
-                unCLIP.
-            kwargs: For loading: `dtype`, `revision`, `variant`, `local_files_only` ...
-
-        Raises:
-            TypeError, ValueError: `diffusion` is another pipeline, or does not fit the tokenizer.
-        """
-        donor = diffusion if isinstance(diffusion, DiffusionPipeline) else load_diffusion(diffusion, **kwargs)
-        parts = parts_of(donor)
-        if guidance_scale is not None:
-            parts["guidance_scale"] = guidance_scale
-        pipe = cls(seed_model, processor=processor, **parts)
-        pipe.register_modules(text_encoder=None, tokenizer=None)
-        return pipe
-
     @property
-    def visual_tokenizer(self) -> PreTrainedModel:
+    def visual_tokenizer(self) -> PreTrainedModel | None:
         """The [`SeedTokenizer`]: `seed_model` itself, or the one inside it."""
-        return self.seed_model if is_a(self.seed_model, "SeedTokenizer") else self.seed_model.visual_tokenizer
+        return _visual_tokenizer(self.seed_model)
 
     @property
     def is_unclip(self) -> bool:
-        """Whether the tokenizer has the image-aligned target (SEED-2)."""
-        return self.visual_tokenizer.config.generation_target == "image"
-
-    @property
-    def guidance_scale(self) -> float:
-        """The guidance scale of the running call; callbacks read it. 1 is no guidance."""
-        return self._guidance_scale
-
-    @property
-    def do_classifier_free_guidance(self) -> bool:
-        """Whether the running call uses guidance."""
-        return self._guidance_scale > 1
-
-    @property
-    def num_timesteps(self) -> int:
-        """Denoising steps of the running call."""
-        return self._num_timesteps
-
-    @property
-    def interrupt(self) -> bool:
-        """Whether a callback has stopped the call by setting `pipe._interrupt`."""
-        return self._interrupt
+        """Whether it draws with unCLIP, from image-aligned embeddings (SEED-2)."""
+        if self.visual_tokenizer is not None:
+            return self.visual_tokenizer.config.generation_target == "image"
+        return self.unet is not None and self.unet.config.class_embed_type == "projection"
 
     def check_inputs(self, **inputs) -> None:
         """Raises `ValueError` or `TypeError` for arguments that a call cannot use, before any model runs."""
@@ -211,6 +170,8 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
         num_candidates: int | None = None,
     ) -> torch.Tensor:
         """Codes `(rows, num_query_tokens)` that the language model generates for prompts.
+
+        It needs neither `unet` nor `vae`; codes go into a call as `codes=`.
 
         Args:
             prompt: What to draw.
@@ -232,56 +193,32 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
             return codes
         return nearest_codes(self.visual_tokenizer, self.processor, codes, prompts)
 
-    def encode_image(self, image: Image.Image | list[Image.Image]) -> torch.Tensor:
-        """The codes of images: `(rows, num_query_tokens)`."""
-        images = [image] if isinstance(image, Image.Image) else list(image)
+    def encode_image(self, image: PipelineImageInput) -> torch.Tensor:
+        """The codes of images: `(rows, num_query_tokens)`. It needs neither `unet` nor `vae`.
+
+        Args:
+            image: As in a call.
+        """
         if self.processor is None:
             image_processor = SeedImageProcessor.for_tokenizer(self.visual_tokenizer.config)
         else:
             image_processor = self.processor.image_processor
-        pixel_values = image_processor(images, return_tensors="pt").pixel_values
+        pixel_values = image_processor(pil_images(image), return_tensors="pt").pixel_values
         wake(self.seed_model)
         return self.visual_tokenizer.encode(pixel_values.to(self._execution_device, self.visual_tokenizer.dtype))
 
-    def encode_codes(
-        self, codes: torch.Tensor, do_classifier_free_guidance: bool, negative_codes: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """The condition of Stable Diffusion: `(rows, tokens, dim)`, under guidance after what it is guided away from.
+    def encode_codes(self, codes: torch.Tensor) -> torch.Tensor:
+        """Generation embeddings of codes, for `prompt_embeds` or `image_embeds` of a call.
 
-        That is the empty prompt, or the generation embeddings of `negative_codes`, `(rows, num_query_tokens)`.
+        Args:
+            codes: `(rows, num_query_tokens)`.
+
+        Returns:
+            `(rows, num_generation_tokens, generation_dim)`, or `(rows, generation_dim)` for unCLIP.
         """
         wake(self.seed_model)
-        embeds = self.visual_tokenizer.decode(codes).to(self.unet.dtype)
-        if not do_classifier_free_guidance:
-            return embeds
-        if negative_codes is not None:
-            return torch.cat([self.visual_tokenizer.decode(negative_codes).to(embeds), embeds])
-        return torch.cat([self.empty_prompt(len(embeds)).to(embeds.device, embeds.dtype), embeds])
-
-    def encode_codes_for_unclip(
-        self,
-        codes: torch.Tensor,
-        do_classifier_free_guidance: bool,
-        noise_level: int = 0,
-        generator=None,
-        negative_codes: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The condition of unCLIP: the empty prompt `(rows, tokens, dim)` and class labels `(rows, 2 dim)`.
-
-        Under guidance there are twice as many rows. The first half of the labels is zero, as in diffusers, or that of
-        `negative_codes` at noise level 0, as in the authors' evaluation of SEED-LLaMA.
-        """
-        wake(self.seed_model)
-
-        def labels_of(each: torch.Tensor, level: int) -> torch.Tensor:
-            embeds = self.visual_tokenizer.decode(each).to(self.unet.dtype)
-            return unclip_labels(embeds, self.image_normalizer, self.image_noising_scheduler, level, generator)
-
-        labels = labels_of(codes, noise_level)
-        if do_classifier_free_guidance:
-            negative = torch.zeros_like(labels) if negative_codes is None else labels_of(negative_codes, 0)
-            labels = torch.cat([negative, labels])
-        return self.empty_prompt(len(labels)).to(labels.device, labels.dtype), labels
+        embeds = self.visual_tokenizer.decode(codes.to(self._execution_device))
+        return embeds if self.unet is None else embeds.to(self.unet.dtype)
 
     def prepare_latents(self, rows: int, height: int, width: int, generator, latents=None) -> torch.Tensor:
         """The starting noise, scaled for the scheduler: `(rows, channels, height / f, width / f)`."""
@@ -299,39 +236,60 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
     def __call__(
         self,
         prompt: str | list[str] | None = None,
-        image: Image.Image | list[Image.Image] | None = None,
+        image: PipelineImageInput | None = None,
         codes: torch.Tensor | None = None,
         *,
+        prompt_embeds: torch.Tensor | None = None,
+        image_embeds: torch.Tensor | None = None,
         negative_prompt: str | None = None,
         negative_codes: torch.Tensor | None = None,
+        negative_prompt_embeds: torch.Tensor | None = None,
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 25,
+        timesteps: list[int] | None = None,
+        sigmas: list[float] | None = None,
         guidance_scale: float | None = None,
+        guidance_rescale: float = 0.0,
+        eta: float = 0.0,
         num_images_per_prompt: int = 1,
         num_candidates: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
         noise_level: int = 0,
         generation_kwargs: dict | None = None,
+        cross_attention_kwargs: dict[str, Any] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: list[str] | None = None,
     ) -> Any:  # a tuple with return_dict=False
-        r"""Draws images. Give exactly one of `prompt`, `image` and `codes`.
+        r"""Draws images. Give exactly one of `prompt`, `image`, `codes`, `prompt_embeds` and `image_embeds`.
 
         Args:
             prompt (`str` or `list[str]`): What to draw; the language model turns it into codes.
-            image (`PIL.Image.Image` or a list of them): Images to draw again from their codes alone.
+            image (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor` or a list of them): Images to draw again from their
+                codes alone. Arrays are `(height, width, 3)`, tensors `(3, height, width)`, or both with rows first;
+                their numbers are uint8 or floats from 0 to 1.
             codes (`torch.LongTensor` of shape `(rows, num_query_tokens)` or `(num_query_tokens,)`): Visual codes.
+            prompt_embeds (`torch.Tensor` of shape `(rows, num_generation_tokens, generation_dim)`): Generation
+                embeddings for Stable Diffusion (SEED-1), such as `encode_codes` returns.
+            image_embeds (`torch.Tensor` of shape `(rows, generation_dim)`): The same for unCLIP (SEED-2).
             negative_prompt (`str`, *optional*): What guidance leads away from; the language model turns it into codes.
             negative_codes (`torch.LongTensor` of shape `(num_query_tokens,)` or `(1, num_query_tokens)`, *optional*):
                 The same as codes. By default guidance leads away from the empty prompt.
+            negative_prompt_embeds (`torch.Tensor`, *optional*): The same as generation embeddings, one row of the
+                shape of `prompt_embeds` or `image_embeds`, or one for each image.
             height, width (`int`, *optional*): In pixels. Default: the size that the UNet was trained at.
             num_inference_steps (`int`, *optional*, defaults to 25): Denoising steps.
+            timesteps (`list[int]`), sigmas (`list[float]`, *optional*): Steps of your own, instead of
+                `num_inference_steps`, for schedulers whose `set_timesteps` takes them.
             guidance_scale (`float`, *optional*): Classifier-free guidance; 1 switches it off. Defaults to the
                 pipeline's own `guidance_scale`.
+            guidance_rescale (`float`, *optional*, defaults to 0): How far guided predictions are scaled back to the
+                size of unguided ones, up to 1 (arXiv 2305.08891).
+            eta (`float`, *optional*, defaults to 0): Noise of `DDIMScheduler`'s steps (arXiv 2010.02502), for
+                schedulers whose `step` takes it.
             num_images_per_prompt (`int`, *optional*, defaults to 1): Images to draw from each row of codes.
             num_candidates (`int`, *optional*): For prompts: sample this many code sequences and draw the best match,
                 as the tokenizer's text tower ranks them. 1 disables ranking. Default: the pipeline's own.
@@ -341,6 +299,8 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
                 images that follow the codes less.
             generation_kwargs (`dict`, *optional*): Options of the language model's `generate` such as `do_sample`,
                 `temperature`, `top_k`, `num_beams`.
+            cross_attention_kwargs (`dict`, *optional*): Passed to the UNet's attention processors; `{"scale": 0.5}` is
+                the scale of loaded LoRA weights.
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"`, `"pt"` or `"latent"`.
             return_dict (`bool`, *optional*, defaults to `True`): `False` gives the tuple `(images, codes)`.
             callback_on_step_end (`Callable`, *optional*): Called as `(pipeline, step, timestep, tensors)` after each
@@ -350,7 +310,7 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
 
         Returns:
             [`SeedImagePipelineOutput`]: `num_images_per_prompt` images, each with its codes, for every prompt, image
-            or row of codes.
+            or row of codes or embeddings. Embeddings have no codes: `None`.
 
         Raises:
             ValueError, TypeError: For inputs that do not fit, before any model runs.
@@ -362,16 +322,24 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
         height, width = (given or default for given, default in zip((height, width), self._default_size()))
         guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         num_candidates = self.config.num_candidates if num_candidates is None else num_candidates
+        image = None if image is None else pil_images(image)
         self.check_inputs(
             prompt=prompt,
             image=image,
             codes=codes,
+            prompt_embeds=prompt_embeds,
+            image_embeds=image_embeds,
             negative_prompt=negative_prompt,
             negative_codes=negative_codes,
+            negative_prompt_embeds=negative_prompt_embeds,
             height=height,
             width=width,
             num_inference_steps=num_inference_steps,
+            timesteps=timesteps,
+            sigmas=sigmas,
             guidance_scale=guidance_scale,
+            guidance_rescale=guidance_rescale,
+            eta=eta,
             num_images_per_prompt=num_images_per_prompt,
             num_candidates=num_candidates,
             generator=generator,
@@ -381,26 +349,37 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
             noise_level=noise_level,
         )
-        self._guidance_scale, self._interrupt = guidance_scale, False
+        self._begin_call(guidance_scale, guidance_rescale, cross_attention_kwargs)
 
-        # 1. To codes
+        # 1. To codes, and to generation embeddings
         said = (generator, generation_kwargs, num_candidates)
-        codes = self._codes_of(prompt, image, codes, *said).repeat_interleave(num_images_per_prompt, dim=0)
+        embeds = prompt_embeds if prompt_embeds is not None else image_embeds
+        if embeds is None:
+            codes = self._codes_of(prompt, image, codes, *said).repeat_interleave(num_images_per_prompt, dim=0)
+            embeds = self.encode_codes(codes)
+        else:
+            embeds = self._placed(embeds).repeat_interleave(num_images_per_prompt, dim=0)
+        negative = None if negative_prompt_embeds is None else self._placed(negative_prompt_embeds)
         if negative_prompt is not None or negative_codes is not None:
-            negative_codes = self._codes_of(negative_prompt, None, negative_codes, *said).expand_as(codes)
+            negative = self.encode_codes(self._codes_of(negative_prompt, None, negative_codes, *said))
 
         # 2. The condition and the starting noise
-        prompt_embeds, class_labels = self._condition(codes, noise_level, generator, negative_codes)
-        latents = self.prepare_latents(len(codes), height, width, generator, latents)
+        guided, class_labels = self.do_classifier_free_guidance, None
+        if self.is_unclip:
+            condition, class_labels = unclip_condition(embeds, negative, self, guided, noise_level, generator)
+        else:
+            condition = text_condition(embeds, negative, self.empty_prompt, guided)
+        steps = set_timesteps(self.scheduler, num_inference_steps, timesteps, sigmas, self._execution_device)
+        latents = self.prepare_latents(len(embeds), height, width, generator, latents)
 
         # 3. Denoise
         latents = denoise(
             self,
             latents,
-            prompt_embeds,
+            condition,
             class_labels,
-            num_inference_steps,
-            generator,
+            steps,
+            step_options(self.scheduler, generator=generator, eta=eta),
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
         )
@@ -418,14 +397,11 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
             codes = self.encode_prompt(prompt, generator, generation_kwargs, num_candidates)
         elif image is not None:
             codes = self.encode_image(image)
-        assert codes is not None  # check_inputs wants one of the three
+        assert codes is not None  # check_inputs wants one of these
         return codes.reshape(-1, codes.shape[-1]).to(self._execution_device, torch.long)
 
-    def _condition(self, codes, noise_level, generator, negative_codes) -> tuple[torch.Tensor, torch.Tensor | None]:
-        guided = self.do_classifier_free_guidance
-        if self.is_unclip:
-            return self.encode_codes_for_unclip(codes, guided, noise_level, generator, negative_codes)
-        return self.encode_codes(codes, guided, negative_codes), None
+    def _placed(self, embeds: torch.Tensor) -> torch.Tensor:
+        return embeds.to(self._execution_device, self.unet.dtype)
 
     def _decode_latents(self, latents: torch.Tensor, output_type: str):
         if output_type == "latent":
@@ -435,13 +411,19 @@ class SeedImagePipeline(PipelineFolder, PrivateByDefault, DiffusionPipeline):
         return self.vae_processor.postprocess(images, output_type=output_type)
 
     def _default_size(self) -> tuple[int, int]:
-        size = self.unet.config.sample_size
+        size = 0 if self.unet is None else self.unet.config.sample_size  # check_inputs tells that there is no UNet
         height, width = (size, size) if isinstance(size, int) else size
         return height * self.vae_scale_factor, width * self.vae_scale_factor
 
     def _latents_shape(self, rows: int, height: int, width: int) -> tuple[int, int, int, int]:
         factor = self.vae_scale_factor
         return rows, self.unet.config.in_channels, height // factor, width // factor
+
+
+def _visual_tokenizer(seed_model: PreTrainedModel | None) -> PreTrainedModel | None:
+    if seed_model is None or is_a(seed_model, "SeedTokenizer"):
+        return seed_model
+    return seed_model.visual_tokenizer
 
 
 __all__ = ["SeedImagePipeline", "SeedImagePipelineOutput"]

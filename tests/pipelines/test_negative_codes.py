@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from seed_hf import SeedImagePipeline
+from seed_hf.pipelines.conditions import unclip_condition
 from seed_hf.pipelines.diffusion_parts import unclip_labels
 from tiny import tiny_tokenizer
 from tiny_diffusion import some_codes, tiny_donor, tiny_model_and_processor, tiny_pipeline, tiny_unet, tiny_vae
@@ -42,9 +43,10 @@ def test_unclip_reads_negative_codes_at_noise_level_0():
     generator = torch.Generator().manual_seed(3)
     own = unclip_labels(tokenizer.decode(codes), *parts, 20, generator)
     away = unclip_labels(tokenizer.decode(negative), *parts, 0, generator)
-    _, labels = pipe.encode_codes_for_unclip(codes, True, 20, torch.Generator().manual_seed(3), negative)
+    embeds, negative_embeds = pipe.encode_codes(codes), pipe.encode_codes(negative)
+    _, labels = unclip_condition(embeds, negative_embeds, pipe, True, 20, torch.Generator().manual_seed(3))
     assert torch.equal(labels, torch.cat([away, own]))
-    _, plain = pipe.encode_codes_for_unclip(codes, True, 20, torch.Generator().manual_seed(3))
+    _, plain = unclip_condition(embeds, None, pipe, True, 20, torch.Generator().manual_seed(3))
     assert torch.equal(plain, torch.cat([torch.zeros_like(own), own]))
     drawn = [draw(pipe, codes[0], guidance_scale=5.0, negative_codes=each) for each in (negative[0], None)]
     assert not torch.allclose(*drawn, atol=1e-3)
@@ -64,7 +66,7 @@ def test_a_negative_prompt_is_its_codes():
         ({"negative_prompt": "x"}, "language model"),
         ({"negative_codes": some_codes(2)}, "of one image"),
         ({"negative_codes": some_codes(1), "guidance_scale": 1.0}, "is none"),
-        ({"negative_codes": some_codes(1), "negative_prompt": "x"}, "not both"),
+        ({"negative_codes": some_codes(1), "negative_prompt": "x"}, "not negative_prompt and negative_codes"),
     ],
 )
 def test_what_cannot_be_led_away_from(call, message):

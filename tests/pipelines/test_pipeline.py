@@ -356,7 +356,7 @@ def test_callback_can_interrupt(pipe):
         (ValueError, "no rows", {"codes": torch.zeros(0, 32, dtype=torch.long)}),
         (ValueError, "64", {"codes": torch.full((1, 32), 64)}),
         (ValueError, "-1", {"codes": torch.full((32,), -1)}),
-        (TypeError, "PIL", {"image": torch.zeros(1, 3, 28, 28)}),
+        (TypeError, "PIL", {"image": "red.png"}),
         (ValueError, "empty", {"image": []}),
         (ValueError, "at least 1", {"codes": some_codes(), "num_inference_steps": 0}),
         (ValueError, "at least 1", {"codes": some_codes(), "num_images_per_prompt": 0}),
@@ -421,5 +421,5 @@ def test_parts_that_do_not_fit():
 def test_nothing_is_left_with_gradients(pipe):
     assert not pipe(codes=some_codes(1), num_inference_steps=1, output_type="latent").images.requires_grad
     with torch.enable_grad():
-        condition = pipe.encode_codes(some_codes(1), False)
+        condition = pipe.encode_codes(some_codes(1))
     assert condition.requires_grad  # only __call__ switches gradients off

@@ -35,13 +35,6 @@ def test_options_of_saving_reach_the_model_inside(tmp_path):
     assert (draw(loaded, codes=None, prompt="a red apple") == draw(pipe, codes=None, prompt="a red apple")).all()
 
 
-@pytest.mark.parametrize("name", ["unet", "vae"])
-def test_a_pipeline_needs_its_diffusion_model(tmp_path, name):
-    tiny_pipeline().save_pretrained(tmp_path)
-    with pytest.raises(TypeError, match=f"{name} must be a diffusion model's, got None"):
-        SeedImagePipeline.from_pretrained(tmp_path, **{name: None})
-
-
 @pytest.mark.parametrize(
     "device_map",
     [

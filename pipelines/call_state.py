@@ -1,0 +1,44 @@
+"""What callbacks may ask a pipeline about the call that is running."""
+
+from typing import Any
+
+
+class CallState:
+    """The settings of the running call, as a mix-in of the pipeline."""
+
+    @property
+    def guidance_scale(self) -> float:
+        """The guidance scale of the running call; callbacks read it. 1 is no guidance."""
+        return self._guidance_scale
+
+    @property
+    def guidance_rescale(self) -> float:
+        """How far a guided prediction is scaled back to the size of the unguided one, from 0 to 1."""
+        return self._guidance_rescale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether the running call uses guidance."""
+        return self._guidance_scale > 1
+
+    @property
+    def cross_attention_kwargs(self) -> dict[str, Any] | None:
+        """The running call's options of the UNet's attention processors."""
+        return self._cross_attention_kwargs
+
+    @property
+    def num_timesteps(self) -> int:
+        """Denoising steps of the running call."""
+        return self._num_timesteps
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether a callback has stopped the call by setting `pipe._interrupt`."""
+        return self._interrupt
+
+    def _begin_call(self, guidance_scale: float, guidance_rescale: float, cross_attention_kwargs: dict | None) -> None:
+        self._guidance_scale, self._guidance_rescale = guidance_scale, guidance_rescale
+        self._cross_attention_kwargs, self._interrupt = cross_attention_kwargs, False
+
+
+__all__ = ["CallState"]
