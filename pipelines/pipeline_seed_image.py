@@ -147,7 +147,7 @@ class SeedImagePipeline(
         self.vae_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
 
     @property
-    def visual_tokenizer(self) -> PreTrainedModel | None:
+    def visual_tokenizer(self) -> Any:  # a SeedTokenizer, or None where there is no seed_model
         """The [`SeedTokenizer`]: `seed_model` itself, or the one inside it."""
         return _visual_tokenizer(self.seed_model)
 
@@ -420,7 +420,7 @@ class SeedImagePipeline(
         return rows, self.unet.config.in_channels, height // factor, width // factor
 
 
-def _visual_tokenizer(seed_model: PreTrainedModel | None) -> PreTrainedModel | None:
+def _visual_tokenizer(seed_model: Any) -> Any:
     if seed_model is None or is_a(seed_model, "SeedTokenizer"):
         return seed_model
     return seed_model.visual_tokenizer

@@ -1,7 +1,7 @@
 """`seed-hf see`, `seed-hf ask` and `seed-hf words`: from images to text, and which words a model knows."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,8 +34,8 @@ def see(
     for name, image in zip(images, loaded):
         inputs = processor.caption([image]).to(seed_model.device)
         codes = seed_model.visual_tokenizer.encode(inputs["pixel_values"])[0].tolist()
-        said = {"caption": generate_texts(seed_model, processor, inputs)[0]}
-        shown = said["caption"]
+        shown = generate_texts(seed_model, processor, inputs)[0]
+        said: dict[str, Any] = {"caption": shown}
         if known:
             likely = likely_captions(seed_model, processor, image)
             said["likely"] = {one.text: round(one.probability, 3) for one in likely}
