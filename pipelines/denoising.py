@@ -17,7 +17,9 @@ def set_timesteps(
         timesteps, sigmas: Own steps, for schedulers that take them.
         device: Of the latents.
     """
-    own = {name: value for name, value in (("timesteps", timesteps), ("sigmas", sigmas)) if value is not None}
+    own: dict[str, Any] = {
+        name: value for name, value in (("timesteps", timesteps), ("sigmas", sigmas)) if value is not None
+    }
     scheduler.set_timesteps(**(own or {"num_inference_steps": num_inference_steps}), device=device)
     return scheduler.timesteps
 

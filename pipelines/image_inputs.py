@@ -29,8 +29,8 @@ def _images_of(part: Any) -> list[Image.Image]:
     if isinstance(part, Image.Image):
         return [part]
     if isinstance(part, torch.Tensor):
-        array, channels = part.detach().cpu(), -3
-        array = (array.float() if array.is_floating_point() else array).numpy()
+        tensor = part.detach().cpu()
+        array, channels = (tensor.float() if tensor.is_floating_point() else tensor).numpy(), -3
     elif isinstance(part, np.ndarray):
         array, channels = part, -1
     else:

@@ -118,7 +118,7 @@ class SeedImagePipeline(
         if processor is not None and not is_a(processor, "SeedProcessor"):
             raise TypeError(f"processor must be a SeedProcessor or None, got {type(processor).__name__}.")
         visual_tokenizer = _visual_tokenizer(seed_model)
-        if processor is not None and visual_tokenizer is not seed_model:
+        if processor is not None and seed_model is not None and visual_tokenizer is not seed_model:
             check_vocabulary(processor.vocabulary, seed_model.config.text_config)
         check_parts(unet, vae, empty_prompt, image_normalizer)
         check_fit(getattr(visual_tokenizer, "config", None), unet, vae, image_normalizer, image_noising_scheduler)
