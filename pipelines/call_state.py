@@ -29,7 +29,7 @@ class CallState:
     @property
     def num_timesteps(self) -> int:
         """Denoising steps of the running call."""
-        return self._num_timesteps
+        return self._num_timesteps  # type: ignore[attr-defined] # denoise sets it
 
     @property
     def interrupt(self) -> bool:

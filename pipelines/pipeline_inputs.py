@@ -47,6 +47,7 @@ def check_inputs(
     output_type,
     callback_on_step_end_tensor_inputs,
     noise_level,
+    **unchecked,
 ):
     """See [`SeedImagePipeline.check_inputs`]."""
     given = _only_one(prompt=prompt, image=image, codes=codes, prompt_embeds=prompt_embeds, image_embeds=image_embeds)

@@ -9,6 +9,7 @@ The generation embeddings replace the text embeddings of Stable Diffusion (SEED-
 """
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -315,53 +316,11 @@ class SeedImagePipeline(
         Raises:
             ValueError, TypeError: For inputs that do not fit, before any model runs.
         """
-        if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
-            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
-        elif callback_on_step_end_tensor_inputs is None:
-            callback_on_step_end_tensor_inputs = ["latents"]
-        height, width = (given or default for given, default in zip((height, width), self._default_size()))
-        guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        num_candidates = self.config.num_candidates if num_candidates is None else num_candidates
-        image = None if image is None else pil_images(image)
-        self.check_inputs(
-            prompt=prompt,
-            image=image,
-            codes=codes,
-            prompt_embeds=prompt_embeds,
-            image_embeds=image_embeds,
-            negative_prompt=negative_prompt,
-            negative_codes=negative_codes,
-            negative_prompt_embeds=negative_prompt_embeds,
-            height=height,
-            width=width,
-            num_inference_steps=num_inference_steps,
-            timesteps=timesteps,
-            sigmas=sigmas,
-            guidance_scale=guidance_scale,
-            guidance_rescale=guidance_rescale,
-            eta=eta,
-            num_images_per_prompt=num_images_per_prompt,
-            num_candidates=num_candidates,
-            generator=generator,
-            latents=latents,
-            generation_kwargs=generation_kwargs,
-            output_type=output_type,
-            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
-            noise_level=noise_level,
-        )
-        self._begin_call(guidance_scale, guidance_rescale, cross_attention_kwargs)
+        call = self._checked_call(locals())
+        self._begin_call(call.guidance_scale, guidance_rescale, cross_attention_kwargs)
 
         # 1. To codes, and to generation embeddings
-        said = (generator, generation_kwargs, num_candidates)
-        embeds = prompt_embeds if prompt_embeds is not None else image_embeds
-        if embeds is None:
-            codes = self._codes_of(prompt, image, codes, *said).repeat_interleave(num_images_per_prompt, dim=0)
-            embeds = self.encode_codes(codes)
-        else:
-            embeds = self._placed(embeds).repeat_interleave(num_images_per_prompt, dim=0)
-        negative = None if negative_prompt_embeds is None else self._placed(negative_prompt_embeds)
-        if negative_prompt is not None or negative_codes is not None:
-            negative = self.encode_codes(self._codes_of(negative_prompt, None, negative_codes, *said))
+        codes, embeds, negative = self._embeds_of(call)
 
         # 2. The condition and the starting noise
         guided, class_labels = self.do_classifier_free_guidance, None
@@ -370,7 +329,7 @@ class SeedImagePipeline(
         else:
             condition = text_condition(embeds, negative, self.empty_prompt, guided)
         steps = set_timesteps(self.scheduler, num_inference_steps, timesteps, sigmas, self._execution_device)
-        latents = self.prepare_latents(len(embeds), height, width, generator, latents)
+        latents = self.prepare_latents(len(embeds), call.height, call.width, generator, latents)
 
         # 3. Denoise
         latents = denoise(
@@ -381,7 +340,7 @@ class SeedImagePipeline(
             steps,
             step_options(self.scheduler, generator=generator, eta=eta),
             callback_on_step_end,
-            callback_on_step_end_tensor_inputs,
+            call.callback_on_step_end_tensor_inputs,
         )
 
         # 4. To images
@@ -390,6 +349,40 @@ class SeedImagePipeline(
         if not return_dict:
             return images, codes
         return SeedImagePipelineOutput(images=images, codes=codes)
+
+    def _checked_call(self, arguments: dict[str, Any]) -> SimpleNamespace:
+        """The arguments of a call with their defaults, after all checks."""
+        call = SimpleNamespace(**arguments)
+        del call.self, call.return_dict
+        if isinstance(call.callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
+            call.callback_on_step_end_tensor_inputs = call.callback_on_step_end.tensor_inputs
+        elif call.callback_on_step_end_tensor_inputs is None:
+            call.callback_on_step_end_tensor_inputs = ["latents"]
+        height, width = self._default_size()
+        call.height, call.width = call.height or height, call.width or width
+        for name in ("guidance_scale", "num_candidates"):
+            if getattr(call, name) is None:
+                setattr(call, name, self.config[name])
+        if call.image is not None:
+            call.image = pil_images(call.image)
+        self.check_inputs(**vars(call))
+        return call
+
+    def _embeds_of(self, call: SimpleNamespace) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor | None]:
+        """(codes, generation embeddings, those that guidance leads away from), of all images of a call"""
+        said = (call.generator, call.generation_kwargs, call.num_candidates)
+        codes, embeds = None, call.prompt_embeds if call.prompt_embeds is not None else call.image_embeds
+        if embeds is None:
+            codes = self._codes_of(call.prompt, call.image, call.codes, *said)
+            codes = codes.repeat_interleave(call.num_images_per_prompt, dim=0)
+            embeds = self.encode_codes(codes)
+        else:
+            embeds = self._placed(embeds).repeat_interleave(call.num_images_per_prompt, dim=0)
+        if call.negative_prompt is not None or call.negative_codes is not None:
+            negative = self.encode_codes(self._codes_of(call.negative_prompt, None, call.negative_codes, *said))
+        else:
+            negative = None if call.negative_prompt_embeds is None else self._placed(call.negative_prompt_embeds)
+        return codes, embeds, negative
 
     def _codes_of(self, prompt, image, codes, generator, generation_kwargs, num_candidates) -> torch.Tensor:
         """The codes `(rows, num_query_tokens)` of whichever is given."""
