@@ -359,10 +359,11 @@ class SeedImagePipeline(
         elif call.callback_on_step_end_tensor_inputs is None:
             call.callback_on_step_end_tensor_inputs = ["latents"]
         height, width = self._default_size()
-        call.height, call.width = call.height or height, call.width or width
-        for name in ("guidance_scale", "num_candidates"):
+        candidates, guidance = self.config.num_candidates, self.config.guidance_scale
+        defaults = {"height": height, "width": width, "num_candidates": candidates, "guidance_scale": guidance}
+        for name, default in defaults.items():
             if getattr(call, name) is None:
-                setattr(call, name, self.config[name])
+                setattr(call, name, default)
         if call.image is not None:
             call.image = pil_images(call.image)
         self.check_inputs(**vars(call))
@@ -371,10 +372,11 @@ class SeedImagePipeline(
     def _embeds_of(self, call: SimpleNamespace) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor | None]:
         """(codes, generation embeddings, those that guidance leads away from), of all images of a call"""
         said = (call.generator, call.generation_kwargs, call.num_candidates)
-        codes, embeds = None, call.prompt_embeds if call.prompt_embeds is not None else call.image_embeds
+        codes: torch.Tensor | None = None
+        embeds = call.prompt_embeds if call.prompt_embeds is not None else call.image_embeds
         if embeds is None:
-            codes = self._codes_of(call.prompt, call.image, call.codes, *said)
-            codes = codes.repeat_interleave(call.num_images_per_prompt, dim=0)
+            each = self._codes_of(call.prompt, call.image, call.codes, *said)
+            codes = each.repeat_interleave(call.num_images_per_prompt, dim=0)
             embeds = self.encode_codes(codes)
         else:
             embeds = self._placed(embeds).repeat_interleave(call.num_images_per_prompt, dim=0)

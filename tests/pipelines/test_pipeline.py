@@ -361,6 +361,7 @@ def test_callback_can_interrupt(pipe):
         (ValueError, "at least 1", {"codes": some_codes(), "num_inference_steps": 0}),
         (ValueError, "at least 1", {"codes": some_codes(), "num_images_per_prompt": 0}),
         (ValueError, "multiples of 2", {"codes": some_codes(), "height": 15}),
+        (ValueError, "multiples of 2", {"codes": some_codes(), "width": 0}),
         (ValueError, "3 generators for 2", {"codes": some_codes(), "generator": generators(0, 1, 2)}),
         (ValueError, r"\(2, 4, 8, 8\)", {"codes": some_codes(), "latents": torch.zeros(1, 4, 8, 8)}),
         (ValueError, "pil, np", {"codes": some_codes(), "output_type": "jpeg"}),
