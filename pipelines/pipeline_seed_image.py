@@ -380,6 +380,7 @@ class SeedImagePipeline(
             embeds = self.encode_codes(codes)
         else:
             embeds = self._placed(embeds).repeat_interleave(call.num_images_per_prompt, dim=0)
+        negative: torch.Tensor | None
         if call.negative_prompt is not None or call.negative_codes is not None:
             negative = self.encode_codes(self._codes_of(call.negative_prompt, None, call.negative_codes, *said))
         else:
