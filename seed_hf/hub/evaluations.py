@@ -18,9 +18,9 @@ _TASKS: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
     "vqa": ("questions", "accuracy", (("all", "accuracy"),)),
     "choice": ("questions", "accuracy", (("all", "accuracy"),)),
     "codebook": ("codebook", "perplexity", (("all", "usage"),)),
-    "similarity": ("drawing", "clip_score", ()),
-    "generation": ("drawing", "accuracy", ()),
-    "roundtrip": ("reconstruction", "accuracy", ()),
+    "similarity": ("drawing", "clip_score", (("all", "similarity"),)),
+    "generation": ("drawing", "accuracy", (("all", "correct"),)),
+    "roundtrip": ("reconstruction", "accuracy", (("all", "equal codes"),)),
 }
 
 

@@ -1,71 +1,13 @@
 """An evaluation from rows to its result: resumed exactly, the same in any order and batches, nothing lost silently."""
 
-import json
 import os
 
 import pytest
 
+from killed_evaluations import Slow, Widths, data, rows, run_killed, without_times
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
 from seed_hf.evaluation.running import run_task
 from tiny_sources import noise
-
-
-class Widths:
-    """A task that measures the width of each image and keeps an account of its work."""
-
-    name = "widths"
-    protocol = {"unit": "pixels", "factor": 2}
-    model = {"sha256": "none"}
-
-    def __init__(self, unit="pixels", dies_after=None):
-        self.settings = {"unit": unit, "factor": 2}
-        self.seen, self.measured, self.dies_after = 0, [], dies_after
-
-    def fault(self, row):
-        return "" if row.image else "no image"
-
-    def length(self, row):
-        return len(row.question)
-
-    def see(self, images):
-        self.seen += len(images)
-        return [image.width for image in images]
-
-    def measure(self, rows, seen):
-        if self.dies_after is not None and len(self.measured) >= self.dies_after:
-            raise KeyboardInterrupt
-        self.measured.append([row.id for row in rows])
-        return [{"width": width} for width in seen]
-
-    def figures(self, records):
-        widths = [record["width"] for record in records]
-        return {"all": {"mean": sum(widths) / len(widths), "last": [record["width"] for record in records][-1]}}
-
-
-def rows(count=10):
-    return [EvaluationRow(f"r{i}", noise(i, width=10 + i), question="?" * (i % 4)) for i in range(count)]
-
-
-def data(made=None, lazy=False):
-    made = rows() if made is None else made
-    return EvaluationData("made", Lazy(made) if lazy else made, {"split": "test"})
-
-
-class Lazy:
-    """Rows that have no length and are read one by one."""
-
-    def __init__(self, made):
-        self.made = made
-
-    def __iter__(self):
-        return iter(self.made)
-
-
-def without_times(path):
-    result = json.loads(path.read_text())
-    result.pop("seconds")
-    result["environment"] = {name: result["environment"][name] for name in ("torch", "processes")}
-    return result
 
 
 @pytest.mark.parametrize("lazy", [False, True])
@@ -195,3 +137,16 @@ def test_two_evaluations_do_not_write_the_same_file(tmp_path):
 
     run_task(Second(), data(), tmp_path / "out.json")
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_processes_lose_nothing_and_do_nothing_twice(tmp_path, processes):
+    """A sample of `tests/soak/test_killed_evaluations.py`."""
+    whole, killed = tmp_path / "whole.json", tmp_path / "killed.json"
+    run_task(Slow(), data(rows(60)), whole, batch_size=2)
+    assert run_killed(killed, kills=3, processes=processes, seed=1) >= 3
+    expected, found = without_times(whole), without_times(killed)
+    expected["environment"]["processes"] = processes
+    assert found == expected
+    lines = [line for file in tmp_path.glob("killed.rows*.jsonl") for line in file.read_bytes().splitlines()]
+    assert len(lines) == 60 + processes  # each row once, and what each file is of
