@@ -7,10 +7,11 @@ import typer
 
 from .evaluate_images import generation, judge, prompts, roundtrip, similarity
 from .evaluate_texts import caption, choice, codebook, retrieval, vqa
+from .paper_table import paper_table
 from .shared import Device, comma_separated, plain_errors, quiet_libraries, show_messages
 
 
-evaluate = typer.Typer(help="Measure a model.", no_args_is_help=True)
+evaluate = typer.Typer(no_args_is_help=True, invoke_without_command=True, callback=paper_table)
 for task in (codebook, retrieval, caption, vqa, choice, generation, similarity, roundtrip, judge, prompts):
     evaluate.command()(task)
 

@@ -1,7 +1,7 @@
 """What the commands `seed-hf evaluate TASK` share: options, opening the data, running the task."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -69,12 +69,14 @@ def open_data(
     if images is not None:
         raise ValueError(f"--images goes with the annotation file of a benchmark; {data} is a source, which has them.")
     split = split or "train"
-    columns = {"image_column": image_column, "caption_column": caption_column}
+    columns: dict[str, Any] = {"image_column": image_column, "caption_column": caption_column}
     return source_data(open_source(data, split=split, **columns), split)
 
 
-def run(task: "Task", data: "EvaluationData", out: Path, batch_size: int, limit: int | None, on_error: OnError):
-    """Run a task and print its page."""
+def run(
+    task: "Task", data: "EvaluationData", out: Path, batch_size: int, limit: int | None, on_error: OnError
+) -> dict[str, Any] | None:
+    """Run a task, print its page, and give its result, if this process is the last."""
     from seed_hf.evaluation.result import markdown
     from seed_hf.evaluation.running import run_task
 
@@ -83,3 +85,4 @@ def run(task: "Task", data: "EvaluationData", out: Path, batch_size: int, limit:
     result = run_task(task, data, out, batch_size=batch_size, limit=limit, on_error=on_error.value)
     if result is not None:
         typer.echo(markdown(result))
+    return result

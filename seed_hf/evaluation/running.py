@@ -214,12 +214,15 @@ def _see(
     task: Task, images: Mapping[Any, EvaluationRow], batch_size: int
 ) -> tuple[dict[Any, Any], dict[Any, str], dict[Any, str]]:
     """What the task sees in each image, the hash of its file, and what is wrong with those that cannot be read."""
-    seen, digests, broken = {}, {}, {}
+    seen: dict[Any, Any] = {}
+    digests: dict[Any, str] = {}
+    broken: dict[Any, str] = {}
     keys = list(images)
     for start in range(0, len(keys), batch_size):
         loaded = {}
         for key in keys[start : start + batch_size]:
-            image, row = images[key].image, images[key]
+            row = images[key]
+            image = row.image if isinstance(row.image, bytes) else str(row.image)
             try:
                 loaded[key] = load_image(image, name=image if isinstance(image, str) else row.id)
                 digests[key] = _content(image)
@@ -235,10 +238,10 @@ def _key(number: int, row: EvaluationRow) -> Any:
     return row.image if isinstance(row.image, str) else number
 
 
-def _content(image: bytes | str | None) -> str:
+def _content(image: bytes | str) -> str:
     if isinstance(image, bytes):
         return hashlib.sha256(image).hexdigest()
-    with open(str(image), "rb") as file:
+    with open(image, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -72,7 +72,10 @@ def _check_seed_hf(block: Block, arguments: list[str]) -> None:
     try:
         context = command.make_context("seed-hf", list(arguments))
         while hasattr(command, "commands"):
-            name, command, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
+            left = [*context._protected_args, *context.args]
+            if not left and command.invoke_without_command:
+                break
+            name, command, arguments = command.resolve_command(context, left)
             context = command.make_context(name, list(arguments), parent=context)
     except Exception as error:  # click's errors, and those of the options' own checks
         raise block.wrong(f"seed-hf {shlex.join(arguments)}: {getattr(error, 'message', error)}") from error

@@ -108,7 +108,7 @@ class _Cider:
     """CIDEr-D with document frequencies from the references of all images."""
 
     def __init__(self, references: Iterable[Sequence[Words]]):
-        self._images, self._frequency = 0, Counter()
+        self._images, self._frequency = 0, Counter[tuple]()
         for of_image in references:
             self._images += 1
             self._frequency.update({ngram for words in of_image for ngram in _counted(words).ngrams})

@@ -119,7 +119,8 @@ class Retrieval:
 
     def figures(self, records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         index: dict[str, int] = {}
-        texts, pairs = [], []
+        texts: list[torch.Tensor] = []
+        pairs: list[tuple[int, int]] = []
         images: dict[str, list[torch.Tensor]] = {name: [] for name in self.use}
         for number, record in enumerate(records):
             for caption, features in zip(record["captions"], record["texts"], strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,8 @@ class Vqa:
 
     def figures(self, records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """Accuracy of all rows and of each group, and what the most frequent answer alone would reach there."""
-        accuracy, count = Counter[str](), Counter[str]()
+        accuracy, majority = defaultdict[str, float](float), defaultdict[str, float](float)
+        count = Counter[str]()
         answers: dict[str, Counter[str]] = {}
         for record in records:
             group = record["group"]
@@ -76,7 +77,6 @@ class Vqa:
             count[group] += 1
             answers.setdefault(group, Counter()).update(dict.fromkeys(map(normalized_answer, record["answers"]), 1))
         most = {group: found.most_common(1)[0][0] for group, found in answers.items()}
-        majority = Counter[str]()
         for record in records:
             majority[record["group"]] += answer_accuracy(most[record["group"]], record["answers"])
 

@@ -1,0 +1,106 @@
+"""`seed-hf evaluate --paper-table N`: a whole table of the SEED paper."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import evaluation as options
+from .shared import Device, comma_separated, plain_errors
+from .source import Dtype, OnError
+
+
+if TYPE_CHECKING:
+    from seed_hf.evaluation.running import Task
+
+
+def paper_table(
+    context: typer.Context,
+    table: Annotated[
+        int | None, typer.Option("--paper-table", help="Measure a whole table of the SEED paper: 1, 2 or 3.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Folder of all data, laid out as docs/reproduce.md says.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for a result of each row, and the table.")] = None,
+    rows: Annotated[str | None, typer.Option(metavar="NAMES", help="Some rows of the table. Default: all.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Folder or Hub id; of table 2 a pipeline. Default: seed-tiny.")
+    ] = None,
+    encoder: Annotated[str | None, typer.Option(help="Folder of the CLIP of table 2.")] = None,
+    num_beams: Annotated[int | None, typer.Option(help="Of captions and answers.", min=1)] = None,
+    batch_size: options.BatchSize = 64,
+    limit: options.Limit = None,
+    on_error: options.BadRows = OnError.raise_,
+    device: Device = None,
+    dtype: Annotated[Dtype | None, typer.Option("--dtype", help="Number type.")] = None,
+):
+    """Measure a model, task by task; or with --paper-table a whole table of the SEED paper."""
+    given = (table, data_dir, out, rows, model, encoder, num_beams, limit, device, dtype)
+    if context.invoked_subcommand is not None:
+        with plain_errors():
+            if any(value is not None for value in given):
+                raise ValueError(
+                    f"Options of a task follow its name: seed-hf evaluate {context.invoked_subcommand} ..."
+                )
+        return
+    with plain_errors():
+        if table is None or data_dir is None or out is None:
+            raise ValueError("Give the name of a task, or --paper-table with --data-dir and --out.")
+        from seed_hf.evaluation.formats.opening import open_benchmark
+        from seed_hf.evaluation.paper_tables import comparison, rows_of
+        from seed_hf.evaluation.result import write_text
+
+        chosen = rows_of(table, comma_separated(rows), data_dir)
+        if table == 2 and encoder is None:
+            raise ValueError("Table 2 compares images by a CLIP: --encoder FOLDER.")
+        opened = {
+            row.name: open_benchmark(
+                data_dir / row.data,
+                images=data_dir / row.images,
+                annotations=data_dir / row.annotations if row.annotations else None,
+            )
+            for row in chosen
+        }
+        make = _tasks(model, encoder, {"num_beams": num_beams} if num_beams else {}, device, dtype)
+        results: list[tuple[Any, dict[str, Any]]] = []
+        for row in chosen:
+            place = out / f"table{table}_{row.name}.json"
+            found = options.run(make(row.task), opened[row.name], place, batch_size, limit, on_error)
+            results += [(row, found)] if found is not None else []
+        if len(results) == len(chosen):
+            page = comparison(table, results)
+            write_text(out / f"table{table}.md", page)
+            typer.echo(page)
+
+
+def _tasks(
+    model: str | None, encoder: str | None, decoding: dict[str, Any], device: str | None, dtype: Dtype | None
+) -> "Callable[[str], Task]":
+    """From the name of a task to the task; what it needs is loaded once."""
+    from functools import cache
+
+    where: dict[str, Any] = {"device": device, "dtype": dtype}
+
+    @cache
+    def make(name: str) -> "Task":
+        if name == "retrieval":
+            from seed_hf.artifacts.loading import load_text_tower
+            from seed_hf.evaluation.tasks.retrieval import Retrieval
+
+            return Retrieval(*load_text_tower(model, **where))
+        if name == "similarity":
+            from seed_hf.artifacts.loading import load_pipeline
+            from seed_hf.evaluation.drawer import Drawer
+            from seed_hf.evaluation.image_encoders import open_encoder
+            from seed_hf.evaluation.tasks.similarity import Similarity
+
+            return Similarity(Drawer(load_pipeline(model, **where)), open_encoder(str(encoder), device=device))
+        from seed_hf.artifacts.loading import load_model
+        from seed_hf.evaluation.tasks.caption import Caption
+        from seed_hf.evaluation.tasks.vqa import Vqa
+
+        return (Caption if name == "caption" else Vqa)(*load_model(model, **where), **decoding)
+
+    return make
