@@ -34,6 +34,8 @@ class LanguageModelConfig(StageArguments):
         lora_alpha, lora_dropout (*optional*, default to 32 and 0.05): As in [`peft.LoraConfig`].
         lora_target_modules (`list[str]`, *optional*): Names of the layers that get LoRA. Default: all linear layers of
             a block of the model's family.
+        lora_norms (`bool`, *optional*, defaults to `False`): Whether the normalisation layers are trained besides
+            LoRA, as SEED-LLaMA's were.
         code_loss_weight (`float`, *optional*, defaults to 1.0): Weight of a code's loss; a text token has the weight
             1. An image has many more tokens than a caption. The paper has no such weight.
     """
@@ -50,6 +52,7 @@ class LanguageModelConfig(StageArguments):
     lora_dropout: float = 0.05
     lora_target_modules: list[str] | None = None
     lora_token_ids: list[int] | None = None
+    lora_norms: bool = False
     code_loss_weight: float = 1.0
 
     def __post_init__(self):
@@ -114,6 +117,7 @@ class LanguageModelTrainer(SeedTrainer):
                 dropout=args.lora_dropout,
                 target_modules=args.lora_target_modules,
                 token_ids=args.lora_token_ids,
+                norms=args.lora_norms,
             )
         elif hasattr(model, "visual_tokenizer"):
             model.visual_tokenizer.requires_grad_(False)

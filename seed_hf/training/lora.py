@@ -12,6 +12,7 @@ def add_lora(
     dropout: float,
     target_modules: list[str] | None = None,
     token_ids: list[int] | None = None,
+    norms: bool = False,
 ):
     """A `peft.PeftModel` in which LoRA and some rows of the vocabulary are trained.
 
@@ -21,6 +22,7 @@ def add_lora(
         target_modules: Names of the linear layers that get LoRA. Default: all of a block of the model's family.
         token_ids: Rows of the vocabulary that are trained, of the embedding and of the output layer. Default: `<img>`,
             `</img>` and the codes; none of a plain language model.
+        norms: Whether the normalisation layers of the model's family are trained, too.
 
     Raises:
         ValueError: The vocabulary has no such row.
@@ -39,6 +41,11 @@ def add_lora(
     targets: list[str] | str = list(target_modules)
     if is_whole_model:  # its visual tokenizer has layers of the same names
         targets = rf"language_model\..*\.({'|'.join(target_modules)})"
+    saved = ["visual_projection"] if has_codes and config.visual_embedding == "projected" else []
+    if norms:
+        within = "language_model." if is_whole_model else ""
+        names = [name for name, _ in model.named_modules() if name.startswith(within)]
+        saved += [name for name in names if name.rpartition(".")[-1] in family_of(config).norms]
     # An output layer that is not tied to the embedding has rows of its own to train.
     layers = ["embed_tokens"] if config.tie_word_embeddings else ["embed_tokens", "lm_head"]
     lora = LoraConfig(
@@ -48,6 +55,6 @@ def add_lora(
         lora_dropout=dropout,
         target_modules=targets,
         trainable_token_indices={layer: token_ids for layer in layers} if token_ids else None,
-        modules_to_save=["visual_projection"] if has_codes and config.visual_embedding == "projected" else None,
+        modules_to_save=saved or None,
     )
     return get_peft_model(model, lora)

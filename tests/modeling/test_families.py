@@ -9,6 +9,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, AutoModelForCausalLM, MistralConfig, MistralForCausalLM
 
 import seed_hf.auto  # noqa: F401 - the Auto classes know the families
+from family_sweeps import extended_family, images_of_samples, text_processors
+from hostile_prompts import TextToIds, hostile_text
 from seed_hf.modeling.configuration_seed import SeedConfig, SeedLlamaConfig, VisualVocabularyConfig
 from seed_hf.modeling.generation_seed import GENERATION_MODES, CodeSegment, Defect, parse_segments
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
@@ -38,18 +40,13 @@ def plain_folder(name, tmp_path):
     return tmp_path / "plain"
 
 
-def extended_model(name, folder, **settings):
-    torch.manual_seed(1)
-    return FAMILIES[name][1].from_language_model(folder, **VISUAL, **settings).eval()
-
-
 def text_ids(count=40):
     return torch.randint(TEXT_VOCAB_SIZE, (2, count), generator=torch.Generator().manual_seed(0))
 
 
 @families
 def test_extension_keeps_the_logits_of_text(name, plain_folder):
-    model, plain = extended_model(name, plain_folder), plain_model(name)
+    model, plain = extended_family(name, plain_folder), plain_model(name)
     assert model.config.text_vocab_size == TEXT_VOCAB_SIZE  # counted by the tokenizer, not by rows
     assert model.config.tie_word_embeddings == plain.config.tie_word_embeddings
     ids = text_ids()
@@ -63,18 +60,18 @@ def test_extension_keeps_the_logits_of_text(name, plain_folder):
 @families
 def test_bos_is_that_of_the_tokenizer(name, plain_folder):
     """Qwen3's configuration has one, its tokenizer none: no prompt begins with it, so guidance must not either."""
-    assert extended_model(name, plain_folder).config.bos_token_id == 0
+    assert extended_family(name, plain_folder).config.bos_token_id == 0
     tokenizer = tiny_text_tokenizer()
     tokenizer.bos_token = None
     tokenizer.save_pretrained(plain_folder)
-    assert extended_model(name, plain_folder).config.bos_token_id is None
+    assert extended_family(name, plain_folder).config.bos_token_id is None
 
 
 @families
 @pytest.mark.parametrize("visual_embedding", ["learned", "projected"])
 def test_saved_loaded_and_plain_again(name, plain_folder, tmp_path, visual_embedding):
     codebook = torch.randn(CODEBOOK_SIZE, 8)
-    model = extended_model(name, plain_folder, visual_embedding=visual_embedding, codebook=codebook)
+    model = extended_family(name, plain_folder, visual_embedding=visual_embedding, codebook=codebook)
     model.save_pretrained(tmp_path / "seed")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "seed")
     assert type(loaded) is FAMILIES[name][1] and loaded.config.to_diff_dict() == model.config.to_diff_dict()
@@ -91,25 +88,31 @@ def test_saved_loaded_and_plain_again(name, plain_folder, tmp_path, visual_embed
 
 
 @families
-@pytest.mark.parametrize("settings", [{"do_sample": True, "top_k": 0}, {"num_beams": 3}], ids=["sampled", "beams"])
-def test_generated_spans_are_valid(name, plain_folder, settings):
-    model = extended_model(name, plain_folder)
+@pytest.mark.parametrize("mode", GENERATION_MODES)
+def test_samples_are_valid(name, plain_folder, mode):
+    """`tests/soak/test_families.py` draws a thousand."""
+    images_of_samples(extended_family(name, plain_folder), mode, 48)
+
+
+@families
+def test_beams_and_static_caches_are_valid(name, plain_folder):
+    model = extended_family(name, plain_folder)
     for mode in GENERATION_MODES:
-        torch.manual_seed(0)
-        ids = model.generate(
-            text_ids(5), attention_mask=torch.ones(2, 5, dtype=torch.long), generation_mode=mode,
-            max_new_tokens=90, num_return_sequences=3, pad_token_id=1, **settings,
-        )  # fmt: skip
-        for row in ids.tolist():
-            parts = parse_segments(row, model.config).parts
-            assert not any(isinstance(part, Defect) for part in parts)
-            images = sum(isinstance(part, CodeSegment) for part in parts)
-            assert images == {"text": 0, "image": 1}.get(mode, images)
+        images_of_samples(model, mode, 8, num_beams=3, do_sample=False)
+    images_of_samples(model, "interleaved", 8, cache_implementation="static")
+
+
+@pytest.mark.parametrize("kind", ["byte level", "without bos", "sentencepiece"])
+def test_no_text_becomes_a_code(kind):
+    """`tests/soak/test_families.py` tries ten thousand."""
+    ways, draw = [TextToIds(processor) for processor in text_processors()[kind]], random.Random(0)
+    for number in range(100):
+        ways[number % len(ways)].check(hostile_text(draw))
 
 
 @families
 def test_whole_model_holds_any_family(name, plain_folder, tmp_path):
-    model = SeedForConditionalGeneration.from_parts(tiny_tokenizer(), extended_model(name, plain_folder)).eval()
+    model = SeedForConditionalGeneration.from_parts(tiny_tokenizer(), extended_family(name, plain_folder)).eval()
     model.save_pretrained(tmp_path / "whole")
     loaded = SeedForConditionalGeneration.from_pretrained(tmp_path / "whole").eval()
     assert type(loaded.language_model) is FAMILIES[name][1]
@@ -128,7 +131,7 @@ def test_whole_model_holds_any_family(name, plain_folder, tmp_path):
 
 @families
 def test_padding_changes_nothing(name, plain_folder):
-    model = extended_model(name, plain_folder)
+    model = extended_family(name, plain_folder)
     layout = VisualVocabulary.of(model.config)
     row = [0, 9, *layout.span(range(32)), 11, 12]
     ids = torch.tensor([[1] * 6 + row, [0, 3, 4, 5, 6, 7, *row]])
@@ -142,7 +145,7 @@ def test_padding_changes_nothing(name, plain_folder):
 
 @families
 def test_lora_finds_the_layers_and_merges(name, plain_folder):
-    model = extended_model(name, plain_folder)
+    model = extended_family(name, plain_folder)
     before = model.get_input_embeddings().weight.detach().clone()
     adapted = add_lora(model, r=2, alpha=4, dropout=0.0)
     blocks = model.config.num_hidden_layers

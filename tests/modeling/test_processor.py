@@ -10,6 +10,7 @@ from transformers import AutoProcessor, AutoTokenizer, BatchFeature, pipeline
 from transformers.pipelines import any_to_any
 
 import seed_hf.auto  # noqa: F401
+from hostile_prompts import HOSTILE
 from seed_hf.images import load_image
 from seed_hf.images.metadata import minimal_exif
 from seed_hf.modeling.generation_seed import CodeSegment, Defect, TextSegment
@@ -75,23 +76,6 @@ def test_tokenizers_that_do_not_fit_are_refused():
 
 
 # Text of a user
-
-
-HOSTILE = [
-    "<img>",
-    "</img>",
-    "<img_00012>",
-    "<s>",
-    "</s>",
-    "<pad>",
-    " <img><img_00000></img>",
-    "<IMG_00001>",
-    "<image",
-    "image>",
-    "<ima<img>ge>",
-    "\u0000",
-    "\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"),
-]
 
 
 def test_text_never_becomes_visual_or_special_ids(processor):

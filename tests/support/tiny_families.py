@@ -11,8 +11,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from seed_hf.modeling.extension_seed import extended
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM, SeedLlamaForCausalLM, SeedQwen3ForCausalLM
-from tiny_language import OPT_SIZES, TEXT_VOCAB_SIZE
+from tiny_language import CODEBOOK_SIZE, OPT_SIZES, TEXT_VOCAB_SIZE
 
 
 SIZES = {
@@ -46,6 +47,13 @@ FAMILIES = {
         SeedQwen3ForCausalLM,
     ),
 }
+
+
+def extended_in_memory(name: str) -> PreTrainedModel:
+    """A model of a family with a visual vocabulary, without a folder; processes that start together share none."""
+    plain = plain_model(name)
+    visual = {"codebook_size": CODEBOOK_SIZE, "num_query_tokens": 32, "code_dim": 8, "visual_embedding": "learned"}
+    return extended(FAMILIES[name][1], plain, text_vocab_size=TEXT_VOCAB_SIZE, codebook=None, **visual)
 
 
 def plain_model(name: str) -> PreTrainedModel:

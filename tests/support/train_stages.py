@@ -5,6 +5,7 @@
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from seed_hf.training.gathering import gather_features
 from seed_hf.training.language_model import LanguageModelTrainer
 from stages import stack
 from tiny import tiny_tokenizer
+from tiny_families import extended_in_memory
 
 
 DEEPSPEED = "DS_ACCELERATOR" in os.environ  # `test_deepspeed.py` sets it
@@ -91,9 +93,9 @@ def run_remedies_zero2(out: Path):
     return trained(stage_two.trainer_for(tiny_tokenizer(), args))
 
 
-def run_language_model(out: Path, **collating):
+def run_language_model(out: Path, family: str | None = None, **collating):
     args = language.config(**settings(out), lora_dropout=0.0, code_loss_weight=0.3)
-    model = language.tiny_language_model(dropout=0.0)
+    model = language.tiny_language_model(dropout=0.0) if family is None else extended_in_memory(family)
     collator = language.collator(**collating)
     return trained(LanguageModelTrainer(model, args, train_dataset=language.rows(), data_collator=collator))
 
@@ -157,6 +159,7 @@ RUNS = {
     "quantization": run_quantization,
     "lm": run_language_model,
     "packed_lm": lambda out: run_language_model(out, pack_length=96),
+    **{f"lm_{name}": partial(run_language_model, family=name) for name in ("llama", "smollm2", "qwen3")},
 }
 REFUSED = {"contrastive_zero3": run_contrastive_zero3, "remedies_zero2": run_remedies_zero2}
 

@@ -11,8 +11,12 @@ def runs(tmp_path_factory):
     return run(folder / "one"), run(folder / "two", *TWO)
 
 
+STAGES = ["contrastive", "streamed_contrastive", "quantization", "lm", "packed_lm"]
+FAMILIES = ["lm_llama", "lm_smollm2", "lm_qwen3"]  # "lm" is an OPT
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["contrastive", "streamed_contrastive", "quantization", "lm", "packed_lm"])
+@pytest.mark.parametrize("stage", STAGES + FAMILIES)
 def test_two_processes_train_as_one(runs, stage):
     assert_same(runs, stage)
 

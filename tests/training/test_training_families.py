@@ -5,15 +5,16 @@ import torch
 
 from seed_hf.data.batches.language_model import LanguageModelCollator
 from seed_hf.training.language_model import LanguageModelConfig, LanguageModelTrainer
+from seed_hf.training.lora import add_lora
 from tiny import tiny_text_tokenizer
 from tiny_families import FAMILIES, plain_model
-from tiny_language import CODEBOOK_SIZE, TEXT_VOCAB_SIZE
+from tiny_language import CODEBOOK_SIZE, TEXT_VOCAB_SIZE, tiny_seed_model
 
 
 CAPTIONS = ["a red apple", "the blue fire engine", "a question", "an answer is a photo of the red fire engine"]
 
 
-@pytest.fixture(scope="module", params=[name for name in FAMILIES if name != "opt"])  # OPT: tests/data/test_packing.py
+@pytest.fixture(scope="module", params=FAMILIES)
 def folder(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     plain_model(request.param).save_pretrained(folder)
@@ -58,21 +59,39 @@ def test_packed_equals_padded(folder, tmp_path, attention):
         torch.testing.assert_close(found[name], gradient, rtol=0, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def test_lora_trains_the_new_rows_and_no_others(folder, tmp_path):
+@pytest.mark.parametrize("norms", [False, True], ids=["", "norms"])
+def test_lora_trains_the_new_rows_and_no_others(folder, tmp_path, norms):
     model = extended(folder)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    trainer = trainer_for(model, tmp_path, lora_r=2)
+    trainer = trainer_for(model, tmp_path, lora_r=2, lora_norms=norms)
     trainer.train()
-    merged = trainer.model.merge_and_unload()
+    ids = torch.arange(3, model.config.image_token_id)[None, ::4]
+    with torch.no_grad():
+        adapted_logits = trainer.model.eval()(ids).logits
+        merged = trainer.merge()
+        torch.testing.assert_close(merged(ids).logits, adapted_logits, rtol=0, atol=2e-5)
     rows_of = {"embedding": merged.get_input_embeddings(), "head": merged.get_output_embeddings()}
     for name, module in rows_of.items():
         key = next(n for n, m in merged.named_modules() if m is module) + ".weight"
-        assert torch.equal(module.weight[:TEXT_VOCAB_SIZE], before[key][:TEXT_VOCAB_SIZE]), name
         new = slice(TEXT_VOCAB_SIZE, model.config.image_token_id)
+        assert torch.equal(module.weight[:TEXT_VOCAB_SIZE], before[key][:TEXT_VOCAB_SIZE]), name
+        assert torch.equal(module.weight[new.stop :], before[key][new.stop :]), name
         assert not torch.equal(module.weight[new], before[key][new]), name
-    adapted = {n for n, w in merged.state_dict().items() if n in before and not torch.equal(w, before[n])}
-    assert all(any(layer in n for n in adapted) for layer in folder[1].family.linear_layers)
-    assert not any(norm in n for n in adapted for norm in folder[1].family.norms)
+    assert set(merged.state_dict()) == set(before)
+    adapted = {n for n, w in merged.state_dict().items() if not torch.equal(w, before[n])}
+    family = folder[1].family
+    assert all(any(layer in n for n in adapted) for layer in family.linear_layers)
+    own = {n for n in before if n.split(".")[-2] in family.norms}
+    assert own and own & adapted == (own if norms else set())
+
+
+def test_norms_of_a_whole_model_are_those_of_its_language_model():
+    adapted = add_lora(tiny_seed_model(), r=2, alpha=4, dropout=0.0, norms=True)
+    trained = {name for name, weight in adapted.named_parameters() if weight.requires_grad}
+    assert sum("layer_norm" in name for name in trained) == 2 * (
+        2 * 1 + 1
+    )  # weight and bias: of one block, and the last
+    assert all("language_model" in name for name in trained)
 
 
 def test_stopped_and_gone_on_is_the_unbroken_run(folder, tmp_path):
