@@ -14,6 +14,7 @@ from .source import Dtype, OnError
 
 
 if TYPE_CHECKING:
+    from seed_hf.evaluation.detections import Detector
     from seed_hf.evaluation.drawer import Drawer
     from seed_hf.evaluation.rows import EvaluationData
 
@@ -44,7 +45,13 @@ Pictograms = Annotated[Path, typer.Option("--pictograms", help="Folder of the pi
 def generation(
     data: DrawnFrom,
     out: options.Out,
-    judge: Annotated[Path, typer.Option("--judge", help="Folder of a judge, from `seed-hf evaluate judge`.")],
+    judge: Annotated[
+        Path | None, typer.Option("--judge", help="For scenes: folder of a judge, from `seed-hf evaluate judge`.")
+    ] = None,
+    detector: Annotated[
+        Path | None, typer.Option("--detector", help="For photographs: folder of a Mask2Former for instances.")
+    ] = None,
+    clip: Annotated[Path | None, typer.Option("--clip", help="Folder of the CLIP that names colours.")] = None,
     pipeline: Pipeline = None,
     source: Source = "captions",
     valid_spans: Annotated[
@@ -63,12 +70,11 @@ def generation(
     """Does a drawing show what its prompt asks for? Objects, numbers, colours, places."""
     with plain_errors():
         rows = _open(data)
-        from seed_hf.evaluation.scene_judge.judge import SceneJudge
+        eyes = _detector(judge, detector, clip, device)
         from seed_hf.evaluation.tasks.generation import Generation
 
-        detector = SceneJudge.load(judge)
         drawer = _drawer(pipeline, device, dtype, seed, num_inference_steps, guidance_scale, num_candidates)
-        task = Generation(drawer, detector, source=source, count_valid_spans=valid_spans)
+        task = Generation(drawer, eyes, source=source, count_valid_spans=valid_spans)
         options.run(task, rows, out, batch_size, limit, on_error)
 
 
@@ -212,6 +218,19 @@ def _open(data: str, images: Path | None = None, split: str | None = None) -> Ev
     if images is not None or split is not None:
         raise ValueError(f"--images and --split do not go with {data}: it is one set, with all that it has.")
     return found
+
+
+def _detector(judge: Path | None, detector: Path | None, clip: Path | None, device: str | None) -> Detector:
+    if (judge is None) == (detector is None) or (detector is None) != (clip is None):
+        raise ValueError("Give --judge for scenes, or --detector and --clip for photographs.")
+    if judge is not None:
+        from seed_hf.evaluation.scene_judge.judge import SceneJudge
+
+        return SceneJudge.load(judge)
+    from seed_hf.evaluation.photo_detector import PhotoDetector
+
+    assert detector is not None and clip is not None  # checked above
+    return PhotoDetector(detector, clip, device=device)
 
 
 def _drawer(

@@ -31,7 +31,9 @@ class Detection:
 
 
 class Detector(Protocol):
-    """Finds objects in images. Any object with this method and these two attributes is one."""
+    """Finds objects in images. Any object with this method and these attributes is one."""
+
+    counting_score: float  # where a number is asked for, objects that are less sure do not count
 
     @property
     def facts(self) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ class ColourEyes:
     """A detector and an image encoder: an image is one "thing" of the nearest colour, its features the mean colour."""
 
     facts = {"class": "ColourEyes"}
+    counting_score = 0.9
     labels = ("thing",)
     reads_text = True
 
@@ -115,6 +117,24 @@ def test_generation_is_perfect_for_the_truth_and_wrong_for_others(oracle, tmp_pa
     assert wrong["all"]["objects"] == wrong["all"]["real: correct"] == 100
     # Four colours in turn: drawings four rows further have the same colour again.
     assert figures(4)["all"]["correct"] == 100
+
+
+def test_objects_that_are_not_sure_do_not_count_where_a_number_is_asked_for(oracle, tmp_path):
+    class Unsure(ColourEyes):
+        def detect(self, images):
+            return [[replace(each, score=0.5) for each in found] for found in super().detect(images)]
+
+    row = data_of(1).rows[0]
+    asked = Asked((Wanted("thing"),), (("thing", 2),), "counting")
+    data = EvaluationData("one", [replace(row, shows=asked.to_json()), replace(row, id="other")])
+    task = Generation(oracle(0), Unsure())
+    figures = run_task(task, data, tmp_path / "out.json")["figures"]
+    assert figures["counting"]["correct"] == 0 and figures["warm"]["correct"] == 100
+    row = replace(row, shows=asked.to_json().replace("thing", "dragon"))
+    with pytest.raises(ValueError, match="the detector does not know 'dragon'"):
+        run_task(task, EvaluationData("one", [row]), tmp_path / "dragon.json")
+    with pytest.raises(ValueError, match="nothing says what its image must show"):
+        run_task(task, EvaluationData("one", [replace(row, shows="")]), tmp_path / "empty.json")
 
 
 @pytest.mark.parametrize("source", ["captions", "images"])
@@ -243,6 +263,9 @@ def test_geneval_metadata_is_read_as_it_is_published(tmp_path):
     [
         (["generation", "--data", "nowhere.jsonl", "--judge", "J"], "nowhere.jsonl: no such file"),
         (["generation", "--data", "PROMPTS", "--judge", "nowhere"], "judge.json: no such file"),
+        (["generation", "--data", "PROMPTS"], "Give --judge for scenes, or --detector and --clip"),
+        (["generation", "--data", "PROMPTS", "--judge", "J", "--clip", "C"], "Give --judge for scenes"),
+        (["generation", "--data", "PROMPTS", "--detector", "D", "--clip", "C"], "D: no detector here"),
         (["similarity", "--data", "PROMPTS", "--encoder", "nowhere"], "nowhere: no CLIP here"),
         (["similarity", "--data", "PROMPTS", "--images", "J", "--encoder", "efficientnet"], "--images and --split"),
         (["judge", "--pictograms", "nowhere", "--out", "J"], "train.parquet does not exist"),

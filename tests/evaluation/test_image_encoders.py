@@ -2,40 +2,20 @@
 
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPVisionConfig
-from transformers import CLIPVisionModelWithProjection as ClipVision
+from transformers import CLIPImageProcessor, CLIPModel
 
 from seed_hf.evaluation.image_encoders import ClipEncoder, InceptionEncoder, open_encoder
 from seed_hf.images import load_image
-from tiny import tiny_text_tokenizer
+from tiny_clip import save_clip, save_clip_vision
 from tiny_sources import noise
-
-
-SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """A whole CLIP, and an image encoder alone."""
     root = tmp_path_factory.mktemp("clip")
-    tokenizer = tiny_text_tokenizer()
-    vision = {"image_size": 28, "patch_size": 14, "projection_dim": 8, **SIZES}
-    text = {
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": 12,
-        "projection_dim": 8,
-        "eos_token_id": 2,
-        **SIZES,
-    }
-    torch.manual_seed(0)
-    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
-    assert isinstance(config.text_config, CLIPTextConfig)
-    CLIPModel(config).save_pretrained(root / "whole")
-    tokenizer.save_pretrained(root / "whole")
-    ClipVision(CLIPVisionConfig(**vision)).save_pretrained(root / "vision")
-    size = {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}}
-    for name in ("whole", "vision"):
-        CLIPImageProcessor(**size).save_pretrained(root / name)
+    save_clip(root / "whole")
+    save_clip_vision(root / "vision")
     return root
 
 

@@ -23,12 +23,12 @@ from .cutouts import INK
 if TYPE_CHECKING:
     from torch import nn
 
-SIDE = 128  # pixels that images are enlarged to
-FINE, COARSE = 10, 14  # the blocks that are looked at, 8 x 8 and 4 x 4 places of a 128 x 128 image
-FINE_WIDTH, COARSE_WIDTH = 112, 192
-THING_FEATURES = (FINE_WIDTH + COARSE_WIDTH) * (1 + 1 + 4)
+SIDE = 160  # pixels that images are enlarged to
+BLOCKS, WIDTHS = (4, 7, 10, 14), (40, 80, 112, 192)  # that are looked at: 20, 10, 10 and 5 places along each side
+COUNTING = 2  # the one of them that counts
+THING_FEATURES = sum(WIDTHS) * (1 + 1 + 4)
 INK_SIDE = 16  # places along each side where the ink is looked at for counting
-COUNT_FEATURES = FINE_WIDTH * 16 + INK_SIDE**2
+COUNT_FEATURES = WIDTHS[COUNTING] * 16 + INK_SIDE**2
 _BATCH = 32
 
 
@@ -54,7 +54,7 @@ class JudgeFeatures:
         Args:
             images: `(height, width, 3)` uint8, of any size.
         """
-        return _joined((thing_features(*self.maps(part)) for part in enlarged(images)), THING_FEATURES)
+        return _joined((thing_features(self.maps(part)) for part in enlarged(images)), THING_FEATURES)
 
     def of_counts(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """Features of whole images, `(len(images), COUNT_FEATURES)`: means over 4 x 4 places, and the ink.
@@ -62,53 +62,51 @@ class JudgeFeatures:
         Args:
             images: `(height, width, 3)` uint8, of any size.
         """
-        return _joined((count_features(self.maps(part)[0], part) for part in enlarged(images)), COUNT_FEATURES)
+        return _joined((count_features(self.maps(part), part) for part in enlarged(images)), COUNT_FEATURES)
 
     @torch.inference_mode()
-    def maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The maps of the two blocks, `(batch, 112, 8, 8)` and `(batch, 192, 4, 4)`.
+    def maps(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The maps of the blocks, `(batch, width, places, places)` each.
 
         Args:
-            images: `(batch, 3, 128, 128)` in [0, 1].
+            images: `(batch, 3, SIDE, SIDE)` in [0, 1].
         """
-        trunk = self._trunk
+        trunk, found = self._trunk, []
         pixels = (images.to(self.device) * 255 - 127) / 128
         hidden = trunk._swish(trunk._bn0(trunk._conv_stem(pixels.contiguous(memory_format=torch.channels_last))))
-        for number, block in enumerate(trunk._blocks):
+        for number, block in enumerate(trunk._blocks[: BLOCKS[-1] + 1]):
             hidden = block(hidden)
-            if number == FINE:
-                fine = hidden
-            if number == COARSE:
-                break
-        return fine, hidden
+            if number in BLOCKS:
+                found.append(hidden)
+        return found
 
 
-def thing_features(fine: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
-    """`(batch, THING_FEATURES)` of the maps of the two blocks.
+def thing_features(maps: Sequence[torch.Tensor]) -> torch.Tensor:
+    """`(batch, THING_FEATURES)`: mean and maximum of every map, and the maxima of its quarters.
 
     Args:
-        fine, coarse: As `JudgeFeatures.maps` returns them.
+        maps: As `JudgeFeatures.maps` returns them.
     """
     pooled = []
-    for places in (fine, coarse):
+    for places in maps:
         pooled += [places.mean((2, 3)), places.amax((2, 3)), adaptive_max_pool2d(places, 2).flatten(1)]
     return torch.cat(pooled, 1).float().cpu()
 
 
-def count_features(fine: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """`(batch, COUNT_FEATURES)` of the finer map and the images.
+def count_features(maps: Sequence[torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+    """`(batch, COUNT_FEATURES)`: means over 4 x 4 places of one map, and the ink of the images.
 
     Args:
-        fine: The first that `JudgeFeatures.maps` returns.
-        images: `(batch, 3, 128, 128)` in [0, 1], on white.
+        maps: As `JudgeFeatures.maps` returns them.
+        images: `(batch, 3, SIDE, SIDE)` in [0, 1], on white.
     """
     ink = (images.amin(1, keepdim=True) < INK / 255).float()
-    places = adaptive_avg_pool2d(fine, 4).flatten(1).float().cpu()
+    places = adaptive_avg_pool2d(maps[COUNTING], 4).flatten(1).float().cpu()
     return torch.cat([places, adaptive_avg_pool2d(ink, INK_SIDE).flatten(1)], 1)
 
 
 def enlarged(images: Sequence[np.ndarray], batch_size: int = _BATCH) -> Iterator[torch.Tensor]:
-    """Batches `(batch, 3, 128, 128)` in [0, 1].
+    """Batches `(batch, 3, SIDE, SIDE)` in [0, 1].
 
     Args:
         images: `(height, width, 3)` uint8, of any size.

@@ -67,6 +67,8 @@ class SceneJudge:
         training: How it was trained: seed, scenes, pixels.
     """
 
+    counting_score = 0.0  # what it counts does not rest on how sure it is of a name
+
     def __init__(
         self, things: Head, counts: Head, names: Sequence[str], features: JudgeFeatures, training: Mapping[str, int]
     ):
@@ -112,7 +114,7 @@ class SceneJudge:
         return found
 
     def save(self, folder: str | Path) -> None:
-        """Write the heads, their labels and how they were trained into a folder; 2.3 MB.
+        """Write the heads, their labels and how they were trained into a folder; 2.7 MB.
 
         Args:
             folder: Made if it is not there.

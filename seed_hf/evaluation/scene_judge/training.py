@@ -42,7 +42,7 @@ def train_judge(
 ) -> SceneJudge:
     """Train a judge on scenes of the set "train". It sees no drawing, style or combination that is held out for tests.
 
-    Every scene is seen twice, as it is and restyled. About four minutes on one core.
+    Every scene is seen twice, as it is and restyled. About six minutes on one core.
 
     Args:
         pictograms: Folder of the pictograms.
@@ -68,7 +68,7 @@ def train_judge(
     for start in tqdm(range(0, scenes, _AT_ONCE), desc="judge: things", unit="batch"):
         part = [world.draw("train", seed, index) for index in range(start, min(start + _AT_ONCE, scenes))]
         drawings, nouns = labelled_cutouts(part, [paint(scene, sprites, pixels) for scene in part])
-        seen += [thing_features(*features.maps(each)) for each in _twice(drawings, generator)]
+        seen += [thing_features(features.maps(each)) for each in _twice(drawings, generator)]
         labels += [names.index(noun) for noun in nouns] * 2
     counted: list[torch.Tensor] = []
     numbers: list[int] = []
@@ -76,7 +76,7 @@ def train_judge(
     for start in tqdm(range(0, len(shown), _AT_ONCE), desc="judge: counts", unit="batch"):
         part = shown[start : start + _AT_ONCE]
         images = [paint(scene, sprites, pixels) for scene in part]
-        counted += [count_features(features.maps(each)[0], each) for each in _twice(images, generator)]
+        counted += [count_features(features.maps(each), each) for each in _twice(images, generator)]
         numbers += [len(scene.items) - 1 for scene in part] * 2
     thing_head = train_head(torch.cat(seen), torch.tensor(labels), len(names), seed=seed)
     count_head = train_head(torch.cat(counted), torch.tensor(numbers), MOST, seed=seed, hidden=HIDDEN)

@@ -104,13 +104,20 @@ class Generation:
         records = []
         for number, (row, real, drawn) in enumerate(zip(rows, seen, found, strict=True)):
             asked = Asked.from_metadata(json.loads(row.shows))
-            record: dict[str, Any] = {"group": asked.tag, "drawn": judged(asked, drawn)}
+            record: dict[str, Any] = {"group": asked.tag, "drawn": self._judged(asked, drawn)}
             if real is not None:
-                record["real"] = judged(asked, real["found"])
+                record["real"] = self._judged(asked, real["found"])
             if self.count_valid_spans:
                 record["valid_span"] = valid[number]
             records.append(record)
         return records
+
+    def _judged(self, asked: Asked, found: Sequence[Detection]) -> dict[str, Any]:
+        """A verdict and what it rests on, ready for JSON."""
+        if asked.tag == "counting":
+            found = [each for each in found if each.score >= self.detector.counting_score]
+        seen = [[each.label, each.colour, *(round(side, 4) for side in each.box)] for each in found]
+        return {**asdict(check(asked, found)), "found": seen}
 
     def figures(self, records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         groups: dict[str, dict[str, Share]] = {"all": {}}
@@ -130,17 +137,6 @@ class Generation:
         tags = [found[group]["correct"] for group in groups if group != "all"]
         found["all"]["mean of tags"] = sum(tags) / len(tags)
         return found
-
-
-def judged(asked: Asked, found: Sequence[Detection]) -> dict[str, Any]:
-    """A verdict and what it rests on, ready for JSON.
-
-    Args:
-        asked: What the image must show.
-        found: What a detector found.
-    """
-    seen = [[each.label, each.colour, *(round(side, 4) for side in each.box)] for each in found]
-    return {**asdict(check(asked, found)), "found": seen}
 
 
 def _counted(verdict: Mapping[str, Any] | None) -> list[tuple[str, bool | None]]:
