@@ -65,8 +65,8 @@ class Drawer:
     @property
     def facts(self) -> dict[str, Any]:
         """What a result says of the models that take part."""
-        parts = {"seed_model": self.model, "unet": self.pipeline.unet, "vae": self.pipeline.vae}
-        return {name: model_facts(part) for name, part in parts.items()}
+        parts = {"unet": self.pipeline.unet, "vae": self.pipeline.vae}
+        return {**model_facts(self.model), **{name: model_facts(part) for name, part in parts.items()}}
 
     @property
     def size(self) -> tuple[int, int]:

@@ -19,7 +19,7 @@ _TASKS: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
     "choice": ("questions", "accuracy", (("all", "accuracy"),)),
     "codebook": ("codebook", "perplexity", (("all", "usage"),)),
     "similarity": ("drawing", "clip_score", (("all", "similarity"),)),
-    "generation": ("drawing", "accuracy", (("all", "correct"),)),
+    "generation": ("drawing", "accuracy", (("all", "correct"), ("all", "mean of tags"))),
     "roundtrip": ("reconstruction", "accuracy", (("all", "equal codes"),)),
 }
 

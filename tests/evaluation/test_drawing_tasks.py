@@ -20,6 +20,7 @@ from seed_hf.evaluation.running import run_task
 from seed_hf.evaluation.tasks.generation import Generation
 from seed_hf.evaluation.tasks.roundtrip import Roundtrip, best_codes, some_candidates
 from seed_hf.evaluation.tasks.similarity import Similarity
+from seed_hf.hub.evaluations import evaluation_entries, joined
 from tiny_diffusion import tiny_pipeline
 
 
@@ -115,6 +116,13 @@ def test_generation_is_perfect_for_the_truth_and_wrong_for_others(oracle, tmp_pa
     assert right["all"]["mean of tags"] == 100 and right["warm"]["rows"] == 3
     assert wrong["all"]["correct"] == wrong["all"]["colours"] == 0
     assert wrong["all"]["objects"] == wrong["all"]["real: correct"] == 100
+    results = [json.loads((tmp_path / f"{shift}.json").read_text()) for shift in (0, 1)]
+    assert results[0]["model"]["class"] == "SeedForConditionalGeneration"
+    entries = evaluation_entries(joined(results[:1]), ["drawing"], "owner/colours")["colours"]
+    assert {entry.task_id: entry.value for entry in entries} == {
+        "generation_correct": 100,
+        "generation_mean_of_tags": 100,
+    }
     # Four colours in turn: drawings four rows further have the same colour again.
     assert figures(4)["all"]["correct"] == 100
 
@@ -149,6 +157,16 @@ def test_similarity_is_100_for_the_truth_and_that_of_strangers_for_others(oracle
     assert wrong["similarity"] == pytest.approx(right["similarity to another image"])
     assert wrong["similarity to the caption"] < 85 and wrong["similarity"] < 80
     assert wrong["Frechet distance"] == pytest.approx(0, abs=1e-6)  # the same images in another order
+
+
+def test_a_row_without_a_caption_changes_nothing_for_its_neighbours(oracle, tmp_path):
+    rows = data_of(4).rows
+    data = EvaluationData("colours", [*rows[:3], replace(rows[3], captions=())])
+    drawer = oracle(0)
+    for size in (1, 4):
+        run_task(Similarity(drawer, ColourEyes()), data, tmp_path / f"{size}.json", batch_size=size)
+    one, four = (json.loads((tmp_path / f"{size}.json").read_text())["figures"] for size in (1, 4))
+    assert one == four and one["all"]["similarity to the caption"] > 90
 
 
 def test_roundtrip_is_perfect_for_the_truth_and_chance_for_others(oracle, tmp_path):

@@ -101,14 +101,14 @@ class Similarity:
             codes = self.drawer.codes_of([row.captions[0] for row in rows], ids)
         drawn = self.drawer.draw(codes, ids)
         features = self.encoder.images(drawn)
-        reads = self.encoder.reads_text and all(row.captions for row in rows)
-        texts = self.encoder.texts([row.captions[0] for row in rows]) if reads else None
+        said = [row.captions[0] for row in rows if row.captions and self.encoder.reads_text]
+        texts = iter(self.encoder.texts(said) if said else ())
         others = self.frechet.images(drawn) if self.frechet else None
         records = []
         for number, real in enumerate(seen):
             record = {"drawn": _written(features[number]), "real": _written(real["features"])}
-            if texts is not None:
-                record["text"] = _written(texts[number])
+            if rows[number].captions and self.encoder.reads_text:
+                record["text"] = _written(next(texts))
             if others is not None:
                 record |= {"drawn_frechet": _written(others[number]), "real_frechet": _written(real["frechet"])}
             records.append(record)
