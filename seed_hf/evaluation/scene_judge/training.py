@@ -42,7 +42,7 @@ def train_judge(
 ) -> SceneJudge:
     """Train a judge on scenes of the set "train". It sees no drawing, style or combination that is held out for tests.
 
-    Every scene is seen twice, as it is and restyled. About six minutes on one core.
+    Every scene is seen twice, as it is and restyled. About seven minutes of CPU.
 
     Args:
         pictograms: Folder of the pictograms.
