@@ -9,6 +9,7 @@ from transformers import (
     AutoImageProcessor,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
     AutoProcessor,
 )
@@ -30,9 +31,12 @@ for _config in (SeedTokenizerConfig, SeedConfig):
 
 AutoModel.register(SeedTokenizerConfig, SeedTokenizer, exist_ok=True)
 AutoModel.register(SeedConfig, SeedForConditionalGeneration, exist_ok=True)
+AutoModelForImageTextToText.register(SeedConfig, SeedForConditionalGeneration, exist_ok=True)
 AutoModelForMultimodalLM.register(SeedConfig, SeedForConditionalGeneration, exist_ok=True)
 AutoProcessor.register(SeedConfig, SeedProcessor, exist_ok=True)
 
 for _model in LANGUAGE_MODELS.values():
     AutoConfig.register(_model.config_class.model_type, _model.config_class, exist_ok=True)
     AutoModelForCausalLM.register(_model.config_class, _model, exist_ok=True)
+    if _model.family.headless is not None:
+        AutoModel.register(_model.config_class, _model.family.headless, exist_ok=True)

@@ -12,7 +12,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from .checked_fields_seed import check_sizes, check_types
 from .model_types_seed import OwnModelType
 from .prompts_seed import check_question_prompt, find_format
-from .publishing_seed import PrivateByDefault, PublishedConfig
+from .publishing_seed import MoreAutoClasses, PrivateByDefault, PublishedConfig
 from .visual_vocabulary_seed import VisualVocabulary, visual_vocabulary
 
 
@@ -226,7 +226,7 @@ def _fields(cls, value) -> dict:
     return value or {}
 
 
-class VisualVocabularyConfig(OwnModelType, PrivateByDefault, PreTrainedConfig):
+class VisualVocabularyConfig(MoreAutoClasses, OwnModelType, PrivateByDefault, PreTrainedConfig):
     r"""What the configuration of a language model gains with a visual vocabulary. A mix-in of the classes below.
 
     By default the visual tokens follow the text tokens, with V = `text_vocab_size` and K = `codebook_size`:
@@ -328,6 +328,7 @@ class SeedTextConfig(VisualVocabularyConfig, OPTConfig):
     """Configuration of [`SeedForCausalLM`]: [`OPTConfig`] with the fields of [`VisualVocabularyConfig`]."""
 
     model_type = "seed_text"
+    more_auto_classes = {"AutoModel": ("AutoModelForCausalLM", "modeling_seed_text_model.SeedTextModel")}
     _auto_class = "AutoConfig"
     base_config_key = "text_config"
 
@@ -337,6 +338,7 @@ class SeedLlamaConfig(VisualVocabularyConfig, LlamaConfig):
     """Configuration of [`SeedLlamaForCausalLM`]: [`LlamaConfig`] with the fields of [`VisualVocabularyConfig`]."""
 
     model_type = "seed_llama"
+    more_auto_classes = {"AutoModel": ("AutoModelForCausalLM", "modeling_seed_text_model.SeedLlamaModel")}
     _auto_class = "AutoConfig"
     base_config_key = "text_config"
 
@@ -346,6 +348,7 @@ class SeedQwen3Config(VisualVocabularyConfig, Qwen3Config):
     """Configuration of [`SeedQwen3ForCausalLM`]: [`Qwen3Config`] with the fields of [`VisualVocabularyConfig`]."""
 
     model_type = "seed_qwen3"
+    more_auto_classes = {"AutoModel": ("AutoModelForCausalLM", "modeling_seed_text_model.SeedQwen3Model")}
     _auto_class = "AutoConfig"
     base_config_key = "text_config"
 
@@ -354,7 +357,7 @@ class SeedQwen3Config(VisualVocabularyConfig, Qwen3Config):
 TEXT_CONFIGS = {config.model_type: config for config in (SeedTextConfig, SeedLlamaConfig, SeedQwen3Config)}
 
 
-class SeedConfig(OwnModelType, PublishedConfig):
+class SeedConfig(MoreAutoClasses, OwnModelType, PublishedConfig):
     r"""Configuration of [`SeedForConditionalGeneration`]: a visual tokenizer and a language model.
 
     Args:
@@ -376,6 +379,8 @@ class SeedConfig(OwnModelType, PublishedConfig):
     model_type = "seed"
     _auto_class = "AutoConfig"
     sub_configs = {"tokenizer_config": SeedTokenizerConfig, "text_config": AutoConfig}
+    # What the pipelines "any-to-any" and "image-text-to-text" open a model with.
+    more_auto_classes = dict.fromkeys(("AutoModelForMultimodalLM", "AutoModelForImageTextToText"), ("AutoModel", None))
 
     def __init__(
         self,
@@ -406,13 +411,6 @@ class SeedConfig(OwnModelType, PublishedConfig):
         check_question_prompt(self.question_prompt)
         kwargs["tie_word_embeddings"] = self.text_config.tie_word_embeddings
         super().__init__(**kwargs)
-
-    def to_dict(self) -> dict:
-        values = super().to_dict()
-        if "AutoModel" in (values.get("auto_map") or {}):
-            # transformers writes one Auto class for a model; the any-to-any pipeline needs this one too.
-            values["auto_map"]["AutoModelForMultimodalLM"] = values["auto_map"]["AutoModel"]
-        return values
 
 
 _SHARED_SIZES = ("codebook_size", "num_query_tokens", "code_dim")

@@ -8,6 +8,10 @@ import torch
 from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
+)
 
 from .configuration_seed import SeedConfig
 from .modeling_seed_text import LANGUAGE_MODELS, VisualVocabularyMixin
@@ -210,6 +214,11 @@ class SeedForConditionalGeneration(PublishedModel, WholeWeights, PreTrainedModel
             generation_mode=generation_mode,
             **kwargs,
         )
+
+
+# Pipelines look for the names of classes here, and call others "not supported".
+for _names in (MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES):
+    _names.setdefault(SeedConfig.model_type, SeedForConditionalGeneration.__name__)
 
 
 __all__ = ["SeedForConditionalGeneration"]

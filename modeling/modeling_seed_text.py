@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import nn
 from transformers import LlamaForCausalLM, OPTForCausalLM, Qwen3ForCausalLM
 from transformers.generation import GenerationMixin, LogitsProcessorList
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
 from .configuration_seed import (
@@ -27,8 +27,8 @@ from .extension_seed import codebook_of_shape, extended, model_type_of, plain, t
 from .generation_seed import GENERATION_MODES, VisualSpanLogitsProcessor, missing_span_tokens
 from .guidance_seed import check_code_guidance, check_guided_options, guided_logits, guided_rows
 from .model_types_seed import MODEL_TYPES
-from .publishing_seed import PublishedModel
-from .whole_weights_seed import WholeWeights, load_whole
+from .modeling_seed_text_model import SeedLlamaModel, SeedQwen3Model, SeedTextModel, VisualEmbedding
+from .whole_weights_seed import load_whole
 
 
 logger = logging.get_logger(__name__)
@@ -43,6 +43,7 @@ class Family:
 
     Args:
         plain: The class of a plain model, without visual tokens.
+        headless: The class of the model without its output layer, which `AutoModel` loads.
         linear_layers: Names of the linear layers of a block, which LoRA adapts.
         norms: Names of the normalisation layers.
         rotary: Whether positions rotate queries and keys. Else they are embedded.
@@ -52,6 +53,7 @@ class Family:
     linear_layers: tuple[str, ...]
     norms: tuple[str, ...]
     rotary: bool = True
+    headless: type[PreTrainedModel] | None = None
 
 
 # The language models with a visual vocabulary, by `model_type`.
@@ -70,10 +72,12 @@ def language_model(cls):
     MODEL_TYPES[cls.config_class.model_type] = f"a {cls.__name__}", f"{cls.__name__}.from_pretrained loads it"
     LANGUAGE_MODELS[cls.config_class.model_type] = cls
     TEXT_CONFIGS[cls.config_class.model_type] = cls.config_class
+    # Pipelines look for the names of classes here, and call others "not supported".
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.setdefault(cls.config_class.model_type, cls.__name__)
     return cls
 
 
-class VisualVocabularyMixin(PublishedModel, WholeWeights, PreTrainedModel, GenerationMixin):
+class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
     r"""A language model with a visual vocabulary; [`VisualVocabularyConfig`] describes its layout.
 
     With `visual_embedding="learned"` this is the plain model with more rows. With `"projected"` a visual token enters
@@ -90,16 +94,6 @@ class VisualVocabularyMixin(PublishedModel, WholeWeights, PreTrainedModel, Gener
     config: VisualVocabularyConfig
     family: ClassVar[Family]
     _auto_class = "AutoModelForCausalLM"
-
-    def __init__(self, config: VisualVocabularyConfig):
-        super().__init__(config)
-        if config.visual_embedding == "projected":
-            # Drawn here: the plain class has initialised its weights by now, and this module counts as done.
-            std = config.init_std if hasattr(config, "init_std") else config.initializer_range
-            codebook = torch.empty(config.codebook_size, config.code_dim).normal_(std=std)
-            self.register_buffer("visual_codebook", codebook)
-            self.visual_projection = nn.Linear(config.code_dim, self.get_input_embeddings().embedding_dim)
-        self.post_init()
 
     @classmethod
     def from_language_model(
@@ -174,18 +168,6 @@ class VisualVocabularyMixin(PublishedModel, WholeWeights, PreTrainedModel, Gener
         """
         return plain(self, self.family.plain)
 
-    def embed_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Input embeddings `(batch, length, width)` of ids; visual tokens as `visual_embedding` says."""
-        embeds = self.get_input_embeddings()(input_ids)
-        if self.config.visual_embedding == "learned":
-            return embeds
-        assert self.config.visual_token_offset is not None  # the configuration sets it
-        codes = input_ids - self.config.visual_token_offset
-        visual = (codes >= 0) & (codes < self.config.codebook_size)
-        vectors = self.visual_codebook[codes.clamp(0, self.config.codebook_size - 1)]
-        projected = self.visual_projection(vectors.to(self.visual_projection.weight.dtype))
-        return torch.where(visual.unsqueeze(-1), projected.to(embeds.dtype), embeds)
-
     # Generation reads these names from the signature to decide what it has to prepare.
     def forward(
         self,
@@ -205,9 +187,6 @@ class VisualVocabularyMixin(PublishedModel, WholeWeights, PreTrainedModel, Gener
         With `code_guidance`, of shape `(batch / 2,)`, the second half of the batch is the first without its prompts:
         the logits are those of one guided step (`guidance_seed.guided_logits`). `generate` passes it.
         """
-        if self.config.visual_embedding == "projected" and input_ids is not None and inputs_embeds is None:
-            inputs_embeds = self.embed_ids(input_ids)
-            input_ids = None
         outputs = super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -387,6 +366,7 @@ class SeedForCausalLM(VisualVocabularyMixin, OPTForCausalLM):
         linear_layers=("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"),
         norms=("self_attn_layer_norm", "final_layer_norm"),
         rotary=False,
+        headless=SeedTextModel,
     )
     to_opt = VisualVocabularyMixin.to_plain  # its name in version 0.1
 
@@ -400,7 +380,7 @@ class SeedLlamaForCausalLM(VisualVocabularyMixin, LlamaForCausalLM):
     """SEED-LLaMA, and any other Llama, such as SmolLM2, with a visual vocabulary. See [`VisualVocabularyMixin`]."""
 
     config_class = SeedLlamaConfig
-    family = Family(plain=LlamaForCausalLM, linear_layers=_GATED_MLP, norms=_RMS_NORMS)
+    family = Family(plain=LlamaForCausalLM, linear_layers=_GATED_MLP, norms=_RMS_NORMS, headless=SeedLlamaModel)
 
 
 @language_model
@@ -408,7 +388,12 @@ class SeedQwen3ForCausalLM(VisualVocabularyMixin, Qwen3ForCausalLM):
     """[`Qwen3ForCausalLM`] with a visual vocabulary. See [`VisualVocabularyMixin`]."""
 
     config_class = SeedQwen3Config
-    family = Family(plain=Qwen3ForCausalLM, linear_layers=_GATED_MLP, norms=(*_RMS_NORMS, "q_norm", "k_norm"))
+    family = Family(
+        plain=Qwen3ForCausalLM,
+        linear_layers=_GATED_MLP,
+        norms=(*_RMS_NORMS, "q_norm", "k_norm"),
+        headless=SeedQwen3Model,
+    )
 
 
 __all__ = [

@@ -1,5 +1,7 @@
 """What all SEED classes do when they are published on the Hub: private repositories, and a usable `auto_map`."""
 
+from typing import ClassVar
+
 from transformers.configuration_utils import PreTrainedConfig
 
 
@@ -47,4 +49,23 @@ class PublishedConfig(PrivateByDefault, PreTrainedConfig):
         return values
 
 
-__all__ = ["PrivateByDefault", "PublishedConfig", "PublishedModel"]
+class MoreAutoClasses:
+    """A mix-in for configurations: `config.json` names more Auto classes than the one that transformers writes.
+
+    `more_auto_classes` gives for each of them the one whose remote code it shares, and the class in that code, if it
+    is another one, as `file.Class`.
+    """
+
+    more_auto_classes: ClassVar[dict[str, tuple[str, str | None]]] = {}
+
+    def to_dict(self) -> dict:
+        values = super().to_dict()  # type: ignore[misc] # a mix-in
+        auto_map = values.get("auto_map") or {}
+        for name, (written, other) in self.more_auto_classes.items():
+            if written in auto_map and name not in auto_map:
+                repository, mark, known = auto_map[written].rpartition("--")
+                auto_map[name] = repository + mark + (other or known)
+        return values
+
+
+__all__ = ["MoreAutoClasses", "PrivateByDefault", "PublishedConfig", "PublishedModel"]

@@ -1,10 +1,14 @@
-"""Makes transformers' Auto classes and `push_to_hub` know the SEED classes. Importing this module is enough.
+"""Makes the Auto classes of transformers, diffusers and `push_to_hub` know the SEED classes.
 
-After it, `AutoModel.from_pretrained(folder)` and its relatives load a SEED folder without `trust_remote_code`, and
+Importing this module is enough.
+
+After it, `AutoModel.from_pretrained(folder)` and its relatives load a SEED folder without `trust_remote_code`,
+`DiffusionPipeline.from_pretrained` knows a folder that names `SeedImagePipeline`, and
 `push_to_hub` of the SEED classes writes a model card from the templates. (Each class names its own Auto class in
 `_auto_class`, so `save_pretrained` writes the code beside the weights with or without this module.)
 """
 
+from seed_hf.lazy import lend_name
 from seed_hf.modeling.publishing_seed import PrivateByDefault  # importing the models registers them
 
 
@@ -21,3 +25,6 @@ def _push_with_card(self, repo_id, *args, private=True, **kwargs):
 
 
 PrivateByDefault.push_to_hub = _push_with_card  # type: ignore[method-assign] # the models cannot know of cards
+
+# diffusers looks for the class of a pipeline among its own names.
+lend_name("diffusers", "SeedImagePipeline", "seed_hf.pipelines.pipeline_seed_image")

@@ -1,0 +1,89 @@
+"""The SEED language models without their output layer: hidden states of text and images in one sequence."""
+
+import torch
+from torch import nn
+from transformers import LlamaModel, OPTModel, Qwen3Model
+from transformers.modeling_utils import PreTrainedModel
+
+from .configuration_seed import SeedLlamaConfig, SeedQwen3Config, SeedTextConfig, VisualVocabularyConfig
+from .publishing_seed import PublishedModel
+from .whole_weights_seed import WholeWeights
+
+
+class VisualEmbedding(PublishedModel, WholeWeights, PreTrainedModel):
+    """How visual tokens enter a language model, with or without its output layer. A mix-in.
+
+    Args:
+        config ([`VisualVocabularyConfig`]): `visual_embedding` says it.
+    """
+
+    config: VisualVocabularyConfig
+
+    def __init__(self, config: VisualVocabularyConfig):
+        super().__init__(config)
+        if config.visual_embedding == "projected":
+            # Drawn here: the plain class has initialised its weights by now, and this module counts as done.
+            std = config.init_std if hasattr(config, "init_std") else config.initializer_range
+            codebook = torch.empty(config.codebook_size, config.code_dim).normal_(std=std)
+            self.register_buffer("visual_codebook", codebook)
+            self.visual_projection = nn.Linear(config.code_dim, self.get_input_embeddings().embedding_dim)
+        self.post_init()
+
+    def embed_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Input embeddings `(batch, length, width)` of ids; visual tokens as `visual_embedding` says."""
+        embeds = self.get_input_embeddings()(input_ids)
+        if self.config.visual_embedding == "learned":
+            return embeds
+        assert self.config.visual_token_offset is not None  # the configuration sets it
+        codes = input_ids - self.config.visual_token_offset
+        visual = (codes >= 0) & (codes < self.config.codebook_size)
+        vectors = self.visual_codebook[codes.clamp(0, self.config.codebook_size - 1)]
+        projected = self.visual_projection(vectors.to(self.visual_projection.weight.dtype))
+        return torch.where(visual.unsqueeze(-1), projected.to(embeds.dtype), embeds)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs,
+    ):
+        """As the plain model's `forward`; ids of visual tokens are embedded as `config.visual_embedding` says.
+
+        Args:
+            input_ids, attention_mask: `(batch, length)`. Images are visual tokens: codes plus `visual_token_offset`.
+            inputs_embeds: `(batch, length, width)`, instead of ids.
+            kwargs: Of the plain model.
+        """
+        if self.config.visual_embedding == "projected" and input_ids is not None and inputs_embeds is None:
+            inputs_embeds, input_ids = self.embed_ids(input_ids), None
+        return super().forward(
+            input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs
+        )
+
+
+class SeedTextModel(VisualEmbedding, OPTModel):
+    """[`OPTModel`] with a visual vocabulary: [`SeedForCausalLM`] without its output layer, from the same folders."""
+
+    config_class = SeedTextConfig
+    _auto_class = "AutoModel"
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
+
+
+class SeedLlamaModel(VisualEmbedding, LlamaModel):
+    """[`LlamaModel`] with a visual vocabulary: [`SeedLlamaForCausalLM`] without its output layer."""
+
+    config_class = SeedLlamaConfig
+    _auto_class = "AutoModel"
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
+
+
+class SeedQwen3Model(VisualEmbedding, Qwen3Model):
+    """[`Qwen3Model`] with a visual vocabulary: [`SeedQwen3ForCausalLM`] without its output layer."""
+
+    config_class = SeedQwen3Config
+    _auto_class = "AutoModel"
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
+
+
+__all__ = ["SeedLlamaModel", "SeedQwen3Model", "SeedTextModel", "VisualEmbedding"]
