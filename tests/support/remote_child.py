@@ -18,7 +18,7 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoProcessor
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoProcessor, pipeline
 
 
 @torch.no_grad()
@@ -33,10 +33,13 @@ def compute(folder: Path, pipeline_class=DiffusionPipeline, **trust) -> dict[str
 
     language_model = AutoModelForCausalLM.from_pretrained(folder / "language_model", **trust)
     out["logits"] = language_model(inputs["input_ids"]).logits
+    out["hidden_states"] = AutoModel.from_pretrained(folder / "language_model", **trust)(inputs["input_ids"])[0]
     out["opt_logits"] = language_model.to_opt()(inputs["input_ids"]).logits
     for family in sorted(path.name for path in (folder / "families").iterdir()):
         other = AutoModelForCausalLM.from_pretrained(folder / "families" / family, **trust)
         out[f"{family}_logits"] = other(inputs["input_ids"]).logits
+        headless = AutoModel.from_pretrained(folder / "families" / family, **trust)
+        out[f"{family}_hidden_states"] = headless(inputs["input_ids"]).last_hidden_state
         out[f"{family}_plain_logits"] = other.to_plain()(inputs["input_ids"]).logits
         settings = {"generation_mode": "image", "code_guidance_scale": 2.0, "do_sample": False}
         out[f"{family}_drawn"] = other.generate(inputs["input_ids"], **settings)
@@ -53,6 +56,14 @@ def compute(folder: Path, pipeline_class=DiffusionPipeline, **trust) -> dict[str
     out["pixel_values"] = asked["pixel_values"]
     out["said"] = model.generate(**asked, generation_mode="text", max_new_tokens=8, do_sample=False)
     out["drawn"] = model.generate(**processor.draw(["a red apple"]), generation_mode="image", do_sample=False)
+
+    seen = pipeline("image-feature-extraction", model=str(folder / "tokenizer"), **trust)
+    out["features"] = seen(picture, return_tensors=True)
+    asking = pipeline("image-text-to-text", model=str(folder / "model"), **trust)
+    greedy = {"max_new_tokens": 8, "do_sample": False}
+    turn = {"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": "what is it ?"}]}
+    (answer,) = asking(text=[turn], return_full_text=False, generate_kwargs=greedy)
+    out["answer"] = torch.tensor(list(answer["generated_text"].encode()))
 
     settings = {"num_inference_steps": 2, "output_type": "pt"}
     first = pipeline_class.from_pretrained(folder / "pipeline", **trust)
