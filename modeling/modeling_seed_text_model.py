@@ -45,6 +45,7 @@ class VisualEmbedding(PublishedModel, WholeWeights, PreTrainedModel):
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
+        past_key_values=None,
         inputs_embeds: torch.Tensor | None = None,
         **kwargs,
     ):
@@ -52,13 +53,18 @@ class VisualEmbedding(PublishedModel, WholeWeights, PreTrainedModel):
 
         Args:
             input_ids, attention_mask: `(batch, length)`. Images are visual tokens: codes plus `visual_token_offset`.
+            past_key_values: A cache.
             inputs_embeds: `(batch, length, width)`, instead of ids.
             kwargs: Of the plain model.
         """
         if self.config.visual_embedding == "projected" and input_ids is not None and inputs_embeds is None:
             inputs_embeds, input_ids = self.embed_ids(input_ids), None
         return super().forward(
-            input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
         )
 
 
