@@ -190,9 +190,9 @@ def _measured(
 ) -> Iterator[list[dict[str, Any]]]:
     """The records of the rows, in batches."""
     bad = {number: reason for number, row in window if (reason := row.fault or task.fault(row))}
-    images = {_key(number, row): row for number, row in window if number not in bad and row.image is not None}
+    images = {row.image: row.id for number, row in window if number not in bad and row.image is not None}
     seen, digests, broken = _see(task, images, batch_size)
-    bad |= {number: broken[key] for number, row in window if (key := _key(number, row)) in broken}
+    bad |= {number: broken[row.image] for number, row in window if row.image in broken}
     if bad and on_error == "raise":
         number, reason = min(bad.items())
         row_id = next(row.id for found, row in window if found == number)
@@ -202,40 +202,38 @@ def _measured(
     sound.sort(key=lambda pair: (-task.length(pair[1]), pair[0]))
     for start in range(0, len(sound), batch_size):
         batch = sound[start : start + batch_size]
-        keys = [_key(number, row) for number, row in batch]
-        measured = task.measure([row for _, row in batch], [seen.get(key) for key in keys])
+        measured = task.measure([row for _, row in batch], [seen.get(row.image) for _, row in batch])
         yield [
-            {"row": number, "id": row.id, "sha256": _digest(row, digests.get(key)), **record}
-            for (number, row), key, record in zip(batch, keys, measured, strict=True)
+            {"row": number, "id": row.id, "sha256": _digest(row, digests.get(row.image)), **record}
+            for (number, row), record in zip(batch, measured, strict=True)
         ]
 
 
 def _see(
-    task: Task, images: Mapping[Any, EvaluationRow], batch_size: int
+    task: Task, images: Mapping[bytes | str, str], batch_size: int
 ) -> tuple[dict[Any, Any], dict[Any, str], dict[Any, str]]:
-    """What the task sees in each image, the hash of its file, and what is wrong with those that cannot be read."""
+    """What the task sees in each image, the hash of its file, and what is wrong with those that cannot be read.
+
+    Args:
+        task: Sees.
+        images: The distinct images, each with the id of a row that has it.
+        batch_size: Images at a time.
+    """
     seen: dict[Any, Any] = {}
     digests: dict[Any, str] = {}
     broken: dict[Any, str] = {}
     keys = list(images)
     for start in range(0, len(keys), batch_size):
         loaded = {}
-        for key in keys[start : start + batch_size]:
-            row = images[key]
-            image = row.image if isinstance(row.image, bytes) else str(row.image)
+        for image in keys[start : start + batch_size]:
             try:
-                loaded[key] = load_image(image, name=image if isinstance(image, str) else row.id)
-                digests[key] = _content(image)
+                loaded[image] = load_image(image, name=image if isinstance(image, str) else images[image])
+                digests[image] = _content(image)
             except SeedImageError as error:
-                broken[key] = str(error).rstrip(".")
+                broken[image] = str(error).rstrip(".")
         if loaded:
             seen |= zip(loaded, task.see(list(loaded.values())), strict=True)
     return seen, digests, broken
-
-
-def _key(number: int, row: EvaluationRow) -> Any:
-    """What tells the image of a row from others: rows of one path share it."""
-    return row.image if isinstance(row.image, str) else number
 
 
 def _content(image: bytes | str) -> str:

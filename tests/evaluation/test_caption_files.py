@@ -84,6 +84,31 @@ def test_missing_fields_are_named_in_one_line(tmp_path, break_it, words):
     assert "\n" not in str(error.value)
 
 
+def test_captions_as_a_table_and_lines_within_texts(tmp_path):
+    (tmp_path / "captions.txt").write_text(
+        'image,caption\na.jpg,"A dog, on grass."\na.jpg,A dog\u2028runs\nb.jpg,Two\n'
+    )
+    _, rows = read(tmp_path / "captions.txt")
+    assert rows["a.jpg"].captions == ("A dog, on grass.", "A dog\u2028runs") and rows["b.jpg"].captions == ("Two",)
+    (tmp_path / "rows.jsonl").write_text('{"image": "a.jpg", "caption": "A dog\u2028runs"}\r\n', encoding="utf-8")
+    _, rows = read(tmp_path / "rows.jsonl")
+    assert rows["a.jpg"].captions == ("A dog\u2028runs",)
+
+
+def test_images_of_coco_2017_lie_in_a_folder_of_their_own(tmp_path):
+    write_images(tmp_path, "val2017/a.jpg")
+    _, rows = read(coco_captions(tmp_path, SAID, "captions_val2017.json"))
+    assert rows["a.jpg"].image == str(tmp_path / "val2017/a.jpg") and rows["b.jpg"].image == str(tmp_path / "b.jpg")
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "/etc/hostname", "x/../../a.jpg"])
+def test_annotations_do_not_lead_out_of_the_folder_of_images(tmp_path, name):
+    path = coco_captions(tmp_path, {name: ["a"]})
+    with pytest.raises(ValueError, match="leads out of .* Give --images the folder"):
+        open_benchmark(path)
+    assert open_benchmark(path, images="/").rows if name.startswith("/") else True
+
+
 def test_missing_and_foreign_files(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         open_benchmark(tmp_path / "dataset_coco.json")
@@ -94,10 +119,14 @@ def test_missing_and_foreign_files(tmp_path):
         ("list.json", "[]", "no objects, which is no benchmark"),
         ("names.token", "a.jpg#0\n", "line 1 has no caption"),
         ("table.csv", "raw,filename\n[],a.jpg\n", "no column split"),
+        ("short.csv", "image,caption\na.jpg,\n", "row 1 has no image or no caption"),
     ):
         (tmp_path / name).write_text(text)
         with pytest.raises(ValueError, match=words):
             open_benchmark(tmp_path / name)
+    (tmp_path / "latin.token").write_bytes("a.jpg#0\tcaf\u00e9\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="latin.token: not UTF-8"):
+        open_benchmark(tmp_path / "latin.token")
     value = json.loads(coco_captions(tmp_path, SAID).read_text())
     value["annotations"][0]["image_id"] = 7
     with pytest.raises(ValueError, match=r"annotations\[0\]: image_id 7 is of no image"):

@@ -61,10 +61,11 @@ def test_processes_share_the_rows_and_the_last_one_writes(tmp_path, monkeypatch)
 
 def test_rows_of_one_file_are_seen_once(tmp_path):
     (tmp_path / "image.png").write_bytes(noise(0, width=30))
-    made = [EvaluationRow(f"q{i}", str(tmp_path / "image.png"), question="?") for i in range(7)]
-    task = Widths()
-    result = run_task(task, data(made), tmp_path / "out.json", batch_size=2)
-    assert task.seen == 1 and result["figures"]["all"]["mean"] == 30
+    for number, image in enumerate((str(tmp_path / "image.png"), noise(0, width=30))):
+        made = [EvaluationRow(f"q{i}", image, question="?") for i in range(7)]
+        task = Widths()
+        result = run_task(task, data(made), tmp_path / f"{number}.json", batch_size=2)
+        assert task.seen == 1 and result["figures"]["all"]["mean"] == 30
 
 
 def test_other_settings_are_not_mixed_in(tmp_path):

@@ -110,6 +110,20 @@ def test_oracle_and_chance_of_choices():
     assert none["accuracy"] == 0 and none["no_choice"] == 100
 
 
+def test_oracle_and_chance_of_captions():
+    task = object.__new__(Caption)
+    truth = [
+        f"a {colour} {thing} on the grass" for colour in ("red", "blue", "old") for thing in ("dog", "cat", "bus")
+    ]
+    records = [{"said": text, "captions": [text], "group": ""} for text in truth]
+    perfect = task.figures(records)["all"]
+    assert perfect["CIDEr-D"] == pytest.approx(1000) and perfect["BLEU-4"] == pytest.approx(100)
+    assert perfect["exact_match"] == perfect["known_captions"] == perfect["ROUGE-L"] == 100
+    turned = [{**record, "said": other} for record, other in zip(records, truth[4:] + truth[:4], strict=True)]
+    shuffled = task.figures(turned)["all"]
+    assert shuffled["exact_match"] == 0 and shuffled["known_captions"] == 100 and shuffled["CIDEr-D"] < 100
+
+
 def test_oracle_and_chance_of_answers():
     task = object.__new__(Vqa)
     truth = ["red", "blue", "green", "1"] * 50

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
 
-from .json_files import Entry, identity_of, image_path
+from .json_files import Entry, identity_of, image_path, read_text
 
 
 def karpathy(file: Path, value: dict, images: Path, split: str | None) -> EvaluationData:
@@ -59,10 +60,12 @@ def coco(file: Path, value: dict, images: Path, split: str | None) -> Evaluation
         if image not in captions:
             raise ValueError(f"{entry.place}: image_id {image} is of no image of this file.")
         captions[image].append(entry.text("caption"))
+    folder = file.stem.rpartition("_")[2]  # of captions_val2017
     rows = []
     for entry in whole.entries("images"):
         row_id = entry.text("id")
-        path = image_path(images, entry.text("file_name"))
+        name = entry.text("file_name")
+        path = image_path(images, name, f"{folder}/{name}")
         rows.append(EvaluationRow(row_id, path, tuple(captions[row_id]), group=entry.text("domain", "")))
     name = "nocaps" if any(row.group for row in rows) else "coco-captions"
     return EvaluationData(name, rows, identity_of(file))
@@ -71,31 +74,46 @@ def coco(file: Path, value: dict, images: Path, split: str | None) -> Evaluation
 def flickr30k(file: Path, images: Path, split: str | None) -> EvaluationData:
     """Captions of Flickr30K as text.
 
-    Three forms are read: `results_20130124.token` (`NAME.jpg#0`, tab, caption), `results.csv` with the columns
-    `image_name| comment_number| comment`, and the CSV with the columns `raw`, `split` and `filename`.
+    These forms are read: `results_20130124.token` (`NAME.jpg#0`, tab, caption), `results.csv` with the columns
+    `image_name| comment_number| comment`, `captions.txt` with the columns `image,caption`, and the CSV with the
+    columns `raw`, `split` and `filename`.
 
     Args:
         file: The file.
         images: Folder of the images.
-        split: Of the third form, default "test"; the others are one split.
+        split: Of the last form, default "test"; the others are one split.
 
     Raises:
         ValueError: A line or a column is missing.
     """
-    text = file.read_text(encoding="utf-8-sig")
+    text = read_text(file)
     head = text.partition("\n")[0]
     if "raw" in head and "filename" in head:
         return _flickr_table(file, text, images, split or "test")
     check_no_split(file, split)
     captions: dict[str, list[str]] = {}
-    for name, caption in _flickr_lines(file, text):
+    for name, caption in _flickr_pairs(file, text):
         captions.setdefault(name, []).append(caption)
     rows = [EvaluationRow(name, image_path(images, name), tuple(said)) for name, said in captions.items()]
     return EvaluationData("flickr30k", rows, identity_of(file))
 
 
-def _flickr_lines(file: Path, text: str) -> Iterable[tuple[str, str]]:
-    for number, line in enumerate(text.splitlines(), 1):
+def _flickr_pairs(file: Path, text: str) -> Iterator[tuple[str, str]]:
+    head = [name.strip() for name in text.partition("\n")[0].split(",")]
+    image = next((name for name in ("image", "image_name") if name in head), None)
+    caption = next((name for name in ("caption", "comment") if name in head), None)
+    if image is None or caption is None:
+        yield from _flickr_lines(file, text)
+        return
+    table = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+    for number, row in enumerate(table, 1):
+        if not row.get(image) or not (row.get(caption) or "").strip():
+            raise ValueError(f"{file}: row {number} has no image or no caption.")
+        yield row[image], row[caption].strip()
+
+
+def _flickr_lines(file: Path, text: str) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or number == 1 and line.replace(" ", "").startswith("image_name|"):
             continue
         parts = line.split("\t", 1) if "\t" in line else [part.strip() for part in line.split("|", 2)]
@@ -108,7 +126,7 @@ def _flickr_lines(file: Path, text: str) -> Iterable[tuple[str, str]]:
 
 
 def _flickr_table(file: Path, text: str, images: Path, split: str) -> EvaluationData:
-    table = csv.DictReader(text.splitlines())
+    table = csv.DictReader(io.StringIO(text, newline=""))
     if missing := {"raw", "split", "filename"} - set(table.fieldnames or ()):
         raise ValueError(f"{file}: no column {', '.join(sorted(missing))}.")
     rows, splits = [], set()

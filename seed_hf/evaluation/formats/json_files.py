@@ -23,7 +23,7 @@ def read_any_json(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [json.loads(line) for line in text.split("\n") if line.strip()]  # others may be in a text
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not readable as JSON. {error}") from error
@@ -70,7 +70,7 @@ class Entry:
 
     def text(self, name: str, default: Any = ...) -> str:
         """A field that is a text, or a number as text."""
-        return str(self.get(name, str, int, default=default))
+        return str(self.get(name, str, int, float, default=default))
 
     def texts(self, name: str) -> tuple[str, ...]:
         """A field that is a text or a list of texts."""
@@ -101,9 +101,31 @@ def image_path(folder: Path, *names: str) -> str:
     Args:
         folder: That they are in.
         names: Relative to it.
+
+    Raises:
+        ValueError: One is not in the folder: a file of annotations may come from anywhere.
     """
     paths = [os.path.join(folder, name) for name in names]
+    root = os.path.abspath(folder)
+    for name, path in zip(names, paths, strict=True):
+        if os.path.commonpath([root, os.path.abspath(path)]) != root or "\0" in name:
+            raise ValueError(f"{name!r:.80} leads out of {folder}. Give --images the folder that holds all images.")
     return next((path for path in paths if os.path.isfile(path)), paths[0])
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, its lines ended by line feeds alone.
+
+    Args:
+        path: File to read.
+
+    Raises:
+        ValueError: It is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error}).") from error
 
 
 def identity_of(*files: Path, **more: Any) -> dict[str, Any]:
