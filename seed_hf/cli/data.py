@@ -1,4 +1,4 @@
-"""`seed-hf data`: build the pictograms, or compare two builds."""
+"""`seed-hf data`: build the pictograms and the small world; encode the images of conversations."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from .shared import plain_errors, show_messages
+from . import source as source_options
+from .shared import Device, comma_separated, plain_errors, quiet_libraries, show_messages
 
 
 data = typer.Typer(help="Build training data.", no_args_is_help=True)
@@ -63,3 +64,46 @@ def scenes(
         rows = build_scenes(pictograms, out, pixels=pixels, train_rows=train_rows, other_rows=other_rows, seed=seed)
     for name, count in rows.items():
         typer.echo(f"{out / name}.parquet  {count} rows")
+
+
+@data.command()
+def conversations(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Conversations, documents, or images with captions: .jsonl, Parquet, WebDataset tars, a folder or "
+            "quoted glob of them, or the Hub id of a dataset.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Parquet file to write.")],
+    tokenizer: source_options.Tokenizer = None,
+    split: source_options.Split = "train",
+    on_error: Annotated[
+        source_options.OnError, typer.Option(help="What to do with rows that are wrong: skip and count them, or stop.")
+    ] = source_options.OnError.raise_,
+    ignore_columns: Annotated[str | None, typer.Option(help="Columns that are not read, separated by commas.")] = None,
+    device: Device = None,
+):
+    """Check conversations and encode their images, once, for `seed-hf train instruct`."""
+    with plain_errors():
+        from seed_hf.artifacts.loading import load_tokenizer, locate
+        from seed_hf.data.jobs.image_codes import codes_of_images
+        from seed_hf.data.sources.sequence_rows import sequence_rows
+        from seed_hf.files import whole_file
+
+        locate(tokenizer, "tokenizer")
+        if out.suffix != ".parquet":
+            raise ValueError(f"--out {out}: the name of a Parquet file ends with .parquet.")
+        quiet_libraries()
+        encode = codes_of_images(*load_tokenizer(tokenizer, device=device))
+        show_messages()
+        ignored = comma_separated(ignore_columns) or ()
+        rows = sequence_rows(
+            source, split, encode=encode, ignore_columns=ignored, on_error=on_error.value, where=source
+        )
+        rows = rows.remove_columns([name for name in rows.column_names if name.startswith("__")])
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(out) as temporary:
+            rows.to_parquet(temporary)
+    typer.echo(f"{out}  {len(rows)} rows")

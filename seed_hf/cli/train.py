@@ -13,13 +13,15 @@ class Stage(StrEnum):
     contrastive = "contrastive"
     quantization = "quantization"
     lm = "lm"
+    instruct = "instruct"
 
 
 def train(
     stage: Annotated[
         Stage,
         typer.Argument(
-            help="contrastive and quantization train the tokenizer (stages I and II), lm the language model."
+            help="contrastive and quantization train the tokenizer (stages I and II), lm the language model on "
+            "captions and codes, instruct on conversations."
         ),
     ],
     config: Annotated[Path, typer.Option("--config", help="Recipe: a YAML file with the settings of the stage.")],
@@ -32,7 +34,8 @@ def train(
         ),
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="lm: train all weights, not LoRA. Short for --set trainer.lora_r=0.")
+        bool,
+        typer.Option("--full", help="lm, instruct: train all weights, not LoRA. Short for --set trainer.lora_r=0."),
     ] = False,
     check: Annotated[
         bool,
@@ -43,8 +46,8 @@ def train(
     with plain_errors():
         if not config.is_file():
             raise ValueError(f"{config}: no such file. Give a YAML file with the settings of stage {stage}.")
-        if full and stage is not Stage.lm:
-            raise ValueError(f"--full is for the stage lm, which trains LoRA by default; got {stage}.")
+        if full and stage not in (Stage.lm, Stage.instruct):
+            raise ValueError(f"--full is for the stages lm and instruct, which train LoRA by default; got {stage}.")
         changes = [*(change or ()), *(["trainer.lora_r=0"] if full else ())]
         if check:
             _check(stage.value, config, changes)

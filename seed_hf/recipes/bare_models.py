@@ -102,7 +102,8 @@ def bare_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrai
         plain = _bare(extender.family.plain, extender.family.plain.config_class, source, key)
         if section.visual_tokenizer is None:
             return plain
-        tokenizer = _bare(SeedTokenizer, SeedTokenizerConfig, section.visual_tokenizer, "model.visual_tokenizer")
+        assert section.visual_tokenizer is not None
+        tokenizer = bare_visual_tokenizer(section.visual_tokenizer, "model.visual_tokenizer")
         kept = {name: value for name, value in plain.config.to_dict().items() if name not in _OF_THE_CLASS}
         config = extender.config_class(
             **kept,
@@ -113,6 +114,19 @@ def bare_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrai
             visual_embedding=section.visual_embedding,
         )
         return extender._from_config(config, dtype=plain.dtype)
+
+
+def bare_visual_tokenizer(source: str, key: str) -> SeedTokenizer:
+    """A visual tokenizer that a recipe of a language model names.
+
+    Args:
+        source: Folder or Hub id.
+        key: Of the recipe.
+
+    Raises:
+        FileNotFoundError, ValueError: As [`bare_tokenizer`].
+    """
+    return _bare(SeedTokenizer, SeedTokenizerConfig, source, key)
 
 
 _OF_THE_CLASS = ("vocab_size", "model_type", "architectures", "auto_map", "transformers_version")

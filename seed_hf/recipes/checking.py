@@ -12,22 +12,23 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
-from seed_hf.data.batches.language_model import LanguageModelCollator
 from seed_hf.data.batches.packing import check_attention
 from seed_hf.data.features.cached import CachedFeatures, FeatureFile, are_features
+from seed_hf.data.sources.sequence_rows import Encode
 from seed_hf.data.sources.source import open_source
 from seed_hf.devices import has_native_bf16
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
-from .bare_models import bare_encoder, bare_language_model, bare_tokenizer
+from .bare_models import bare_encoder, bare_language_model, bare_tokenizer, bare_visual_tokenizer
 from .identity import run_identity
-from .language_model_stage import attention_of, collator_options, open_sequences
+from .image_codes import check_codebook, named_tokenizer
+from .language_model_stage import attention_of, open_sequences, sequence_collator
 from .length import steps_of
 from .places import load_words, naming_the_key
 from .plan import Plan
 from .run_record import RunRecord
-from .schema import Recipe
+from .schema import LANGUAGE_STAGES, Recipe
 from .tokenizer_stages import check_target, collator_of, is_streamed, open_images, open_processor, reads_captions
 
 
@@ -54,7 +55,7 @@ def check_recipe(recipe: Recipe) -> Plan:
         except (ValueError, TypeError, OSError, ImportError) as error:
             problems.append(" ".join(str(error).split()))
 
-    check = _check_language_model if recipe.stage == "lm" else _check_tokenizer
+    check = _check_language_model if recipe.stage in LANGUAGE_STAGES else _check_tokenizer
     check(recipe, plan, noting)
     with noting():
         _check_folder(Path(args.output_dir))
@@ -174,7 +175,7 @@ def _count_images(recipe: Recipe, split: str, plan: Plan, model: SeedTokenizer |
 
 def _check_language_model(recipe: Recipe, plan: Plan, noting: Noting) -> None:
     section, args = recipe.model, recipe.trainer
-    model = words = None
+    model = words = collator = encode = None
     with noting():
         key = "text_tokenizer" if section.text_tokenizer else "language_model"
         words = load_words(getattr(section, key), f"model.{key}")
@@ -188,7 +189,7 @@ def _check_language_model(recipe: Recipe, plan: Plan, noting: Noting) -> None:
             if recipe.data.pack_length:
                 check_attention(model.config._attn_implementation)
         with noting():
-            LanguageModelCollator(words, model.config, seed=args.seed, **collator_options(recipe.data))
+            collator = sequence_collator(recipe, words, model.config)
         with noting():
             trained = model
             if args.lora_r:
@@ -205,12 +206,24 @@ def _check_language_model(recipe: Recipe, plan: Plan, noting: Noting) -> None:
                     )
             plan.count(_as_trained(trained, args))
             _check_optimizer(recipe, trained)
+    if named := named_tokenizer(recipe):
+        with noting():
+            encode = _stand_in_codes(*named, model)
     for split in ("train", "validation"):
-        if getattr(recipe.data, split) is not None:
+        if getattr(recipe.data, split) is not None and (encode or not named):
             with noting():
-                rows = open_sequences(recipe, split, model)
+                rows = open_sequences(recipe, split, model, collator, encode)
                 plan.rows[split] = len(rows)
                 plan.data += rows.data.nbytes
+
+
+def _stand_in_codes(key: str, source: str, model: nn.Module | None) -> Encode:
+    """Codes of the right number for every image, which is read as the run reads it."""
+    tokenizer = bare_visual_tokenizer(source, key)
+    if model is not None:
+        with naming_the_key(key):
+            check_codebook(tokenizer.config, model.config)
+    return lambda images: [[0] * tokenizer.config.num_query_tokens for _ in images]
 
 
 def _as_trained(model: nn.Module, args: TrainingArguments) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from seed_hf.artifacts.fingerprints import files_fingerprint
 from seed_hf.artifacts.loading import snapshot_of
 from seed_hf.data.features.cached import are_features
 from seed_hf.data.sources.rows import holds_parquet, parquet_files
+from seed_hf.data.sources.sequence_rows import holds_conversations, sequence_files
 from seed_hf.data.sources.source import open_source
 
+from .mixture import entries_of
 from .places import naming_the_key
-from .schema import Recipe
+from .schema import LANGUAGE_STAGES, Recipe
 
 
 logger = logging.getLogger(__name__)
@@ -51,7 +54,16 @@ _WEIGHTS = ("config.json", "adapter_config.json", "*.safetensors", "*.bin")
 _WORDS = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model")
 _PIXELS = ("preprocessor_config.json", "processor_config.json")
 _FILES = {"text_tokenizer": _WORDS, "image_processor": _PIXELS}  # all other folders hold weights
-_FOLDERS = ("tokenizer", "blip2", "stage_one", "text_encoder", "image_encoder", "language_model", "visual_tokenizer")
+_FOLDERS = (
+    "tokenizer",
+    "blip2",
+    "stage_one",
+    "text_encoder",
+    "image_encoder",
+    "language_model",
+    "visual_tokenizer",
+    "image_tokenizer",
+)
 
 
 def run_identity(recipe: Recipe, earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -110,6 +122,9 @@ def _data(recipe: Recipe, evaluates: bool, earlier: Mapping[str, Any]) -> dict[s
     values = {**vars(recipe.data)}
     if not evaluates:
         values.pop("validation")
+    if values.get("requests") is not None:
+        with naming_the_key("data.requests"):
+            values["requests"] = _content(values["requests"], ("*",))
     for split in ("train", "features", "validation"):
         if values.get(split) is not None:
             with naming_the_key(f"data.{split}"):
@@ -127,7 +142,9 @@ def _rows(recipe: Recipe, split: str, source: Any, earlier: Any) -> dict[str, An
         if not manifest.is_file():
             return {}  # the trainer will refuse it
         return {"sha256": files_fingerprint([manifest], names=False)}
-    if recipe.stage == "lm" or not data.streaming and (split == "train" or holds_parquet(source)):
+    if recipe.stage in LANGUAGE_STAGES:
+        return _sequences(source, split)
+    if not data.streaming and (split == "train" or holds_parquet(source)):
         return {"sha256": files_fingerprint(parquet_files(source, split), names=False)}
     named = {"image_column": data.image_column, "caption_column": data.caption_column}
     captions = recipe.stage == "contrastive" or recipe.model.text_encoder is not None
@@ -140,6 +157,24 @@ def _rows(recipe: Recipe, split: str, source: Any, earlier: Any) -> dict[str, An
     files = opened.local_files()
     logger.info("data.%s: reading %d files once, to know them again.", split, len(files))
     return {**found, "sha256": files_fingerprint(files, names=False)}
+
+
+def _sequences(source: str | list, split: str) -> dict[str, Any]:
+    """One source by its files; a list by those of each, with its weight and settings."""
+    if isinstance(source, list):
+        entries = entries_of(source, f"data.{split}")
+        return {
+            "entries": [
+                {**_sequences(entry.source, split), "weight": entry.weight, **entry.settings} for entry in entries
+            ]
+        }
+    if os.path.exists(source) and holds_parquet(source) and not holds_conversations(source, split):
+        return {"sha256": files_fingerprint(parquet_files(source, split), names=False)}
+    files, addresses = sequence_files(source, split)
+    return {
+        "sha256": files_fingerprint(map(Path, files), names=False),
+        **({"addresses": addresses} if addresses else {}),
+    }
 
 
 def _settings(args: TrainingArguments, *, streaming: bool) -> dict[str, Any]:

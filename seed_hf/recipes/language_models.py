@@ -92,8 +92,8 @@ def refuse_unused(section: LanguageModel, values: Mapping[str, Any]) -> None:
     if model_type not in (*visual, *plain):
         found = f"is a model of type {model_type!r}" if model_type else "has no config.json with a model_type"
         raise ValueError(
-            f"model.language_model: {source} {found}. The lm stage trains {', '.join(visual)} (with visual tokens) "
-            f"and {', '.join(plain)} (without)."
+            f"model.language_model: {source} {found}. The stages lm and instruct train {', '.join(visual)} "
+            f"(with visual tokens) and {', '.join(plain)} (without)."
         )
     if model_type in visual and section.visual_tokenizer is not None:
         raise ValueError(f"model.visual_tokenizer is not used: {source} has visual tokens already. Leave it out.")

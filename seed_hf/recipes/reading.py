@@ -42,7 +42,7 @@ def read_recipe(stage: str, path: str | os.PathLike, changes: Sequence[str] = ()
     """Read and check a YAML file. The folders that it names are not opened.
 
     Args:
-        stage: "contrastive" (stage I), "quantization" (stage II) or "lm".
+        stage: "contrastive" (stage I), "quantization" (stage II), "lm" or "instruct".
         path: The YAML file.
         changes: Values that replace those of the file, in YAML: "trainer.max_steps=10",
             "model.settings.codebook_size=64".
@@ -65,11 +65,14 @@ def read_recipe(stage: str, path: str | os.PathLike, changes: Sequence[str] = ()
 
 def _stage(stage: str) -> _Stage:
     from seed_hf.training.contrastive import ContrastiveConfig, ContrastiveTrainer
+    from seed_hf.training.instruction import InstructionConfig, InstructionTrainer
     from seed_hf.training.language_model import LanguageModelConfig, LanguageModelTrainer
     from seed_hf.training.quantization import QuantizationConfig, QuantizationTrainer
 
     if stage == "lm":
         return _Stage(LanguageModel, SequenceData, LanguageModelConfig, LanguageModelTrainer, _check_language_model)
+    if stage == "instruct":
+        return _Stage(LanguageModel, SequenceData, InstructionConfig, InstructionTrainer, _check_language_model)
     if stage == "contrastive":
         return _Stage(TokenizerModel, ImageTextData, ContrastiveConfig, ContrastiveTrainer, _check_tokenizer)
     return _Stage(TokenizerModel, ImageTextData, QuantizationConfig, QuantizationTrainer, _check_tokenizer)
@@ -196,9 +199,21 @@ def _check_images(recipe: TokenizerRecipe) -> None:
 
 
 def _check_language_model(recipe: LanguageModelRecipe) -> None:
+    from seed_hf.data.batches.language_model import CUTS, LOSSES
+
     from .language_models import plain_class
+    from .mixture import entries_of
 
     model, data = recipe.model, recipe.data
+    for split in ("train", "validation"):
+        if getattr(data, split) is not None:
+            entries_of(getattr(data, split), f"data.{split}")
+    _check_choice("data.on_error", data.on_error, ("raise", "skip"))
+    _check_choice("data.loss_on", data.loss_on, LOSSES)
+    _check_choice("data.cut", data.cut, CUTS)
+    unused = ("requests",) if recipe.stage == "lm" else ("caption_prompt", "image_prompt", "question_prompt")
+    if given := [name for name in unused if getattr(data, name) is not None]:
+        raise ValueError(f"data.{given[0]} is not used: {_UNUSED[recipe.stage]}.")
     _exactly_one(model, "model", "language_model", "config")
     if model.config:
         _check_fields(plain_class(model.config).config_class, "model.config", model.config)
@@ -207,12 +222,22 @@ def _check_language_model(recipe: LanguageModelRecipe) -> None:
         _check_positive(f"data.{name}", getattr(data, name))
     if model.config and not model.text_tokenizer:
         raise ValueError("model.config makes a language model without a tokenizer: give model.text_tokenizer.")
+    if model.image_tokenizer and model.visual_tokenizer:
+        raise ValueError("model.image_tokenizer is not used: model.visual_tokenizer encodes the images of the data.")
+    if model.image_tokenizer and model.config:
+        raise ValueError("model.image_tokenizer is not used: model.config makes a language model for text alone.")
     if model.visual_tokenizer and not model.language_model:
         raise ValueError("model.visual_tokenizer is not used: model.config makes a language model for text alone.")
     if model.visual_embedding == "projected" and model.config:
         raise ValueError("model.visual_embedding is not used: model.config makes a language model for text alone.")
     if model.config and recipe.trainer.lora_r:
         raise ValueError("LoRA has nothing to adapt in a language model with random weights: set lora_r: 0.")
+
+
+_UNUSED = {
+    "lm": "the stage lm has prompts (caption_prompt ...); requests are of the stage instruct",
+    "instruct": "in a conversation the turn says what is asked; data.requests words images with captions",
+}
 
 
 def _exactly_one(section, name: str, *keys: str) -> None:

@@ -154,11 +154,15 @@ def _words(args: TrainingArguments) -> str:
     return ", ".join(f"trainer.{name}: {value:g}" for name, value in _length(args).items())
 
 
+def _hashable(value: Any) -> Any:
+    return value if value is None or value == _ABSENT else ""
+
+
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for name in sorted({*before, *now}):
         old, new = before.get(name, _ABSENT), now.get(name, _ABSENT)
-        if old == new or name == STAMP:
-            continue
+        if old == new or name == STAMP or {_ABSENT, None} == {_hashable(old), _hashable(new)}:
+            continue  # a setting that an earlier version did not have is as good as one that is not given
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from _differences(old, new, f"{prefix}{name}.")
         elif name.endswith("sha256") or name == "commit":

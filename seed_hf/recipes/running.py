@@ -18,7 +18,7 @@ from .identity import run_identity
 from .length import steps_of
 from .reading import read_recipe
 from .run_record import RunRecord
-from .schema import Recipe
+from .schema import LANGUAGE_STAGES, Recipe
 
 
 logger = logging.getLogger(__name__)
@@ -28,8 +28,9 @@ def run_stage(stage: str, config_path: str | os.PathLike, changes: Sequence[str]
     """Train one stage as a YAML file describes it, from its last complete checkpoint on, and save the model.
 
     The file has three sections: `model` and `data` (see `seed_hf.recipes.schema`), and `trainer`, the fields of
-    `ContrastiveConfig`, `QuantizationConfig` or `LanguageModelConfig`, among which `output_dir` is required. Paths are
-    relative to the working directory. The trained model is saved in `output_dir`, beside its checkpoints.
+    `ContrastiveConfig`, `QuantizationConfig`, `LanguageModelConfig` or `InstructionConfig`, among which `output_dir`
+    is required. Paths are relative to the working directory. The trained model is saved in `output_dir`, beside its
+    checkpoints.
 
     What the run was begun with is stored there, too. The same recipe goes on, also with a larger `max_steps` or
     `num_train_epochs` (the learning rate then follows the schedule of the new length); a finished one is left alone.
@@ -37,7 +38,7 @@ def run_stage(stage: str, config_path: str | os.PathLike, changes: Sequence[str]
     time may have the folder.
 
     Args:
-        stage: "contrastive" (stage I), "quantization" (stage II) or "lm".
+        stage: "contrastive" (stage I), "quantization" (stage II), "lm" or "instruct".
         config_path: The YAML file.
         changes: Values that replace those of the file, in YAML: "trainer.max_steps=10",
             "model.settings.codebook_size=64".
@@ -69,7 +70,7 @@ def run_stage(stage: str, config_path: str | os.PathLike, changes: Sequence[str]
 
 def _trainer(recipe: Recipe):
     """The trainer and the processor that is saved with what it trains."""
-    if recipe.stage == "lm":
+    if recipe.stage in LANGUAGE_STAGES:
         from .language_model_stage import language_model_trainer
 
         return language_model_trainer(recipe)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 
-STAGES = ("contrastive", "quantization", "lm")
+STAGES = ("contrastive", "quantization", "lm", "instruct")
+LANGUAGE_STAGES = ("lm", "instruct")  # they train a language model
 Model = TypeVar("Model")
 Data = TypeVar("Data")
 
@@ -80,7 +81,7 @@ class ImageTextData:
 
 @dataclass
 class LanguageModel:
-    """`model:` of the language-model stage. A folder may also be a Hub id, as in stages I and II.
+    """`model:` of the language-model and the instruction stage. A folder may also be a Hub id, as in stages I and II.
 
     Args:
         language_model: Folder of a language model, with visual tokens (`SeedForCausalLM`) or plain
@@ -88,6 +89,8 @@ class LanguageModel:
         config: Fields of `OPTConfig`: a plain model with random weights, to pre-train on text.
         text_tokenizer: Folder of the text tokenizer. Default: that of `language_model`.
         visual_tokenizer: Folder of the `SeedTokenizer` whose codes a plain language model will learn.
+        image_tokenizer: Folder of the `SeedTokenizer` that encodes the images of the data, each time a run begins. Not
+            needed for data with codes, or with `visual_tokenizer`, which is used then.
         visual_embedding: "learned" or "projected": how the visual tokens of a plain language model are embedded.
         attn_implementation: As in `from_pretrained`. Default: transformers' choice; with `data.pack_length` and half
             precision on a GPU, a flash kernel if one is installed.
@@ -97,31 +100,51 @@ class LanguageModel:
     config: dict | None = None
     text_tokenizer: str | None = None
     visual_tokenizer: str | None = None
+    image_tokenizer: str | None = None
     visual_embedding: str = "learned"
     attn_implementation: str | None = None
 
 
 @dataclass
 class SequenceData:
-    """`data:` of the language-model stage.
+    """`data:` of the language-model and the instruction stage.
 
     Args:
-        train, validation: Parquet as in stages I and II. Its columns are `codes` and `caption` or `captions`, and
-            maybe `questions` (pairs of question and answer); or `text` alone.
+        train, validation: A source, or a list of them. The language-model stage reads Parquet as in stages I and II,
+            with the columns `codes` and `caption` or `captions`, and maybe `questions` (pairs of question and answer);
+            or `text` alone. Both stages read what `sequence_rows` does: conversations (`messages`), documents
+            (`document`), images with captions, and texts, from JSON Lines, Parquet, WebDataset tars, folders of images
+            and the Hub. An entry of a list may be a mapping with `source`, `weight` (how often rows are drawn from it,
+            compared with the others), and `direction`, `loss_on`, `max_length` or `swap_images` for its rows.
         caption_column: The column that is read as `caption` (one text) or `captions` (a list).
-        directions, caption_prompt, image_prompt, question_prompt, max_length: See `LanguageModelCollator`.
+        ignore_columns: Columns that may be there and are not read. Others that have no meaning are refused, except by
+            the language-model stage in Parquet with codes or texts.
+        on_error: "raise" at a row that is wrong (default), or "skip" it and count. Of conversations, documents and
+            images.
+        requests: Instruction stage: a JSON file with wordings of requests instead of those of the package.
+        directions, caption_prompt, image_prompt, question_prompt, max_length: See `LanguageModelCollator`. In the
+            instruction stage, a conversation says itself what is asked: it has no such prompts.
+        loss_on, max_images, swap_images, special_tokens, cut: See `LanguageModelCollator`.
         pack_length: Put several samples into each sequence of this many tokens: the same loss in less time. At least
             `max_length`, which is the number of positions of the language model by default. Left out, samples are
             padded.
     """
 
-    train: str
-    validation: str | None = None
+    train: str | list
+    validation: str | list | None = None
     caption_column: str = "caption"
+    ignore_columns: list | None = None
+    on_error: str | None = None
+    requests: str | None = None
     directions: dict | None = None
     caption_prompt: str | None = None
     image_prompt: str | None = None
     question_prompt: str | None = None
+    loss_on: str | None = None
+    max_images: int | None = None
+    swap_images: float | None = None
+    special_tokens: bool | None = None
+    cut: str | None = None
     max_length: int | None = None
     pack_length: int | None = None
 
@@ -131,9 +154,10 @@ class Recipe(Generic[Model, Data]):
     """One training stage, as its YAML file describes it.
 
     Args:
-        stage: "contrastive" (stage I), "quantization" (stage II) or "lm".
+        stage: "contrastive" (stage I), "quantization" (stage II), "lm" or "instruct".
         model, data: The sections of that stage.
-        trainer: The training arguments: a `ContrastiveConfig`, `QuantizationConfig` or `LanguageModelConfig`.
+        trainer: The training arguments: a `ContrastiveConfig`, `QuantizationConfig`, `LanguageModelConfig` or
+            `InstructionConfig`.
     """
 
     stage: str

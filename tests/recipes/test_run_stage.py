@@ -183,7 +183,7 @@ def test_errors_name_the_key_and_what_is_allowed(folder, change, error, message)
 
 
 def test_wrong_files_and_stages(folder):
-    with pytest.raises(ValueError, match="contrastive, quantization, lm, got 'pretrain'"):
+    with pytest.raises(ValueError, match="contrastive, quantization, lm, instruct, got 'pretrain'"):
         run_stage("pretrain", write(contrastive()))
     with pytest.raises(FileNotFoundError, match="nothing.yaml"):
         run_stage("lm", "nothing.yaml")

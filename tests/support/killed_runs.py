@@ -5,6 +5,7 @@ has three passes over its data. It writes a checkpoint after every step, so that
 """
 
 import io
+import json
 import multiprocessing
 import os
 import random
@@ -60,7 +61,7 @@ class Case:
     """A run.
 
     Args:
-        stage: "contrastive", "quantization" or "lm".
+        stage: "contrastive", "quantization", "lm" or "instruct".
         model, data: Sections of its recipe.
         trainer: What its recipe says besides `TRAINER`.
         stream: Hand the rows of the language model to the trainer as a shuffled stream, which no recipe does.
@@ -100,6 +101,15 @@ CASES = {
     "lm, all weights": Case(
         "lm", LANGUAGE_MODEL, CODES, {"lora_r": 0, "gradient_accumulation_steps": 3, "max_steps": 9}
     ),
+    "instruct, mixed and packed": Case(
+        "instruct",
+        LANGUAGE_MODEL,
+        {
+            "train": [{"source": "chats.jsonl", "weight": 2}, {"source": "codes.parquet", "weight": 1}],
+            "pack_length": 128,
+        },
+        {"lora_r": 2},
+    ),
     "lm, streamed and packed": Case("lm", LANGUAGE_MODEL, {**CODES, "pack_length": 96}, {"lora_r": 2}, stream=True),
 }
 
@@ -134,6 +144,11 @@ def prepare(folder: Path) -> None:
     pq.write_table(pa.table({"image": images, "caption": CAPTIONS * (rows // 4)}), folder / "images.parquet")
     codes = noise.integers(0, 64, (rows, 32)).tolist()
     pq.write_table(pa.table({"codes": codes, "caption": CAPTIONS * (rows // 4)}), folder / "codes.parquet")
+    chats = [
+        {"messages": [{"role": "user", "content": word}, {"role": "assistant", "content": f"{word} it is"}]}
+        for word in CAPTIONS
+    ]
+    (folder / "chats.jsonl").write_text("".join(f"{json.dumps(chat)}\n" for chat in chats * 4))
     random_numbers = torch.Generator().manual_seed(0)
     features = {
         "causal_embeddings": torch.randn(rows, 32, 24, generator=random_numbers),
@@ -171,7 +186,7 @@ def check_kills(folder: Path, name: str, kills: list[tuple[int, float]]) -> int:
     """
     if not (folder / name).exists():
         finish(start(folder, name, name))
-        begun_with = "language_model" if CASES[name].stage == "lm" else "tokenizer"
+        begun_with = "language_model" if CASES[name].stage in ("lm", "instruct") else "tokenizer"
         begun, trained = weights(folder, begun_with), weights(folder, name)
         assert any(not torch.equal(begun[key], trained[key]) for key in begun.keys() & trained.keys())
     output, killed = "killed", 0

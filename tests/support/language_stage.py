@@ -1,10 +1,12 @@
-"""A small run of the language-model stage: model, data, configuration and trainer."""
+"""A small run of the language-model stage or the instruction stage: model, data, configuration and trainer."""
 
 import torch
 
+from seed_hf.data.batches.instruction import InstructionCollator
 from seed_hf.data.batches.language_model import LanguageModelCollator
 from seed_hf.modeling.configuration_seed import SeedTextConfig
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
+from seed_hf.training.instruction import InstructionConfig
 from seed_hf.training.language_model import LanguageModelConfig, LanguageModelTrainer
 from stages import settings
 from tiny import tiny_text_tokenizer
@@ -56,4 +58,30 @@ def config(folder, **overrides):
 def trainer_for(model, args, data=None, mix=None, **kwargs):
     return LanguageModelTrainer(
         model, args, data_collator=collator(directions=mix), train_dataset=data or rows(), **kwargs
+    )
+
+
+def instruction_collator(**kwargs):
+    return InstructionCollator(tiny_text_tokenizer(), text_config(prompt_format="vicuna"), **kwargs)
+
+
+def conversations(number=16):
+    """Questions about an image, requests for one, chats of two turns without images, and pairs."""
+    found = []
+    for i, row in enumerate(rows(number)):
+        image, answer = {"type": "image", "codes": row["codes"]}, row["caption"]
+        turns = (
+            ([image, {"type": "text", "text": "what is shown?"}], answer),
+            (f"Draw {answer}", [{"type": "text", "text": "Here."}, image]),
+            (answer, "yes", "and?", answer),
+        )
+        roles = ("user", "assistant") * 2
+        chat = [{"role": role, "content": content} for role, content in zip(roles, turns[i % 4 - 1])]
+        found.append({"messages": chat} if i % 4 else row)
+    return found
+
+
+def instruction_config(folder, **overrides):
+    return InstructionConfig(
+        **settings(folder, **{"learning_rate": 5e-3, "max_steps": 8, "lora_r": 4, "warmup_steps": 0, **overrides})
     )

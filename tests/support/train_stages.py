@@ -20,6 +20,7 @@ import stage_one
 import stage_two
 from seed_hf.training.contrastive import ContrastiveTrainer
 from seed_hf.training.gathering import gather_features
+from seed_hf.training.instruction import InstructionTrainer
 from seed_hf.training.language_model import LanguageModelTrainer
 from stages import stack
 from tiny import tiny_tokenizer
@@ -100,6 +101,13 @@ def run_language_model(out: Path, family: str | None = None, **collating):
     return trained(LanguageModelTrainer(model, args, train_dataset=language.rows(), data_collator=collator))
 
 
+def run_instruction(out: Path):
+    args = language.instruction_config(**settings(out), lora_dropout=0.0)
+    model = language.tiny_language_model(dropout=0.0, prompt_format="vicuna")
+    collator = language.instruction_collator(pack_length=128)
+    return trained(InstructionTrainer(model, args, train_dataset=language.conversations(), data_collator=collator))
+
+
 def sharded(model, losses_of) -> dict[str, torch.Tensor]:
     """Losses and weights of six steps of AdamW; with several processes the model is sharded by FSDP2.
 
@@ -158,6 +166,7 @@ RUNS = {
     "streamed_contrastive": run_streamed_contrastive,
     "quantization": run_quantization,
     "lm": run_language_model,
+    "instruct": run_instruction,
     "packed_lm": lambda out: run_language_model(out, pack_length=96),
     **{f"lm_{name}": partial(run_language_model, family=name) for name in ("llama", "smollm2", "qwen3")},
 }

@@ -11,7 +11,7 @@ def runs(tmp_path_factory):
     return run(folder / "one"), run(folder / "two", *TWO)
 
 
-STAGES = ["contrastive", "streamed_contrastive", "quantization", "lm", "packed_lm"]
+STAGES = ["contrastive", "streamed_contrastive", "quantization", "lm", "packed_lm", "instruct"]
 FAMILIES = ["lm_llama", "lm_smollm2", "lm_qwen3"]  # "lm" is an OPT
 
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 
 from seed_hf.data.sources.messages import pieces_of, read_messages
+from seed_hf.data.sources.text import question_pairs
 from seed_hf.modeling.prompts_seed import Mark
 
 from .language_model import LanguageModelCollator
 from .requests import asking, describing, drawing, read_requests, shipped_requests
+from .row_values import captions_of
 from .samples import Sample
+
+
+_OF_A_MESSAGE = 40  # tokens that a format may add to a message, at most
 
 
 class InstructionCollator(LanguageModelCollator):
@@ -84,16 +90,43 @@ class InstructionCollator(LanguageModelCollator):
         return said
 
     def turns_that_fit(self, row: Mapping[str, Any]) -> tuple[int, int]:
-        """How many turns of a conversation are kept, and how many it has.
+        if row.get("messages") is not None:
+            saids = [self.said(row)]
+        elif row.get("document") is not None or row.get("codes") is None:
+            return super().turns_that_fit(row)
+        else:
+            saids = self._longest(row)
+        length, turns = self._length(row), [(1, 1)]
+        for said in saids:
+            if self.cut == "whole" and not self._surely_fits(said, length):
+                written = self.sequences.turns(said)
+                turns.append((self._kept(written, length), len(written)))
+        return min(turns[1:] or turns)
 
-        Args:
-            row: With `messages`.
+    def _longest(self, row: Mapping[str, Any]) -> list[list[tuple[str, list[Any]]]]:
+        """The conversations that a row with codes can become, each in the longest wording."""
+        codes, tokens = self.codes_of(row["codes"]), lambda text: len(self.sequences.encode(text))
+        draw = max(self.requests["draw"], key=lambda wording: tokens(wording["request"]) + tokens(wording["answer"]))
+        asked = max(self.requests["describe"], key=tokens)
+        frequent = {name for name, weight in self.directions.items() if weight > 0}
+        wanted = {row["direction"]} if row.get("direction") else frequent
+        saids = []
+        for caption in captions_of(row):
+            if "text_to_image" in wanted:
+                saids.append(drawing(caption, codes, Random(0), {"draw": [draw]}))
+            if "image_to_text" in wanted:
+                saids.append(asking(asked, caption, codes))
+        if "question" in wanted:
+            saids += [asking(*pair, codes) for pair in question_pairs(row.get("questions")) or []]
+        return saids
 
-        Raises:
-            ValueError: It is no conversation, or none of its turns fits into `max_length`.
-        """
-        turns = self.sequences.turns(self.said(row))
-        return self._kept(turns, self._length(row)), len(turns)
+    def _surely_fits(self, said: Sequence[tuple[str, Sequence[str | list[int]]]], length: int) -> bool:
+        """Whether a conversation fits even if every character were a token. Others are encoded to see."""
+        pieces = [piece for _, content in said for piece in content]
+        texts = [piece for piece in pieces if isinstance(piece, str)]
+        each = _OF_A_MESSAGE + len(self.sequences.question_prompt)
+        images = (len(pieces) - len(texts)) * (len(self.sequences.ids([Mark.IMAGE])) + 1)
+        return all(map(str.isascii, texts)) and sum(map(len, texts)) + images + each * len(said) <= length
 
     def _conversation(self, row: Mapping[str, Any], said: Sequence[tuple[str, Sequence[str | list[int]]]]) -> Sample:
         turns, length = self.sequences.turns(said), self._length(row)

@@ -157,6 +157,19 @@ class LanguageModelCollator(SeededCollator):
         name, kind = ("question", "answer") if direction == "question" else ("caption", "caption")
         return self._closed(row, name, kind, **given)
 
+    def turns_that_fit(self, row: Mapping[str, Any]) -> tuple[int, int]:
+        """How many turns of a row are kept, and how many it has: one, but for conversations.
+
+        Args:
+            row: As the class describes it. Of documents everything is checked.
+
+        Raises:
+            ValueError: It is not as described, or its first turn does not fit into `max_length`.
+        """
+        if row.get("document") is not None:
+            self.sample(row)
+        return 1, 1
+
     def _chosen(self, row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """The direction of a row with codes, and what it says in that direction: text, question, codes."""
         codes = self.codes_of(row["codes"])

@@ -19,7 +19,9 @@ from .remote import is_remote
 logger = logging.getLogger(__name__)
 
 _TARS = ".tar .tar.gz .tgz .tar.bz2 .tbz2 .tar.xz .txz .tar.zst .tzst"  # the reader refuses zstd by name
+_JSON_LINES = ".jsonl"
 _SUFFIXES = {**dict.fromkeys(_TARS.split(), "webdataset"), ".parquet": "parquet"}
+_ON_THE_HUB = ("parquet", "webdataset")  # formats of a Hub dataset that hold images
 _NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -67,6 +69,39 @@ def locate(source: str | os.PathLike | list[str], split: str, revision: str | No
     if is_hub_id(name, owner_optional=True) and not path.suffix:
         return _from_datasets(name, split, revision=revision)
     raise FileNotFoundError(f"{name}: no such file or folder, nor a name that a Hub dataset can have.")
+
+
+def locate_rows(source: str | os.PathLike | list[str], split: str, revision: str | None = None) -> Located:
+    """The files of a source of conversations, documents or texts: as [`locate`], and JSON Lines besides.
+
+    Args:
+        source: A `.jsonl` file, a folder, glob or list of them, a Hub dataset of that format, or as for [`locate`].
+        split, revision: As for `open_source`.
+
+    Raises:
+        FileNotFoundError, ValueError: As [`locate`].
+    """
+    if isinstance(source, (list, tuple)):
+        located = [locate_rows(entry, split, revision) for entry in source]
+        if [one for one in located if one.format == "jsonl"] != located or not located:
+            return locate(source, split, revision)
+        return Located("jsonl", [file for one in located for file in one.files])
+    name = os.fspath(source)
+    if name.partition("?")[0].lower().endswith(_JSON_LINES):
+        if is_remote(name):
+            return Located("jsonl", _expanded(name))
+        if os.path.isfile(name):
+            return Located("jsonl", [os.path.abspath(name)])
+        if glob.has_magic(name) or _NUMBERS.search(name):
+            return Located("jsonl", [file for one in _expanded(name) for file in _matching(one)])
+        raise FileNotFoundError(f"{name}: no such file.")
+    if os.path.isdir(name):
+        found = sorted(str(path.resolve()) for path in Path(name).glob("*.jsonl") if not is_metadata(path.name))
+        if chosen := [path for path in found if os.path.basename(path).startswith(split)] or found:
+            return Located("jsonl", chosen, str(Path(name).resolve()), str(Path(name).resolve()))
+    elif is_hub_id(name, owner_optional=True) and not Path(name).suffix and not os.path.exists(name):
+        return _from_datasets(name, split, formats=(*_ON_THE_HUB, "json"), revision=revision)
+    return locate(source, split, revision)
 
 
 def _in_list(entries: list[str] | tuple[str, ...], split: str, revision: str | None) -> Located:
@@ -127,7 +162,7 @@ def _matching(pattern: str) -> list[str]:
     return files
 
 
-def _from_datasets(path: str, split: str, **settings) -> Located:
+def _from_datasets(path: str, split: str, formats: tuple[str, ...] = _ON_THE_HUB, **settings) -> Located:
     """The files of a Hub dataset, or of a URL with `*`. `datasets` resolves both, with the commit in each address."""
     import datasets
 
@@ -140,9 +175,9 @@ def _from_datasets(path: str, split: str, **settings) -> Located:
             f"{name}: there is no such file or folder here, and the Hub gives out no such dataset ({error})."
         ) from error
     # The class of a repository with a card is one of its own, made of that of the format.
-    formats = [found.__name__.lower() for found in type(builder).__mro__]
-    source_format = next((found for found in formats if found in ("parquet", "webdataset")), formats[0])
-    if source_format not in ("parquet", "webdataset"):
+    names = [found.__name__.lower() for found in type(builder).__mro__]
+    source_format = next((found for found in names if found in formats), names[0])
+    if source_format not in formats:
         raise ValueError(
             f"{path}: a Hub dataset of the format {source_format}; Parquet and WebDataset are read. Download it and "
             "give the folder."
@@ -150,6 +185,7 @@ def _from_datasets(path: str, split: str, **settings) -> Located:
     data_files = builder.config.data_files
     if split not in data_files:
         raise ValueError(f"{path}: no split {split!r}; it has {', '.join(map(str, data_files))}.")
+    source_format = "jsonl" if source_format == "json" else source_format
     return Located(source_format, [str(file) for file in data_files[split]])
 
 

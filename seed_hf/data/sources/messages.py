@@ -22,6 +22,7 @@ from .text import BadText, described, printable, text_of
 
 ROLES = ("system", "user", "assistant")
 _FIELDS = {"text": {"type", "text"}, "image": {"type", "codes", "image", "path", "url", "base64"}}
+HOW_TO_ENCODE = "Give model.image_tokenizer in the recipe, or encode the images once with `seed-hf data conversations`"
 _IN_ORDER = "a system text may come first, then user and assistant take turns, and assistant has the last word"
 
 
@@ -85,10 +86,7 @@ def pieces_of(content: Iterable[Mapping[str, Any]], name: str) -> list[str | lis
         if part["type"] == "text":
             pieces.append(part["text"])
         elif part.get("codes") is None:
-            raise BadText(
-                f"{name} has an image without codes. Give model.image_tokenizer in the recipe, or encode the images "
-                "once with `seed-hf data conversations`"
-            )
+            raise BadText(f"{name} has an image without codes. {HOW_TO_ENCODE}")
         else:
             pieces.append(list(part["codes"]))
     return pieces

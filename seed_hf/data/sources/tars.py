@@ -99,6 +99,27 @@ def tar_rows(path: str, name: str, choice: ColumnChoice, start: int, stop: int |
             yield bad_source_row(number, BadText(reason), name, name)
 
 
+def tar_values(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Key and contents by ending of each sample of a tar: text, parsed JSON, and images as they are.
+
+    Args:
+        path: The file or its URL.
+
+    Raises:
+        ValueError: The archive is damaged.
+    """
+    for key, sample in _samples(path, lambda ending: is_image_ending(ending) or ending.endswith(("json", "txt"))):
+        yield (
+            key,
+            {
+                ending: read_text(content, ending)
+                if isinstance(content, bytes) and not is_image_ending(ending)
+                else content
+                for ending, content in sample.items()
+            },
+        )
+
+
 def _samples(path: str, needed: Callable[[str], bool], start: int = 0) -> Iterator[tuple[str, Sample]]:
     """(key, contents by ending) of the samples from `start` on; only the `needed` endings are read.
 
@@ -127,7 +148,7 @@ def _samples(path: str, needed: Callable[[str], bool], start: int = 0) -> Iterat
                     sample[ending] = BadText(f"several files with one ending ({ending}, in upper or lower case)")
                 elif member.refused:
                     sample[ending] = BadText(f"{member.refused} ({ending})")
-                elif member.size > _MAX_TEXT and not _is_image(ending):
+                elif member.size > _MAX_TEXT and not is_image_ending(ending):
                     sample[ending] = BadText(f"more than {_MAX_TEXT} bytes of text ({ending})")
                 else:
                     sample[ending] = tar.content() if count >= start and needed(ending) else None
@@ -184,7 +205,7 @@ def _needed(columns: Columns, choice: ColumnChoice) -> Callable[[str], bool]:
     if choice.image is not None:
         names.add(choice.image)
         return names.__contains__
-    return lambda ending: ending in names or _is_image(ending)
+    return lambda ending: ending in names or is_image_ending(ending)
 
 
 def _json_fields(sample: Sample) -> list[str] | None:
@@ -199,7 +220,8 @@ def _json_fields(sample: Sample) -> list[str] | None:
     return names
 
 
-def _is_image(ending: str) -> bool:
+def is_image_ending(ending: str) -> bool:
+    """Whether a file of a sample is an image, by what follows the first dot of its name."""
     return ending in IMAGE_NAMES or ending.rpartition(".")[2] in IMAGE_ENDINGS
 
 
@@ -210,7 +232,7 @@ def _image_ending(sample: Sample, choice: ColumnChoice) -> str | BadText:
         if choice.image in sample:
             return choice.image
         return BadText(f"no file of the sample has the ending that is read ({choice.image}; it has {has})")
-    images = [ending for ending in sample if _is_image(ending)]
+    images = [ending for ending in sample if is_image_ending(ending)]
     if len(images) == 1 and images[0] in IMAGE_NAMES:
         return images[0]
     if not images:

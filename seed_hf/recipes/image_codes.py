@@ -1,0 +1,65 @@
+"""The visual tokenizer that encodes the images of conversations when a run begins."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedConfig
+
+from seed_hf.artifacts.loading import load_tokenizer
+from seed_hf.data.jobs.image_codes import codes_of_images
+from seed_hf.data.sources.sequence_rows import Encode
+from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
+
+from .places import naming_the_key
+from .schema import LanguageModelRecipe
+
+
+def named_tokenizer(recipe: LanguageModelRecipe) -> tuple[str, str] | None:
+    """Key and place of the visual tokenizer that encodes images; `None` if the recipe names none.
+
+    Args:
+        recipe: Of the language-model or the instruction stage.
+    """
+    for name in ("image_tokenizer", "visual_tokenizer"):
+        if source := getattr(recipe.model, name):
+            return f"model.{name}", source
+    return None
+
+
+def encoder_of(recipe: LanguageModelRecipe, config: PreTrainedConfig) -> Encode | None:
+    """A function from images to codes, which loads the visual tokenizer when it is first called.
+
+    Args:
+        recipe: Of the language-model or the instruction stage.
+        config: Of the language model.
+
+    Raises:
+        ValueError: The codes of the visual tokenizer are not those of the language model.
+    """
+    if (named := named_tokenizer(recipe)) is None:
+        return None
+    key, source = named
+    found: list[Encode] = []
+
+    def encode(images):
+        if not found:
+            with naming_the_key(key):
+                tokenizer, image_processor = load_tokenizer(source, device=recipe.trainer.device)
+                check_codebook(tokenizer.config, config)
+            found.append(codes_of_images(tokenizer, image_processor))
+        return found[0](images)
+
+    return encode
+
+
+def check_codebook(tokenizer: SeedTokenizerConfig, language_model: PreTrainedConfig) -> None:
+    """Raise `ValueError` unless a visual tokenizer has as many codes as the language model knows.
+
+    Args:
+        tokenizer, language_model: Their configurations.
+    """
+    for name in ("codebook_size", "num_query_tokens"):
+        own, wanted = getattr(tokenizer, name), getattr(language_model, name, None)
+        if wanted is not None and own != wanted:
+            raise ValueError(
+                f"the visual tokenizer has {name} {own}, the language model {wanted}. They do not belong together."
+            )

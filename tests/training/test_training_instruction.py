@@ -1,0 +1,86 @@
+"""The instruction stage: packed as padded, what LoRA and full training change, what is logged, exact resume."""
+
+import pytest
+import torch
+
+from language_stage import (
+    conversations,
+    instruction_collator,
+    instruction_config,
+    text_config,
+    tiny_language_model,
+)
+from seed_hf.training import InstructionConfig, InstructionTrainer, LanguageModelConfig
+
+
+def trainer_for(folder, pack_length=None, dropout=0.0, **settings) -> InstructionTrainer:
+    model = tiny_language_model(dropout=dropout, prompt_format="vicuna")
+    return InstructionTrainer(
+        model,
+        instruction_config(folder, **settings),
+        data_collator=instruction_collator(pack_length=pack_length),
+        train_dataset=conversations(),
+    )
+
+
+def test_the_defaults_are_those_of_seed_llamas_tuning(tmp_path):
+    args = InstructionConfig(output_dir=str(tmp_path))
+    assert (args.learning_rate, args.warmup_steps, args.lr_scheduler_kwargs) == (1e-4, 0.07, {"min_lr_rate": 0.1})
+    assert (args.lora_r, args.lora_alpha, args.lora_dropout, args.weight_decay) == (16, 32, 0.05, 0.05)
+    assert (args.adam_beta2, args.adam_epsilon, args.max_grad_norm) == (0.95, 1e-5, 1.0)
+    with pytest.raises(TypeError, match="takes a InstructionConfig"):
+        InstructionTrainer(
+            tiny_language_model(), LanguageModelConfig(output_dir=str(tmp_path)), data_collator=instruction_collator()
+        )
+
+
+def test_packed_equals_padded_for_every_token(tmp_path):
+    found = []
+    for pack_length in (None, 200):
+        trainer = trainer_for(tmp_path, pack_length, lora_r=0)
+        batch = trainer.data_collator(conversations())
+        losses = []
+        one = {name: value for name, value in batch.items() if name not in ("loss_positions", "loss_kinds")}
+        for start in range(0, len(batch["loss_kinds"]), 16):  # each loss by itself shows where one differs
+            part = {name: batch[name][start : start + 16] for name in ("loss_positions", "loss_kinds")}
+            losses.append(trainer.compute_loss(trainer.model.eval(), {**one, **part}).detach())
+        found.append(torch.stack(losses))
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-5)
+    assert found[0].std() > 0
+
+
+def test_what_lora_and_full_training_change(tmp_path):
+    """Both learn; LoRA leaves the rows of words as they were."""
+    first = {}
+    for name, rank in (("lora", 4), ("full", 0)):
+        trainer = trainer_for(tmp_path / name, lora_r=rank, max_steps=8, logging_steps=4)
+        before = trainer.accelerator.unwrap_model(trainer.model)
+        rows = before.get_input_embeddings()
+        words = getattr(rows, "weight", None)
+        words = rows.original_module.weight.clone() if words is None else words.detach().clone()
+        trainer.train()
+        start, end = (line for line in trainer.state.log_history if "loss" in line)
+        assert end["answer_loss"] < start["answer_loss"] and end["code_loss"] < start["code_loss"]
+        first[name] = start["loss"]
+        after = trainer.merge().get_input_embeddings().weight[: text_config().boi_token_id]
+        assert torch.equal(after, words[: len(after)]) == (rank > 0), name
+    assert first["lora"] != first["full"]
+
+
+@pytest.mark.parametrize("rank", [4, 0])
+def test_resume_equals_the_unbroken_run(tmp_path, rank):
+    settings = {"dropout": 0.1, "lora_r": rank, "max_steps": 5, "save_strategy": "steps", "save_steps": 2}
+    settings["per_device_train_batch_size"] = 6
+    unbroken = trainer_for(tmp_path, 128, **settings)
+    unbroken.train()
+    resumed = trainer_for(tmp_path, 128, **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    expected = unbroken.model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in resumed.model.state_dict().items())
+
+
+def test_a_row_that_cannot_be_read_is_named(tmp_path):
+    trainer = trainer_for(tmp_path)
+    trainer.train_dataset = [*conversations(3), {"messages": conversations(2)[1]["messages"][:1]}]
+    with pytest.raises(ValueError, match="row 3 of the training data: messages ends with user"):
+        trainer.train()
