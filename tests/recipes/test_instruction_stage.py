@@ -231,6 +231,10 @@ def test_long_conversations_are_cut_and_counted(here, caplog):
     json_lines("long.jsonl", [{"codes": CODES, "caption": "apple " * 99}])
     with pytest.raises(ValueError, match="long.jsonl, row 0: The first turn alone"):
         opened(train="long.jsonl", data={"max_length": 100})
+    json_lines("long.jsonl", [{"codes": CODES, "caption": "a red apple"}] * 20)
+    trainer = opened(train="long.jsonl", data={"max_length": 72, "directions": {"text_to_image": 1}})
+    batch = trainer.data_collator(list(trainer.train_dataset) * 20)  # where a wording does not fit, the shortest does
+    assert batch["input_ids"].shape[1] <= 72
 
 
 WRONG = {

@@ -38,7 +38,8 @@ class InstructionCollator(LanguageModelCollator):
 
     All other rows of a [`LanguageModelCollator`] are taken too. Those with codes become conversations of one turn: a
     request for the image ("text_to_image"), a question what it shows ("image_to_text"), or one of its `questions`.
-    How these are worded is drawn from `requests.json` in this folder, or from a file of your own.
+    How these are worded is drawn from `requests.json` in this folder, or from a file of your own; where a wording
+    makes the conversation too long, the shortest is taken.
 
     Args:
         tokenizer, config: As for [`LanguageModelCollator`].
@@ -55,6 +56,11 @@ class InstructionCollator(LanguageModelCollator):
             raise ValueError(f"{given[0]} is not used: in a conversation the turn says what is asked.")
         super().__init__(tokenizer, config, **settings)
         self.requests = shipped_requests() if requests is None else read_requests(requests)
+        tokens = lambda text: len(self.sequences.encode(text))  # noqa: E731
+        shortest = min(
+            self.requests["draw"], key=lambda wording: tokens(wording["request"]) + tokens(wording["answer"])
+        )
+        self.shortest = {"draw": [shortest], "describe": [min(self.requests["describe"], key=tokens)]}
 
     def sample(self, row: Mapping[str, Any]) -> Sample:
         if row.get("messages") is not None:
@@ -67,7 +73,10 @@ class InstructionCollator(LanguageModelCollator):
         write = drawing if direction == "text_to_image" else describing
         span = self.sequences.ids([Mark.IMAGE], given["codes"])
         draw = self.generator(b"request", np.asarray(span).tobytes(), given["text"].encode())
-        return self._conversation(row, write(given["text"], given["codes"], draw, self.requests))
+        said = write(given["text"], given["codes"], draw, self.requests)
+        if self.cut == "whole" and not self._fits(said, self._length(row)):
+            said = write(given["text"], given["codes"], draw, self.shortest)
+        return self._conversation(row, said)
 
     def said(self, row: Mapping[str, Any]) -> list[tuple[str, list[str | list[int]]]]:
         """Role and content, texts and codes, of each message of a row.
@@ -95,30 +104,32 @@ class InstructionCollator(LanguageModelCollator):
         elif row.get("document") is not None or row.get("codes") is None:
             return super().turns_that_fit(row)
         else:
-            saids = self._longest(row)
-        length, turns = self._length(row), [(1, 1)]
+            saids = self._shortest(row)
+        length, found = self._length(row), [(1, 1)]
         for said in saids:
-            if self.cut == "whole" and not self._surely_fits(said, length):
-                written = self.sequences.turns(said)
-                turns.append((self._kept(written, length), len(written)))
-        return min(turns[1:] or turns)
+            turns = sum(role == "assistant" for role, _ in said)
+            whole = self.cut == "tokens" or self._surely_fits(said, length)
+            found.append((turns if whole else self._kept(self.sequences.turns(said), length), turns))
+        return min(found[1:] or found)
 
-    def _longest(self, row: Mapping[str, Any]) -> list[list[tuple[str, list[Any]]]]:
-        """The conversations that a row with codes can become, each in the longest wording."""
-        codes, tokens = self.codes_of(row["codes"]), lambda text: len(self.sequences.encode(text))
-        draw = max(self.requests["draw"], key=lambda wording: tokens(wording["request"]) + tokens(wording["answer"]))
-        asked = max(self.requests["describe"], key=tokens)
+    def _shortest(self, row: Mapping[str, Any]) -> list[list[tuple[str, list[Any]]]]:
+        """The conversations that a row with codes can become, each in the shortest wording, which is taken if no other
+        fits."""
+        codes, saids = self.codes_of(row["codes"]), []
         frequent = {name for name, weight in self.directions.items() if weight > 0}
         wanted = {row["direction"]} if row.get("direction") else frequent
-        saids = []
         for caption in captions_of(row):
-            if "text_to_image" in wanted:
-                saids.append(drawing(caption, codes, Random(0), {"draw": [draw]}))
-            if "image_to_text" in wanted:
-                saids.append(asking(asked, caption, codes))
+            for direction, write in (("text_to_image", drawing), ("image_to_text", describing)):
+                if direction in wanted:
+                    saids.append(write(caption, codes, Random(0), self.shortest))
         if "question" in wanted:
             saids += [asking(*pair, codes) for pair in question_pairs(row.get("questions")) or []]
         return saids
+
+    def _fits(self, said: Sequence[tuple[str, Sequence[str | list[int]]]], length: int) -> bool:
+        if self._surely_fits(said, length):
+            return True
+        return sum(len(part) for turn in self.sequences.turns(said) for part in turn) < length
 
     def _surely_fits(self, said: Sequence[tuple[str, Sequence[str | list[int]]]], length: int) -> bool:
         """Whether a conversation fits even if every character were a token. Others are encoded to see."""
