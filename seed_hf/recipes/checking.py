@@ -24,6 +24,7 @@ from .bare_models import bare_encoder, bare_language_model, bare_tokenizer, bare
 from .identity import run_identity
 from .image_codes import check_codebook, named_tokenizer
 from .language_model_stage import attention_of, open_sequences, sequence_collator
+from .language_models import set_format
 from .length import steps_of
 from .places import load_words, naming_the_key
 from .plan import Plan
@@ -180,7 +181,7 @@ def _check_language_model(recipe: Recipe, plan: Plan, noting: Noting) -> None:
         key = "text_tokenizer" if section.text_tokenizer else "language_model"
         words = load_words(getattr(section, key), f"model.{key}")
     with noting():
-        model = bare_language_model(section, len(words or ()) or 1)
+        model = set_format(section, bare_language_model(section, len(words or ()) or 1))
         plan.model = type(model).__name__
     if model is not None and words:
         with noting():
@@ -203,6 +204,8 @@ def _check_language_model(recipe: Recipe, plan: Plan, noting: Noting) -> None:
                         dropout=args.lora_dropout,
                         target_modules=args.lora_target_modules,
                         token_ids=args.lora_token_ids,
+                        norms=args.lora_norms,
+                        embeddings=args.lora_embeddings,
                     )
             plan.count(_as_trained(trained, args))
             _check_optimizer(recipe, trained)

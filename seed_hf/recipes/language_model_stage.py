@@ -21,7 +21,7 @@ from seed_hf.training.instruction import InstructionTrainer
 from seed_hf.training.language_model import LanguageModelTrainer
 
 from .image_codes import encoder_of
-from .language_models import has_visual_tokens, open_language_model
+from .language_models import has_visual_tokens, open_language_model, set_format
 from .mixture import entries_of, mixed
 from .places import load_words
 from .schema import LanguageModelRecipe, SequenceData
@@ -49,7 +49,7 @@ def language_model_trainer(recipe: LanguageModelRecipe) -> tuple[LanguageModelTr
     key = "text_tokenizer" if model.text_tokenizer else "language_model"
     text_tokenizer = load_words(getattr(model, key), f"model.{key}")
     set_seed(args.seed)
-    language_model = open_language_model(model, len(text_tokenizer))
+    language_model = set_format(model, open_language_model(model, len(text_tokenizer)))
     if attention := attention_of(recipe):
         language_model.set_attn_implementation(attention)
     collator = sequence_collator(recipe, text_tokenizer, language_model.config)

@@ -37,6 +37,23 @@ def has_visual_tokens(model: PreTrainedModel) -> bool:
     return model.config.model_type in LANGUAGE_MODELS
 
 
+def set_format(section: LanguageModel, model: PreTrainedModel) -> PreTrainedModel:
+    """The language model with the prompt format that a recipe says.
+
+    Args:
+        section: `model:` of the recipe.
+        model: With or without weights.
+
+    Raises:
+        ValueError: It has no visual tokens, so it has no format either.
+    """
+    if section.prompt_format is not None:
+        if not has_visual_tokens(model):
+            raise ValueError("model.prompt_format is not used: a plain language model has no prompts with images.")
+        model.config.prompt_format = section.prompt_format
+    return model
+
+
 def open_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrainedModel:
     """The language model of a recipe: a new one, a saved one, or a plain one that gets visual tokens.
 

@@ -200,6 +200,7 @@ def _check_images(recipe: TokenizerRecipe) -> None:
 
 def _check_language_model(recipe: LanguageModelRecipe) -> None:
     from seed_hf.data.batches.language_model import CUTS, LOSSES
+    from seed_hf.modeling.prompts_seed import FORMATS
 
     from .language_models import plain_class
     from .mixture import entries_of
@@ -217,6 +218,7 @@ def _check_language_model(recipe: LanguageModelRecipe) -> None:
     _exactly_one(model, "model", "language_model", "config")
     if model.config:
         _check_fields(plain_class(model.config).config_class, "model.config", model.config)
+    _check_choice("model.prompt_format", model.prompt_format, tuple(FORMATS))
     _check_choice("model.visual_embedding", model.visual_embedding, ("learned", "projected"))
     for name in ("max_length", "pack_length"):
         _check_positive(f"data.{name}", getattr(data, name))

@@ -92,6 +92,8 @@ class LanguageModel:
         image_tokenizer: Folder of the `SeedTokenizer` that encodes the images of the data, each time a run begins. Not
             needed for data with codes, or with `visual_tokenizer`, which is used then.
         visual_embedding: "learned" or "projected": how the visual tokens of a plain language model are embedded.
+        prompt_format: "seed", "vicuna", "llama2" or "plain": how sequences and conversations are written. It is saved
+            with the model. Default: that of the language model, "seed" if visual tokens are new.
         attn_implementation: As in `from_pretrained`. Default: transformers' choice; with `data.pack_length` and half
             precision on a GPU, a flash kernel if one is installed.
     """
@@ -102,6 +104,7 @@ class LanguageModel:
     visual_tokenizer: str | None = None
     image_tokenizer: str | None = None
     visual_embedding: str = "learned"
+    prompt_format: str | None = None
     attn_implementation: str | None = None
 
 

@@ -36,6 +36,8 @@ class LanguageModelConfig(StageArguments):
             a block of the model's family.
         lora_norms (`bool`, *optional*, defaults to `False`): Whether the normalisation layers are trained besides
             LoRA, as SEED-LLaMA's were.
+        lora_embeddings (`bool`, *optional*, defaults to `False`): Whether all rows of the vocabulary are trained
+            besides LoRA, as SEED-LLaMA's were, instead of `lora_token_ids`.
         code_loss_weight (`float`, *optional*, defaults to 1.0): Weight of a code's loss; a text token has the weight
             1. An image has many more tokens than a caption. The paper has no such weight.
     """
@@ -53,6 +55,7 @@ class LanguageModelConfig(StageArguments):
     lora_target_modules: list[str] | None = None
     lora_token_ids: list[int] | None = None
     lora_norms: bool = False
+    lora_embeddings: bool = False
     code_loss_weight: float = 1.0
 
     def __post_init__(self):
@@ -118,6 +121,7 @@ class LanguageModelTrainer(SeedTrainer):
                 target_modules=args.lora_target_modules,
                 token_ids=args.lora_token_ids,
                 norms=args.lora_norms,
+                embeddings=args.lora_embeddings,
             )
         elif hasattr(model, "visual_tokenizer"):
             model.visual_tokenizer.requires_grad_(False)

@@ -13,6 +13,7 @@ def add_lora(
     target_modules: list[str] | None = None,
     token_ids: list[int] | None = None,
     norms: bool = False,
+    embeddings: bool = False,
 ):
     """A `peft.PeftModel` in which LoRA and some rows of the vocabulary are trained.
 
@@ -23,15 +24,20 @@ def add_lora(
         token_ids: Rows of the vocabulary that are trained, of the embedding and of the output layer. Default: `<img>`,
             `</img>` and the codes; none of a plain language model.
         norms: Whether the normalisation layers of the model's family are trained, too.
+        embeddings: Whether all rows of the vocabulary are trained, and not some.
 
     Raises:
-        ValueError: The vocabulary has no such row.
+        ValueError: The vocabulary has no such row, or all rows are trained anyway.
     """
     from peft import LoraConfig, get_peft_model  # takes seconds to import
 
     config = model.config.get_text_config()
     has_codes = config.model_type in LANGUAGE_MODELS
-    if token_ids is None:
+    if embeddings and token_ids is not None:
+        raise ValueError("lora_token_ids is not used: with lora_embeddings all rows of the vocabulary are trained.")
+    if embeddings:
+        token_ids = list(range(config.vocab_size))
+    elif token_ids is None:
         token_ids = VisualVocabulary.of(config).rows() if has_codes else []
     if wrong := [token for token in token_ids if not 0 <= token < config.vocab_size]:
         raise ValueError(f"lora_token_ids must lie in 0..{config.vocab_size - 1}, got {wrong[:5]}.")
@@ -48,6 +54,8 @@ def add_lora(
         saved += [name for name in names if name.rpartition(".")[-1] in family_of(config).norms]
     # An output layer that is not tied to the embedding has rows of its own to train.
     layers = ["embed_tokens"] if config.tie_word_embeddings else ["embed_tokens", "lm_head"]
+    if embeddings and not config.tie_word_embeddings:
+        saved, token_ids = [*saved, *layers], []
     lora = LoraConfig(
         task_type=None if is_whole_model else "CAUSAL_LM",
         r=r,

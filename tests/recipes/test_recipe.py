@@ -11,7 +11,8 @@ from transformers import OPTConfig, OPTForCausalLM
 
 from seed_hf.devices import has_native_bf16
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
-from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
+from seed_hf.modeling.modeling_seed_text import SeedForCausalLM, SeedLlamaForCausalLM
+from seed_hf.recipes.mixture import entries_of
 from seed_hf.recipes.reading import read_recipe
 from seed_hf.recipes.running import run_stage
 from tiny import tiny_text_tokenizer, tiny_tokenizer
@@ -19,24 +20,29 @@ from yaml_bomb import bomb
 
 
 FULL_SIZE = Path(__file__).parents[2] / "examples" / "seed_opt_2.7b"
+SEED_LLAMA = FULL_SIZE.parent / "seed_llama_8b"
 SHIPPED = {
-    "contrastive": "contrastive",
-    "quantization": "quantization",
-    "lm_image_to_text": "lm",
-    "lm": "lm",
+    FULL_SIZE / "contrastive.yaml": "contrastive",
+    FULL_SIZE / "quantization.yaml": "quantization",
+    FULL_SIZE / "lm_image_to_text.yaml": "lm",
+    FULL_SIZE / "lm.yaml": "lm",
+    SEED_LLAMA / "pretrain.yaml": "lm",
+    SEED_LLAMA / "instruct.yaml": "instruct",
 }
 ON_CPU = ("trainer.use_cpu=true",)
 
 
 def test_every_shipped_recipe_is_listed_here():
-    assert {path.stem for path in FULL_SIZE.glob("*.yaml")} == set(SHIPPED)
+    assert {path for folder in (FULL_SIZE, SEED_LLAMA) for path in folder.glob("*.yaml")} == set(SHIPPED)
 
 
-@pytest.mark.parametrize(("name", "stage"), SHIPPED.items())
-def test_the_shipped_recipes_are_valid(name, stage):
-    recipe = read_recipe(stage, FULL_SIZE / f"{name}.yaml", ON_CPU)
+@pytest.mark.parametrize(
+    ("path", "stage"), SHIPPED.items(), ids=[f"{path.parent.name}-{path.stem}" for path in SHIPPED]
+)
+def test_the_shipped_recipes_are_valid(path, stage):
+    recipe = read_recipe(stage, path, ON_CPU)
     assert recipe.trainer.max_steps > 0 and recipe.trainer.weight_decay == 0.05
-    assert yaml.safe_load((FULL_SIZE / f"{name}.yaml").read_text())["trainer"]["bf16"] is True
+    assert yaml.safe_load(path.read_text())["trainer"]["bf16"] is True
     assert recipe.trainer.bf16 == has_native_bf16()
 
 
@@ -52,6 +58,22 @@ def test_the_shipped_recipes_have_the_published_values():
     assert (config.vq_loss_weight, config.reconstruction_loss_weight, config.generation_loss_weight) == (5, 2, 0.5)
     assert (lm.trainer.lora_r, lm.trainer.lora_alpha, lm.trainer.learning_rate) == (16, 32, 1.5e-4)
     assert lm.data.directions == {"image_to_text": 0.5, "text_to_image": 0.5}
+
+
+def test_the_recipes_of_seed_llama_have_the_published_values():
+    first, second = (read_recipe(SHIPPED[path], path, ON_CPU) for path in list(SHIPPED)[-2:])
+    for recipe, rate, steps, least, warmup in ((first, 1.5e-4, 30_000, 0.05, 0.03), (second, 1e-4, 50_000, 0.1, 0.07)):
+        args = recipe.trainer
+        assert (args.learning_rate, args.max_steps, args.lr_scheduler_kwargs["min_lr_rate"]) == (rate, steps, least)
+        assert (args.warmup_steps, args.adam_beta2, args.adam_epsilon, args.max_grad_norm) == (warmup, 0.95, 1e-5, 1.0)
+        assert (args.lora_r, args.lora_alpha, args.lora_dropout) == (16, 32, 0.05)
+        assert set(args.lora_target_modules) == set(SeedLlamaForCausalLM.family.linear_layers)
+        assert args.lora_norms and args.lora_embeddings
+        entries = entries_of(recipe.data.train, "data.train")
+        assert all(entry.settings["max_length"] <= recipe.data.max_length for entry in entries)
+    assert len(entries_of(first.data.train, "")) == 6 and len(entries_of(second.data.train, "")) == 18
+    assert (first.data.loss_on, first.data.max_images, first.model.prompt_format) == ("all", 7, "plain")
+    assert second.data.loss_on is None and second.model.prompt_format == "vicuna"
 
 
 @pytest.mark.slow

@@ -10,7 +10,16 @@ from language_stage import (
     text_config,
     tiny_language_model,
 )
+from seed_hf.data.batches.instruction import InstructionCollator
+from seed_hf.modeling.configuration_seed import SeedLlamaConfig
+from seed_hf.modeling.modeling_seed_text import SeedLlamaForCausalLM
 from seed_hf.training import InstructionConfig, InstructionTrainer, LanguageModelConfig
+from seed_hf.training.lora import add_lora
+from tiny import tiny_text_tokenizer
+from tiny_families import SIZES
+
+
+LLAMA = {**SIZES, "text_vocab_size": len(tiny_text_tokenizer()), "codebook_size": 64, "code_dim": 8}
 
 
 def trainer_for(folder, pack_length=None, dropout=0.0, **settings) -> InstructionTrainer:
@@ -65,6 +74,30 @@ def test_what_lora_and_full_training_change(tmp_path):
         after = trainer.merge().get_input_embeddings().weight[: text_config().boi_token_id]
         assert torch.equal(after, words[: len(after)]) == (rank > 0), name
     assert first["lora"] != first["full"]
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_layers_that_are_trained_whole_beside_lora(tmp_path, tied):
+    """As SEED-LLaMA's embedding, output layer and norms; also after a checkpoint was loaded again."""
+    settings = {"lora_norms": True, "lora_embeddings": True, "max_steps": 3, "save_strategy": "steps", "save_steps": 2}
+    merged = []
+    for checkpoint in (None, str(tmp_path / "checkpoint-2")):
+        torch.manual_seed(0)
+        model = SeedLlamaForCausalLM(SeedLlamaConfig(**LLAMA, prompt_format="vicuna", tie_word_embeddings=tied))
+        before = {name: weight.clone() for name, weight in model.state_dict().items()}
+        collator = InstructionCollator(tiny_text_tokenizer(), model.config)
+        args = instruction_config(tmp_path, **settings)
+        trainer = InstructionTrainer(model, args, data_collator=collator, train_dataset=conversations())
+        trainer.train(resume_from_checkpoint=checkpoint)
+        model = trainer.merge()
+        assert (model.lm_head.weight is model.get_input_embeddings().weight) == tied
+        merged.append(model.state_dict())
+    assert merged[0].keys() == before.keys()
+    for name, weight in merged[0].items():
+        assert not torch.equal(weight, before[name]), name
+        assert torch.equal(weight, merged[1][name]), name
+    with pytest.raises(ValueError, match="lora_token_ids is not used"):
+        add_lora(model, r=2, alpha=4, dropout=0.0, token_ids=[5], embeddings=True)
 
 
 @pytest.mark.parametrize("rank", [4, 0])
