@@ -238,7 +238,7 @@ def test_long_conversations_are_cut_and_counted(here, caplog):
 
 
 WRONG = {
-    "an unknown column": ([{"messages": ONE, "mesages": 1}], "row 0: unknown columns: mesages. Known are"),
+    "an unknown column": ([{"messages": ONE, "massages": 1}], "row 0: unknown columns: massages. Known are"),
     "a column without use": ([{"messages": ONE, "caption": "a"}], "row 0: caption is not used in a row with messages"),
     "two contents": ([{"messages": ONE, "text": "a"}], "this one has messages and text"),
     "nothing": ([{"id": "7"}], "this one has none of them, but id"),
@@ -265,7 +265,7 @@ def test_wrong_rows_are_named_before_anything_happens(here, name):
 
 SETTINGS = {
     "prompts": ({"data": {"caption_prompt": "x"}}, "data.caption_prompt is not used: in a conversation"),
-    "an unknown key": ({"train": [{"source": "a", "wieght": 1}]}, r"data.train\[0\] has unknown keys: wieght"),
+    "an unknown key": ({"train": [{"source": "a", "wight": 1}]}, r"data.train\[0\] has unknown keys: wight"),
     "no source": ({"train": [{"weight": 1}]}, r"data.train\[0\] must be a source"),
     "no sources": ({"train": []}, "data.train is an empty list"),
     "some weights": ({"train": ["a", {"source": "b", "weight": 1}]}, r"data.train\[0\] has no weight"),
