@@ -156,7 +156,14 @@ def test_bad_arguments(tmp_path, image):
     refused("train", "stage-three", "--config", tmp_path / "a.yaml", words="contrastive")
     refused("train", "contrastive", "--config", tmp_path / "a.yaml", words="a.yaml: no such file")
     (tmp_path / "a.yaml").write_text("{}")
-    refused("train", "contrastive", "--full", "--config", tmp_path / "a.yaml", words="--full is for the stage lm")
+    refused(
+        "train",
+        "contrastive",
+        "--full",
+        "--config",
+        tmp_path / "a.yaml",
+        words="--full is for the stages lm and instruct",
+    )
 
 
 def test_bad_model_folders(tmp_path, image):
