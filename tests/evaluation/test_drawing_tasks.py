@@ -21,7 +21,10 @@ from seed_hf.evaluation.tasks.generation import Generation
 from seed_hf.evaluation.tasks.roundtrip import Roundtrip, best_codes, some_candidates
 from seed_hf.evaluation.tasks.similarity import Similarity
 from seed_hf.hub.evaluations import evaluation_entries, joined
+from tiny_artifacts import save_artifact
+from tiny_clip import save_clip
 from tiny_diffusion import tiny_pipeline
+from tiny_sources import write_folder
 
 
 COLOURS = {"red": (220, 30, 30), "green": (40, 170, 60), "blue": (40, 80, 210), "black": (20, 20, 20)}
@@ -305,3 +308,21 @@ def test_prompts_are_written_by_the_command(tmp_path):
     assert status == 0 and said == f"30 prompts in {tmp_path / 'p.jsonl'}\n"
     rows = open_prompts(tmp_path / "p.jsonl").rows
     assert len(rows) == 30 and all(row.captions[0].startswith("a photo of ") for row in rows)
+
+
+def test_the_commands(tmp_path):
+    rows = [replace(row, captions=("a red apple",)) for row in data_of(3).rows]
+    folder = write_folder(
+        tmp_path / "images", [{"id": row.id, "caption": row.captions[0], "image": row.image} for row in rows]
+    )
+    pipeline = save_artifact("pipeline", tmp_path / "pipeline")
+    shared = ("--data", folder, "--pipeline", pipeline, "--num-inference-steps", 1, "--guidance-scale", 1)
+    clip = save_clip(tmp_path / "clip")
+    status, page, _ = run("evaluate", "similarity", *shared, "--encoder", clip, "--out", tmp_path / "similarity.json")
+    assert status == 0 and "| Frechet distance |" in page and "| similarity to the caption |" in page
+    out = tmp_path / "roundtrip.json"
+    status, page, _ = run("evaluate", "roundtrip", *shared, "--candidates", 2, "--best-of", 2, "--out", out)
+    assert status == 0 and "| equal codes |" in page
+    result = json.loads(out.read_text())
+    assert result["settings"]["candidates"] == 1 and result["figures"]["all"]["mean rank of the own caption"] == 1
+    refused("evaluate", "roundtrip", *shared, "--out", out, words="rows of another evaluation")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from command_line import run
+from command_line import refused, run
 from seed_hf.evaluation.detections import check
 from seed_hf.evaluation.formats.prompts import open_prompts
 from seed_hf.evaluation.generation_prompts import asked_of_scene
@@ -165,3 +165,5 @@ def test_scenes_are_judged_by_the_command(judge, real, tmp_path):
     right = sum(check(asked_of_scene(scene), seen).correct for scene, seen in zip(scenes, judge.detect(images[:3])))
     assert figures["real: correct"] == pytest.approx(100 * right / 3, abs=34)  # real images are seen at 16 x 16 here
     assert figures["rows"] == 3 and figures["valid spans without the constraint"] == 0
+    words = "holds a judge already"
+    refused("evaluate", "judge", "--pictograms", tmp_path, "--out", tmp_path / "judge", "--scenes", 5, words=words)
