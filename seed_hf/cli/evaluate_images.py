@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,7 +69,7 @@ def generation(
     dtype: NumberType = None,
 ):
     """Does a drawing show what its prompt asks for? Objects, numbers, colours, places."""
-    with plain_errors():
+    with plain_errors(), _missing_packages():
         rows = _open(data)
         eyes = _detector(judge, detector, clip, device)
         from seed_hf.evaluation.tasks.generation import Generation
@@ -100,7 +101,7 @@ def similarity(
     dtype: NumberType = None,
 ):
     """How near drawn or redrawn images are to the real ones: CLIP similarity, CLIP-T, FID."""
-    with plain_errors():
+    with plain_errors(), _missing_packages():
         rows = _open(data, images, split)
         from seed_hf.evaluation.image_encoders import InceptionEncoder, open_encoder
         from seed_hf.evaluation.tasks.similarity import Similarity
@@ -138,7 +139,7 @@ def roundtrip(
     dtype: NumberType = None,
 ):
     """Codes to image to codes: how well a model reads what it draws."""
-    with plain_errors():
+    with plain_errors(), _missing_packages():
         rows = _open(data, images, split)
         from seed_hf.evaluation.tasks.roundtrip import Roundtrip, some_candidates
 
@@ -157,7 +158,7 @@ def judge(
     seed: Annotated[int | None, typer.Option(help="Default: its own, 7919. Train no model with it.", min=0)] = None,
 ):
     """Train the judge of scenes, and measure it on real images: the ceiling of all that it says of drawings."""
-    with plain_errors():
+    with plain_errors(), _missing_packages():
         from seed_hf.evaluation.result import figures_table, write_text
         from seed_hf.evaluation.scene_judge.judge import FACTS, SceneJudge
         from seed_hf.evaluation.scene_judge.measuring import measure
@@ -191,7 +192,7 @@ def prompts(
     seed: Annotated[int, typer.Option(help="Of the draw.", min=0)] = 0,
 ):
     """Prompts of GenEval's six kinds from any list of objects: one, two, numbers, colours, places, colours of two."""
-    with plain_errors():
+    with plain_errors(), _missing_packages():
         from seed_hf.evaluation.generation_prompts import lines_of, make_prompts
         from seed_hf.evaluation.result import write_text
         from seed_hf.pictograms.scene_things import read_things
@@ -207,6 +208,15 @@ def prompts(
         made = make_prompts(names, per_tag, seed=seed, frame=frame)
         write_text(out, "\n".join(lines_of(made)) + "\n")
         typer.echo(f"{len(made)} prompts in {out}")
+
+
+@contextmanager
+def _missing_packages():
+    """A package that is not installed is one line that says how to install it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ValueError(str(error)) from error
 
 
 def _open(data: str, images: Path | None = None, split: str | None = None) -> EvaluationData:

@@ -114,7 +114,9 @@ class Asked:
         if not isinstance(clauses, list) or not clauses:
             raise ValueError("`include` must be a list with what the image shows")
         wanted = tuple(_wanted(clause, number) for number, clause in enumerate(clauses))
-        excluded = tuple((_label(clause), _count(clause)) for clause in row.get("exclude") or ())
+        if not isinstance(row.get("exclude", []), list):
+            raise ValueError(f"`exclude` must be a list with what the image does not show, got {row['exclude']!r:.80}")
+        excluded = tuple((_label(clause), _count(clause)) for clause in row.get("exclude", []))
         return cls(wanted, excluded, str(row.get("tag", "")))
 
     def to_metadata(self) -> dict[str, Any]:
@@ -145,12 +147,15 @@ class Asked:
 def _wanted(clause: Any, number: int) -> Wanted:
     relation, target = None, 0
     if isinstance(clause, Mapping) and (position := clause.get("position")):
-        if not isinstance(position, Sequence) or len(position) != 2 or position[0] not in RELATIONS:
+        if not isinstance(position, list | tuple) or len(position) != 2 or position[0] not in RELATIONS:
             raise ValueError(f"`position` must be one of {', '.join(RELATIONS)} with a clause, got {position!r}")
         relation, target = position
-        if not isinstance(target, int) or not 0 <= target < number:
+        if type(target) is not int or not 0 <= target < number:
             raise ValueError(f"`position` of clause {number} must name an earlier clause, got {target!r}")
-    return Wanted(_label(clause), _count(clause), clause.get("color"), relation, target)
+    label, count, colour = _label(clause), _count(clause), clause.get("color")
+    if colour is not None and not isinstance(colour, str):
+        raise ValueError(f"`color` must be a text, got {colour!r:.80}")
+    return Wanted(label, count, colour, relation, target)
 
 
 def _label(clause: Any) -> str:

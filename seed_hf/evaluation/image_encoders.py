@@ -66,8 +66,8 @@ class ClipEncoder:
         self.reads_text = kind == "clip"
         self._model = load_pretrained(CLIPModel if self.reads_text else CLIPVisionModelWithProjection, folder)
         self._model = self._model.to(usable_device(device), torch.float32).eval()
-        self._images = CLIPImageProcessor.from_pretrained(folder)
-        self._texts = AutoTokenizer.from_pretrained(folder, trust_remote_code=False) if self.reads_text else None
+        self._images = load_pretrained(CLIPImageProcessor, folder)
+        self._texts = load_pretrained(AutoTokenizer, folder) if self.reads_text else None
 
     @property
     def facts(self) -> dict[str, Any]:

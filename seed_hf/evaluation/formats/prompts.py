@@ -83,9 +83,17 @@ class _SceneRows:
 
         for part in pq.ParquetFile(self._file).iter_batches(_ROWS_AT_ONCE, columns=list(SCENE_COLUMNS)):
             for row in part.to_pylist():
-                asked = asked_of_scene(scene_of_row(row))
-                image = row["image"]["bytes"]
-                yield EvaluationRow(row["id"], image, (row["caption"],), group=asked.tag, shows=asked.to_json())
+                yield _scene_row(row)
+
+
+def _scene_row(row: dict[str, Any]) -> EvaluationRow:
+    """One row; what is no scene is a fault of the row."""
+    try:
+        asked = asked_of_scene(scene_of_row(row))
+        image, captions = row["image"]["bytes"], (row["caption"],) if row["caption"] else ()
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        return EvaluationRow(str(row["id"]), fault=f"no scene: {error}")
+    return EvaluationRow(str(row["id"]), image, captions, group=asked.tag, shows=asked.to_json())
 
 
 def scene_of_row(row: dict[str, Any]) -> Scene:

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from seed_hf.artifacts.fingerprints import weights_fingerprint
 from seed_hf.evaluation.detections import Detection
-from seed_hf.files import whole_file
+from seed_hf.files import read_json, whole_file
 
 from .colours import measured_colour
 from .cutouts import cut_out, is_blank, parts_of
@@ -148,16 +149,23 @@ class SceneJudge:
                     f"{folder / name}: no such file. `seed-hf evaluate judge --pictograms DIR --out {folder}` trains "
                     "a judge."
                 )
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        state, heads = load_file(folder / WEIGHTS), []
-        for name, classes, hidden in (("things", len(facts["names"]), None), ("counts", MOST, facts["hidden"])):
-            mine = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
-            try:
-                head = Head(len(mine["mean"]), classes, hidden)
-                head.load_state_dict(mine)
-            except (KeyError, RuntimeError) as error:
-                raise ValueError(
-                    f"{folder}: {WEIGHTS} and {FACTS} do not belong together. Train the judge again."
-                ) from error
-            heads.append(head.eval().requires_grad_(False))
-        return cls(heads[0], heads[1], facts["names"], features or JudgeFeatures(), facts["training"])
+        try:
+            facts, state = read_json(folder / FACTS), load_file(folder / WEIGHTS)
+            names, training = tuple(facts["names"]), dict(facts["training"])
+            heads = [
+                _head(state, name, classes, hidden)
+                for name, classes, hidden in (("things", len(names), None), ("counts", MOST, facts["hidden"]))
+            ]
+        except (KeyError, RuntimeError, SafetensorError, TypeError) as error:
+            raise ValueError(
+                f"{folder}: {WEIGHTS} and {FACTS} are damaged, or do not belong together. Train the judge again."
+            ) from error
+        return cls(heads[0], heads[1], names, features or JudgeFeatures(), training)
+
+
+def _head(state: Mapping[str, torch.Tensor], name: str, classes: int, hidden: int | None) -> Head:
+    """The head of this name; raises `KeyError` or `RuntimeError` if it is not what `state` holds."""
+    mine = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+    head = Head(len(mine["mean"]), classes, hidden)
+    head.load_state_dict(mine)
+    return head.eval().requires_grad_(False)
