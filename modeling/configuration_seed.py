@@ -13,7 +13,7 @@ from .checked_fields_seed import check_sizes, check_types
 from .model_types_seed import OwnModelType
 from .prompts_seed import check_question_prompt, find_format
 from .publishing_seed import MoreAutoClasses, PrivateByDefault, PublishedConfig
-from .visual_vocabulary_seed import VisualVocabulary, visual_vocabulary
+from .visual_vocabulary_seed import VisualVocabulary, placeholder_hidden, visual_vocabulary
 
 
 # Sizes of the published model (BLIP-2's EVA ViT-g and bert-base) that differ from transformers' defaults.
@@ -316,11 +316,8 @@ class VisualVocabularyConfig(MoreAutoClasses, OwnModelType, PrivateByDefault, Pr
 
     def validate_token_ids(self):
         """As transformers does, which would warn of a placeholder beyond the rows."""
-        placeholder, self.image_token_id = self.image_token_id, None
-        try:
+        with placeholder_hidden(self):
             super().validate_token_ids()
-        finally:
-            self.image_token_id = placeholder
 
 
 @strict
@@ -410,7 +407,13 @@ class SeedConfig(MoreAutoClasses, OwnModelType, PublishedConfig):
         self.question_prompt = defaults.question_prompt if question_prompt is None else question_prompt
         check_question_prompt(self.question_prompt)
         kwargs["tie_word_embeddings"] = self.text_config.tie_word_embeddings
-        super().__init__(**kwargs)
+        with placeholder_hidden(self.text_config):
+            super().__init__(**kwargs)
+
+    def validate(self):
+        """As transformers does, when it saves, without a warning of a placeholder beyond the rows."""
+        with placeholder_hidden(self.text_config):
+            super().validate()
 
 
 _SHARED_SIZES = ("codebook_size", "num_query_tokens", "code_dim")

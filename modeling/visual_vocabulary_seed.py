@@ -4,7 +4,8 @@ Every id that is not visual is text. The order of codes and marks is data: SEED-
 codes; SEED-LLaMA has the codes first and no row for the placeholder.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -97,6 +98,16 @@ class VisualVocabulary:
         return [name for name in names if getattr(self, name) != getattr(other, name)]
 
 
+@contextmanager
+def placeholder_hidden(config) -> Iterator[None]:
+    """In this block, a configuration has no placeholder: transformers would warn of one beyond the rows."""
+    placeholder, config.image_token_id = config.image_token_id, None
+    try:
+        yield
+    finally:
+        config.image_token_id = placeholder
+
+
 def visual_vocabulary(text_vocab_size: int, codebook_size: int) -> dict[str, int]:
     """The default layout: the ids that follow V text tokens when K codes are added to a language model.
 
@@ -114,4 +125,4 @@ def visual_vocabulary(text_vocab_size: int, codebook_size: int) -> dict[str, int
     }
 
 
-__all__ = ["VisualVocabulary", "visual_vocabulary"]
+__all__ = ["VisualVocabulary", "placeholder_hidden", "visual_vocabulary"]

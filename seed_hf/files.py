@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -28,6 +28,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """An empty temporary folder beside `path`. It is renamed to `path` at the end, or removed if writing fails.
 
+    The folders around it are made if need be, and removed with it.
+
     Args:
         path: The folder to write.
 
@@ -37,12 +39,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
     check_new_folder(path)
     path = path.absolute()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    new = [parent for parent in path.parents if not parent.exists()]
     temporary.mkdir(parents=True)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):  # not empty: it is whole, or someone else's
+            for parent in new:
+                parent.rmdir()
 
 
 def check_new_folder(path: Path) -> None:

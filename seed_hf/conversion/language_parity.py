@@ -27,8 +27,16 @@ def compare_language_model(folder: Path, recorded: Path, tolerance: float = TOLE
         One row for the ids of all prompts, one for their logits, one for all losses.
 
     Raises:
-        ValueError: A file is absent or damaged.
+        ValueError: A file is absent or damaged, or its ids are not those of this model.
     """
+    try:
+        return _compared(folder, recorded, tolerance)
+    except (IndexError, KeyError, StopIteration, TypeError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{recorded}: recorded results that are damaged, or of another model. {said}") from error
+
+
+def _compared(folder: Path, recorded: Path, tolerance: float) -> Parity:
     prompts = {prompt["name"]: prompt for prompt in _read(recorded / "prompts.json")["prompts"]}
     results = read_recorded(recorded / "language_model_io.safetensors")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)

@@ -1,11 +1,8 @@
 """The text tokenizer of a released SEED-LLaMA, such that today's libraries give the authors' ids."""
 
-import json
-import shutil
-import tempfile
 from pathlib import Path
 
-from tokenizers import normalizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, processors
 from transformers.tokenization_utils_base import AddedToken
 from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
 
@@ -16,21 +13,24 @@ from .report import ConversionError
 
 BOS, EOS, UNK = "<s>", "</s>", "<unk>"
 PREFIX = "\u2581"  # of a word
+# White space in every place, bytes without a piece, characters with other forms.
+_ODD_TEXTS = ("a b", " a", "a  b ", "  ", " \t\r\n a", "▁a", "☂ 日本語", "e\u0301 ﬁ ① Ａ", "USER: 12 345\u00a0km")
 _INSTALL = 'pip install "seed_hf[convert]"'
 
 
 def read_llama_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """The tokenizer of `tokenizer.model` and `added_tokens.json`.
 
-    The authors' class, transformers' slow one of 2023, strips white space around visual tokens and puts the prefix of
-    a word before every piece of text. Today's class does neither when it loads their folder, and forgets the switch
-    for it when it saves. So the pieces are put together here and saved as they are, in `tokenizer.json`.
+    The authors' class, transformers' slow one of 2023, strips white space around visual tokens, puts the prefix of a
+    word before every piece of text, and leaves the rest to sentencepiece. Today's class does neither when it loads
+    their folder, and merges runs of spaces before words. So the tokenizer is put together here from the pieces and
+    their scores, compared with sentencepiece, and saved as it is, in `tokenizer.json`.
 
     Args:
         folder: With both files, as `AILab-CVC/seed-tokenizer-2` has them.
 
     Raises:
-        ConversionError: A file is missing or damaged, or the ids have gaps.
+        ConversionError: A file is missing or damaged, the ids have gaps, or sentencepiece gives other ids.
         ModuleNotFoundError: sentencepiece or protobuf is not installed.
     """
     model = folder / "tokenizer.model"
@@ -40,46 +40,82 @@ def read_llama_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
                 f"{path}: no such file. The released language models come without their tokenizer; give a folder with "
                 "tokenizer.model and added_tokens.json, as seed-tokenizer-2 has them."
             )
-    tokenizer = _plain_tokenizer(model)
+    backend = _plain_tokenizer(model)
+    pieces = backend.get_vocab_size()
     added = read_json(folder / "added_tokens.json")
     if not added or not all(type(number) is int for number in added.values()):
         raise ConversionError(f"{folder / 'added_tokens.json'}: must give each token its id, a whole number.")
-    names = sorted(added, key=lambda name: added[name])
-    ids = list(range(len(tokenizer), len(tokenizer) + len(names)))
-    if [added[name] for name in names] != ids:
-        raise ConversionError(
-            f"{folder / 'added_tokens.json'}: its ids must follow the {len(tokenizer)} pieces of tokenizer.model, "
-            f"{ids[0]} to {ids[-1]} without a gap. They are {added[names[0]]} to {added[names[-1]]}. The files do not "
-            "belong together."
-        )
-    tokenizer.add_tokens(
-        [AddedToken(name, lstrip=True, rstrip=True, normalized=False, special=False) for name in names]
-    )
-    backend = tokenizer.backend_tokenizer
-    # sentencepiece puts its prefix before a text that begins with a space, too; the pre-tokenizer Metaspace does not.
-    backend.normalizer = normalizers.Sequence([normalizers.Prepend(PREFIX), normalizers.Replace(" ", PREFIX)])
-    backend.pre_tokenizer = None
+    # Later versions of the library name the special tokens of tokenizer.model here, too.
+    names = [name for name in sorted(added, key=lambda name: added[name]) if backend.token_to_id(name) != added[name]]
+    for id, name in enumerate(names, start=pieces):
+        if added[name] != id:
+            raise ConversionError(
+                f"{folder / 'added_tokens.json'}: its ids must follow the {pieces} pieces of tokenizer.model without "
+                f"a gap, but {name} has {added[name]} where {id} is the next. The files do not belong together."
+            )
+    backend.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in (UNK, BOS, EOS)])
+    backend.add_tokens([AddedToken(name, lstrip=True, rstrip=True, normalized=False) for name in names])
     backend.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", pair=f"{BOS} $A {BOS}:1 $B:1", special_tokens=[(BOS, tokenizer.convert_tokens_to_ids(BOS))]
+        single=f"{BOS} $A", pair=f"{BOS} $A {BOS}:1 $B:1", special_tokens=[(BOS, backend.token_to_id(BOS))]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token=BOS, eos_token=EOS, unk_token=UNK, pad_token=UNK, padding_side="left"
     )
 
 
-def _plain_tokenizer(model: Path) -> PreTrainedTokenizerFast:
+def _plain_tokenizer(model: Path) -> Tokenizer:
+    """The pieces of a sentencepiece model, without its special tokens."""
     try:
-        import google.protobuf  # noqa: F401 - transformers reads the file with both
+        import google.protobuf  # noqa: F401 - sentencepiece's message below needs it
         import sentencepiece
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{model} is a sentencepiece model. Install what reads it: {_INSTALL}") from error
-    from transformers import LlamaTokenizer
+    from sentencepiece import sentencepiece_model_pb2
 
     try:
-        sentencepiece.SentencePieceProcessor(model_file=str(model))
+        pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
+        spaces = sentencepiece_model_pb2.ModelProto.FromString(model.read_bytes()).normalizer_spec
     except (OSError, RuntimeError) as error:
         raise ConversionError(f"{model}: no readable sentencepiece model ({error}).") from error
-    with tempfile.TemporaryDirectory() as alone:  # beside other files it would be read another way
-        shutil.copyfile(model, Path(alone) / "tokenizer.model")
-        (Path(alone) / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer"}))
-        return LlamaTokenizer.from_pretrained(alone, legacy=True)
+    vocab = {pieces.id_to_piece(id): id for id in range(len(pieces))}
+    if lacking := [name for name in (BOS, EOS, UNK) if name not in vocab]:
+        raise ConversionError(f"{model}: has no {', '.join(lacking)}, which the prompts of a SEED-LLaMA need.")
+    reserved = (pieces.is_control, pieces.is_unknown, pieces.is_byte)
+    words = {name: id for name, id in vocab.items() if not any(kind(id) for kind in reserved)}
+    scores = {name: pieces.get_score(id) for name, id in words.items()}
+    backend = Tokenizer(models.BPE(vocab, _merges(scores), fuse_unk=True, byte_fallback=True))
+    before: list[normalizers.Normalizer] = []
+    if spaces.remove_extra_whitespaces:
+        before += [normalizers.Replace(Regex(r"\A +| +\z"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
+    if spaces.add_dummy_prefix:
+        before.append(normalizers.Prepend(PREFIX))
+    backend.normalizer = normalizers.Sequence([*before, normalizers.Replace(" ", PREFIX)])
+    after = [decoders.Replace(PREFIX, " "), decoders.ByteFallback(), decoders.Fuse()]
+    after += [decoders.Strip(content=" ", left=1)] if spaces.add_dummy_prefix else []
+    backend.decoder = decoders.Sequence(after)
+    _check_ids(model, backend, pieces, [name.replace(PREFIX, " ") for name in words])
+    return backend
+
+
+def _merges(scores: dict[str, float]) -> list[tuple[str, str]]:
+    """What sentencepiece merges, best first: by the score of the piece, and among equals from the left."""
+    found = []
+    for piece, score in scores.items():
+        for cut in range(1, len(piece)):
+            left, right = piece[:cut], piece[cut:]
+            if left in scores and right in scores:
+                found.append((score, cut, left, right))
+    return [(left, right) for *_, left, right in sorted(found, key=lambda each: each[:2], reverse=True)]
+
+
+def _check_ids(model: Path, backend: Tokenizer, pieces, words: list[str]) -> None:
+    """Raises `ConversionError` unless sentencepiece gives the same ids, for all words and for odd texts."""
+    lines = [" ".join(words[start : start + 50]) for start in range(0, len(words), 50)]
+    for text in (*_ODD_TEXTS, *lines):
+        ours, theirs = backend.encode(text).ids, pieces.encode(text)
+        if ours != theirs:
+            raise ConversionError(
+                f"{model}: sentencepiece gives {text[:40]!r} the ids {theirs[:8]}, the tokenizers library can only "
+                f"give it {ours[:8]}. A SEED-LLaMA has LLaMA's model: BPE with byte fallback, which changes no "
+                "character. This is one of another kind."
+            )

@@ -131,7 +131,8 @@ def _account_for(state, shapes, report: ConversionReport, where, sources, allow_
     unknown = [key for key in strange if key not in report.unknown]
     misshapen = [key for key, shape in shapes.items() if key in state and tuple(state[key].shape) != shape]
     odd = [key for key in shapes if key in state and not state[key].is_floating_point()]
-    if not (missing or unknown or misshapen or odd):
+    broken = [key for key in shapes if key in state and key not in odd and not _is_finite(state[key])]
+    if not (missing or unknown or misshapen or odd or broken):
         return
     message = [f"{where}not converted as {report.kind}."]
     if missing:
@@ -144,6 +145,8 @@ def _account_for(state, shapes, report: ConversionReport, where, sources, allow_
         message.append(f"Of the wrong shape ({len(misshapen)}): {'; '.join(shown(list(lines), files))}.")
     if odd:
         message.append(f"Not floating point ({len(odd)}): {', '.join(shown(odd, sources))}.")
+    if broken:
+        message.append(f"NaN or infinite ({len(broken)}): {', '.join(shown(broken, sources))}.")
     likely = recognise(state).original
     if missing and likely != report.kind:
         message.append(f"It looks like {likely} instead: convert it as {likely}.")
@@ -151,7 +154,11 @@ def _account_for(state, shapes, report: ConversionReport, where, sources, allow_
         message.append("Give the files with the missing keys too, or allow the keys by name (allow_missing).")
     elif unknown:
         message.append("To leave the unknown keys out, allow them by name (allow_unknown).")
-    raise ConversionError(" ".join(message), missing=missing, unknown=unknown, misshapen=[*misshapen, *odd])
+    raise ConversionError(" ".join(message), missing=missing, unknown=unknown, misshapen=[*misshapen, *odd, *broken])
+
+
+def _is_finite(weight: torch.Tensor) -> bool:
+    return weight.is_meta or not weight.numel() or bool(torch.stack(weight.aminmax()).isfinite().all())
 
 
 def _allowed(key: str, patterns: tuple[str, ...]) -> bool:

@@ -5,7 +5,9 @@ The weights are those of a plain Llama with the rows of the visual tokens behind
 `-14b-pretrain` and `seed-tokenizer-2`.
 """
 
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -19,21 +21,27 @@ from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_text import SeedLlamaForCausalLM
 from seed_hf.modeling.processing_seed import SeedProcessor, read_vocabulary
-from seed_hf.modeling.prompts_seed import written_chat_template
+from seed_hf.modeling.prompts_seed import find_format, written_chat_template
+from seed_hf.modeling.visual_vocabulary_seed import VisualVocabulary
 
+from .checkpoint_files import read_file, unwrapped
 from .language_parity import compare_language_model
 from .llama_tokenizer import read_llama_tokenizer
 from .parity import TOLERANCE, Parity
-from .report import ConversionError, shown
-from .weight_shards import ShardWriter, read_tensors, weight_files
+from .report import ConversionError
+from .seed_x import are_continuous, decline_seed_x, no_codes
+from .weight_shards import ShardWriter, weight_files
+from .whole_weights import WholeWeightsReader
 
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Values of the authors' class that are computed, not learned.
 _COMPUTED = ".rotary_emb.inv_freq"
-# What training left in the released config.json, and today's library does not know.
-_DROPPED = ("pretraining_tp", "max_sequence_length", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache")
-_SEED_X_ROWS = 32330
+# Fields of the released config.json that say nothing of the weights, or say it wrong.
+_DROPPED = ("pretraining_tp", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache")
+_OLD_NAMES = ("rope_scaling", "rope_theta")  # of today's rope_parameters
+# The matrices have a row for each token; some programs add rows up to a multiple of these.
+_MULTIPLES = (1, 8, 16, 32, 64, 128, 256)
 _LAYERS_OF_14B = 40
 _BILINEAR = 2
 
@@ -49,6 +57,7 @@ class SeedLlamaReport:
         replaced: Field -> (value in the released files, value in the converted ones).
         parameters: Number of weights of the language model.
         dtype: Number type that is stored.
+        prompt_format: How its prompts are written.
     """
 
     files: list[str] = field(default_factory=list)
@@ -57,11 +66,13 @@ class SeedLlamaReport:
     replaced: dict[str, tuple] = field(default_factory=dict)
     parameters: int = 0
     dtype: str = ""
+    prompt_format: str = ""
 
     def __str__(self) -> str:
         lines = ["SEED-LLaMA", *(f"  {'from':<18}{file}" for file in self.files)]
         lines += [f"  {'parameters':<18}{self.parameters:,}", f"  {'stored as':<18}{self.dtype}"]
         lines += [f"  {'used':<18}{len(self.used)}", f"  {'computed':<18}{len(self.computed)}"]
+        lines += [f"  {'prompt format':<18}{self.prompt_format}"]
         lines += [f"  {name} = {new}, was {old}" for name, (old, new) in self.replaced.items()]
         return "\n".join(lines)
 
@@ -94,25 +105,37 @@ class SeedLlamaConversion:
         dtype: str = "auto",
         prompt_format: str | None = None,
     ):
-        self.checkpoint, self.out, self.visual_tokenizer = Path(checkpoint), Path(out), visual_tokenizer
+        self.checkpoint, self.out = Path(checkpoint), Path(out)
+        self.visual_tokenizer = None if visual_tokenizer is None else Path(visual_tokenizer)
         check_new_folder(self.out)
         if dtype != "auto" and dtype not in DTYPES:
             raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}; got {dtype!r}.")
+        if prompt_format is not None:
+            find_format(prompt_format)  # raises if there is none
         released = _released_config(self.checkpoint)
         self.files = weight_files(self.checkpoint)
+        visual = None if self.visual_tokenizer is None else _visual_config(self.visual_tokenizer)
         self.tokenizer = read_llama_tokenizer(Path(tokenizer))
-        self.vocabulary = read_vocabulary(self.tokenizer)
-        self.config = _config(released, self.tokenizer, self.vocabulary, prompt_format)
+        self.vocabulary = _vocabulary(Path(tokenizer), self.tokenizer, visual.num_query_tokens if visual else 32)
+        _check_rows(released.get("vocab_size"), self.vocabulary)
+        try:
+            self.config = _config(released, self.tokenizer, self.vocabulary, prompt_format)
+            with torch.device("meta"):
+                self.model = SeedLlamaForCausalLM(self.config)
+        except Exception as error:  # a foreign configuration can make the library raise anything
+            kind = "" if isinstance(error, (TypeError, ValueError)) else f"{type(error).__name__}: "
+            said = " ".join(str(error).split())
+            raise ConversionError(
+                f"{self.checkpoint / 'config.json'}: no sound configuration. {kind}{said}"
+            ) from error
         self.tokenizer.model_max_length = self.config.max_position_embeddings
         self.dtype = DTYPES.get(dtype)
-        self.whole = None if visual_tokenizer is None else _whole_config(Path(visual_tokenizer), self.config)
-        with torch.device("meta"):
-            self.model = SeedLlamaForCausalLM(self.config)
-        self.shapes = {name: tuple(weight.shape) for name, weight in self.model.state_dict().items()}
+        self.whole = _whole_config(self.visual_tokenizer, visual, self.config) if visual else None
         self.report = SeedLlamaReport(
             files=[str(file) for file in self.files],
             parameters=self.model.num_parameters(),
             dtype=dtype,
+            prompt_format=self.config.prompt_format,
             replaced=_replaced(released, self.config),
         )
 
@@ -133,16 +156,14 @@ class SeedLlamaConversion:
         """
         with whole_folder(self.out) as folder:
             writer = ShardWriter(folder)
-            prefix = "" if self.whole is None else "language_model."
-            for name, tensor in self._weights():
-                writer.add(prefix + name, tensor)
             model: PreTrainedModel = self.model
             if self.whole is not None:
-                assert self.visual_tokenizer is not None
-                for name, tensor, _ in read_tensors(weight_files(Path(self.visual_tokenizer))):
-                    writer.add(f"visual_tokenizer.{name}", tensor)
                 with torch.device("meta"):
                     model = SeedForConditionalGeneration(self.whole)
+                for name, tensor in self._weights_of_the_visual_tokenizer(model):
+                    writer.add(name, tensor)
+            for name, tensor in self._weights():
+                writer.add(name, tensor)
             writer.close()
             self._write_settings(model, folder)
             if recorded is None:
@@ -154,28 +175,22 @@ class SeedLlamaConversion:
                 )
             return parity
 
-    def _weights(self):
-        strange, misshapen = [], []
-        for name, tensor, file in read_tensors(self.files):
-            if name.endswith(_COMPUTED):
-                self.report.computed.append(name)
-            elif name not in self.shapes:
-                strange.append(f"{name} ({file.name})")
-            elif tuple(tensor.shape) != self.shapes[name]:
-                misshapen.append(f"{name} is {tuple(tensor.shape)}, must be {self.shapes[name]}")
-            else:
-                self.report.used[name] = name
-                if self.dtype is None:
-                    self.dtype = tensor.dtype  # one type for all: the released files differ in computed values alone
-                yield name, tensor.to(self.dtype)
-        missing = [name for name in self.shapes if name not in self.report.used]
-        if missing or strange or misshapen:
-            message = [f"{self.checkpoint}: not converted as a SEED-LLaMA."]
-            for title, keys in (("Missing", missing), ("Unknown", strange), ("Of the wrong shape", misshapen)):
-                if keys:
-                    message.append(f"{title} ({len(keys)}): {', '.join(shown(keys))}.")
-            raise ConversionError(" ".join(message), missing=missing, unknown=strange, misshapen=misshapen)
-        self.report.dtype = str(self.dtype).removeprefix("torch.")
+    def _weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        prefix = "" if self.whole is None else "language_model."
+        weights = WholeWeightsReader(self.checkpoint, self.model, "not converted as a SEED-LLaMA")
+        types: list[torch.dtype] = []
+        for name, tensor in weights.read(self.files, self.dtype, computed=_COMPUTED):
+            types.append(tensor.dtype)
+            yield prefix + name, tensor
+        self.dtype = functools.reduce(torch.promote_types, types)  # one that holds all, where they differ
+        self.report.used, self.report.computed = {name: name for name in weights.used}, weights.computed
+        self.report.dtype = ", ".join(sorted({str(dtype).removeprefix("torch.") for dtype in types}))
+
+    def _weights_of_the_visual_tokenizer(self, model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
+        assert self.visual_tokenizer is not None
+        weights = WholeWeightsReader(self.visual_tokenizer, model.visual_tokenizer, "not a whole visual tokenizer")
+        for name, tensor in weights.read(weight_files(self.visual_tokenizer), part="visual_tokenizer."):
+            yield f"visual_tokenizer.{name}", tensor
 
     def _write_settings(self, model: PreTrainedModel, folder: Path) -> None:
         model.config.architectures = [type(model).__name__]
@@ -200,13 +215,15 @@ class SeedLlamaConversion:
 
 
 def _released_config(folder: Path) -> dict:
+    if not folder.is_dir():
+        raise ConversionError(f"{folder}: no such folder. Give the folder of a released language model.")
+    decline_seed_x(folder)
     if not (folder / "config.json").is_file():
-        if (folder / "agent" / "pytorch_model.bin").is_file():
-            raise _no_codes(folder)
+        weights = folder / "pytorch_model.bin"
+        if weights.is_file() and are_continuous(unwrapped(read_file(weights), str(weights))):
+            raise no_codes(folder)
         raise ConversionError(f"{folder}: no config.json. Give the folder of a released language model.")
     values = read_json(folder / "config.json")
-    if values.get("vocab_size") == _SEED_X_ROWS:
-        raise _no_codes(folder)
     if values.get("model_type") != LlamaConfig.model_type:
         raise ConversionError(
             f"{folder}: holds a model of type {values.get('model_type')!r}; a released SEED-LLaMA is of type 'llama'."
@@ -214,31 +231,27 @@ def _released_config(folder: Path) -> dict:
     return values
 
 
-def _no_codes(folder: Path) -> ConversionError:
-    return ConversionError(
-        f"{folder}: looks like SEED-X or SEED-Story. Their images are continuous features for SDXL, not visual codes, "
-        "so this package cannot hold them. Use the authors' code: github.com/AILab-CVC/SEED-X, TencentARC/SEED-Story."
-    )
+def _check_rows(rows, vocabulary: VisualVocabulary) -> None:
+    tokens = vocabulary.vocab_size
+    if rows not in [-(-tokens // multiple) * multiple for multiple in _MULTIPLES]:
+        raise ConversionError(
+            f"The language model has {rows!r} rows, the tokenizer {tokens} tokens. A released "
+            "SEED-LLaMA has one row for each. The two folders do not belong together."
+        )
+    if vocabulary.rows() != list(range(min(vocabulary.rows()), tokens)):
+        raise ConversionError(f"The visual tokens must be the last of the {tokens}, without a gap.")
 
 
 def _config(released: dict, tokenizer, vocabulary, prompt_format: str | None) -> SeedLlamaConfig:
-    rows = vocabulary.vocab_size
-    if released.get("vocab_size") != rows:
-        raise ConversionError(
-            f"The language model has {released.get('vocab_size')} rows, the tokenizer {rows} tokens. A released "
-            "SEED-LLaMA has one row for each. The two folders do not belong together."
-        )
-    text = min(vocabulary.rows())
-    if vocabulary.rows() != list(range(text, rows)):
-        raise ConversionError(f"The visual tokens must be the last of the {rows}, without a gap.")
-    fields = LlamaConfig(**{name: value for name, value in released.items() if name not in _DROPPED}).to_dict()
-    for name in ("model_type", "architectures", "transformers_version", "dtype", "_name_or_path"):
-        fields.pop(name, None)
-    usual = "llama2" if fields["num_hidden_layers"] == _LAYERS_OF_14B else "vicuna"
+    known = {*(field.name for field in fields(LlamaConfig)), *_OLD_NAMES} - {*_DROPPED}
+    values = LlamaConfig(**{name: value for name, value in released.items() if name in known}).to_dict()
+    for name in ("model_type", "architectures", "transformers_version", "dtype", "_name_or_path", *_DROPPED):
+        values.pop(name, None)
+    usual = "llama2" if values["num_hidden_layers"] == _LAYERS_OF_14B else "vicuna"
     return SeedLlamaConfig(
         **{
-            **fields,
-            "text_vocab_size": text,
+            **values,
+            "text_vocab_size": min(vocabulary.rows()),
             "codebook_size": vocabulary.codebook_size,
             "num_query_tokens": vocabulary.num_query_tokens,
             "visual_token_offset": vocabulary.visual_token_offset,
@@ -260,8 +273,28 @@ def _replaced(released: dict, config: SeedLlamaConfig) -> dict[str, tuple]:
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _whole_config(folder: Path, text_config: SeedLlamaConfig) -> SeedConfig:
+def _visual_config(folder: Path) -> SeedTokenizerConfig:
+    if not folder.is_dir():
+        raise ConversionError(f"{folder}: no such folder. Give that of a converted SEED-2 tokenizer.")
+    weight_files(folder)  # raises if there are none
     try:
-        return SeedConfig(SeedTokenizerConfig.from_pretrained(folder), text_config)
+        return SeedTokenizerConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
+        raise ConversionError(f"{folder}: no visual tokenizer. {error}") from error
+
+
+def _whole_config(folder: Path, visual_config: SeedTokenizerConfig, text_config: SeedLlamaConfig) -> SeedConfig:
+    try:
+        return SeedConfig(visual_config, text_config)
+    except ValueError as error:
         raise ConversionError(f"{folder}: not the visual tokenizer of this language model. {error}") from error
+
+
+def _vocabulary(folder: Path, tokenizer, num_query_tokens: int) -> VisualVocabulary:
+    try:
+        return read_vocabulary(tokenizer, num_query_tokens)
+    except ValueError as error:
+        raise ConversionError(
+            f"{folder}: not the tokenizer of a SEED-LLaMA. {str(error).partition(' Make ')[0]} (A plain Llama gets "
+            "visual tokens by SeedLlamaForCausalLM.from_language_model.)"
+        ) from error

@@ -37,6 +37,9 @@ def weight_files(folder: Path) -> list[Path]:
             weight_map = read_json(folder / name).get("weight_map")
             if not isinstance(weight_map, dict) or not weight_map:
                 raise ConversionError(f"{folder / name}: has no weight_map.")
+            strange = [file for file in weight_map.values() if not _lies_inside(file)]
+            if strange:
+                raise ConversionError(f"{folder / name}: {strange[0]!r:.80} is no name of a file in this folder.")
             files = [folder / file for file in sorted(set(weight_map.values()))]
             if missing := [file.name for file in files if not file.is_file()]:
                 raise ConversionError(f"{folder}: {name} names files that are not there: {', '.join(missing)}.")
@@ -45,6 +48,10 @@ def weight_files(folder: Path) -> list[Path]:
     if not files:
         raise ConversionError(f"{folder}: no weights ({', '.join((*_SINGLE, *_INDICES))}).")
     return files[:1]
+
+
+def _lies_inside(name) -> bool:
+    return isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def read_tensors(files: Iterable[Path]) -> Iterator[tuple[str, torch.Tensor, Path]]:
