@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from seed_hf.conversion import ConversionError, SeedLlamaConversion, weight_shar
 from seed_hf.conversion.language_parity import compare_language_model
 from seed_hf.modeling.generation_seed import Defect, parse_segments
 from tiny import tiny_tokenizer
+from two_passes import assert_two_passes
 
 
 RECORDED = json.loads((GOLDEN / "prompts.json").read_text())
@@ -74,6 +76,7 @@ def test_every_text_has_the_prefix_of_a_word(text, converted):
     assert tokenizer(text, add_special_tokens=False).input_ids == authors.encode(text)
 
 
+@cache
 def golden_processor(prompt_format: str, folder: Path) -> SeedProcessor:
     images = SeedImageProcessor(size={"height": 28, "width": 28})
     return SeedProcessor(images, AutoTokenizer.from_pretrained(folder), prompt_format=prompt_format)
@@ -120,8 +123,8 @@ def written(prompt: dict, folder: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=lambda prompt: prompt["name"])
-def test_chats_have_the_ids_of_the_authors(prompt, converted):
-    assert written(prompt, converted[0] / "once") == prompt["ids"]
+def test_chats_have_the_ids_of_the_authors(prompt, folder):
+    assert written(prompt, folder) == prompt["ids"]
 
 
 def test_the_named_prompts_are_those_of_the_scripts(converted):
@@ -194,6 +197,18 @@ def test_valid_outputs_are_those_of_interleaved_mode(converted):
         assert ids[0].tolist() == output, name
         seen |= {part.type for part in parts}
     assert seen == {"text", "image"}
+
+
+def test_codes_are_guided_away_from_those_of_the_empty_prompt(converted):
+    """Which is `<s><img>`, as for the negative codes of the authors' evaluation."""
+    model = AutoModelForCausalLM.from_pretrained(converted[0] / "twice").eval()
+    for name in ("8b_edit", "pretrain_caption_to_image"):
+        prompt = OUTPUTS[name]["greedy"][: OUTPUTS[name]["prompt_length"]]
+        settings = {"generation_mode": "interleaved", "do_sample": False, "max_new_tokens": 60}
+        ids = model.generate(torch.tensor([prompt]), code_guidance_scale=4.0, **settings)[0].tolist()
+        assert_two_passes(
+            model, ids, len(prompt), 4.0, mode="interleaved", total=len(prompt) + 60, bos=1, strength=0.0
+        )
 
 
 @pytest.mark.parametrize("name", GENERATED["sampling"])

@@ -9,13 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import CompileConfig, DynamicCache, GenerationConfig
 
-from seed_hf.modeling.generation_seed import (
-    CodeSegment,
-    Defect,
-    VisualSpanLogitsProcessor,
-    missing_span_tokens,
-    parse_segments,
-)
+from seed_hf.modeling.generation_seed import CodeSegment, Defect, missing_span_tokens, parse_segments
 from seed_hf.modeling.guidance_seed import check_guided_options
 from seed_hf.modeling.streaming_seed import SeedStreamer
 from seed_hf.modeling.visual_vocabulary_seed import VisualVocabulary
@@ -23,6 +17,7 @@ from tiny import tiny_text_tokenizer
 from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
 from tiny_families import FAMILIES, plain_model
 from tiny_language import CODEBOOK_SIZE, tiny_processor, tiny_seed_model
+from two_passes import assert_two_passes, eager_to_draw, guided_scores
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -48,39 +43,6 @@ def padded(prompts) -> dict[str, torch.Tensor]:
         "input_ids": torch.tensor([[1] * gap + prompt for gap, prompt in zip(gaps, prompts)]),
         "attention_mask": torch.tensor([[0] * gap + [1] * len(prompt) for gap, prompt in zip(gaps, prompts)]),
     }
-
-
-def eager_to_draw(layout, strength=6.0):
-    """Settings that make a random model open image spans often."""
-    return {"sequence_bias": [[[layout.boi_token_id], strength]]}
-
-
-@torch.no_grad()
-def guided_scores(model, ids, scale, bos=0):
-    """The plain way, of the token after each place: a pass over the row, and one over bos and each of its images."""
-    layout = VisualVocabulary.of(model.config)
-    scores = model(torch.tensor([ids])).logits[0]
-    for begin in [place for place, token in enumerate(ids) if token == layout.boi_token_id]:
-        stop = begin + 1
-        while stop < min(len(ids), begin + layout.num_query_tokens) and layout.is_code(ids[stop]):
-            stop += 1
-        empty = [] if bos is None else [bos]
-        alone = model(torch.tensor([empty + ids[begin:stop]])).logits[0, len(empty) :].log_softmax(-1)
-        scores[begin:stop] = alone + scale * (scores[begin:stop].log_softmax(-1) - alone)
-    return scores
-
-
-def assert_two_passes(model, ids, start, scale, *, mode="image", total=None, bos=0):
-    """Every new token of a row is the most likely one of the two passes, and the row has all its tokens."""
-    layout = VisualVocabulary.of(model.config)
-    end = ids.index(2, start) + 1 if 2 in ids[start:] else len(ids)
-    assert end == total or ids[end - 1] == 2
-    scores = guided_scores(model, ids[:end], scale, bos)
-    scores[:, layout.boi_token_id] += eager_to_draw(layout)["sequence_bias"][0][1]
-    constraint = VisualSpanLogitsProcessor(layout, mode, prompt_length=start, max_length=total, eos_token_id=2)
-    for place in range(start, end):
-        allowed = constraint(torch.tensor([ids[:place]]), scores[place - 1 : place])
-        assert int(allowed.argmax()) == ids[place], place
 
 
 def guided(model, ids=PADDED, mask=MASK, **settings):
