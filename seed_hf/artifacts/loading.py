@@ -113,7 +113,7 @@ def load_text_tower(
 
     tokenizer, image_processor = load_tokenizer(source, device=device, dtype=dtype)
     with naming_the_source(source):
-        return tokenizer, image_processor, AutoTokenizer.from_pretrained(place.processor)
+        return tokenizer, image_processor, AutoTokenizer.from_pretrained(place.processor, trust_remote_code=False)
 
 
 def load_language_model(

@@ -78,6 +78,10 @@ def test_rows_of_ones_own(tmp_path):
     assert found[0].captions == ("A dog", "A cat") and found[1].group == "animals"
     assert found[2].answers == ("cat", "a cat") and [row.right for row in found[3:]] == [1, 1, 0, None]
     assert "'bird' is no choice" in found[6].fault
+    with pytest.raises(ValueError, match=r"rows.json\[0\]: image is no base64"):
+        open_benchmark(
+            write_json(tmp_path / "rows.json", [{"image": "data:image/png;base64,@@", "question": "What?"}])
+        )
     with pytest.raises(ValueError, match=r"rows.json\[0\]: question must be str or int or float, got list"):
         open_benchmark(write_json(tmp_path / "rows.json", [{"image": "a", "question": [1]}]))
 

@@ -97,7 +97,10 @@ def _image(entry: Entry, images: Path) -> bytes | str:
     if isinstance(found, dict):
         found = found.get("bytes") or found.get("path") or ""
     if isinstance(found, str) and found.startswith("data:image/"):
-        return base64.b64decode(found.partition(",")[2])
+        try:
+            return base64.b64decode(found.partition(",")[2], validate=True)
+        except ValueError as error:
+            raise ValueError(f"{entry.place}: image is no base64 ({error}).") from error
     return image_path(images, found) if isinstance(found, str) else found
 
 
