@@ -47,6 +47,38 @@ BLIP2 = Licence(
     "mit", "MIT", "https://github.com/salesforce/LAVIS/blob/main/LICENSE.txt", "the copyright notice stays with copies"
 )
 
+LLAMA_1 = Licence(
+    "other",
+    "LLaMA licence of 2023",
+    "https://github.com/facebookresearch/llama/blob/llama_v1/MODEL_CARD.md",
+    "research only, no commercial use; derivatives carry the same terms",
+    "llama-1-license",
+)
+
+
+def _llama(version: str, link: str) -> Licence:
+    terms = (
+        "derivatives carry a copy of the licence, its notice and its acceptable use policy; services with more than "
+        "700 million monthly users need a licence of their own"
+    )
+    if version != "2":
+        terms += '; their names begin with "Llama", and they show "Built with Llama"'
+    return Licence(f"llama{version}", f"Llama {version} Community License", link, terms)
+
+
+LLAMA_2 = _llama("2", "https://ai.meta.com/llama/license/")
+LLAMA_3 = {
+    version: _llama(version, f"https://www.llama.com/llama{version.replace('.', '_')}/license/")
+    for version in ("3", "3.1", "3.2", "3.3")
+}
+APACHE = Licence(
+    "apache-2.0",
+    "Apache License 2.0",
+    "https://www.apache.org/licenses/LICENSE-2.0",
+    "copies carry the licence and its notices, and say what was changed",
+)
+_PERMISSIVE = ("mit", "apache-2.0")
+
 # Names of repositories on the Hub -> the licence of their weights. BLIP-2 with an OPT is under OPT's licence, too, but
 # SEED takes only its vision half, which is not.
 _PARENTS = (
@@ -55,6 +87,10 @@ _PARENTS = (
     (r"(runwayml|stable-diffusion-v1-5|benjamin-paine)/stable-diffusion-v1-5", STABLE_DIFFUSION_1),
     (r"(stabilityai|sd2-community)/stable-diffusion-2(-1)?(-base|-unclip|-unclip-small)?", STABLE_DIFFUSION_2),
     (r"Salesforce/blip2-.+", BLIP2),
+    (r"(AILab-CVC/seed-llama-.+|meta-llama/Llama-2-.+|lmsys/vicuna-.+-v1\.5(-16k)?)", LLAMA_2),
+    (r"(huggyllama/llama-.+|lmsys/vicuna-.+-v1\.[13])", LLAMA_1),
+    *((rf"meta-llama/(Meta-)?Llama-{re.escape(version)}-.+", licence) for version, licence in LLAMA_3.items()),
+    (r"(Qwen/Qwen3-.+|HuggingFaceTB/SmolLM2?-.+|AILab-CVC/seed-tokenizer-2|mistralai/Mistral-7B-.+)", APACHE),
 )
 
 
@@ -76,7 +112,9 @@ def front_matter(licences: Sequence[Licence]) -> dict[str, str]:
     Args:
         licences: Of all base models.
     """
-    binding = list(dict.fromkeys(licence for licence in licences if licence.id != "mit")) or list(licences)[:1]
+    binding = (
+        list(dict.fromkeys(licence for licence in licences if licence.id not in _PERMISSIVE)) or list(licences)[:1]
+    )
     if not binding:
         return {}
     if len(binding) == 1 and binding[0].name is None:

@@ -1,5 +1,6 @@
 """LoRA on a language model, with peft."""
 
+from seed_hf.modeling.extension_seed import embedding_names
 from seed_hf.modeling.modeling_seed_text import LANGUAGE_MODELS, family_of
 from seed_hf.modeling.visual_vocabulary_seed import VisualVocabulary
 
@@ -53,7 +54,8 @@ def add_lora(
         names = [name for name, _ in model.named_modules() if name.startswith(within)]
         saved += [name for name in names if name.rpartition(".")[-1] in family_of(config).norms]
     # An output layer that is not tied to the embedding has rows of its own to train.
-    layers = ["embed_tokens"] if config.tie_word_embeddings else ["embed_tokens", "lm_head"]
+    first, last = (name.removesuffix(".weight").rpartition(".")[-1] for name in embedding_names(model))
+    layers = [first] if config.tie_word_embeddings else [first, last]
     if embeddings and not config.tie_word_embeddings:
         saved, token_ids = [*saved, *layers], []
     lora = LoraConfig(

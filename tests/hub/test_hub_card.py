@@ -192,6 +192,11 @@ def test_words_of_a_person_come_from_card_yaml(artifact, tmp_path):
         ("stable-diffusion-v1-5/stable-diffusion-v1-5", "creativeml-openrail-m", "CreativeML Open RAIL-M"),
         ("stabilityai/stable-diffusion-2-1-unclip", "openrail++", r"Open RAIL\+\+-M"),
         ("Salesforce/blip2-itm-vit-g", "mit", "MIT"),
+        ("AILab-CVC/seed-llama-8b-sft", "llama2", "Llama 2 Community License.*700 million"),
+        ("lmsys/vicuna-7b-v1.1", "other", "no commercial use"),
+        ("meta-llama/Llama-3.2-1B-Instruct", "llama3.2", "Built with Llama"),
+        ("Qwen/Qwen3-0.6B", "apache-2.0", "Apache License 2.0"),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0", "Apache License 2.0"),
         ("owner/unknown", None, "stated no licence"),
     ],
 )
