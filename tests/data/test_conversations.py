@@ -1,10 +1,14 @@
 """Conversations as ids and labels, in every format; what is no conversation is an error that says where and why."""
 
 import pytest
+from datasets import Dataset
+from PIL import Image
 
 from seed_hf.data.batches.instruction import InstructionCollator
 from seed_hf.data.batches.requests import FILE, read_requests, shipped_requests
 from seed_hf.data.batches.samples import LOSS_KINDS
+from seed_hf.data.sources.checked_table import ROW
+from seed_hf.data.sources.sequence_rows import sequence_rows
 from seed_hf.modeling.prompts_seed import FORMATS
 from tiny import tiny_text_tokenizer
 from tiny_language import tiny_processor, tiny_text_config
@@ -237,6 +241,21 @@ def test_images_of_a_row_fill_its_parts_in_order():
         collator()([{"messages": parts, "images": [CODES]}])
     with pytest.raises(ValueError, match="1 of `images` have no place"):
         collator()([{"messages": parts, "images": [CODES, OTHERS, CODES]}])
+
+
+def test_rows_of_a_dataset_in_memory():
+    """A `datasets.Dataset` whose images are decoded, with an encoder that sees them in order."""
+    image = Image.new("RGB", (30, 20), "red")
+    data = Dataset.from_dict({"messages": [said("a", "b")] * 2})
+    shown = said([{"type": "image"}, text("What?")], "b")
+    rows = [*data, {"messages": shown, "images": [image]}, {"messages": shown, "images": [CODES]}]
+    found = sequence_rows(rows, encode=lambda images: [OTHERS for _ in images])
+    codes = [row["messages"][0]["content"][0]["codes"] for row in found]
+    assert codes == [None, None, OTHERS, CODES] and found[ROW][2] == "row 2"
+    with pytest.raises(ValueError, match="row 1: .*an image without codes"):
+        sequence_rows(rows[1:3])
+    report = sequence_rows([*rows, {"messages": 7}], encode=lambda images: [OTHERS], on_error="skip")
+    assert len(report) == 4
 
 
 def test_text_of_a_conversation_stays_text():

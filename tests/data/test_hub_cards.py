@@ -1,4 +1,4 @@
-"""A data set on the Hub whose card would hold the library that reads it."""
+"""Data sets on the Hub: a card that would hold the library that reads it, and conversations."""
 
 import io
 import subprocess
@@ -41,3 +41,28 @@ def test_a_card_that_grows_is_refused_and_a_sound_one_is_not(tmp_path):
     assert done.returncode == 0, done.stderr
     sound, refused = done.stdout.splitlines()
     assert sound == "1 file" and refused.startswith("tester/bomb: README.md of this data set: line")
+
+
+READ = """
+from seed_hf.data.sources.sequence_rows import sequence_rows
+for row in sequence_rows("tester/chats"):
+    print(row["messages"][1]["content"][0]["text"])
+"""
+
+
+def test_conversations_in_json_lines(tmp_path):
+    chats = b"".join(
+        b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "answer %d"}]}\n' % number
+        for number in range(2)
+    )
+    with StandInHub() as hub:
+        hub.repositories["dataset", "tester/chats"] = Repository(private=False, files={"data/train.jsonl": chats})
+        done = subprocess.run(
+            [sys.executable, "-c", READ],
+            env=hub.environment(tmp_path / "home"),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["answer 0", "answer 1"]

@@ -55,7 +55,7 @@ class Sample:
         Args:
             length: In tokens.
         """
-        return Sample(self.ids[:length], self.kinds[:length])
+        return self if len(self.ids) <= length else Sample(self.ids[:length], self.kinds[:length])
 
     @property
     def is_learned(self) -> bool:
