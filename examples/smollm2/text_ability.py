@@ -38,7 +38,7 @@ def measured(model, tokenizer) -> dict:
         chat = [{"role": "user", "content": prompt}]
         inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
         mode = {"generation_mode": "text"} if hasattr(model.config, "codebook_size") else {}
-        out = model.generate(**inputs, **mode, do_sample=False, max_new_tokens=40)
+        out = model.generate(**inputs, **mode, do_sample=False, max_new_tokens=24)
         said.append(tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip())
     loss = torch.nn.functional.cross_entropy(logits, ids[0, 1:])
     return {"perplexity": round(loss.exp().item(), 2), "said": dict(zip(PROMPTS, said)), "logits": logits}
