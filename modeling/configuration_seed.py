@@ -10,10 +10,11 @@ from transformers import AutoConfig, Blip2QFormerConfig, Blip2VisionConfig, Llam
 from transformers.configuration_utils import PreTrainedConfig
 
 from .checked_fields_seed import check_sizes, check_types
+from .language_model_fields_seed import OfLanguageModel
 from .model_types_seed import OwnModelType
 from .prompts_seed import check_question_prompt, find_format
 from .publishing_seed import MoreAutoClasses, PrivateByDefault, PublishedConfig
-from .visual_vocabulary_seed import VisualVocabulary, placeholder_hidden, visual_vocabulary
+from .visual_vocabulary_seed import fill_layout, placeholder_hidden, visual_vocabulary  # noqa: F401 - version 0.1's
 
 
 # Sizes of the published model (BLIP-2's EVA ViT-g and bert-base) that differ from transformers' defaults.
@@ -286,32 +287,7 @@ class VisualVocabularyConfig(MoreAutoClasses, OwnModelType, PrivateByDefault, Pr
         if self.visual_embedding not in ("learned", "projected"):
             raise ValueError(f"visual_embedding must be 'learned' or 'projected', got {self.visual_embedding!r}.")
         find_format(self.prompt_format)  # raises if there is none
-        default = visual_vocabulary(self.text_vocab_size, self.codebook_size)
-        padded = default.pop("vocab_size")
-        given = {name: getattr(self, name) for name in default}
-        # All but one as in the table: the file was edited, the codebook's size for instance. It is no other layout.
-        edited = sum(given[name] == default[name] for name in default) == len(default) - 1
-        if None in given.values() or edited:
-            for name, value in default.items():
-                if given[name] is not None and given[name] != value:
-                    raise ValueError(
-                        f"{name} must be {value} with text_vocab_size={self.text_vocab_size} and "
-                        f"codebook_size={self.codebook_size}, got {given[name]}. Leave it out: it is derived from "
-                        f"these two. A layout of another order gives all of {', '.join(default)}."
-                    )
-                setattr(self, name, value)
-            needed = default["image_token_id"] + 1
-        else:
-            ends = {**given, "visual_token_offset": given["visual_token_offset"] + self.codebook_size - 1}
-            del ends["image_token_id"]  # it may lie beyond the rows
-            padded = needed = max(self.text_vocab_size, *(last + 1 for last in ends.values()))
-        if self.vocab_size is not None and self.vocab_size < needed:
-            raise ValueError(
-                f"vocab_size={self.vocab_size} is too small: {self.text_vocab_size} text tokens and "
-                f"{self.codebook_size} codes with their marks need {needed}. Leave it out to have {padded}."
-            )
-        self.vocab_size = padded if self.vocab_size is None else self.vocab_size
-        VisualVocabulary.of(self)  # checks the layout
+        fill_layout(self)
         super().__post_init__(**kwargs)
 
     def validate_token_ids(self):
@@ -368,6 +344,9 @@ class SeedConfig(MoreAutoClasses, OwnModelType, PublishedConfig):
         question_prompt (`str`, *optional*): Goes with an image in question answering; `{}` stands for the question.
             `"Question: {} Short answer."`.
 
+    `vocab_size`, `bos_token_id`, `eos_token_id`, `pad_token_id`, `boi_token_id`, `eoi_token_id` and `image_token_id`
+    are those of `text_config`: read there, set there, saved there alone.
+
     Raises:
         ValueError: The two parts disagree on the codebook or on the number of codes per image, or the language model
             is of an unknown type.
@@ -378,6 +357,9 @@ class SeedConfig(MoreAutoClasses, OwnModelType, PublishedConfig):
     sub_configs = {"tokenizer_config": SeedTokenizerConfig, "text_config": AutoConfig}
     # What the pipelines "any-to-any" and "image-text-to-text" open a model with.
     more_auto_classes = dict.fromkeys(("AutoModelForMultimodalLM", "AutoModelForImageTextToText"), ("AutoModel", None))
+    vocab_size, image_token_id = OfLanguageModel(), OfLanguageModel()
+    boi_token_id, eoi_token_id = OfLanguageModel(), OfLanguageModel()
+    bos_token_id, eos_token_id, pad_token_id = OfLanguageModel(), OfLanguageModel(), OfLanguageModel()
 
     def __init__(
         self,
@@ -407,8 +389,13 @@ class SeedConfig(MoreAutoClasses, OwnModelType, PublishedConfig):
         self.question_prompt = defaults.question_prompt if question_prompt is None else question_prompt
         check_question_prompt(self.question_prompt)
         kwargs["tie_word_embeddings"] = self.text_config.tie_word_embeddings
+        of_text = {
+            name: kwargs.pop(name) for name in list(kwargs) if isinstance(vars(SeedConfig).get(name), OfLanguageModel)
+        }
         with placeholder_hidden(self.text_config):
             super().__init__(**kwargs)
+        for name, value in of_text.items():
+            setattr(self, name, value)
 
     def validate(self):
         """As transformers does, when it saves, without a warning of a placeholder beyond the rows."""

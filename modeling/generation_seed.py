@@ -86,6 +86,8 @@ def missing_span_tokens(input_ids: torch.Tensor, config) -> torch.Tensor:
     [`VisualVocabulary`] or a configuration.
     """
     vocabulary = VisualVocabulary.of(config)
+    if input_ids.shape[1] == 0:  # the prompt was embeddings
+        return input_ids.new_zeros(len(input_ids))
     is_code = vocabulary.is_code(input_ids)
     # The codes at the end of the row: as many as the running product from the right stays one.
     codes = is_code.flip(-1).long().cumprod(-1).sum(-1)

@@ -247,6 +247,8 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
             kwargs: As in [`GenerationMixin.generate`]. Without `max_new_tokens` or `max_length`, here or in the
                 generation config, `"image"` generates a span and the end of the sequence, `"text"` up to 64 tokens and
                 `"interleaved"` up to 256. Generation stops, with a warning, at the last position of the model.
+                `inputs_embeds` alone count as a prompt that ends outside an image span; with `input_ids` beside them,
+                the ids say where it ends.
 
         Returns:
             What [`GenerationMixin.generate`] returns: by default ids `(batch, length + new)`, the prompt included.
@@ -264,13 +266,16 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
             return super().generate(inputs, generation_config, logits_processor, **kwargs)
         if generation_mode not in GENERATION_MODES:
             raise ValueError(f"generation_mode must be one of {GENERATION_MODES}, got {generation_mode!r}.")
-        prompt = kwargs.get("input_ids") if inputs is None else inputs
-        if prompt is None or prompt.ndim != 2 or prompt.shape[1] == 0:
+        prompt, embeds = kwargs.get("input_ids") if inputs is None else inputs, kwargs.get("inputs_embeds")
+        if prompt is None and embeds is not None:
+            prompt = torch.empty(len(embeds), 0, dtype=torch.long, device=embeds.device)
+        elif prompt is None or prompt.ndim != 2 or prompt.shape[1] == 0:
             given = None if prompt is None else tuple(prompt.shape)
             raise ValueError(f"generation_mode needs a prompt as input_ids (batch, length), got {given}.")
         settings = generation_config or self.generation_config
         eos_token_id = kwargs.get("eos_token_id", settings.eos_token_id)
-        length = self._length_for(generation_mode, prompt, settings, kwargs)
+        start = prompt.shape[1] if embeds is None else embeds.shape[1]
+        length = self._length_for(generation_mode, prompt, start, settings, kwargs)
         options = {**settings.to_dict(), **kwargs}
         if options.get("cache_implementation") == "paged":
             raise ValueError(
@@ -280,7 +285,7 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
             check_guided_options(self.config, length, options)
             kwargs["code_guidance_scale"] = scale
         kwargs.pop("max_length", None)
-        kwargs["max_new_tokens"] = length - prompt.shape[1]
+        kwargs["max_new_tokens"] = length - start
         if generation_config is not None:
             # Transformers takes a generation config or single settings, not both.
             generation_config = copy.deepcopy(generation_config)
@@ -290,7 +295,7 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
             self.config,
             generation_mode,
             prompt_length=prompt.shape[1],
-            max_length=length,
+            max_length=length - start + prompt.shape[1],
             eos_token_id=self.config.eos_token_id if eos_token_id is None else eos_token_id,
         )
         processors = LogitsProcessorList([*(logits_processor or []), constraint])
@@ -299,10 +304,10 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
             output.past_key_values = None
         return output
 
-    def _length_for(self, mode: str, prompt: torch.Tensor, settings, kwargs: dict) -> int:
+    def _length_for(self, mode: str, prompt: torch.Tensor, start: int, settings, kwargs: dict) -> int:
         """The length of prompt and new tokens together. Raises `ValueError` if it would cut an image span."""
         span = self.config.num_query_tokens + 2
-        start, limit = prompt.shape[1], self.config.max_position_embeddings
+        limit = self.config.max_position_embeddings
         if (new_tokens := kwargs.get("max_new_tokens")) is not None:
             length = start + new_tokens
         elif kwargs.get("max_length") is not None:

@@ -3,14 +3,20 @@
 import torch
 from torch import nn
 from transformers import LlamaModel, OPTModel, Qwen3Model
+from transformers import initialization as init
 from transformers.modeling_utils import PreTrainedModel
 
+from .adapters_seed import ChoosesAdapted, let_models_choose
 from .configuration_seed import SeedLlamaConfig, SeedQwen3Config, SeedTextConfig, VisualVocabularyConfig
 from .publishing_seed import PublishedModel
+from .visual_vocabulary_seed import check_rows
 from .whole_weights_seed import WholeWeights
 
 
-class VisualEmbedding(PublishedModel, WholeWeights, PreTrainedModel):
+let_models_choose()
+
+
+class VisualEmbedding(ChoosesAdapted, PublishedModel, WholeWeights, PreTrainedModel):
     """How visual tokens enter a language model, with or without its output layer. A mix-in.
 
     Args:
@@ -23,11 +29,25 @@ class VisualEmbedding(PublishedModel, WholeWeights, PreTrainedModel):
         super().__init__(config)
         if config.visual_embedding == "projected":
             # Drawn here: the plain class has initialised its weights by now, and this module counts as done.
-            std = config.init_std if hasattr(config, "init_std") else config.initializer_range
-            codebook = torch.empty(config.codebook_size, config.code_dim).normal_(std=std)
+            codebook = torch.empty(config.codebook_size, config.code_dim).normal_(std=self._std())
             self.register_buffer("visual_codebook", codebook)
             self.visual_projection = nn.Linear(config.code_dim, self.get_input_embeddings().embedding_dim)
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if module is self and hasattr(module, "visual_codebook"):
+            init.normal_(module.visual_codebook, std=self._std())
+
+    def _std(self) -> float:
+        """The standard deviation of new weights; OPT's field has a name of its own."""
+        return self.config.init_std if hasattr(self.config, "init_std") else self.config.initializer_range
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args, **kwargs) -> nn.Module:
+        """As [`PreTrainedModel.resize_token_embeddings`]. Raises `ValueError` if visual tokens would lose rows."""
+        check_rows(self.config, new_num_tokens)
+        return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
 
     def embed_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Input embeddings `(batch, length, width)` of ids; visual tokens as `visual_embedding` says."""
@@ -56,7 +76,15 @@ class VisualEmbedding(PublishedModel, WholeWeights, PreTrainedModel):
             past_key_values: A cache.
             inputs_embeds: `(batch, length, width)`, instead of ids.
             kwargs: Of the plain model.
+
+        Raises:
+            TypeError: Pixel values or codes, which a plain model would ignore.
         """
+        if given := {"pixel_values", "codes"} & kwargs.keys():
+            raise TypeError(
+                f"A language model takes no {' and '.join(sorted(given))}. SeedForConditionalGeneration does; or "
+                "write the codes of images into the ids, with visual_token_offset added."
+            )
         if self.config.visual_embedding == "projected" and input_ids is not None and inputs_embeds is None:
             inputs_embeds, input_ids = self.embed_ids(input_ids), None
         return super().forward(

@@ -19,6 +19,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.models.blip_2.modeling_blip_2 import BaseModelOutputWithVisionQformerOutputs, Blip2TextEmbeddings
 from transformers.utils import can_return_tuple
 
+from .attention_by_part_seed import FlashByPart
 from .checked_inputs_seed import check_codes
 from .configuration_seed import SeedTokenizerConfig
 from .empty_batches_seed import takes_empty_batches
@@ -31,10 +32,11 @@ from .publishing_seed import PublishedModel
 from .seeing_seed import asked_outputs, read_texts, see_images
 from .starting_points_seed import tokenizer_from_blip2, tokenizer_from_stage_one
 from .tokenizer_output_seed import SeedTokenizerOutput
+from .unused_weights_seed import weights_left_out
 from .whole_weights_seed import WholeWeights
 
 
-class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
+class SeedTokenizer(FlashByPart, PublishedModel, WholeWeights, PreTrainedModel):
     r"""The SEED visual tokenizer.
 
     Args:
@@ -58,6 +60,7 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
     _no_split_modules = ["Blip2EncoderLayer", "Blip2QFormerLayer"]
     _supports_sdpa = True
     _supports_attention_backend = True
+    flash_parts = '{"vision_config": "flash_attention_2"}'
     _auto_class = "AutoModel"
 
     # What each module and parameter is for. Freezing, starting points, fingerprints and conversion read this table.
@@ -95,7 +98,7 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
         self.generation_decoder = SeedGenerationDecoder(config)
         if config.generation_memory_dim:
             self.generation_memory = SeedCodeMemory(config)
-        self._keys_to_ignore_on_load_unexpected = _left_out(config)
+        self._keys_to_ignore_on_load_unexpected = weights_left_out(config, self.PARTS)
         self._frozen_modules: tuple[nn.Module, ...] = ()
         self.finite_roles: set[str] = set()  # whose weights were found finite since the last call of `train`
         self.post_init()
@@ -176,20 +179,27 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
         return see_images(self, pixel_values, vision_embeddings)[1].last_hidden_state
 
     @torch.no_grad()
-    def encode(self, pixel_values: torch.Tensor, *, wait: bool = True) -> torch.Tensor:
+    def encode(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        *,
+        causal_embeddings: torch.Tensor | None = None,
+        wait: bool = True,
+    ) -> torch.Tensor:
         """Visual codes `(batch, num_query_tokens)`, int64, of images `(batch, 3, image_size, image_size)`.
 
         The decoder half is not run. Distances are fp32 under any autocast.
 
         Args:
             pixel_values: Normalised by [`SeedImageProcessor`].
+            causal_embeddings: `(batch, num_query_tokens, hidden_size)`, of these images, computed beforehand.
             wait: Whether to wait for a GPU to know that results are finite. With `False` a row that is not finite gets
                 -1 in place of its codes, and no error.
 
         Raises:
             NotFiniteError: Pixels, weights or features are NaN or infinite; it names which.
         """
-        embeddings = self.get_causal_embeddings(pixel_values)
+        embeddings = self.get_causal_embeddings(pixel_values) if causal_embeddings is None else causal_embeddings
         features = self.code_encoder(embeddings)
         # Tanh and the nearest vector would hide infinity.
         hiding = [embeddings, *self.code_encoder.parameters(), self.quantizer.embedding.weight]
@@ -429,17 +439,6 @@ class SeedTokenizer(PublishedModel, WholeWeights, PreTrainedModel):
         for module in getattr(self, "_frozen_modules", ()):
             module.eval()
         return self
-
-
-def _left_out(config: SeedTokenizerConfig) -> list[str]:
-    """Patterns of the weights in a folder that a tokenizer of this configuration does without."""
-    names = [r"language_model\."]  # of the whole model that it is a part of
-    if not config.text_tower:
-        names += [rf"{name}(\.|$)" for name in SeedTokenizer.PARTS["matching"]]
-        names.append(r"qformer\.encoder\.layer\.\d+\.(intermediate|output)\.")
-    if not config.embedding_decoder:
-        names.append(r"embedding_decoder\.")
-    return [rf"^(visual_tokenizer\.)?{name}" for name in names]
 
 
 __all__ = ["SeedTokenizer", "SeedTokenizerOutput", "contrastive_loss"]

@@ -125,4 +125,59 @@ def visual_vocabulary(text_vocab_size: int, codebook_size: int) -> dict[str, int
     }
 
 
-__all__ = ["VisualVocabulary", "placeholder_hidden", "visual_vocabulary"]
+def check_rows(config: Any, rows: int | None) -> None:
+    """Raises `ValueError` if a matrix of so many rows has none for some visual token.
+
+    Args:
+        config: Of a language model.
+        rows: `None` if the matrix stays as it is.
+    """
+    needed = max(config.text_vocab_size, *(row + 1 for row in VisualVocabulary.of(config).rows()))
+    if config.image_token_id < config.vocab_size:
+        needed = max(needed, config.image_token_id + 1)
+    if rows is not None and rows < needed:
+        raise ValueError(
+            f"{rows} rows are too few: {config.text_vocab_size} text tokens and {config.codebook_size} codes with "
+            f"their marks need {needed}. to_plain() gives a model whose rows may be cut."
+        )
+
+
+def fill_layout(config: Any) -> None:
+    """Sets the ids of the visual tokens, and `vocab_size`, that a configuration leaves open, and checks all of them.
+
+    Args:
+        config: Of a language model.
+
+    Raises:
+        ValueError: Some ids are given and not those of the default layout, an id has two meanings, or `vocab_size` has
+            no room for the visual tokens.
+    """
+    default = visual_vocabulary(config.text_vocab_size, config.codebook_size)
+    padded = default.pop("vocab_size")
+    given = {name: getattr(config, name) for name in default}
+    # All but one as in the table: the file was edited, the codebook's size for instance. It is no other layout.
+    edited = sum(given[name] == default[name] for name in default) == len(default) - 1
+    if None in given.values() or edited:
+        for name, value in default.items():
+            if given[name] is not None and given[name] != value:
+                raise ValueError(
+                    f"{name} must be {value} with text_vocab_size={config.text_vocab_size} and "
+                    f"codebook_size={config.codebook_size}, got {given[name]}. Leave it out: it is derived from "
+                    f"these two. A layout of another order gives all of {', '.join(default)}."
+                )
+            setattr(config, name, value)
+        needed = default["image_token_id"] + 1
+    else:
+        ends = {**given, "visual_token_offset": given["visual_token_offset"] + config.codebook_size - 1}
+        del ends["image_token_id"]  # it may lie beyond the rows
+        padded = needed = max(config.text_vocab_size, *(last + 1 for last in ends.values()))
+    if config.vocab_size is not None and config.vocab_size < needed:
+        raise ValueError(
+            f"vocab_size={config.vocab_size} is too small: {config.text_vocab_size} text tokens and "
+            f"{config.codebook_size} codes with their marks need {needed}. Leave it out to have {padded}."
+        )
+    config.vocab_size = padded if config.vocab_size is None else config.vocab_size
+    VisualVocabulary.of(config)  # checks the layout
+
+
+__all__ = ["VisualVocabulary", "check_rows", "fill_layout", "placeholder_hidden", "visual_vocabulary"]

@@ -5,9 +5,12 @@ import torch
 from transformers import Blip2ForConditionalGeneration
 from transformers.utils import ModelOutput
 
+from seed_hf.modeling.configuration_seed import SeedConfig
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from tiny import tiny_tokenizer
 from tiny_blip2 import blip2
+from tiny_families import FAMILIES, plain_model, visual_model, whole_model
+from tiny_language import picture, tiny_processor, tiny_seed_model
 
 
 ASKED = {"output_hidden_states": True, "output_attentions": True}
@@ -135,3 +138,121 @@ def test_input_embeddings_are_those_of_the_vit(eager):
     assert model.get_input_embeddings() is eager.get_input_embeddings()
     with pytest.raises((TypeError, AttributeError)):  # as of any vision model of transformers
         model.resize_token_embeddings(10)
+
+
+# The whole model
+
+
+@pytest.fixture(scope="module")
+def whole():
+    model = tiny_seed_model()
+    model.set_attn_implementation("eager")
+    return model
+
+
+@pytest.fixture(scope="module")
+def prompt():
+    images = [picture("red"), picture("blue")]
+    return dict(tiny_processor()(["<image> a photo", "is it red ? <image> yes"], images=images, return_tensors="pt"))
+
+
+@torch.no_grad()
+def test_image_features_are_what_the_language_model_reads(whole, pixels):
+    output = whole.get_image_features(pixels, **ASKED)
+    codes = whole.visual_tokenizer.encode(pixels)
+    rows = whole.get_input_embeddings()(codes + whole.config.text_config.visual_token_offset)
+    assert torch.equal(output.pooler_output, rows)
+    seen = whole.visual_tokenizer(pixels, **ASKED)
+    assert equal((output.vision_outputs, output.qformer_outputs), (seen.vision_outputs, seen.qformer_outputs))
+    from_codes = whole.get_image_features(codes=codes)
+    assert set(from_codes) == {"pooler_output"} and torch.equal(from_codes.pooler_output, rows)
+    source = blip2(Blip2ForConditionalGeneration)
+    source.set_attn_implementation("eager")
+    assert set(source.get_image_features(pixels, **ASKED)) == set(output)
+    assert equal(whole.get_image_features(pixels, **ASKED, return_dict=False), output)
+    for wrong in ({}, {"pixel_values": pixels, "codes": codes}):
+        with pytest.raises(ValueError, match="either"):
+            whole.get_image_features(**wrong)
+
+
+@pytest.mark.parametrize("embedding", ["learned", "projected"])
+@torch.no_grad()
+def test_embeddings_with_images_are_as_good_as_ids(prompt, embedding):
+    model = whole_model("opt", embedding)
+    labels = prompt["input_ids"].masked_fill(prompt["attention_mask"] == 0, -100)
+    given = {name: value for name, value in prompt.items() if name != "input_ids"}
+    embeds = model.get_input_embeddings()(prompt["input_ids"])
+    expected, found = model(**prompt, labels=labels), model(inputs_embeds=embeds, labels=labels, **given)
+    assert torch.equal(found.logits, expected.logits) and torch.equal(found.loss, expected.loss)
+    for mode in ("text", "image", "interleaved", None):
+        options = {"generation_mode": mode, "max_new_tokens": 40, "pad_token_id": 1}
+        ids = model.generate(**prompt, **options)
+        new = ids[:, prompt["input_ids"].shape[1] :]
+        assert torch.equal(model.generate(inputs=prompt["input_ids"], **given, **options), ids)
+        assert torch.equal(model.generate(inputs_embeds=embeds, **given, **options), new)
+        assert torch.equal(model.generate(inputs_embeds=embeds, **prompt, **options), ids)
+
+
+def test_embeddings_that_images_do_not_fit_are_refused(whole, prompt):
+    embeds = whole.get_input_embeddings()(prompt["input_ids"])
+    pixels = prompt["pixel_values"]
+    for call in (whole, whole.generate):
+        with pytest.raises(ValueError, match="64 placeholders .2 images of 32., but 1 images"):
+            call(inputs_embeds=embeds, pixel_values=pixels[:1])
+    with pytest.raises(ValueError, match="not both"):
+        whole(prompt["input_ids"], inputs_embeds=embeds, pixel_values=pixels)
+    with pytest.raises(ValueError, match="two names"):
+        whole.generate(prompt["input_ids"], inputs=prompt["input_ids"], pixel_values=pixels)
+    with pytest.raises(ValueError, match="Give a prompt"):
+        whole.generate(pixel_values=pixels)
+    with pytest.raises(ValueError, match="does not go with inputs_embeds"):
+        whole.generate(inputs_embeds=embeds, pixel_values=pixels, generation_mode="image", code_guidance_scale=2.0)
+    for name in ("pixel_values", "codes"):
+        with pytest.raises(TypeError, match=f"takes no {name}"):
+            whole.language_model(prompt["input_ids"], **{name: pixels})
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.no_grad()
+def test_embeddings_are_a_prompt_of_a_language_model(name):
+    model, ids = visual_model(name), torch.randint(3, 300, (2, 7), generator=torch.Generator().manual_seed(0))
+    embeds, options = model.get_input_embeddings()(ids), {"max_new_tokens": 36, "pad_token_id": 1}
+    plain = plain_model(name)
+    taken = plain.generate(inputs_embeds=plain.get_input_embeddings()(ids), max_new_tokens=4, pad_token_id=1)
+    assert taken.shape == (2, 4) and model.generate(inputs_embeds=embeds, max_new_tokens=4).shape == (2, 4)
+    for mode in ("text", "image", "interleaved"):
+        expected = model.generate(ids, generation_mode=mode, **options)
+        assert torch.equal(model.generate(inputs_embeds=embeds, generation_mode=mode, **options), expected[:, 7:])
+
+
+@torch.no_grad()
+def test_what_the_whole_configuration_says_reaches_the_language_model(whole, prompt):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(whole.config, "output_hidden_states", True)
+        assert len(whole(**prompt).hidden_states) == whole.config.text_config.num_hidden_layers + 1
+        assert "hidden_states" not in whole(**prompt, output_hidden_states=False)
+        patch.setattr(whole.config, "return_dict", False)
+        assert isinstance(whole(**prompt), tuple) and isinstance(whole(**prompt, return_dict=True), ModelOutput)
+
+
+def test_fields_of_the_language_model_are_at_the_top_of_the_configuration(tmp_path):
+    config = tiny_seed_model().config
+    text = config.text_config
+    names = (
+        "vocab_size",
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "image_token_id",
+        "boi_token_id",
+        "eoi_token_id",
+    )
+    assert [getattr(config, name) for name in names] == [getattr(text, name) for name in names]
+    config.pad_token_id = 2
+    assert text.pad_token_id == 2 and not set(names) & config.to_dict().keys()
+    with pytest.raises(ValueError, match="has no room"):
+        config.vocab_size = 100
+    assert text.vocab_size == config.vocab_size > 100
+    config.save_pretrained(tmp_path)
+    assert SeedConfig.from_pretrained(tmp_path).pad_token_id == 2
+    assert SeedConfig(config.tokenizer_config.to_dict(), text.to_dict(), eos_token_id=7).text_config.eos_token_id == 7

@@ -12,7 +12,9 @@ from transformers import (
 )
 
 from seed_hf.modeling.extension_seed import extended
+from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM, SeedLlamaForCausalLM, SeedQwen3ForCausalLM
+from tiny import tiny_tokenizer
 from tiny_language import CODEBOOK_SIZE, OPT_SIZES, TEXT_VOCAB_SIZE
 
 
@@ -59,3 +61,18 @@ def extended_in_memory(name: str) -> PreTrainedModel:
 def plain_model(name: str) -> PreTrainedModel:
     torch.manual_seed(0)
     return FAMILIES[name][0]().eval()
+
+
+def visual_model(name: str, visual_embedding: str = "learned"):
+    """The plain model with the codes of `tiny_tokenizer`."""
+    torch.manual_seed(1)
+    sizes = {"text_vocab_size": TEXT_VOCAB_SIZE, "codebook_size": CODEBOOK_SIZE, "num_query_tokens": 32, "code_dim": 8}
+    codebook = tiny_tokenizer().quantizer.embedding.weight.detach()
+    return extended(
+        FAMILIES[name][1], plain_model(name), visual_embedding=visual_embedding, codebook=codebook, **sizes
+    ).eval()
+
+
+def whole_model(name: str, visual_embedding: str = "learned") -> SeedForConditionalGeneration:
+    """`tiny_tokenizer` and the language model of `visual_model`."""
+    return SeedForConditionalGeneration.from_parts(tiny_tokenizer(), visual_model(name, visual_embedding)).eval()
