@@ -14,7 +14,6 @@ from transformers.generation import GenerationMixin, LogitsProcessorList
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-from transformers.utils import logging
 
 from .configuration_seed import (
     TEXT_CONFIGS,
@@ -24,17 +23,12 @@ from .configuration_seed import (
     VisualVocabularyConfig,
 )
 from .extension_seed import codebook_of_shape, extended, model_type_of, plain, text_tokenizer_of
-from .generation_seed import GENERATION_MODES, VisualSpanLogitsProcessor, missing_span_tokens
+from .generated_length_seed import generated_length
+from .generation_seed import GENERATION_MODES, VisualSpanLogitsProcessor
 from .guidance_seed import check_code_guidance, check_guided_options, guided_logits, guided_rows
 from .model_types_seed import MODEL_TYPES
 from .modeling_seed_text_model import SeedLlamaModel, SeedQwen3Model, SeedTextModel, VisualEmbedding
 from .whole_weights_seed import load_whole
-
-
-logger = logging.get_logger(__name__)
-
-# Default lengths. Drawing needs one span and the end of the sequence.
-_DEFAULT_NEW_TOKENS = {"text": 64, "interleaved": 256}
 
 
 @dataclass(frozen=True)
@@ -203,9 +197,17 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
         return outputs
 
     def prepare_inputs_for_generation(
-        self, input_ids, *, code_guidance_scale=None, attention_mask=None, position_ids=None, **kwargs
+        self,
+        input_ids,
+        *,
+        inputs_embeds=None,
+        code_guidance_scale=None,
+        attention_mask=None,
+        position_ids=None,
+        **kwargs,
     ):
-        """As in [`GenerationMixin`]; with a `code_guidance_scale`, of two rows for each sample."""
+        """As in [`GenerationMixin`], which looks for `inputs_embeds` here. With a `code_guidance_scale`, of two rows
+        for each sample."""
         guidance, cache = {}, kwargs.get("past_key_values")
         if code_guidance_scale is not None:
             rows = guided_rows(self.config, code_guidance_scale, input_ids, attention_mask, position_ids)
@@ -214,7 +216,7 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
             if cache is not None:
                 cache.has_second_rows = True
         settings = {"attention_mask": attention_mask, "position_ids": position_ids, **kwargs}
-        return super().prepare_inputs_for_generation(input_ids, **settings) | guidance
+        return super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **settings) | guidance
 
     def _reorder_cache(self, past_key_values, beam_idx: torch.Tensor):
         """Beam search moves rows of the cache; under guidance the second rows move along."""
@@ -275,7 +277,7 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
         settings = generation_config or self.generation_config
         eos_token_id = kwargs.get("eos_token_id", settings.eos_token_id)
         start = prompt.shape[1] if embeds is None else embeds.shape[1]
-        length = self._length_for(generation_mode, prompt, start, settings, kwargs)
+        length = generated_length(self.config, generation_mode, prompt, start, settings, kwargs)
         options = {**settings.to_dict(), **kwargs}
         if options.get("cache_implementation") == "paged":
             raise ValueError(
@@ -303,42 +305,6 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
         if scale != 1 and not isinstance(output, torch.Tensor):
             output.past_key_values = None
         return output
-
-    def _length_for(self, mode: str, prompt: torch.Tensor, start: int, settings, kwargs: dict) -> int:
-        """The length of prompt and new tokens together. Raises `ValueError` if it would cut an image span."""
-        span = self.config.num_query_tokens + 2
-        limit = self.config.max_position_embeddings
-        if (new_tokens := kwargs.get("max_new_tokens")) is not None:
-            length = start + new_tokens
-        elif kwargs.get("max_length") is not None:
-            length = kwargs["max_length"]
-        elif settings.max_new_tokens is not None:
-            length = start + settings.max_new_tokens
-        elif settings.max_length is not None:
-            length = settings.max_length
-        else:
-            length = min(start + _DEFAULT_NEW_TOKENS.get(mode, span + 2), limit)
-        if length > limit:
-            logger.warning_once(
-                f"{length} tokens were requested, prompt included, but the model has {limit} positions. Generation "
-                "stops there."
-            )
-            length = limit
-        if length <= start:
-            raise ValueError(f"The prompt has {start} tokens; with a total of {length} there is room for no more.")
-        missing = int(missing_span_tokens(prompt, self.config).max())
-        if mode == "text" and missing:
-            raise ValueError(
-                "The prompt ends inside an image span, which generation_mode='text' cannot finish. "
-                "Complete the span, or use 'image' or 'interleaved'."
-            )
-        needed = max(missing, span if mode == "image" else 0)
-        if length - start < needed:
-            raise ValueError(
-                f"An image span needs {needed} new tokens, but there is room for {length - start} (prompt {start}, "
-                f"total {length}). Raise max_new_tokens, or shorten the prompt."
-            )
-        return length
 
 
 def plain_language_models() -> dict[str, type[VisualVocabularyMixin]]:

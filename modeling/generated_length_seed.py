@@ -1,0 +1,66 @@
+"""How long a sequence becomes: what was asked for, the positions of the model, and room for a whole image span."""
+
+from typing import Any
+
+import torch
+from transformers.utils import logging
+
+from .generation_seed import missing_span_tokens
+
+
+# Default lengths. Drawing needs one span and the end of the sequence.
+_DEFAULT_NEW_TOKENS = {"text": 64, "interleaved": 256}
+
+
+def generated_length(
+    config: Any, mode: str, prompt: torch.Tensor, start: int, settings: Any, options: dict[str, Any]
+) -> int:
+    """The length of prompt and new tokens together.
+
+    Args:
+        config: Of the language model.
+        mode: The `generation_mode`.
+        prompt: Ids `(batch, length)`.
+        start: The length of the prompt, of ids or of embeddings.
+        settings: The generation config.
+        options: Of `generate`. They go before it.
+
+    Raises:
+        ValueError: There is no room, or an image span would be cut.
+    """
+    span = config.num_query_tokens + 2
+    limit = config.max_position_embeddings
+    if (new_tokens := options.get("max_new_tokens")) is not None:
+        length = start + new_tokens
+    elif options.get("max_length") is not None:
+        length = options["max_length"]
+    elif settings.max_new_tokens is not None:
+        length = start + settings.max_new_tokens
+    elif settings.max_length is not None:
+        length = settings.max_length
+    else:
+        length = min(start + _DEFAULT_NEW_TOKENS.get(mode, span + 2), limit)
+    if length > limit:
+        logging.get_logger(__name__).warning_once(
+            f"{length} tokens were requested, prompt included, but the model has {limit} positions. Generation "
+            "stops there."
+        )
+        length = limit
+    if length <= start:
+        raise ValueError(f"The prompt has {start} tokens; with a total of {length} there is room for no more.")
+    missing = int(missing_span_tokens(prompt, config).max())
+    if mode == "text" and missing:
+        raise ValueError(
+            "The prompt ends inside an image span, which generation_mode='text' cannot finish. "
+            "Complete the span, or use 'image' or 'interleaved'."
+        )
+    needed = max(missing, span if mode == "image" else 0)
+    if length - start < needed:
+        raise ValueError(
+            f"An image span needs {needed} new tokens, but there is room for {length - start} (prompt {start}, "
+            f"total {length}). Raise max_new_tokens, or shorten the prompt."
+        )
+    return length
+
+
+__all__ = ["generated_length"]
