@@ -28,7 +28,7 @@ class ChoosesAdapted:
             config (`peft.PeftConfig`): `target_modules` (and `feedforward_modules` of IA3) that are `None` become
                 those of the plain model; `"all-linear"` becomes all of the language model but its head.
         """
-        language_model = getattr(self, "language_model", self)
+        language_model: Any = getattr(self, "language_model", self)
         found = getattr(config, "target_modules", ())
         if isinstance(found, str) and found.lower() == "all-linear" and language_model is not self:
             inner = type(config)(target_modules=found)
@@ -53,7 +53,7 @@ class ChoosesAdapted:
         of the first part that has as many rows as the vocabulary.
         """
         if target == "embeddings.word_embeddings":
-            language_model = getattr(self, "language_model", self)
+            language_model: Any = getattr(self, "language_model", self)
             rows, config = language_model.get_input_embeddings(), language_model.config
             simple = config.visual_embedding == "learned" and config.image_token_id < config.vocab_size
             return rows if simple else _Embeds(language_model)

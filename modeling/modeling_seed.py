@@ -218,6 +218,7 @@ class SeedForConditionalGeneration(
                 raise ValueError("Codes have no hidden states and attentions: give pixel_values.")
             features = self.language_model.embed_ids(tokenizer.check_codes(codes) + offset)
             return BaseModelOutputWithVisionQformerOutputs(pooler_output=features)
+        assert pixel_values is not None  # or codes were
         pixel_values = pixel_values.to(tokenizer.dtype)
         asked = asked_outputs(tokenizer, output_hidden_states, output_attentions)
         with torch.no_grad():
