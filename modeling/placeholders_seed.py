@@ -5,7 +5,9 @@ from typing import Any
 import torch
 
 
-def find_placeholders(language_model: Any, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None):
+def find_placeholders(
+    language_model: Any, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
+) -> torch.Tensor:
     """Where the placeholders are: a mask `(batch, length)`.
 
     Args:
@@ -25,6 +27,7 @@ def find_placeholders(language_model: Any, input_ids: torch.Tensor | None, input
             f"The placeholder of this model, {placeholder}, has no row among {rows}, so embeddings cannot say where "
             "images go: give input_ids."
         )
+    assert inputs_embeds is not None
     row = language_model.get_input_embeddings()(torch.tensor([placeholder], device=inputs_embeds.device))
     return (inputs_embeds == row.to(inputs_embeds.dtype)).all(-1)
 
