@@ -303,7 +303,9 @@ def test_placeholders_that_nothing_fills_are_refused():
     ids = torch.tensor([[0, *VisualVocabulary.of(config).span(), 5, 2]])
     with pytest.raises(ValueError, match="32 placeholders .1 images of 32., but 0 images"):
         model(input_ids=ids, labels=ids)
-    with pytest.raises(ValueError, match="need input_ids"):
+    with pytest.raises(ValueError, match="need input_ids, or inputs_embeds"):
+        model(codes=torch.zeros(1, 32, dtype=torch.long))
+    with pytest.raises(ValueError, match="0 placeholders"):
         model(inputs_embeds=torch.zeros(1, 3, 16), codes=torch.zeros(1, 32, dtype=torch.long))
     assert model(input_ids=ids[:, -2:], labels=ids[:, -2:]).loss.isfinite()
 
