@@ -389,9 +389,8 @@ class SeedConfig(MoreAutoClasses, OwnModelType, PublishedConfig):
         self.question_prompt = defaults.question_prompt if question_prompt is None else question_prompt
         check_question_prompt(self.question_prompt)
         kwargs["tie_word_embeddings"] = self.text_config.tie_word_embeddings
-        of_text = {
-            name: kwargs.pop(name) for name in list(kwargs) if isinstance(vars(SeedConfig).get(name), OfLanguageModel)
-        }
+        fields = [name for name, field in vars(SeedConfig).items() if isinstance(field, OfLanguageModel)]
+        of_text = {name: kwargs.pop(name) for name in fields if name in kwargs}
         with placeholder_hidden(self.text_config):
             super().__init__(**kwargs)
         for name, value in of_text.items():
