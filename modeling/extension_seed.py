@@ -76,7 +76,7 @@ def extended(
         width = rows.shape[1]
         weight = torch.empty(width, config.code_dim, dtype=rows.dtype, device=rows.device)
         # Scaled so that a codebook vector of average length becomes as large as a text embedding.
-        text = rows[:text_vocab_size].float()
+        text = rows[:text_vocab_size].float() * _scale(source)
         scale = text.std() / codebook.detach().float().norm(dim=-1).mean().clamp(min=1e-6)
         state["visual_projection.weight"] = weight.normal_(std=scale.item())
         state["visual_projection.bias"] = text.mean(0).to(rows.dtype)
@@ -106,11 +106,18 @@ def plain(model: PreTrainedModel, cls: type[PreTrainedModel]) -> PreTrainedModel
         # A code enters as its projected codebook vector and leaves as a row of the output layer: two matrices.
         kept["tie_word_embeddings"] = False
         state = {name: weight for name, weight in state.items() if not name.startswith("visual_")}
-        rows = state[head_name]
-        state[embedding_name] = model.embed_ids(torch.arange(len(rows), device=rows.device))
+        rows, first = state[embedding_name].detach().clone(), model.config.visual_token_offset
+        codes = torch.arange(first, first + model.config.codebook_size, device=rows.device)
+        rows[codes] = model.embed_ids(codes) / _scale(model)
+        state[embedding_name] = rows
     with torch.device("meta"):
         made = cls._from_config(cls.config_class(**kept), dtype=state[head_name].dtype)
     return _filled(made, {name: weight.detach().clone() for name, weight in state.items()}, model)
+
+
+def _scale(model: PreTrainedModel) -> float | torch.Tensor:
+    """What a row of the embedding matrix is multiplied by when it enters the model: Gemma's has a factor."""
+    return getattr(model.get_input_embeddings(), "embed_scale", 1.0)
 
 
 def _filled(model: PreTrainedModel, state: dict[str, torch.Tensor], source: PreTrainedModel) -> PreTrainedModel:

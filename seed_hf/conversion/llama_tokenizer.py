@@ -74,7 +74,8 @@ def _plain_tokenizer(model: Path) -> Tokenizer:
 
     try:
         pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
-        spaces = sentencepiece_model_pb2.ModelProto.FromString(model.read_bytes()).normalizer_spec
+        message = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined] # made when it is imported
+        spaces = message.FromString(model.read_bytes()).normalizer_spec
     except (OSError, RuntimeError) as error:
         raise ConversionError(f"{model}: no readable sentencepiece model ({error}).") from error
     vocab = {pieces.id_to_piece(id): id for id in range(len(pieces))}

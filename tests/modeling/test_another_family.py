@@ -1,9 +1,9 @@
-"""A family whose embeddings have other names, added as docs/language_models.md says."""
+"""Families added as docs/language_models.md says, whose embeddings have other names or a factor."""
 
 import pytest
 import torch
 from huggingface_hub.dataclasses import strict
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GPTNeoXConfig, GPTNeoXForCausalLM
 
 from seed_hf.modeling.configuration_seed import TEXT_CONFIGS, VisualVocabularyConfig
 from seed_hf.modeling.modeling_seed_text import LANGUAGE_MODELS, Family, VisualVocabularyMixin, language_model
@@ -44,3 +44,33 @@ def test_lora_trains_the_new_rows_whatever_their_matrix_is_called(family, tmp_pa
     with torch.no_grad():
         expected = adapted(ids).logits
         assert torch.allclose(adapted.merge_and_unload()(ids).logits, expected, atol=1e-4)
+
+
+@pytest.fixture
+def gemma():
+    @strict
+    class SeedGemmaConfig(VisualVocabularyConfig, Gemma3TextConfig):
+        model_type = "seed_gemma3_text"
+
+    @language_model
+    class SeedGemmaForCausalLM(VisualVocabularyMixin, Gemma3ForCausalLM):
+        config_class = SeedGemmaConfig
+        family = Family(Gemma3ForCausalLM, ("q_proj",), ("input_layernorm",))
+
+    yield SeedGemmaForCausalLM
+    LANGUAGE_MODELS.pop("seed_gemma3_text")
+    TEXT_CONFIGS.pop("seed_gemma3_text")
+
+
+def test_projected_codes_enter_as_large_as_words_and_leave_the_plain_model_equal(gemma, tmp_path):
+    torch.manual_seed(0)
+    Gemma3ForCausalLM(Gemma3TextConfig(vocab_size=ROWS, head_dim=8, **SIZES)).save_pretrained(tmp_path)
+    tiny_text_tokenizer().save_pretrained(tmp_path)
+    options = {"codebook_size": 64, "code_dim": 8, "visual_embedding": "projected", "codebook": torch.randn(64, 8)}
+    model = gemma.from_language_model(tmp_path, **options).eval()
+    first = model.config.visual_token_offset
+    with torch.no_grad():
+        words, codes = model.embed_ids(torch.arange(300)), model.embed_ids(torch.arange(first, first + 64))
+        assert 0.5 < codes.std() / words.std() < 2  # a row of this family is multiplied by 4 on its way in
+        ids = torch.arange(3, model.config.image_token_id)[None, ::5]
+        assert torch.allclose(model.to_plain()(ids).logits, model(ids).logits, atol=1e-4)
