@@ -130,7 +130,9 @@ class SeedLlamaConversion:
             ) from error
         self.tokenizer.model_max_length = self.config.max_position_embeddings
         self.dtype = DTYPES.get(dtype)
-        self.whole = _whole_config(self.visual_tokenizer, visual, self.config) if visual else None
+        self.whole: SeedConfig | None = None
+        if visual is not None and self.visual_tokenizer is not None:
+            self.whole = _whole_config(self.visual_tokenizer, visual, self.config)
         self.report = SeedLlamaReport(
             files=[str(file) for file in self.files],
             parameters=self.model.num_parameters(),
@@ -232,7 +234,7 @@ def _released_config(folder: Path) -> dict:
 
 
 def _check_rows(rows, vocabulary: VisualVocabulary) -> None:
-    tokens = vocabulary.vocab_size
+    tokens = vocabulary.vocab_size or 0
     if rows not in [-(-tokens // multiple) * multiple for multiple in _MULTIPLES]:
         raise ConversionError(
             f"The language model has {rows!r} rows, the tokenizer {tokens} tokens. A released "

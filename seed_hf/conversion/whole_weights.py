@@ -98,4 +98,4 @@ class WholeWeightsReader:
 
 
 def _hash(tensor: torch.Tensor) -> bytes:
-    return hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy()).digest()
+    return hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy().data).digest()
