@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from model import CODEBOOK, TEXT_LENGTH
+from seed_hf.artifacts.known_words import KnownWords
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
@@ -23,9 +24,12 @@ from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.modeling.processing_seed import SeedProcessor, extend_text_tokenizer
 from seed_hf.pipelines.empty_prompt import EmptyPromptEmbedding
 from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
+from vocabulary import some_texts
+from world import world
 
 
 SHARD = 14_000_000
+SURE = 0.5  # a caption that the model finds less likely than this is called a guess
 GUIDANCE = 2.0
 
 
@@ -146,6 +150,9 @@ def save(pipe: SeedImagePipeline, out: Path) -> None:
             file.unlink()
         held = write_shards(folder / name, "diffusion_pytorch_model", getattr(pipe, name).state_dict())
         write_index(folder / name / "diffusion_pytorch_model.safetensors.index.json", held)
+    known = KnownWords.of(world().things, some_texts(), SURE)
+    for folder in (out / "model", out / "pipeline" / "processor"):
+        known.save(folder)
     for config in out.rglob("config.json"):
         clean(config)
 

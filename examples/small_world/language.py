@@ -12,6 +12,7 @@ from loop import stage_arguments, trainer_arguments
 from model import CODEBOOK
 from optimizer import MuonAdamW
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
+from seed_hf.pictograms.scene_texts import caption as plainest
 from seed_hf.pictograms.scene_texts import questions
 from seed_hf.pictograms.scenes import generator
 from seed_hf.training import LanguageModelCollator, LanguageModelConfig, LanguageModelTrainer
@@ -21,7 +22,7 @@ from world import SEEDS, captions, scenes, world
 
 TEXT_STEPS, STEPS, BATCH = 150, 3000, 128
 TEXT_RATE, RATE = 2e-3, 1.5e-3
-DIRECTIONS = {"image_to_text": 0.3, "question": 0.25, "text_to_image": 0.45}
+DIRECTIONS = {"image_to_text": 0.25, "question": 0.3, "text_to_image": 0.45}
 
 
 def opt_config(tokenizer) -> OPTConfig:
@@ -60,7 +61,11 @@ class Texts(Dataset):
 
 
 class CodeRows(Dataset):
-    """Codes of scenes with a caption and the scene's questions; the wordings differ from epoch to epoch."""
+    """Codes of scenes with a direction; caption and question differ from epoch to epoch.
+
+    What is written of an image is always its plainest caption, so that the probability of a caption is about what is
+    seen, not about how it is said. What is drawn may be said in any wording.
+    """
 
     def __init__(self, codes: np.ndarray, number: int):
         self.codes, self.number = codes, number
@@ -72,12 +77,13 @@ class CodeRows(Dataset):
         epoch, row = divmod(index, len(self.codes))
         (scene,) = scenes("language", row, 1)
         random = generator("train", SEEDS["language"], row, 4 + epoch)
-        (caption,) = captions([scene], "language", row + epoch * 10**7, full=0.2)
-        return {
-            "codes": self.codes[row].astype(np.int64),
-            "caption": caption,
-            "questions": questions(scene, random, list(world().things)),
-        }
+        direction = random.choice(list(DIRECTIONS), p=list(DIRECTIONS.values()))
+        said = plainest(scene)
+        if direction == "text_to_image":
+            (said,) = captions([scene], "language", row + epoch * 10**7, full=0.2)
+        asked = questions(scene, random, list(world().things)) if direction == "question" else None
+        codes = self.codes[row].astype(np.int64)
+        return {"codes": codes, "caption": said, "questions": asked, "direction": str(direction)}
 
 
 def arguments_for(out: Path, steps: int, rate: float) -> LanguageModelConfig:
@@ -126,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
     if (out / "model").exists():
         return
     model = SeedForCausalLM.from_pretrained(work / "opt" / "model")
-    collator = LanguageModelCollator(tokenizer, model.config, directions=DIRECTIONS, seed=0)
+    collator = LanguageModelCollator(tokenizer, model.config, seed=0)
     rows = CodeRows(np.load(work / "codes" / "train.npy"), arguments.steps * BATCH)
     fit(model, arguments_for(out, arguments.steps, RATE), rows, collator)
     model.cpu().save_pretrained(out / "model")
