@@ -1,9 +1,10 @@
 """Teacher stage: the ViT learns to name what stands where, as EVA-CLIP's did before BLIP-2 took it.
 
 The features of the patches of each thing, averaged, are asked for the thing, its colour and its style, and are pulled
-to what EfficientNet-Lite0 sees in the drawing on its own, in its own colours. Two in five images show any drawing of
-the training split, without a name: shapes beyond the world's things. All are restyled at random, so that the ViT knows
-a thing in art that it has not seen. The heads that answer are left behind; the ViT is frozen from here on.
+to what EfficientNet-Lite0 sees in the drawing on its own, in its own colours. When it knows the drawings, they are
+restyled at random, and beside the scenes it sees any drawing of the training split, without a name: that is how it
+learns to know a thing in art that it has not seen. The heads that answer are left behind; the ViT is frozen from here
+on.
 """
 
 import logging
@@ -18,15 +19,16 @@ from transformers.models.blip_2.modeling_blip_2 import Blip2VisionModel
 from drawings import DIRECTIONS, SIDE, drawings, placed, reference
 from loop import autocast, device, stage_arguments, train
 from model import WIDTH, tokenizer_config
-from pixels import normalise, restyled_images
+from pixels import changed_images, normalise, restyled_images
 from seed_hf.pictograms.scene_colours import COLOURS
 from seed_hf.pictograms.scene_things import STYLES
 from seed_hf.pictograms.scenes import Scene
 from world import images, scenes, world
 
 
-STEPS, BATCH, RATE = 4000, 96, 1e-3
-OTHERS = 64  # images of a step that show any drawing of the training split
+STEPS, BATCH, RATE = 4500, 128, 1e-3
+EASY = 0.65  # share of the steps before drawings are restyled: harder from the start, little is learned for long
+OTHERS = 64  # images of a step that show any drawing of the training split, from then on
 SEEN = 0.5  # share of the patches, those with most ink, that the ViT sees before the last quarter of the stage
 THINGS = sorted(world().things)
 TONES = [*COLOURS, None]  # None: as drawn
@@ -137,9 +139,15 @@ def main(argv: list[str] | None = None) -> None:
         random = np.random.default_rng(step)
         found = scenes("vision", step * BATCH, BATCH)
         painted = images(found, arguments.data, SIDE, mirror=random)
-        names, more, around = any_drawings(arguments.data, others, random)
-        pixels, coloured, styled = restyled_images(torch.cat([painted, more]).to(device()).float() / 255)
-        squares = [[(item.x, item.y, item.size) for item in scene.items] for scene in found] + around
+        squares = [[(item.x, item.y, item.size) for item in scene.items] for scene in found]
+        names, coloured = [], torch.ones(BATCH, dtype=torch.bool)
+        styled = coloured
+        if step < EASY * arguments.steps:
+            pixels = changed_images(painted.to(device()).float() / 255)
+        else:
+            names, more, around = any_drawings(arguments.data, others, random)
+            pixels, coloured, styled = restyled_images(torch.cat([painted, more]).to(device()).float() / 255)
+            squares += around
         patches = grid * grid if step > 0.75 * arguments.steps else int(SEEN * grid * grid)
         with autocast():
             answers = namer(normalise(pixels), boxes_of(squares, grid).to(device()), patches)
