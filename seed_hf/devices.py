@@ -86,15 +86,19 @@ def number_type(device: "torch.device | str", asked: "torch.dtype | str | None" 
 def use_fp32_where_half_is_slow(args: "TrainingArguments") -> None:
     """Turn off half precision in training arguments that mean a CPU without hardware for it, with one warning.
 
-    Called before `TrainingArguments.__post_init__`, which refuses some of them.
+    Called before `TrainingArguments.__post_init__`, which refuses some of them. It also refuses bf16 where there is no
+    GPU, unless `use_cpu` says that a CPU is meant; here it is.
 
     Args:
-        args: Of the run; `bf16`, `fp16` and their `_full_eval` may become `False`.
+        args: Of the run; `bf16`, `fp16` and their `_full_eval` may become `False`, `use_cpu` may become `True`.
     """
     fields = ("bf16", "bf16_full_eval", "fp16", "fp16_full_eval")
     on = [name for name in fields if getattr(args, name)]
     slow = [name for name in on if _slow_on_cpu(name.startswith("bf16"), name.startswith("fp16"))]
-    if not slow or not _trains_on_cpu(args):
+    if not on or not _trains_on_cpu(args):
+        return
+    args.use_cpu = True
+    if not slow:
         return
     for name in slow:
         setattr(args, name, False)

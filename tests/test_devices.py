@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from seed_hf.devices import has_native_bf16, number_type, usable_device
+from seed_hf.training import ContrastiveConfig
 from stage_two import config
 from tiny import tiny_tokenizer
 from tiny_sources import rows, write_parquet
@@ -56,6 +57,12 @@ def test_training_in_fp16_on_a_cpu_becomes_fp32(tmp_path, caplog):
     assert record.getMessage().startswith("trainer.fp16, trainer.fp16_full_eval: the run is on a CPU")
     caplog.clear()
     assert config(tmp_path, bf16=True).bf16 == has_native_bf16() == (not caplog.records)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator, so a CPU must be asked for")
+def test_bf16_where_there_is_only_a_cpu_means_the_cpu(tmp_path):
+    args = ContrastiveConfig(output_dir=str(tmp_path), bf16=True, report_to="none")
+    assert args.use_cpu and args.bf16 == has_native_bf16()
 
 
 TRAINING = """

@@ -17,6 +17,7 @@ ELSEWHERE = (
     "CHANGELOG.md",
     "examples/seed_tiny/README.md",
     "examples/seed_opt_2.7b/README.md",
+    "examples/seed_llama_8b/README.md",
     "examples/fine_tune/README.md",
     "examples/fine_tune/pictures.png",
     "examples/fine_tune/fine_tune.ipynb",

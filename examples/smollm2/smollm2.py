@@ -79,8 +79,9 @@ def main(argv: list[str] | None = None) -> Path:
     parser.add_argument("--quick", action="store_true", help="two small steps, to see that everything runs")
     arguments = parser.parse_args(argv)
     work = arguments.work
-    on_cpu = usable_device().type == "cpu"
-    if on_cpu:  # the switch is the CPU's too: backwards, plain matrix products are faster than its fused attention
+    if (
+        usable_device().type == "cpu"
+    ):  # the switch is the CPU's too: backwards, plain matrix products are faster than its fused attention
         torch.backends.cuda.enable_flash_sdp(False)
     eyes = SeedTokenizer.from_pretrained(arguments.eyes).eval()
     plain = unpack(work / "smollm2")
@@ -90,7 +91,6 @@ def main(argv: list[str] | None = None) -> Path:
         f"model.language_model={begin}",
         f"data.train={lessons}",
         f"trainer.output_dir={work / 'trained'}",
-        f"trainer.use_cpu={'true' if on_cpu else 'false'}",
     ]
     trained = run_stage("lm", RECIPE, [*changes, *(QUICK if arguments.quick else ()), *arguments.set])
     return assemble(trained, eyes, work / "model")
