@@ -1,15 +1,18 @@
-"""How many drawings the judge recognises: from captions by the teacher, and later from codes.
+"""How many of the teacher's drawings the judge of scenes recognises, beside real images and the autoencoder's.
 
-`measure_drawings.py --data D --work W [--count N]` draws full descriptions of the test sets.
+`measure_drawings.py --data D --work W --judge J [--count N]` draws full descriptions of the test sets. `J` is the
+folder that `seed-hf evaluate judge --pictograms D --out J` wrote.
 """
 
 import argparse
 from pathlib import Path
 
 import torch
+from PIL import Image
 
-from judge import load_judge, verdicts
 from look import draw, load_teacher, sheet
+from seed_hf.evaluation.scene_judge.judge import SceneJudge
+from seed_hf.evaluation.scene_judge.measuring import shares
 from seed_hf.pictograms.scene_texts import caption, full_description
 from world import images, scenes
 
@@ -18,17 +21,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--judge", type=Path, required=True)
     parser.add_argument("--count", type=int, default=128)
     parser.add_argument("--guidance", type=float, default=2.5)
     parser.add_argument("--sets", nargs="+", default=["test", "test_colour", "test_pair"])
     parser.add_argument("--plain", action="store_true", help="plain captions in place of full descriptions")
     parser.add_argument("--sheet", type=Path, help="where the first drawings go")
     arguments = parser.parse_args()
-    judge = load_judge(arguments.work)
+    judge = SceneJudge.load(arguments.judge)
     model, vae, tokenizer, step = load_teacher(arguments.work)
     print("step", step)
     for name in arguments.sets:
-        found = scenes("judge", 2 * 10**9, arguments.count, name)
+        found = scenes("measure", 2 * 10**9, arguments.count, name)
         texts = [caption(scene) if arguments.plain else full_description(scene) for scene in found]
         drawn = torch.cat(
             [
@@ -40,9 +44,9 @@ def main() -> None:
         with torch.no_grad():
             latents = vae.encode(real * 2 - 1).latent
             again = (vae.decode(latents).sample.clamp(-1, 1) + 1) / 2
-        print(name, "real    ", verdicts(judge, found, real))
-        print(name, "decoded ", verdicts(judge, found, again))
-        print(name, "drawings", verdicts(judge, found, drawn.permute(0, 3, 1, 2).float() / 255))
+        for kind, pixels in (("real", real), ("decoded", again), ("drawn", drawn.permute(0, 3, 1, 2) / 255)):
+            seen = (pixels * 255).round().byte().permute(0, 2, 3, 1).numpy()
+            print(name, kind, shares(found, judge.detect([Image.fromarray(image) for image in seen])), flush=True)
         if arguments.sheet:
             sheet(drawn[:32].numpy(), texts[:32], arguments.sheet.with_stem(f"{arguments.sheet.stem}_{name}"))
 

@@ -13,7 +13,15 @@ from seed_hf.pictograms.scenes import Scene, World, generator, paint
 
 
 # Every stage trains on scenes of its own.
-SEEDS = {"autoencoder": 1, "teacher": 2, "vision": 3, "contrastive": 4, "quantization": 5, "language": 6, "judge": 7}
+SEEDS = {
+    "autoencoder": 1,
+    "teacher": 2,
+    "vision": 3,
+    "contrastive": 4,
+    "quantization": 5,
+    "language": 6,
+    "measuring": 7,
+}
 
 
 @cache

@@ -90,7 +90,7 @@ def test_saved_loaded_and_plain_again(name, plain_folder, tmp_path, visual_embed
 @families
 @pytest.mark.parametrize("mode", GENERATION_MODES)
 def test_samples_are_valid(name, plain_folder, mode):
-    """`tests/soak/test_families.py` draws a thousand."""
+    """`tests/soak/test_samples_of_families.py` draws a thousand."""
     images_of_samples(extended_family(name, plain_folder), mode, 48)
 
 
@@ -104,7 +104,7 @@ def test_beams_and_static_caches_are_valid(name, plain_folder):
 
 @pytest.mark.parametrize("kind", ["byte level", "without bos", "sentencepiece"])
 def test_no_text_becomes_a_code(kind):
-    """`tests/soak/test_families.py` tries ten thousand."""
+    """`tests/soak/test_samples_of_families.py` tries ten thousand."""
     ways, draw = [TextToIds(processor) for processor in text_processors()[kind]], random.Random(0)
     for number in range(100):
         ways[number % len(ways)].check(hostile_text(draw))
