@@ -162,7 +162,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(argv)
-    pipe = load_parts(arguments.work, arguments.work / "autoencoder" / "model")
+    pipe = load_parts(arguments.work, arguments.work / "decoder" / "model")
     save(pipe, arguments.out)
     total = sum(file.stat().st_size for file in arguments.out.rglob("*.safetensors"))
     logging.info("%s: %.1f MB of weights", arguments.out, total / 1e6)

@@ -59,7 +59,8 @@ def load_teacher(work: Path) -> tuple[Teacher, AutoencoderDC, object, int]:
     model = Teacher(tokenizer).eval()
     state = torch.load(work / "teacher" / "state.pt", weights_only=True, map_location="cpu")
     model.load_state_dict(state["shadow"])
-    return model, AutoencoderDC.from_pretrained(work / "autoencoder" / "model").eval(), tokenizer, state["step"]
+    stage = "decoder" if (work / "decoder" / "model").exists() else "autoencoder"
+    return model, AutoencoderDC.from_pretrained(work / stage / "model").eval(), tokenizer, state["step"]
 
 
 def main() -> None:

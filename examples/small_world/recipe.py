@@ -20,6 +20,7 @@ import assemble
 import autoencoder
 import codes
 import contrastive
+import decoder
 import language
 import quantization
 import seeing
@@ -28,10 +29,12 @@ import vision
 import vocabulary
 
 
-# In this order each stage finds what it needs. `autoencoder` and `teacher` may run beside `seeing` to `contrastive`.
+# In this order each stage finds what it needs. `decoder`, `teacher` and those from `seeing` to `contrastive` may run
+# beside each other.
 STAGES = {
     "vocabulary": vocabulary,
     "autoencoder": autoencoder,
+    "decoder": decoder,
     "teacher": teacher,
     "seeing": seeing,
     "vision": vision,
@@ -42,7 +45,8 @@ STAGES = {
 }
 # What `--quick` changes.
 QUICK = {
-    name: ["--steps", "3"] for name in ("autoencoder", "teacher", "seeing", "vision", "contrastive", "quantization")
+    name: ["--steps", "3"]
+    for name in ("autoencoder", "decoder", "teacher", "seeing", "vision", "contrastive", "quantization")
 }
 QUICK |= {"codes": ["--number", "256"], "language": ["--text-steps", "2", "--steps", "2"]}
 
