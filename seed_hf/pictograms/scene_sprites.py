@@ -90,10 +90,14 @@ def _cropped(image: np.ndarray) -> np.ndarray:
     return image[top:bottom, left:right]
 
 
-def _outside(whiteness: np.ndarray) -> np.ndarray:
-    """What white of the border reaches: the ground that the drawing stands on."""
-    white = np.pad(whiteness, 1, constant_values=True)
-    reached = np.zeros_like(white)
+def outside_of(ink: np.ndarray) -> np.ndarray:
+    """The ground: what is reached from the border without crossing ink, `(height, width)` bool.
+
+    Args:
+        ink: `(height, width)` bool.
+    """
+    free = np.pad(~ink, 1, constant_values=True)
+    reached = np.zeros_like(free)
     reached[0] = reached[-1] = reached[:, 0] = reached[:, -1] = True
     while True:
         grown = reached.copy()
@@ -101,7 +105,7 @@ def _outside(whiteness: np.ndarray) -> np.ndarray:
         grown[:-1] |= reached[1:]
         grown[:, 1:] |= reached[:, :-1]
         grown[:, :-1] |= reached[:, 1:]
-        grown &= white
+        grown &= free
         if (grown == reached).all():
             return reached[1:-1, 1:-1]
         reached = grown
@@ -116,7 +120,7 @@ def _coloured_part(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     top, low = rgb.max(-1), rgb.min(-1)
     chroma = (top - low) / 255
     lightness = (rgb @ np.array([0.299, 0.587, 0.114], np.float32)) / 255
-    inside = 1.0 - _outside(low > 246)
+    inside = 1.0 - outside_of(low <= 246)
     dark = _step(0.34 - 0.2 * np.minimum(1, 2 * chroma) - lightness)
     white = _step(lightness - 0.9) * _step(0.14 - chroma)
     weight = inside * (1 - dark) * (1 - white)

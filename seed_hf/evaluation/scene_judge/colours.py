@@ -6,6 +6,7 @@ import numpy as np
 
 from seed_hf.pictograms.colours import srgb_to_lab
 from seed_hf.pictograms.scene_colours import COLOURS, RAMPS
+from seed_hf.pictograms.scene_sprites import outside_of
 
 from .cutouts import ink_of
 
@@ -52,24 +53,3 @@ def inside_of(drawing: np.ndarray) -> np.ndarray:
     """
     ink = ink_of(drawing)
     return ~outside_of(ink)
-
-
-def outside_of(ink: np.ndarray) -> np.ndarray:
-    """The ground: what is reached from the border without crossing ink, `(height, width)` bool.
-
-    Args:
-        ink: `(height, width)` bool.
-    """
-    free = np.pad(~ink, 1, constant_values=True)
-    reached = np.zeros_like(free)
-    reached[0] = reached[-1] = reached[:, 0] = reached[:, -1] = True
-    while True:
-        grown = reached.copy()
-        grown[1:] |= reached[:-1]
-        grown[:-1] |= reached[1:]
-        grown[:, 1:] |= reached[:, :-1]
-        grown[:, :-1] |= reached[:, 1:]
-        grown &= free
-        if (grown == reached).all():
-            return reached[1:-1, 1:-1]
-        reached = grown
