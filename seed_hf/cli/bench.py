@@ -1,25 +1,22 @@
 """`seed-hf bench`: two ways of the same work, measured side by side in one run."""
 
-import json
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any
 
 import typer
 
-from seed_hf.files import whole_file
-
-from .shared import comma_separated, plain_errors, show_messages
+from .bench_report import Out, Rounds, Threads, check_out, positive_numbers, show
+from .bench_speed import encode
+from .shared import plain_errors, show_messages
 
 
 bench = typer.Typer(help="Measure two ways of the same work side by side in one run.", no_args_is_help=True)
+for speed in (encode,):
+    bench.command()(speed)
 
-Out = Annotated[Path | None, typer.Option("--out", help="JSON file to write.")]
 Captions = Annotated[
     Path | None, typer.Option("--data", help="Parquet file with a column `caption`. Default: random words.")
 ]
-Rounds = Annotated[int, typer.Option(help="How often each way is timed, in turn.", min=1)]
-Threads = Annotated[int, typer.Option(help="Threads of torch.", min=1)]
 
 
 @bench.command("cached-features")
@@ -36,10 +33,10 @@ def cached_features(
 ):
     """Stage II on images against stage II on cached features."""
     with plain_errors():
-        _check_out(out)
+        check_out(out)
         from seed_hf.bench import cached_features as benchmark
     settings: dict[str, Any] = {"full_width": full_width, "blocks": blocks, "batch": batch, "full_batch": full_batch}
-    _show(benchmark, benchmark.measure(**settings, rounds=rounds, threads=threads), out)
+    show(benchmark.table, benchmark.measure(**settings, rounds=rounds, threads=threads), out)
 
 
 @bench.command()
@@ -58,19 +55,17 @@ def packing(
 ):
     """Packed against padded batches in the language-model stage."""
     with plain_errors():
-        _check_out(out)
-        lengths = comma_separated(pack_lengths)
-        if not lengths or not all(length.isdecimal() and int(length) for length in lengths):
-            raise ValueError(f"--pack-lengths takes positive numbers, separated by commas; got {pack_lengths!r}.")
+        check_out(out)
+        lengths = positive_numbers("--pack-lengths", pack_lengths)
         _check_file(data)
         from seed_hf.bench import packing as benchmark
     settings: dict[str, Any] = {
         "data": data,
         "long_share": long_share,
-        "pack_lengths": [int(length) for length in lengths],
+        "pack_lengths": lengths,
         "batch_size": batch_size,
     }
-    _show(benchmark, benchmark.measure(**settings, rounds=rounds, threads=threads), out)
+    show(benchmark.table, benchmark.measure(**settings, rounds=rounds, threads=threads), out)
 
 
 @bench.command()
@@ -82,10 +77,10 @@ def storage(
 ):
     """Codes in Parquet against pickles in a tar, and as integers against text."""
     with plain_errors():
-        _check_out(out)
+        check_out(out)
         _check_file(data)
         from seed_hf.bench import storage as benchmark
-    _show(benchmark, benchmark.measure(data=data, rows=rows, rounds=rounds), out)
+    show(benchmark.table, benchmark.measure(data=data, rows=rows, rounds=rounds), out)
 
 
 @bench.command()
@@ -95,9 +90,9 @@ def memory(
 ):
     """Memory of `tokenize` and of training from a stream, over many rows."""
     with plain_errors():
-        _check_out(out)
+        check_out(out)
         from seed_hf.bench import memory as benchmark
-    _show(benchmark, benchmark.measure(rows=rows), out)
+    show(benchmark.table, benchmark.measure(rows=rows), out)
 
 
 @bench.command()
@@ -110,9 +105,9 @@ def threads(
 ):
     """One CPU thread against several, by how they wait, beside other work."""
     with plain_errors():
-        _check_out(out)
+        check_out(out)
         from seed_hf.bench import threads as benchmark
-    _show(benchmark, benchmark.measure(busy=busy, threads=threads, rounds=rounds, limit=limit), out)
+    show(benchmark.table, benchmark.measure(busy=busy, threads=threads, rounds=rounds, limit=limit), out)
 
 
 @bench.command()
@@ -126,26 +121,14 @@ def codebook(
 ):
     """Remedies for an unused codebook in stage II, on the pictograms."""
     with plain_errors():
-        _check_out(out)
+        check_out(out)
         from seed_hf.bench import codebook as benchmark
 
         show_messages()
         report = benchmark.measure(data, images=pictures, steps=steps, batch_size=batch_size, learning_rate=rate)
-    _show(benchmark, report, out)
+    show(benchmark.table, report, out)
 
 
 def _check_file(data: Path | None) -> None:
     if data is not None and not data.is_file():
         raise ValueError(f"{data}: no such file. --data takes a Parquet file with a column `caption`.")
-
-
-def _check_out(out: Path | None) -> None:
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise ValueError(f"{out}: cannot be written. --out takes the name of a file in an existing folder.")
-
-
-def _show(benchmark: ModuleType, report: dict, out: Path | None) -> None:
-    typer.echo(benchmark.table(report))
-    if out is not None:
-        with plain_errors(), whole_file(out) as path:
-            path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

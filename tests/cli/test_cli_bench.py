@@ -66,3 +66,14 @@ def test_mistakes(tmp_path):
     refused("bench", "storage", "--data", tmp_path / "a.parquet", words="a.parquet: no such file")
     refused("bench", "storage", "--out", tmp_path / "nowhere" / "a.json", words="in an existing folder")
     refused("bench", "codebook", "--data", tmp_path, words="train.parquet does not exist")
+
+
+def test_encode(tmp_path):
+    settings = ["--batches", 2, "--search-images", 8, "--rounds", 1, "--device", "cpu"]
+    status, out, _ = run("bench", "encode", *settings, "--out", tmp_path / "a.json")
+    report = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    batch, search = report["cases"].values()
+    assert status == 0 and "batch 2" in out and report["dtype"] == "float32"
+    assert batch["ways"]["encode"]["same"] > 0.99 and 0 < batch["ways"]["encode"]["share_of_limit"] < 2
+    assert search["ways"]["encode"]["same"] > 0.999
+    refused("bench", "encode", "--size", "huge", words="--size is tiny or full, got 'huge'")

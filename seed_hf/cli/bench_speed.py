@@ -1,0 +1,43 @@
+"""`seed-hf bench encode` and the other benchmarks of speed: against another way, and against the floor."""
+
+from typing import Annotated
+
+import typer
+
+from .bench_report import Dtype, Layers, MaybeThreads, Out, Rounds, Size, check_out, check_size, positive_numbers, show
+from .shared import Device, plain_errors, quiet_libraries
+
+
+def encode(
+    size: Size = "tiny",
+    layers: Layers = None,
+    batches: Annotated[str, typer.Option(metavar="SIZES", help="Batch sizes, separated by commas.")] = "1,8,32",
+    search_images: Annotated[int, typer.Option(help="Whose codes the search by itself finds.", min=1)] = 1024,
+    compiled: Annotated[bool, typer.Option("--compile", help="Also compiled by torch.compile.")] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    rounds: Rounds = 5,
+    threads: MaybeThreads = None,
+    out: Out = None,
+):
+    """Images to codes: against the authors' way, and the codebook search against the whole distance matrix."""
+    with plain_errors():
+        check_out(out)
+        check_size(size)
+        sizes = positive_numbers("--batches", batches)
+        quiet_libraries()
+        from seed_hf.bench import encode as benchmark
+        from seed_hf.bench.frame import table
+
+        report = benchmark.measure(
+            size=size,
+            layers=layers,
+            batches=sizes,
+            search_images=search_images,
+            compiled=compiled,
+            device=device,
+            dtype=dtype,
+            rounds=rounds,
+            threads=threads,
+        )
+    show(table, report, out)

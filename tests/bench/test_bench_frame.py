@@ -1,0 +1,62 @@
+"""The frame of the benchmarks of speed: ratios, floors, equal results; a way that fails does not stop the others."""
+
+import pytest
+import torch
+
+from seed_hf.bench import frame
+from seed_hf.bench.frame import Bench, Way, equal_share, table
+from seed_hf.bench.limits import Limits, bytes_of, flops_of
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.setattr(frame, "measured_limits", lambda device, dtype: Limits(1e9, 1e9))
+    return Bench("trial", "cpu", rounds=3, seconds=0.0)
+
+
+def fails():
+    raise torch.OutOfMemoryError("out of\nmemory")
+
+
+def test_a_case(bench):
+    codes = torch.arange(4)
+    ways = {
+        "first": Way(lambda: codes, items=2, flops=10, moved=20),
+        "too large": Way(fails, items=2),
+        "other": Way(lambda: codes + (codes == 0), items=2),
+    }
+    case = bench.case("batch 2", lambda: ways, same=equal_share)
+    first, other = case["ways"]["first"], case["ways"]["other"]
+    assert first["ratio"] == 1 and first["floor_seconds"] == 20 / 1e9
+    assert first["fastest"] <= first["seconds"] <= first["slowest"]
+    assert other["same"] == 0.75 and "floor_seconds" not in other
+    assert other["ratio"] == pytest.approx(first["seconds"] / other["seconds"])
+    assert case["ways"]["too large"] == {"error": "OutOfMemoryError: out of memory"}
+    lines = table(bench.report).splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in lines[3:]] == [
+        "batch 2",
+        "---",
+        "first",
+        "too large",
+        "other",
+    ]
+    assert len({line.count("|") for line in lines[3:]}) == 1  # one table
+
+
+def test_a_case_that_fails_does_not_stop_the_next(bench):
+    assert bench.case("impossible", fails) == {"unit": "images", "error": "OutOfMemoryError: out of memory"}
+    case = bench.case("first fails", lambda: {"first": Way(fails, 1), "other": Way(lambda: None, 1)})
+    assert "ratio" not in case["ways"]["other"]
+    assert "impossible: OutOfMemoryError" in table(bench.report)
+
+
+def test_ratios_are_of_items(bench, monkeypatch):
+    monkeypatch.setattr(bench, "_timed", lambda run, calls: (run(), 2.0 * calls, 1.0 * calls))
+    case = bench.case("batches", lambda: {"one": Way(lambda: None, 1), "eight": Way(lambda: None, 8)})
+    assert case["ways"]["eight"]["ratio"] == case["ways"]["eight"]["cpu_ratio"] == 8
+
+
+def test_operations_and_bytes_are_counted():
+    layer = torch.nn.Linear(8, 4, bias=False)
+    assert flops_of(lambda: layer(torch.ones(3, 8))) == 2 * 3 * 8 * 4
+    assert bytes_of(layer, torch.ones(2), None) == 4 * (32 + 2)
