@@ -16,7 +16,7 @@ def takes_empty_batches(method):
     @functools.wraps(method)
     def call(self, *arguments, **named):
         given = [value for value in (*arguments, *named.values()) if isinstance(value, torch.Tensor) and value.ndim]
-        if all(len(value) for value in given):
+        if all(value.shape[0] for value in given):  # not `len`, which torch.export takes for a constant
             return method(self, *arguments, **named)
         named = {name: _one_row(value) for name, value in named.items()}
         return _no_rows(method(self, *map(_one_row, arguments), **named))

@@ -82,7 +82,7 @@ def mark_not_finite(
         weights: What they were computed with; if one is not finite, no row is.
     """
     flags = [value.isfinite().flatten(1).all(1) for value in values]
-    flags += [weight.isfinite().all().expand(len(codes)) for weight in weights if not weight.is_meta]
+    flags += [weight.isfinite().all().expand(codes.shape[0]) for weight in weights if not weight.is_meta]
     return torch.where(torch.stack(flags).all(0)[:, None], codes, -1)
 
 
