@@ -8,6 +8,7 @@ class CodebookUsage:
 
     def __init__(self, codebook_size: int, device: torch.device):
         self.counts = torch.zeros(codebook_size, dtype=torch.int64, device=device)
+        self.last: torch.Tensor | None = None  # the counts that were read last, of all processes
 
     def add(self, codes: torch.Tensor) -> None:
         codes = codes.detach().flatten()
@@ -18,6 +19,7 @@ class CodebookUsage:
         window."""
         counts = self.total(accelerator)
         self.counts.zero_()
+        self.last = counts
         if not counts.any():
             return {}
         used = (counts > 0).sum().item()

@@ -37,6 +37,16 @@ def train(
         bool,
         typer.Option("--full", help="lm, instruct: train all weights, not LoRA. Short for --set trainer.lora_r=0."),
     ] = False,
+    watch: Annotated[
+        int | None,
+        typer.Option(
+            "--watch",
+            metavar="ROWS",
+            help="Show what the model makes of so many validation rows at each evaluation. Short for "
+            "--set trainer.watch_images=ROWS.",
+            min=0,
+        ),
+    ] = None,
     check: Annotated[
         bool,
         typer.Option("--check", help="Open everything the recipe names but weights, print what would run, and stop."),
@@ -49,6 +59,7 @@ def train(
         if full and stage not in (Stage.lm, Stage.instruct):
             raise ValueError(f"--full is for the stages lm and instruct, which train LoRA by default; got {stage}.")
         changes = [*(change or ()), *(["trainer.lora_r=0"] if full else ())]
+        changes += [] if watch is None else [f"trainer.watch_images={watch}"]
         if check:
             _check(stage.value, config, changes)
             return

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
+from seed_hf.artifacts.bundled import bundled_names
+from seed_hf.artifacts.loading import locate, snapshot_of
 from seed_hf.data.batches.packing import check_attention
 from seed_hf.data.features.cached import CachedFeatures, FeatureFile, are_features
 from seed_hf.data.sources.sequence_rows import Encode
@@ -60,6 +62,8 @@ def check_recipe(recipe: Recipe) -> Plan:
     check(recipe, plan, noting)
     with noting():
         _check_folder(Path(args.output_dir))
+    with noting():
+        _check_watching(args.watch_pipeline)
     if not problems:
         with noting():
             plan.steps = steps_of(args, plan.rows.get("train"))
@@ -256,6 +260,16 @@ def _check_folder(folder: Path) -> None:
         raise ValueError(f"trainer.output_dir: {place} is a file, so {folder} cannot be a folder.")
     if not os.access(place, os.W_OK | os.X_OK):
         raise ValueError(f"trainer.output_dir: {place} cannot be written.")
+
+
+def _check_watching(pipeline: str | None) -> None:
+    if pipeline is None:
+        return
+    with naming_the_key("trainer.watch_pipeline"):
+        if Path(pipeline).is_dir() or pipeline in bundled_names():
+            locate(pipeline, "pipeline")
+        else:
+            snapshot_of(pipeline)  # of the Hub, JSON alone
 
 
 def _state(recipe: Recipe) -> str:

@@ -50,6 +50,7 @@ _FREE = frozenset({
     "local_rank", "ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph",
     "ddp_find_unused_parameters", "fsdp", "fsdp_config",
 })  # fmt: skip
+_WATCHING = {"watch_images", "watch_pipeline", "watch_prompts"}  # our own: what is shown at evaluations
 _WEIGHTS = ("config.json", "adapter_config.json", "*.safetensors", "*.bin")
 _WORDS = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model")
 _PIXELS = ("preprocessor_config.json", "processor_config.json")
@@ -178,7 +179,7 @@ def _sequences(source: str | list, split: str) -> dict[str, Any]:
 
 
 def _settings(args: TrainingArguments, *, streaming: bool) -> dict[str, Any]:
-    free = {*_FREE, "per_device_train_batch_size"}
+    free = {*_FREE, *_WATCHING, "per_device_train_batch_size"}
     # All stages train on several processes as on one; only the batch of all of them counts.
     more = {"per_device_train_batch_size times processes": args.train_batch_size * args.world_size}
     if streaming:  # processes and their loaders share out the files of a stream, which decides the order of its rows

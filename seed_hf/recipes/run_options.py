@@ -35,6 +35,8 @@ def check_run(recipe: Recipe, trainer_class: type) -> None:
     if evaluates and recipe.data.validation is None:
         name = "eval_on_start" if args.eval_on_start else f"eval_strategy: {args.eval_strategy.value}"
         raise ValueError(f"trainer.{name} needs data.validation, on which the model is evaluated.")
+    if args.watch_images and not evaluates:
+        raise ValueError("trainer.watch_images looks at the model in each evaluation: set trainer.eval_strategy.")
     checked(trainer_class, args, {})
     there = get_available_reporting_integrations()
     for name in args.report_to:

@@ -8,6 +8,7 @@ from .arguments import StageArguments
 from .gathering import gather_features
 from .options import checked
 from .trainer import SeedTrainer
+from .watched_images import WatchedMatches
 
 
 @dataclass
@@ -23,6 +24,11 @@ class ContrastiveConfig(StageArguments):
     num_train_epochs: float = 10
     per_device_train_batch_size: int = 64
     dataloader_drop_last: bool = True  # a short last batch has fewer negatives and so another loss
+
+    def __post_init__(self):
+        if self.watch_pipeline is not None:
+            raise ValueError("watch_pipeline is not used: stage I has no codes yet that could be drawn.")
+        super().__post_init__()
 
 
 class ContrastiveTrainer(SeedTrainer):
@@ -46,6 +52,7 @@ class ContrastiveTrainer(SeedTrainer):
     """
 
     config_class = ContrastiveConfig
+    stage_name, watched = "Stage I", WatchedMatches
     metric_names = ("image_to_text_accuracy", "text_to_image_accuracy")
 
     def __init__(self, model, args: ContrastiveConfig | None = None, **kwargs):

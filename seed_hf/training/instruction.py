@@ -37,6 +37,7 @@ class InstructionTrainer(LanguageModelTrainer):
     """
 
     config_class = InstructionConfig
+    stage_name = "Instruction tuning"
 
     def __init__(self, model, args: InstructionConfig | None = None, *, data_collator: InstructionCollator, **kwargs):
         super().__init__(model, args, data_collator=data_collator, **kwargs)

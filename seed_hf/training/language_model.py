@@ -15,6 +15,7 @@ from .arguments import StageArguments
 from .lora import add_lora
 from .options import ARGUMENTS, checked
 from .trainer import SeedTrainer
+from .watched_texts import WatchedTexts
 
 
 @dataclass
@@ -40,6 +41,7 @@ class LanguageModelConfig(StageArguments):
             besides LoRA, as SEED-LLaMA's were, instead of `lora_token_ids`.
         code_loss_weight (`float`, *optional*, defaults to 1.0): Weight of a code's loss; a text token has the weight
             1. An image has many more tokens than a caption. The paper has no such weight.
+        watch_prompts (`list[str]`, *optional*): With `watch_images`: prompts to draw besides, in each evaluation.
     """
 
     refused = ARGUMENTS
@@ -57,6 +59,7 @@ class LanguageModelConfig(StageArguments):
     lora_norms: bool = False
     lora_embeddings: bool = False
     code_loss_weight: float = 1.0
+    watch_prompts: list[str] | None = None
 
     def __post_init__(self):
         if self.lora_r < 0:
@@ -101,6 +104,7 @@ class LanguageModelTrainer(SeedTrainer):
     """
 
     config_class = LanguageModelConfig
+    stage_name, watched = "Language model", WatchedTexts
     trains_under_zero3 = True
     # The losses come first: `add_all` adds them at once.
     metric_names = (*(f"{kind}_loss" for kind in LOSS_KINDS), "useful_tokens")

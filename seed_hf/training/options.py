@@ -91,6 +91,22 @@ def check_schedule(args: TrainingArguments) -> None:
         ) from error
 
 
+def watch_options(args: Any) -> list[str]:
+    """What is wrong about the `watch_...` settings of a run; nothing if they are right.
+
+    Args:
+        args ([`StageArguments`]): Of the run.
+    """
+    wrong = []
+    if isinstance(args.watch_images, bool) or args.watch_images < 0:
+        wrong.append(f"watch_images must be a number of rows, 0 for none, got {args.watch_images!r}.")
+    if not args.watch_images:
+        for name in ("watch_pipeline", "watch_prompts"):
+            if getattr(args, name, None):
+                wrong.append(f"{name} is not used without watch_images: give the number of rows to show.")
+    return wrong
+
+
 def checked(trainer_class: Any, args: TrainingArguments | None, parts: Mapping[str, Any]) -> TrainingArguments:
     """The arguments of a run, after a check of everything a trainer is given. Nothing has been changed by then.
 

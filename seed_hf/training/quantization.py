@@ -21,6 +21,7 @@ from .arguments import StageArguments
 from .codebook import kmeans, pick
 from .options import checked
 from .trainer import SeedTrainer
+from .watched_images import WatchedCodes
 
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ class QuantizationTrainer(SeedTrainer):
     """
 
     config_class = QuantizationConfig
+    stage_name, watched = "Stage II", WatchedCodes
     more_metrics = ("used_codes", "dead_codes", "perplexity", "code_distance")
     loss_names = ("vq_loss", "reconstruction_loss", "generation_loss", "feature_loss", "feature_contrast_loss")
     metric_names = (*loss_names, "distinct_codes")
@@ -105,7 +107,7 @@ class QuantizationTrainer(SeedTrainer):
         kwargs["data_collator"] = kwargs.get("data_collator") or ImageTextCollator()
         super().__init__(model=model, args=args, **kwargs)
         size, device = model.config.codebook_size, self.args.device
-        self._train_usage, self._eval_usage = CodebookUsage(size, device), CodebookUsage(size, device)
+        self._train_usage, self.evaluated = CodebookUsage(size, device), CodebookUsage(size, device)
         self._usage_since_revival = CodebookUsage(size, device)
         self._last_causal_embeddings: torch.Tensor | None = None
         self.target_encoder = target_encoder.to(device).eval().requires_grad_(False) if target_encoder else None
@@ -129,7 +131,7 @@ class QuantizationTrainer(SeedTrainer):
                 window.add(name, loss)
         window.add("distinct_codes", distinct(outputs.codes).sum(), len(outputs.codes))
         self.count(model, len(outputs.codes))
-        (self._train_usage if model.training else self._eval_usage).add(outputs.codes)
+        (self._train_usage if model.training else self.evaluated).add(outputs.codes)
         if model.training and self.args.revive_dead_codes_every:
             self._usage_since_revival.add(outputs.codes)
             self._last_causal_embeddings = outputs.causal_embeddings.detach()
@@ -149,7 +151,7 @@ class QuantizationTrainer(SeedTrainer):
         return kept
 
     def window_metrics(self, window, training):
-        usage = self._train_usage if training else self._eval_usage
+        usage = self._train_usage if training else self.evaluated
         metrics = {**super().window_metrics(window, training), **usage.read(self.accelerator)}
         if "vq_loss" in metrics:
             # Both terms of the VQ loss have the same value: the mean square over rows and dimensions.

@@ -7,6 +7,7 @@ import time
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,6 +27,7 @@ from .finite_losses import FiniteLosses
 from .metric_window import MetricWindow
 from .options import PUSH, check_optimizer
 from .place import Place, batches_to_skip, no_batch, noted_place
+from .watching import Watch
 
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,8 @@ class SeedTrainer(Trainer):
     metric_names: tuple[str, ...] = ()
     more_metrics: tuple[str, ...] = ()  # of an evaluation, beside these and what every Trainer logs
     rate_name = "samples_per_second"
+    stage_name: str
+    watched: Any  # the class of what `watch_images` shows
     trains_under_zero3 = False
     control: TrainerControl  # of Trainer
 
@@ -66,6 +70,8 @@ class SeedTrainer(Trainer):
         self._place, self._pass_is_over = Place(), False
         self._batches_in_pass: int | None = None  # of a stream nobody knows it
         self.add_callback(_PassCallback(self))
+        if self.args.watch_images:
+            self.add_callback(Watch(self))
         # Batches hold names of rows, which accelerate cannot send to other processes. Each reads the stream itself.
         if self.accelerator.dataloader_config.dispatch_batches is None:
             self.accelerator.dataloader_config.dispatch_batches = False
