@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from PIL import Image
 from transformers import PreTrainedConfig
@@ -57,4 +59,5 @@ class Drawer:
         name = "image_embeds" if self.pipe.is_unclip else "prompt_embeds"
         noise = [torch.Generator().manual_seed(SEED) for _ in embeds]
         with torch.autocast(embeds.device.type, enabled=False):
-            return self.pipe(**{name: embeds}, num_inference_steps=steps, generator=noise).images
+            given: dict[str, Any] = {name: embeds}
+            return self.pipe(**given, num_inference_steps=steps, generator=noise).images
