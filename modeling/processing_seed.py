@@ -1,6 +1,6 @@
 """From text and images to the inputs of the SEED model, and from its output to text and codes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import torch
@@ -270,14 +270,22 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
             return templates.get(chat_template or "default", chat_template)
         return templates if chat_template is None else chat_template
 
-    def caption(self, images) -> BatchFeature:
-        """Inputs that ask for a caption of each image; generate with mode `"text"`."""
-        return self._about_images("caption", images, [""])
+    def caption(self, images=None, *, codes: torch.Tensor | None = None) -> BatchFeature:
+        """Inputs that ask for a caption of each of `images`; generate with mode `"text"`.
 
-    def ask(self, images, questions: str | list[str]) -> BatchFeature:
-        """Inputs that ask about each image, one question for all or one for each; generate with mode `"text"`."""
+        Images of which more is asked need to be encoded only once: give their `codes`, `(images, num_query_tokens)`.
+        """
+        return self._about_images("caption", images, codes, [""])
+
+    def ask(
+        self, images=None, questions: str | Sequence[str] = (), *, codes: torch.Tensor | None = None
+    ) -> BatchFeature:
+        """Inputs that ask about each of `images`, one question for all or one for each; generate with mode `"text"`.
+
+        `codes` are those of the images, instead of them. There is no default for `questions`.
+        """
         questions = [questions] if isinstance(questions, str) else list(questions)
-        return self._about_images("question", images, questions)
+        return self._about_images("question", images, codes, questions)
 
     def text_tower(self, texts: str | list[str], max_length: int) -> BatchEncoding:
         """Texts for `SeedTokenizer.get_text_features`: `input_ids` and `attention_mask`, `(texts, length)`.
@@ -298,13 +306,17 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         prompts = [prompts] if isinstance(prompts, str) else prompts
         return self._prompts([self.sequences.prompt("draw", text=prompt) for prompt in prompts])
 
-    def _about_images(self, name: str, images, questions: list[str]) -> BatchFeature:
-        images = make_flat_list_of_images(self.image_processor.fetch_images(images))
-        if len(questions) not in (1, len(images)):
-            raise ValueError(f"{len(questions)} questions for {len(images)} images. Give one for all, or one each.")
-        questions = questions * len(images) if len(questions) == 1 else questions
+    def _about_images(self, name: str, images, codes, questions: list[str]) -> BatchFeature:
+        if (images is None) == (codes is None):
+            raise ValueError("Give either images or codes.")
+        if codes is None:
+            images = make_flat_list_of_images(self.image_processor.fetch_images(images))
+        count = len(images if codes is None else codes)
+        if len(questions) not in (1, count):
+            raise ValueError(f"{len(questions)} questions for {count} images. Give one for all, or one each.")
+        questions = questions * count if len(questions) == 1 else questions
         data = self._prompts([self.sequences.prompt(name, question=question) for question in questions])
-        data.update(self.image_processor(images, return_tensors="pt"))
+        data.update(self.image_processor(images, return_tensors="pt") if codes is None else {"codes": codes})
         return data
 
     def _prompts(self, rows: list[list[int]]) -> BatchFeature:

@@ -55,12 +55,30 @@ def answer(
     return generate_texts(model, processor, processor.ask(images, list(questions)))
 
 
+def encode_images(
+    model: "SeedForConditionalGeneration", processor: "SeedProcessor", images: Sequence["Image.Image"]
+) -> "torch.Tensor":
+    """The codes of images, `(images, num_query_tokens)`, for `processor.caption` and `processor.ask`.
+
+    What is said of codes is what is said of their images. Images of which several things are said are encoded once.
+
+    Args:
+        model: Encodes the images.
+        processor: The model's processor.
+        images: RGB.
+    """
+    pixels = processor.image_processor(images, return_tensors="pt")["pixel_values"]
+    return model.visual_tokenizer.encode(pixels.to(model.device, model.visual_tokenizer.dtype))
+
+
 def likely_captions(
     model: "SeedForConditionalGeneration",
     processor: "SeedProcessor",
-    image: "Image.Image",
+    image: "Image.Image | None" = None,
     count: int = 3,
     num_beams: int = 8,
+    *,
+    codes: "torch.Tensor | None" = None,
 ) -> list[LikelyText]:
     """The likeliest captions of an image, by beam search, likeliest first.
 
@@ -70,10 +88,36 @@ def likely_captions(
         image: RGB.
         count: How many at most; captions that differ in special tokens alone count as one.
         num_beams: Of the search, at least `count`.
+        codes: `(1, num_query_tokens)`, instead of the image.
+
+    Raises:
+        ValueError: Both or neither of `image` and `codes`.
+    """
+    if (image is None) == (codes is None):
+        raise ValueError("Give either image or codes.")
+    inputs = processor.caption(None if image is None else [image], codes=codes)
+    return likely_texts(model, processor, inputs, count, num_beams)[0]
+
+
+def likely_texts(
+    model: "SeedForConditionalGeneration",
+    processor: "SeedProcessor",
+    inputs: Mapping[str, "torch.Tensor"],
+    count: int = 3,
+    num_beams: int = 8,
+) -> list[list[LikelyText]]:
+    """The likeliest continuations of each of a batch of prompts, by beam search, likeliest first.
+
+    Args:
+        model: Continues the prompts.
+        processor: The model's processor.
+        inputs: As in [`generate_texts`].
+        count: How many at most of each; texts that differ in special tokens alone count as one.
+        num_beams: Of the search, at least `count`.
     """
     import torch
 
-    inputs = {name: value.to(model.device) for name, value in processor.caption([image]).items()}
+    inputs = {name: value.to(model.device) for name, value in inputs.items()}
     settings: dict[str, Any] = {"do_sample": False, "num_beams": num_beams, "num_return_sequences": num_beams}
     # With this length penalty a score is the logarithm of the text's probability.
     scored: dict[str, Any] = {"length_penalty": 0.0, "renormalize_logits": True, "return_dict_in_generate": True}
@@ -83,11 +127,15 @@ def likely_captions(
         )
     new = found.sequences[:, inputs["input_ids"].shape[1] :]
     texts = processor.post_process_multimodal_output(new, generation_mode="text")
-    total: dict[str, float] = {}
-    for text, score in zip(texts, found.sequences_scores.exp().tolist()):
-        total[text.strip()] = total.get(text.strip(), 0.0) + score
-    likeliest = sorted(total.items(), key=lambda pair: -pair[1])[:count]
-    return [LikelyText(text, probability) for text, probability in likeliest]
+    scores = found.sequences_scores.exp().tolist()
+    rows = []
+    for start in range(0, len(texts), num_beams):
+        total: dict[str, float] = {}
+        for text, score in zip(texts[start : start + num_beams], scores[start : start + num_beams]):
+            total[text.strip()] = total.get(text.strip(), 0.0) + score
+        likeliest = sorted(total.items(), key=lambda pair: -pair[1])[:count]
+        rows.append([LikelyText(text, probability) for text, probability in likeliest])
+    return rows
 
 
 def generate_texts(

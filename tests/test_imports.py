@@ -27,6 +27,7 @@ LEVELS = (
         "threads",
         "locks",
         "lazy",
+        "garbage",
         "version",
         "model_cards",
     ),

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from .bench_report import Dtype, Layers, MaybeThreads, Out, Rounds, Size, check_out, check_size, positive_numbers, show
-from .shared import Device, plain_errors, quiet_libraries
+from .shared import Device, comma_separated, plain_errors, quiet_libraries
 
 
 def encode(
@@ -41,3 +41,23 @@ def encode(
             threads=threads,
         )
     show(table, report, out)
+
+
+def startup(
+    rounds: Rounds = 5,
+    cases: Annotated[str, typer.Option(help="see, draw, light; separated by commas.")] = "see,draw,light",
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PYTHON", help="A Python with another version of seed_hf, started in turn with this one."
+        ),
+    ] = None,
+    out: Out = None,
+):
+    """Whole commands against the bare imports of the classes that they use, in CPU seconds."""
+    with plain_errors():
+        check_out(out)
+        from seed_hf.bench import startup as benchmark
+
+        report = benchmark.measure(rounds=rounds, cases=comma_separated(cases) or (), against=against)
+    show(benchmark.table, report, out)

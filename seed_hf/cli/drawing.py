@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seed_hf.files import whole_file
+from seed_hf.garbage import uncollected
 
 from .shared import Device, Model, plain_errors, quiet_libraries, warn_of_unknown_words
 
@@ -63,10 +64,11 @@ def draw(
             _check_output(path)
         if not prompt.strip():
             raise ValueError("The prompt is empty. Say what to draw.")
-        from seed_hf.artifacts.loading import load_pipeline
+        with uncollected():
+            from seed_hf.artifacts.loading import load_pipeline
 
-        quiet_libraries()
-        pipe = load_pipeline(model, device=device)
+            quiet_libraries()
+            pipe = load_pipeline(model, device=device)
         if not hasattr(pipe.seed_model, "language_model"):
             raise ValueError(f"{model}: this pipeline has no language model, so it cannot draw from a prompt.")
         warn_of_unknown_words(model, "pipeline", prompt)
@@ -103,10 +105,11 @@ def reconstruct(
         from seed_hf.images import load_image
 
         loaded = load_image(image)
-        from seed_hf.artifacts.loading import load_pipeline
+        with uncollected():
+            from seed_hf.artifacts.loading import load_pipeline
 
-        quiet_libraries()
-        pipe = load_pipeline(model, device=device)
+            quiet_libraries()
+            pipe = load_pipeline(model, device=device)
     settings: dict[str, Any] = {
         "num_inference_steps": steps,
         "guidance_scale": guidance,

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from seed_hf.garbage import uncollected
+
 from .shared import AsJson, Device, Model, plain_errors, quiet_libraries, warn_of_unknown_words
 
 
@@ -22,22 +24,23 @@ def see(
         from seed_hf.images import load_image
 
         loaded = [load_image(name) for name in images]
-        from seed_hf.artifacts.loading import load_model
+        with uncollected():
+            from seed_hf.artifacts.loading import load_model
 
-        quiet_libraries()
-        seed_model, processor = load_model(model, device=device)
+            quiet_libraries(drawing=False)
+            seed_model, processor = load_model(model, device=device)
         from seed_hf.artifacts.known_words import read_known_words
 
         known = read_known_words(model, "model")
-    from seed_hf.texts import generate_texts, likely_captions
+    from seed_hf.texts import encode_images, generate_texts, likely_captions
 
     for name, image in zip(images, loaded):
-        inputs = processor.caption([image]).to(seed_model.device)
-        codes = seed_model.visual_tokenizer.encode(inputs["pixel_values"])[0].tolist()
-        shown = generate_texts(seed_model, processor, inputs)[0]
+        encoded = encode_images(seed_model, processor, [image])  # once, for all that is said of it
+        codes = encoded[0].tolist()
+        shown = generate_texts(seed_model, processor, processor.caption(codes=encoded))[0]
         said: dict[str, Any] = {"caption": shown}
         if known:
-            likely = likely_captions(seed_model, processor, image)
+            likely = likely_captions(seed_model, processor, codes=encoded)
             said["likely"] = {one.text: round(one.probability, 3) for one in likely}
             if likely[0].probability < known.sure:
                 shown = "not sure: " + ", ".join(f"{one.text} ({one.probability:.0%})" for one in likely)
@@ -61,11 +64,12 @@ def ask(
         from seed_hf.images import load_image
 
         loaded = load_image(image)
-        from seed_hf.artifacts.loading import load_model
-        from seed_hf.texts import answer
+        with uncollected():
+            from seed_hf.artifacts.loading import load_model
+            from seed_hf.texts import answer
 
-        quiet_libraries()
-        seed_model, processor = load_model(model, device=device)
+            quiet_libraries(drawing=False)
+            seed_model, processor = load_model(model, device=device)
         warn_of_unknown_words(model, "model", question)
         said = answer(seed_model, processor, [loaded], [question])[0]
     typer.echo(json.dumps({"image": image, "question": question, "answer": said}) if as_json else said)

@@ -37,13 +37,15 @@ def show_messages():
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def quiet_libraries():
-    """Turn off the loading bars of diffusers and transformers."""
-    import diffusers
+def quiet_libraries(*, drawing: bool = True):
+    """Turn off the loading bars of transformers and, for commands that draw, of diffusers."""
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.disable_progress_bar()
+    if drawing:
+        import diffusers
+
+        diffusers.utils.logging.disable_progress_bar()
 
 
 def warn_of_unknown_words(source: str | None, kind: str, text: str):

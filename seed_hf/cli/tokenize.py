@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from seed_hf.garbage import uncollected
+
 from . import source as source_options
 from .shared import Device, plain_errors, quiet_libraries, show_messages
 
@@ -46,8 +48,9 @@ def tokenize(
         from seed_hf.data.jobs.settings import JobSettings
         from seed_hf.data.jobs.tokenizing import tokenize_images
 
-        quiet_libraries()
-        model, image_processor = load_tokenizer(tokenizer, device=device, dtype=dtype)
+        quiet_libraries(drawing=False)
+        with uncollected():
+            model, image_processor = load_tokenizer(tokenizer, device=device, dtype=dtype)
         settings = JobSettings(
             image_processor=image_processor,
             batch_size=batch_size,

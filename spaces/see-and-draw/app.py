@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from seed_hf.garbage import uncollected
 from seed_hf.threads import prepare_threads
 
 
@@ -57,7 +58,8 @@ def build(artifact: Artifact) -> gr.Blocks:
 def main() -> None:
     guard.install()
     page_memory.install()
-    page = build(Artifact.from_environment())
+    with uncollected():
+        page = build(Artifact.from_environment())
     page.launch(
         max_file_size=FILE_SIZE,
         state_session_capacity=page_memory.SESSIONS,

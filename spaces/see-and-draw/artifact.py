@@ -58,9 +58,9 @@ class Artifact:
         """The codes of an image."""
         return self.pipe.encode_image(image)[0].tolist()
 
-    def caption(self, image: Image.Image) -> Iterator[str]:
-        """Yields the caption as it grows."""
-        return self._words(self.processor.caption(image))
+    def caption(self, codes: list[int]) -> Iterator[str]:
+        """Yields the caption of an image, given by its codes, as it grows."""
+        return self._words(self.processor.caption(codes=torch.tensor([codes])))
 
     def answer(self, image: Image.Image, question: str) -> Iterator[str]:
         """Yields the answer to a question about an image as it grows."""

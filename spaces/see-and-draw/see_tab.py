@@ -20,16 +20,18 @@ def see_tab(artifact: Artifact, images: list[str], model_turn: dict) -> None:
 
     def look(path):
         image = read_image(path)
-        codes = strip(artifact.encode(image))
-        for caption in artifact.caption(image):
-            yield codes, caption, ""
+        codes = artifact.encode(image)
+        shown = strip(codes)
+        for caption in artifact.caption(codes):
+            yield shown, caption, ""
 
     def ask(path, question):
         image, question = read_image(path), checked_text(question, "question")
         yield from artifact.answer(image, question)
 
     shown = read_image(images[0])
-    *_, caption = artifact.caption(shown)
+    shown_codes = artifact.encode(shown)
+    *_, caption = artifact.caption(shown_codes)
     gr.Markdown(f"An image becomes {artifact.places} codes. The language model reads these codes, never the pixels.")
     with gr.Row():
         with gr.Column(min_width=280):
@@ -59,7 +61,7 @@ def see_tab(artifact: Artifact, images: list[str], model_turn: dict) -> None:
                 interactive=False,
                 elem_id="see-answer",
             )
-    codes = CodeStrip(strip(artifact.encode(shown)), label="The image's codes", elem_id="see-codes")
+    codes = CodeStrip(strip(shown_codes), label="The image's codes", elem_id="see-codes")
     outputs = [codes, said, answer]
     image.upload(look, image, outputs, api_name="see", **model_turn)
     examples.load_input_event.then(look, image, outputs, api_visibility="private", **model_turn)

@@ -1,13 +1,15 @@
 """What a small model knows is told before it draws or answers, and a guess is called one."""
 
 import json
+import sys
 
 import pytest
 from PIL import Image
 
 from command_line import refused, run
 from seed_hf.artifacts.known_words import KNOWN_WORDS, KnownWords, read_known_words
-from seed_hf.texts import generate_texts, likely_captions
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.texts import answer, describe, encode_images, generate_texts, likely_captions, likely_texts
 from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
 
 
@@ -75,6 +77,40 @@ def test_a_guess_is_called_one(folder, tmp_path):
     assert status == 0 and "not sure: " in out and "%)" in out
     answer = json.loads(run("see", image, "--json", "--model", folder)[1])
     assert len(answer["likely"]) == 3 and "not sure" not in answer["caption"]
+
+
+def test_an_image_is_encoded_once_whatever_is_said_of_it(folder, tmp_path, monkeypatch):
+    """And nothing of diffusers is imported for it."""
+    image = tmp_path / "red.png"
+    Image.new("RGB", (30, 30), "red").save(image)
+    expected = json.loads(run("see", image, "--json", "--model", folder)[1])
+    counts, encode = [], SeedTokenizer.encode
+    monkeypatch.setattr(SeedTokenizer, "encode", lambda self, *args, **k: counts.append(1) or encode(self, *args, **k))
+    monkeypatch.setitem(sys.modules, "diffusers", None)  # an import of it fails
+    status, out, _ = run("see", image, image, "--json", "--model", folder)
+    assert status == 0 and len(counts) == 2
+    assert [json.loads(line) for line in out.splitlines()] == [expected] * 2
+
+
+def test_codes_say_what_their_images_say():
+    model, processor = tiny_model_and_processor()
+    images = [Image.new("RGB", (30, 30), colour) for colour in ("red", "blue")]
+    codes = encode_images(model, processor, images)
+    assert generate_texts(model, processor, processor.caption(codes=codes)) == describe(model, processor, images)
+    asked = processor.ask(codes=codes, questions=["What is it?", "Is it a red apple?"])
+    by_image = answer(model, processor, images, ["What is it?", "Is it a red apple?"])
+    assert generate_texts(model, processor, asked) == by_image
+    assert likely_captions(model, processor, codes=codes[:1]) == likely_captions(model, processor, images[0])
+    rows = likely_texts(model, processor, processor.caption(codes=codes))
+    alone = [likely_captions(model, processor, image) for image in images]
+    assert [[one.text for one in row] for row in rows] == [[one.text for one in row] for row in alone]
+    for call in (processor.caption, lambda **k: processor.ask(questions="?", **k)):
+        with pytest.raises(ValueError, match="either images or codes"):
+            call(images=images, codes=codes)
+        with pytest.raises(ValueError, match="either images or codes"):
+            call()
+    with pytest.raises(ValueError, match="either image or codes"):
+        likely_captions(model, processor)
 
 
 def test_likely_captions_are_those_of_the_model(folder):

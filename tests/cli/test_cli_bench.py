@@ -77,3 +77,13 @@ def test_encode(tmp_path):
     assert batch["ways"]["encode"]["same"] > 0.99 and 0 < batch["ways"]["encode"]["share_of_limit"] < 2
     assert search["ways"]["encode"]["same"] > 0.999
     refused("bench", "encode", "--size", "huge", words="--size is tiny or full, got 'huge'")
+
+
+def test_startup(tmp_path):
+    settings = ["--cases", "light", "--rounds", 1, "--out", tmp_path / "a.json"]
+    status, out, _ = run("bench", "startup", *settings)
+    light = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["cases"]["light"]["ways"]
+    assert status == 0 and list(light) == ["python", "import seed_hf", "seed-hf --help"]
+    assert light["python"]["ratio"] == 1 and light["seed-hf --help"]["beyond"] > 0
+    assert all(name in out for name in light)
+    refused("bench", "startup", "--cases", "see,look", words="The cases are see, draw, light; got look")
