@@ -6,8 +6,9 @@ from torch import nn
 from .offloading_seed import at_hand
 
 
-# Rows whose distances to all codebook vectors are in memory at once: 8192 x 8192 floats are 256 MB.
-_ROWS_AT_ONCE = 8192
+# Distances that are in memory at once. On a CPU they stay in its cache (8 MB); elsewhere larger pieces are faster.
+_DISTANCES_AT_ONCE = {"cpu": 2**21}
+_DISTANCES_ELSEWHERE = 2**26
 
 
 class SeedCodebook(nn.Embedding):
@@ -41,15 +42,13 @@ class SeedVectorQuantizer(nn.Module):
             codebook = at_hand(self.embedding, "weight").float()
             # |z - e|^2 without the |z|^2 that all candidates share, halved.
             half_norms = codebook.pow(2).sum(-1) / 2
-            size = codebook.shape[0]
-            order = torch.arange(size, device=codebook.device)
-            parts = []
-            for rows in hidden_states.reshape(-1, codebook.shape[1]).float().split(_ROWS_AT_ONCE):
-                distances = torch.addmm(half_norms, rows, codebook.T, alpha=-1)
-                nearest = distances.amin(-1, keepdim=True)
-                # argmin does not say which of equal minima it takes.
-                parts.append(torch.where(distances == nearest, order, size).amin(-1))
-        codes = torch.cat(parts).clamp_(max=size - 1)  # NaN inputs match nothing
+            rows = hidden_states.reshape(-1, codebook.shape[1]).float()
+            at_once = _DISTANCES_AT_ONCE.get(rows.device.type, _DISTANCES_ELSEWHERE) // len(codebook)
+            # Compiled code has one graph for every number of rows, so there it is one piece.
+            parts = (rows,) if torch.compiler.is_compiling() else rows.split(max(1, at_once))
+            # argmin returns the first of equal minima.
+            nearest = [torch.addmm(half_norms, part, codebook.T, alpha=-1).argmin(-1) for part in parts]
+        codes = torch.cat(nearest)
         return codes.view(hidden_states.shape[:-1])
 
     def lookup(self, codes: torch.Tensor) -> torch.Tensor:

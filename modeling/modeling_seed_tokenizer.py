@@ -21,6 +21,7 @@ from transformers.utils import can_return_tuple
 
 from .attention_by_part_seed import FlashByPart
 from .checked_inputs_seed import check_codes
+from .compiled_blocks_seed import CompiledBlocks
 from .configuration_seed import SeedTokenizerConfig
 from .empty_batches_seed import takes_empty_batches
 from .finite_values_seed import mark_not_finite, require_finite
@@ -36,7 +37,7 @@ from .unused_weights_seed import weights_left_out
 from .whole_weights_seed import WholeWeights
 
 
-class SeedTokenizer(FlashByPart, PublishedModel, WholeWeights, PreTrainedModel):
+class SeedTokenizer(CompiledBlocks, FlashByPart, PublishedModel, WholeWeights, PreTrainedModel):
     r"""The SEED visual tokenizer.
 
     Args:

@@ -1,12 +1,15 @@
 """`seed-hf bench encode`: images to codes, by batch size, against the authors' way; the codebook search by itself."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 
 from seed_hf.artifacts.bundled import bundled
+from seed_hf.data.jobs.pixel_values import normalisation_table, normalise
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
+from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_quantizer import SeedVectorQuantizer
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
@@ -21,7 +24,7 @@ def measure(
     size: str = "tiny",
     layers: int | None = None,
     batches: Sequence[int] = (1, 8, 32),
-    compiled: bool = False,
+    compiled: str = "none",
     search_images: int = 1024,
     device: str | None = None,
     dtype: str | None = None,
@@ -34,7 +37,7 @@ def measure(
         size: `"tiny"` is seed-tiny; `"full"` ViT-g and the rest at full size, with random weights.
         layers: Blocks of the ViT at full size; all by default.
         batches: Batch sizes, a case each.
-        compiled: Also the compiled model.
+        compiled: Also the compiled model: `"blocks"`, `"whole"`, `"graphs"` (CUDA graphs), `"all"` or `"none"`.
         search_images: Images whose codes the search by itself finds.
         device, dtype, rounds: Of [`Bench`].
         threads: Of torch.
@@ -48,10 +51,7 @@ def measure(
     bench = Bench("encode", device, dtype, rounds, size=size, layers=layers, compiled=compiled)
     tokenizer = _tokenizer(size, layers, bench)
     side = tokenizer.config.vision_config.image_size
-    authors = AuthorsEncoder(tokenizer)
-    ways = {"the authors' way": authors.encode, "encode": tokenizer.encode}
-    if compiled:
-        ways["encode, compiled"] = torch.compile(tokenizer.encode, dynamic=True)
+    ways = _ways(tokenizer, compiled)
     flops = encoding_flops(tokenizer.config)
     weights = bytes_of(*(getattr(tokenizer, name) for name in tokenizer.PARTS["seeing"]))
 
@@ -62,8 +62,51 @@ def measure(
 
     for batch in batches:
         bench.case(f"batch {batch}", partial(of_batch, batch), same=equal_share)
-    bench.case(f"search, {search_images} images", lambda: search(tokenizer.quantizer, search_images), same=equal_share)
+    bench.case(
+        f"search, {search_images} images", partial(search, tokenizer.quantizer, search_images), same=equal_share
+    )
+    bench.case(
+        f"from the host, batch {batches[-1]}", partial(_from_the_host, tokenizer, batches[-1]), same=equal_share
+    )
     return bench.report
+
+
+def _ways(tokenizer: SeedTokenizer, compiled: str) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+    """From the authors' way to ours, a switch each."""
+    eager, last = copy.deepcopy(tokenizer), copy.deepcopy(tokenizer).to(memory_format=torch.channels_last)
+    eager.set_attn_implementation("eager")
+    ways = {
+        "the authors' way": AuthorsEncoder(tokenizer).encode,
+        "encode, attention materialised": eager.encode,
+        "encode": tokenizer.encode,
+        "encode, channels last": lambda pixels: last.encode(pixels.contiguous(memory_format=torch.channels_last)),
+    }
+    if compiled in ("blocks", "all"):
+        blocks = copy.deepcopy(tokenizer)
+        blocks.compile_blocks()
+        ways["encode, blocks compiled"] = blocks.encode
+    if compiled in ("whole", "all"):
+        ways["encode, compiled"] = torch.compile(tokenizer.encode, dynamic=True, fullgraph=True)
+    if compiled in ("graphs", "all") and tokenizer.device.type == "cuda":
+        graphs = torch.compile(tokenizer.encode, dynamic=False, fullgraph=True, mode="reduce-overhead")
+        ways["encode, compiled, CUDA graphs"] = lambda pixels: graphs(pixels).clone()
+    return ways
+
+
+def _from_the_host(tokenizer: SeedTokenizer, batch: int) -> dict[str, Way]:
+    """Images in the host's memory to codes in it: pixel values made there, or bytes sent and normalised here."""
+    config = tokenizer.config.vision_config
+    pixels = torch.randint(0, 256, (batch, 3, config.image_size, config.image_size), dtype=torch.uint8)
+    table = normalisation_table(SeedImageProcessor.for_tokenizer(tokenizer.config))
+    here = table.to(tokenizer.device)
+
+    def values_sent() -> torch.Tensor:
+        return tokenizer.encode(normalise(pixels, table).to(tokenizer.device)).cpu()
+
+    def bytes_sent() -> torch.Tensor:
+        return tokenizer.encode(normalise(pixels.to(tokenizer.device), here)).cpu()
+
+    return {"values sent": Way(values_sent, batch), "bytes sent": Way(bytes_sent, batch)}
 
 
 def search(quantizer: SeedVectorQuantizer, images: int) -> dict[str, Way]:

@@ -13,7 +13,10 @@ def encode(
     layers: Layers = None,
     batches: Annotated[str, typer.Option(metavar="SIZES", help="Batch sizes, separated by commas.")] = "1,8,32",
     search_images: Annotated[int, typer.Option(help="Whose codes the search by itself finds.", min=1)] = 1024,
-    compiled: Annotated[bool, typer.Option("--compile", help="Also compiled by torch.compile.")] = False,
+    compiled: Annotated[
+        str,
+        typer.Option("--compile", help="Also compiled by torch.compile: blocks, whole, graphs (CUDA), all or none."),
+    ] = "none",
     device: Device = None,
     dtype: Dtype = None,
     rounds: Rounds = 5,
@@ -24,6 +27,8 @@ def encode(
     with plain_errors():
         check_out(out)
         check_size(size)
+        if compiled not in ("blocks", "whole", "graphs", "all", "none"):
+            raise ValueError(f"--compile is blocks, whole, graphs, all or none, got {compiled!r}.")
         sizes = positive_numbers("--batches", batches)
         quiet_libraries()
         from seed_hf.bench import encode as benchmark

@@ -72,10 +72,10 @@ def test_encode(tmp_path):
     settings = ["--batches", 2, "--search-images", 8, "--rounds", 1, "--device", "cpu"]
     status, out, _ = run("bench", "encode", *settings, "--out", tmp_path / "a.json")
     report = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
-    batch, search = report["cases"].values()
+    batch, search, host = report["cases"].values()
     assert status == 0 and "batch 2" in out and report["dtype"] == "float32"
     assert batch["ways"]["encode"]["same"] > 0.99 and 0 < batch["ways"]["encode"]["share_of_limit"] < 2
-    assert search["ways"]["encode"]["same"] > 0.999
+    assert search["ways"]["encode"]["same"] > 0.999 and host["ways"]["bytes sent"]["same"] == 1
     refused("bench", "encode", "--size", "huge", words="--size is tiny or full, got 'huge'")
 
 

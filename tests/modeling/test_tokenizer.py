@@ -172,7 +172,7 @@ def test_chunks_of_the_distance_matrix_change_nothing(monkeypatch):
     quantizer.embedding.weight.data.normal_()
     vectors = torch.randn(7, 32, 8)
     whole = quantizer.encode(vectors)
-    monkeypatch.setattr(modeling_seed_quantizer, "_ROWS_AT_ONCE", 10)
+    monkeypatch.setitem(modeling_seed_quantizer._DISTANCES_AT_ONCE, "cpu", 640)
     assert torch.equal(whole, quantizer.encode(vectors))
 
 
