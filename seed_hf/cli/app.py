@@ -22,6 +22,7 @@ from .env import env
 from .evaluate import evaluate
 from .publish import card, push
 from .seeing import ask, see, words
+from .serve import serve
 from .shared import DEBUG
 from .tokenize import tokenize
 from .train import train
@@ -34,7 +35,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for work in (see, ask, draw, reconstruct, tokenize, cache_features, train, convert):
+for work in (see, ask, draw, reconstruct, serve, tokenize, cache_features, train, convert):
     app.command()(work)
 for name, group in (("data", data), ("evaluate", evaluate), ("bench", bench)):
     app.add_typer(group, name=name)
