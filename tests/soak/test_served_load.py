@@ -1,4 +1,4 @@
-"""`seed-hf serve` under load: nothing is lost, answers are those of single calls, memory stays, a kill costs little."""
+"""`seed-hf serve` under load: nothing is lost, answers are those of single calls, memory stays, kills cost little."""
 
 import json
 import random
