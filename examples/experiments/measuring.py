@@ -18,6 +18,7 @@ from seed_hf.training import LanguageModelCollator
 
 
 BATCH = 256
+KEPT = (1, 2, 4, 8, 16, 24, 32)  # codes of an image that are kept, for what is at the beginning and at the end
 
 
 def _batches(rows: Sequence):
@@ -36,7 +37,9 @@ def text_features(tokenizer: SeedTokenizer, texts: list[str]) -> torch.Tensor:
 @torch.no_grad()
 def code_features(tokenizer: SeedTokenizer, codes: torch.Tensor) -> torch.Tensor:
     """Image features of codes, `(images, dim)`."""
-    parts = [tokenizer.get_image_features(codes=some.to(tokenizer.device)).pooler_output for some in codes.split(BATCH)]
+    parts = [
+        tokenizer.get_image_features(codes=some.to(tokenizer.device)).pooler_output for some in codes.split(BATCH)
+    ]
     return torch.cat(parts)
 
 
@@ -123,9 +126,8 @@ def drawn(model, texts: Sequence[str], sampled: bool = False, forced: bool = Tru
             attention_mask=mask.to(model.device),
             generation_mode="image" if forced else None,
             max_new_tokens=config.num_query_tokens + (3 if forced else 16),
-            do_sample=sampled,
             num_beams=1,
-            top_k=0,
+            **({"do_sample": True, "top_k": 0} if sampled else {"do_sample": False}),
         )
         found += written[:, width:].tolist()
     return found
@@ -181,6 +183,28 @@ def of_captions(said: Sequence[str]) -> dict[str, float]:
     return {name: 100 * number / len(said) for name, number in right.items()}
 
 
+def with_part(codes: np.ndarray, usual: np.ndarray, kept: int, end: str) -> np.ndarray:
+    """Codes of which all but the "first" or "last" `kept` are the usual ones of their place."""
+    changed = np.tile(usual, (len(codes), 1))
+    part = slice(0, kept) if end == "first" else slice(codes.shape[1] - kept, None)
+    changed[:, part] = codes[:, part]
+    return changed
+
+
+def of_parts(model, tokenizer: SeedTokenizer, codes: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    """What the first and the last codes of an image say alone: captions and retrieval, for each number of `KEPT`."""
+    usual = np.array([np.bincount(place).argmax() for place in codes["train"].T])
+    captions, owner = distinct_captions([full_description(scene) for scene in scenes("test", len(codes["test"]))])
+    texts, found = text_features(tokenizer, captions), {}
+    for end in ("first", "last"):
+        parts = [with_part(codes["test"], usual, kept, end) for kept in KEPT if kept <= len(usual)]
+        right = [of_captions(written_captions(model, part))["captions right"] for part in parts]
+        features = [code_features(tokenizer, torch.from_numpy(part)) for part in parts]
+        found[f"captions right of the {end} codes"] = right
+        found[f"R@m of the {end} codes"] = [retrieval_recalls(each, texts, owner).mean_recall for each in features]
+    return found
+
+
 def of_language_model(model, tokenizer: SeedTokenizer, codes: dict[str, np.ndarray], seed: int) -> dict:
     """Figures of a language model; lists are by place."""
     test = codes["test"]
@@ -207,4 +231,5 @@ def of_language_model(model, tokenizer: SeedTokenizer, codes: dict[str, np.ndarr
             figures |= {f"{name}, {how}, {constraint}": value for name, value in named.items()}
     real = read_as_asked(tokenizer, test.tolist(), asked)
     figures |= {f"{name.replace('drawn', 'real image')}": value for name, value in real.items()}
+    figures |= of_parts(model, tokenizer, codes)
     return figures | {"code loss by place": by_place.tolist(), "frequency loss by place": unigram.tolist()}

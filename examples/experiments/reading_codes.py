@@ -1,6 +1,7 @@
 """The language model: a small OPT learns the words of the small world, then to read and write codes."""
 
 import math
+import shutil
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from seed_hf.devices import usable_device
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.pictograms.scene_texts import caption, full_description
 from seed_hf.training import LanguageModelCollator, LanguageModelConfig, LanguageModelTrainer
-from seeing_codes import finish, load_coded, trainer_arguments
+from seeing_codes import finish, fit, load_coded, trainer_arguments
 from setting import Place, Setting
 
 
@@ -31,8 +32,8 @@ class Words(Dataset):
 
 
 class CodedScenes(Dataset):
-    """Codes with texts, in both directions. What is written of an image is its plainest caption; what an image is drawn
-    from is its full description."""
+    """Codes with texts, in both directions: the plainest caption of an image, and an image of its
+    full description."""
 
     def __init__(self, codes: np.ndarray, name: str = "train"):
         self.codes, self.scenes = codes, scenes(name, len(codes))
@@ -75,11 +76,11 @@ def learn_words(place: Place, setting: Setting) -> None:
     arguments = trainer_arguments(out, setting.seed, size.words, size.batch)
     trainer = LanguageModelTrainer(
         model,
-        LanguageModelConfig(**arguments, learning_rate=2e-3, lora_r=0),
+        LanguageModelConfig(**arguments, lora_r=0),
         train_dataset=Words(size.scenes),
         data_collator=LanguageModelCollator(tokenizer, model.config, seed=setting.seed),
     )
-    trainer.train()
+    fit(trainer, 2e-3)
     out.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(out / "partial")
     finish(out, model)
@@ -128,10 +129,11 @@ def read(place: Place, setting: Setting) -> tuple[SeedForCausalLM, list[dict]]:
     looks = Looks(place, setting, codes["test"])
     trainer = LanguageModelTrainer(
         model,
-        LanguageModelConfig(**arguments, learning_rate=2e-3, lora_r=setting.lora, lora_alpha=2 * setting.lora),
+        LanguageModelConfig(**arguments, lora_r=setting.lora, lora_alpha=2 * setting.lora),
         train_dataset=CodedScenes(codes["train"]),
         data_collator=LanguageModelCollator(tokenizer, model.config, seed=setting.seed),
         callbacks=[looks],
     )
-    trainer.train()
+    fit(trainer, 1.5e-3)
+    shutil.rmtree(out, ignore_errors=True)
     return trainer.finished_model().to(usable_device()).eval(), looks.seen

@@ -14,7 +14,7 @@ from transformers import Blip2VisionModel, PreTrainedTokenizerFast
 from seed_hf.devices import usable_device
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.pictograms.scene_sprites import Sprite, load_sprites
-from seed_hf.pictograms.scene_texts import caption, full_description
+from seed_hf.pictograms.scene_texts import caption, full_description, plural
 from seed_hf.pictograms.scenes import Scene, World, paint
 from setting import Place, Scale
 
@@ -66,7 +66,9 @@ def prepare(place: Place, workers: Executor) -> None:
     vit = Blip2VisionModel.from_pretrained(place.vit).to(usable_device()).eval()
     side = vit.config.image_size
     processor = SeedImageProcessor()
-    mean, std = (torch.tensor(of, device=vit.device)[:, None, None] for of in (processor.image_mean, processor.image_std))
+    mean, std = (
+        torch.tensor(of, device=vit.device)[:, None, None] for of in (processor.image_mean, processor.image_std)
+    )
     parts = [
         (name, start, min(start + PAINTED_AT_ONCE, number))
         for name, number in (("train", place.size.scenes), ("test", place.size.tested))
@@ -93,8 +95,8 @@ def prepare(place: Place, workers: Executor) -> None:
 @cache
 def word_tokenizer() -> PreTrainedTokenizerFast:
     """A token for every word of the small world."""
-    said = [text for scene in scenes("train", 8000) for text in (caption(scene), full_description(scene))]
-    names = [word for thing in world().things for word in thing.split()]
+    said = [text for scene in scenes("train", 2000) for text in (caption(scene), full_description(scene))]
+    names = [text for thing in world().things for text in (thing, plural(thing))]
     words = sorted({word for text in [*said, *names, PROMPTS] for word in text.lower().split()})
     entries = {word: index for index, word in enumerate([*SPECIAL, *words])}
     tokenizer = Tokenizer(models.WordLevel(entries, unk_token="<unk>"))

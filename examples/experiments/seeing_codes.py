@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from transformers import Blip2VisionModel
 
+from muon import MuonAdamW
 from scene_features import scenes, vision_features, word_tokenizer
 from seed_hf.devices import usable_device
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
@@ -31,6 +32,7 @@ APART = 0.3  # weight of `alike`
 
 def trainer_arguments(out: Path, seed: int, steps: int, batch: int) -> dict:
     """What the trainers of all stages have in common."""
+    on_cpu = usable_device().type == "cpu"
     return {
         "output_dir": str(out / "trainer"),
         "max_steps": steps,
@@ -39,10 +41,18 @@ def trainer_arguments(out: Path, seed: int, steps: int, batch: int) -> dict:
         "logging_steps": max(1, steps // 10),
         "save_strategy": "no",
         "seed": seed,
-        "use_cpu": usable_device().type == "cpu",
+        "use_cpu": on_cpu,
+        # A GPU is faster than one core can fill its batches.
+        "dataloader_num_workers": 0 if on_cpu else 2,
+        "dataloader_persistent_workers": not on_cpu,
         "report_to": "none",
         "disable_tqdm": True,
     }
+
+
+def fit(trainer, rate: float) -> None:
+    trainer.optimizer = MuonAdamW(trainer.model, rate)
+    trainer.train()
 
 
 def finish(out: Path, model, **arrays: np.ndarray) -> None:
@@ -166,11 +176,11 @@ def see(place: Place, setting: Setting) -> None:
     model.writer = Writer(len(word_tokenizer()))
     trainer = SeeingTrainer(
         model,
-        ContrastiveConfig(**trainer_arguments(out, setting.seed, size.seeing, size.batch), learning_rate=2e-3),
+        ContrastiveConfig(**trainer_arguments(out, setting.seed, size.seeing, size.batch)),
         train_dataset=SeenScenes(features["train"]),
         data_collator=ImageTextCollator(tokenizer=word_tokenizer(), max_text_tokens=TEXT_LENGTH, seed=setting.seed),
     )
-    trainer.train()
+    fit(trainer, 2e-3)
     del model.writer
     model.eval()
     parts = [embedded(model, features[name]) for name in ("train", "test")]
@@ -206,14 +216,16 @@ def code(place: Place, setting: Setting) -> None:
     remedies = {"codebook_init": "kmeans" if setting.kmeans else "none", "revive_dead_codes_every": setting.revive}
     trainer = QuantizationTrainer(
         model,
-        QuantizationConfig(**arguments, **remedies, learning_rate=2e-3, weight_decay=0.01),
+        QuantizationConfig(**arguments, **remedies),
         train_dataset=CausalEmbeddings(causal[: size.scenes]),
     )
-    trainer.train()
+    fit(trainer, 1e-3)
     model.eval()
     parts = np.array_split(causal, max(1, len(causal) // 512))
     with torch.no_grad():
-        codes = [model.encode(causal_embeddings=torch.from_numpy(part).float().to(model.device)).cpu() for part in parts]
+        codes = [
+            model.encode(causal_embeddings=torch.from_numpy(part).float().to(model.device)).cpu() for part in parts
+        ]
     finish(out, model, codes=torch.cat(codes).numpy().astype(np.int16))
 
 

@@ -63,9 +63,9 @@ class Scale:
 
     scenes: int = 24_000
     tested: int = 500
-    words: int = 200
-    seeing: int = 500
-    coding: int = 400
+    words: int = 150
+    seeing: int = 300
+    coding: int = 500
     language: int = 1200
     batch: int = 128
     looks: int = 6

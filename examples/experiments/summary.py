@@ -1,8 +1,7 @@
 """Means over seeds with their intervals, as a table and as a plot."""
 
-import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
@@ -49,15 +48,14 @@ def table(arms: dict[str, list[dict]]) -> str:
     return "\n".join(lines)
 
 
-def draw_plot(name: str, arms: dict[str, list[dict]], path: Path) -> None:
-    """The plot of an experiment, if it has one and matplotlib is installed.
+def save_plot(plot: Callable | None, arms: dict[str, list[dict]], path: Path) -> None:
+    """The plot of a claim, if it has one and matplotlib is installed.
 
     Args:
-        name: Of the experiment.
+        plot: Draws on two axes.
         arms: The figures of each seed.
         path: Of the image.
     """
-    plot = getattr(importlib.import_module(name), "plot", None)
     if plot is None:
         return
     try:
