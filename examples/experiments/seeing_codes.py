@@ -86,7 +86,7 @@ class CausalEmbeddings(Dataset):
         return len(self.embeddings)
 
     def __getitem__(self, index: int) -> dict:
-        return {"causal_embeddings": self.embeddings[index]}
+        return {"causal_embeddings": np.array(self.embeddings[index])}
 
 
 class Writer(nn.Module):
@@ -219,7 +219,7 @@ def code(place: Place, setting: Setting) -> None:
         QuantizationConfig(**arguments, **remedies),
         train_dataset=CausalEmbeddings(causal[: size.scenes]),
     )
-    fit(trainer, 1e-3)
+    fit(trainer, 2e-3)
     model.eval()
     parts = np.array_split(causal, max(1, len(causal) // 512))
     with torch.no_grad():

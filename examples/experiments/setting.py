@@ -62,11 +62,11 @@ class Scale:
     """
 
     scenes: int = 24_000
-    tested: int = 500
+    tested: int = 1_000
     words: int = 150
     seeing: int = 300
-    coding: int = 500
-    language: int = 1200
+    coding: int = 1500
+    language: int = 1500
     batch: int = 128
     looks: int = 6
 
