@@ -21,6 +21,7 @@ ELSEWHERE = (
     "examples/fine_tune/README.md",
     "examples/fine_tune/pictures.png",
     "examples/fine_tune/fine_tune.ipynb",
+    "examples/experiments/README.md",
     "examples/smollm2/README.md",
     "examples/smollm2/lm.yaml",
 )
