@@ -32,6 +32,7 @@ EXTRAS = {
     "demo": ["gradio>=6.31,<7"],
     "serve": ["fastapi>=0.130", "uvicorn>=0.40", "python-multipart>=0.0.20"],
     "convert": ["sentencepiece>=0.2", "protobuf>=5"],
+    "export": ["onnx>=1.21", "onnxscript>=0.7", "onnxruntime>=1.24"],
     "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1.0"],
     "dev": [
         "datasets>=5.2",

@@ -35,7 +35,7 @@ LEVELS = (
     ("artifacts", "pictograms", "conversion"),
     ("data", "evaluation"),
     ("training", "hub"),
-    ("recipes", "bench", "demo", "serving", "auto"),
+    ("recipes", "bench", "demo", "serving", "auto", "exporting"),
     ("cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

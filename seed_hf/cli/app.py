@@ -20,6 +20,7 @@ from .demo import demo
 from .drawing import draw, reconstruct
 from .env import env
 from .evaluate import evaluate
+from .export import export
 from .publish import card, push
 from .seeing import ask, see, words
 from .serve import serve
@@ -35,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for work in (see, ask, draw, reconstruct, serve, tokenize, cache_features, train, convert):
+for work in (see, ask, draw, reconstruct, serve, tokenize, cache_features, train, convert, export):
     app.command()(work)
 for name, group in (("data", data), ("evaluate", evaluate), ("bench", bench)):
     app.add_typer(group, name=name)
