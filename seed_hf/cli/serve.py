@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from seed_hf.garbage import uncollected
+
 from .shared import Device, Model, plain_errors, quiet_libraries
 
 
@@ -45,14 +47,15 @@ def serve(
         if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
             raise ValueError(f"{KEYS}: a key has printable ASCII characters without spaces.")
         listening = _listen(host, port)
-        import uvicorn
+        with uncollected():
+            import uvicorn
 
-        from seed_hf.serving.app import build_app
-        from seed_hf.serving.limits import MEGABYTE, Limits
-        from seed_hf.serving.served import ServedModel
+            from seed_hf.serving.app import build_app
+            from seed_hf.serving.limits import MEGABYTE, Limits
+            from seed_hf.serving.served import ServedModel
 
-        quiet_libraries()
-        served = ServedModel.load(model, name=name, device=device)
+            quiet_libraries()
+            served = ServedModel.load(model, name=name, device=device)
     limits = Limits(
         body=int(max_megabytes * MEGABYTE), places=places, seconds=timeout, batch=max_batch, window=window / 1000
     )

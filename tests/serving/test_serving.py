@@ -17,11 +17,6 @@ from served_requests import STEPS, answer, check_equal, drawn, mixed_requests, p
 
 
 @pytest.fixture(scope="module")
-def served():
-    return ServedModel.load()
-
-
-@pytest.fixture(scope="module")
 def server(served):
     with running(build_app(served, Limits(window=0.05))) as server:
         yield server

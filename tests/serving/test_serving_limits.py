@@ -21,11 +21,6 @@ SIZE = 200_000  # bytes of a request
 
 
 @pytest.fixture(scope="module")
-def served():
-    return ServedModel.load()
-
-
-@pytest.fixture(scope="module")
 def server(served):
     """Takes one request at a time, of 200 kB."""
     with running(build_app(served, Limits(body=SIZE, places=1, pixels=1_000_000))) as server:
@@ -222,6 +217,28 @@ def test_what_takes_too_long_ends(served):
                 )
             )
         assert server.gate.taken == 0
+
+
+class OutOfMemory(ServedModel):
+    """Its device fails at every text."""
+
+    def runners(self):
+        def fail(jobs):
+            raise RuntimeError("out of memory")
+
+        return super().runners() | {"write": fail}
+
+
+def test_a_failure_of_the_server_is_told_as_such(served, caplog):
+    """And nothing of it: the log has it."""
+    broken = OutOfMemory(served.name, served.model, served.processor, served.pipe)
+    with running(build_app(broken, Limits())) as server:
+        status, answer = server.ask("POST", *chat())
+        assert status == 500 and answer["error"]["type"] == "server_error" and "memory" not in str(answer)
+        with pytest.raises(openai.APIError, match="The server failed"):
+            list(server.client().chat.completions.create(model="seed-tiny", messages=user("a dog"), stream=True))
+        assert "out of memory" in caplog.text and server.gate.taken == 0
+        assert server.counted("seed_hf_requests_total") == 2
 
 
 def test_keys_open_everything_but_health(served):
