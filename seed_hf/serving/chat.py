@@ -89,7 +89,7 @@ async def complete_chat(service: Service, asked: Chat) -> Any:
     turns = await _turns(service, asked)
     how = service.drawing(asked.steps, asked.guidance, None) if asked.mode != "text" else None
     seed = asked.seed or 0
-    ids = await service.help(prompt_ids, service.served, turns, asked.mode)
+    ids = await service.help(prompt_ids, service.served.processor, turns, asked.mode)
     row = row_of(
         service.served,
         ids,

@@ -18,20 +18,19 @@ REPLY_TOKENS = 96
 Turn = tuple[str, list[str | list[int]]]  # role, and texts and images in order; an image is its codes
 
 
-def prompt_ids(served: ServedModel, turns: Sequence[Turn], mode: str) -> list[int]:
+def prompt_ids(processor: Any, turns: Sequence[Turn], mode: str) -> list[int]:
     """The ids of a chat that the model continues.
 
     A request for an image is written as a drawing prompt: alone as in training, at the end of a chat behind it.
 
     Args:
-        served: Whose processor knows the format.
+        processor: Of the model; it knows the format.
         turns: Of the chat.
         mode: `generation_mode` of what follows.
 
     Raises:
         RequestError: No content; a text with the placeholder of images; an image is asked for without words.
     """
-    processor = served.processor
     texts = [part for _, parts in turns for part in parts if isinstance(part, str)]
     if any(IMAGE_TOKEN in text for text in texts):
         raise RequestError(f"{IMAGE_TOKEN} stands for an image and cannot be written. Send the image instead.")

@@ -30,7 +30,9 @@ async def generate_images(service: Service, asked: Generation) -> dict[str, Any]
     served = service.served
     if not asked.prompt.strip():
         raise RequestError("The prompt is empty. Say what to draw.", param="prompt")
-    row_of(served, await service.help(lambda: prompt_ids(served, [("user", [asked.prompt])], "image")), "image")
+    row_of(
+        served, await service.help(lambda: prompt_ids(served.processor, [("user", [asked.prompt])], "image")), "image"
+    )
 
     async def draw(seed: int) -> dict[str, Any]:
         codes = await service.batches.run("prompt", Prompt(asked.prompt, seed, asked.n > 1))
@@ -67,7 +69,7 @@ async def edit_images(service: Service, request: Request) -> dict[str, Any]:
     service.check_text(asked.prompt)
     how = service.drawing(asked.steps, asked.guidance, asked.size)
     images = await together([service.codes(file) for file in files])
-    ids = await service.help(prompt_ids, service.served, [("user", [*images, asked.prompt])], "image")
+    ids = await service.help(prompt_ids, service.served.processor, [("user", [*images, asked.prompt])], "image")
 
     async def draw(seed: int) -> dict[str, Any]:
         row = row_of(service.served, ids, "image", temperature=1.0 if asked.n > 1 else 0.0, seed=seed)
