@@ -48,6 +48,89 @@ def encode(
     show(table, report, out)
 
 
+def train(
+    size: Size = "tiny",
+    layers: Layers = None,
+    stages: Annotated[str, typer.Option(help="Separated by commas.")] = "language-model,stage-1,stage-2",
+    samples: Annotated[
+        int,
+        typer.Option(help="Captions of a step of the language-model stage, padded; packed four times as many.", min=1),
+    ] = 16,
+    batches: Annotated[str, typer.Option(metavar="SIZES", help="Images of a step in stage I and II.")] = "16,32",
+    pack_length: Annotated[
+        int | None, typer.Option(help="Tokens of a packed sequence. Default: 192 for tiny, 1024 for full.", min=1)
+    ] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Also with compiled blocks.")] = False,
+    device: Device = None,
+    rounds: Rounds = 3,
+    threads: MaybeThreads = None,
+    out: Out = None,
+):
+    """Optimizer steps of each stage, and packed against padded sequences: operations a second beside the limit."""
+    with plain_errors():
+        check_out(out)
+        check_size(size)
+        sizes, names = positive_numbers("--batches", batches), comma_separated(stages) or ()
+        quiet_libraries(drawing=False)
+        from seed_hf.bench import train as benchmark
+        from seed_hf.bench.frame import table
+
+        if unknown := [name for name in names if name not in benchmark.STAGES]:
+            raise ValueError(f"--stages takes {', '.join(benchmark.STAGES)}; got {unknown[0]!r}.")
+        report = benchmark.measure(
+            size=size,
+            layers=layers,
+            stages=names,
+            samples=samples,
+            batches=sizes,
+            pack_length=pack_length,
+            compiled=compiled,
+            device=device,
+            rounds=rounds,
+            threads=threads,
+        )
+    show(table, report, out)
+
+
+def tokenize(
+    size: Size = "tiny",
+    layers: Layers = None,
+    images: Annotated[int, typer.Option(help="Of the source.", min=1)] = 512,
+    side: Annotated[int, typer.Option(help="Of an image, in pixels.", min=8)] = 256,
+    workers: Annotated[str, typer.Option(help="Numbers of decoding processes, separated by commas.")] = "0,2",
+    batch: Annotated[int, typer.Option(help="Images encoded at once.", min=1)] = 64,
+    device: Device = None,
+    dtype: Dtype = None,
+    rounds: Rounds = 3,
+    threads: MaybeThreads = None,
+    out: Out = None,
+):
+    """The job `seed-hf tokenize` over a local source against the encoding alone."""
+    with plain_errors():
+        check_out(out)
+        check_size(size)
+        numbers = comma_separated(workers) or ()
+        if not all(number.isdecimal() for number in numbers):
+            raise ValueError(f"--workers takes numbers, separated by commas; got {workers!r}.")
+        quiet_libraries(drawing=False)
+        from seed_hf.bench import tokenizing as benchmark
+        from seed_hf.bench.frame import table
+
+        report = benchmark.measure(
+            size=size,
+            layers=layers,
+            images=images,
+            side=side,
+            workers=[int(number) for number in numbers],
+            batch=batch,
+            device=device,
+            dtype=dtype,
+            rounds=rounds,
+            threads=threads,
+        )
+    show(table, report, out)
+
+
 def startup(
     rounds: Rounds = 5,
     cases: Annotated[str, typer.Option(help="see, draw, light; separated by commas.")] = "see,draw,light",
