@@ -47,7 +47,8 @@ class Bench:
         device: `"cpu"`, `"cuda"` ... By default a GPU if there is one.
         dtype: Number type. By default bf16 on a GPU and fp32 on a CPU.
         rounds: How often each way is timed, in turn.
-        seconds: A timing repeats the work until it has taken about this long.
+        seconds: A timing repeats the work until it has taken about this long. 0: once, with no warm-up but the first
+            call.
         settings: What else the report should tell.
     """
 
@@ -117,7 +118,7 @@ class Bench:
                     result["same"] = float(same(first, output))
                 first = output if first is None else first
                 del output
-                calls[name] = self._warm(way.run)
+                calls[name] = self._warm(way.run) if self.seconds else 1
             except Exception as error:
                 result["error"] = _words(error)
                 self._forget()

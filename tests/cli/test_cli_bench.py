@@ -87,3 +87,24 @@ def test_startup(tmp_path):
     assert light["python"]["ratio"] == 1 and light["seed-hf --help"]["beyond"] > 0
     assert all(name in out for name in light)
     refused("bench", "startup", "--cases", "see,look", words="The cases are see, draw, light; got look")
+
+
+def test_train(tmp_path):
+    settings = ["--samples", 2, "--batches", 2, "--rounds", 1, "--device", "cpu"]
+    status, out, _ = run("bench", "train", *settings, "--out", tmp_path / "a.json")
+    report = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    lora, full, first, second = (case["ways"] for case in report["cases"].values())
+    assert status == 0 and list(lora) == list(full) == ["padded to 140", "padded to the longest", "packed to 192"]
+    # LoRA computes no gradients of frozen weights.
+    assert 0 < lora["packed to 192"]["flops"] < full["packed to 192"]["flops"]
+    assert all(way["ratio"] > 0 for ways in (lora, full, first, second) for way in ways.values())
+    refused("bench", "train", "--stages", "stage-3", words="--stages takes language-model, stage-1, stage-2; got")
+
+
+def test_tokenize(tmp_path):
+    settings = ["--images", 3, "--side", 32, "--batch", 2, "--workers", "0", "--rounds", 1, "--device", "cpu"]
+    status, out, _ = run("bench", "tokenize", *settings, "--out", tmp_path / "a.json")
+    (case,) = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["cases"].values()
+    assert status == 0 and list(case["ways"]) == ["encode alone", "tokenize, 0 workers"]
+    assert case["ways"]["tokenize, 0 workers"]["items_a_second"] > 0
+    refused("bench", "tokenize", "--workers", "two", words="--workers takes numbers, separated by commas; got 'two'")
