@@ -10,19 +10,18 @@ from loop import autocast, device, stage_arguments, train
 from world import images, scenes
 
 
-STEPS, BATCH, RATE = 1000, 64, 1e-3
+STEPS, BATCH, RATE = 10_000, 128, 1e-3
 NOISE = 0.1  # on the latents, up to this standard deviation: a diffusion model will only come near to them
 
 
 def build() -> AutoencoderDC:
-    widths, layers = (16, 32, 128, 128), (0, 1, 1, 2)
-    none = ((), (), (), ())
+    widths, none = (32, 64, 128, 128), ((), (), (), ())
     return AutoencoderDC(
         latent_channels=16,
         encoder_block_out_channels=widths,
         decoder_block_out_channels=widths,
-        encoder_layers_per_block=layers,
-        decoder_layers_per_block=layers,
+        encoder_layers_per_block=(1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 2, 2),
         encoder_qkv_multiscales=none,
         decoder_qkv_multiscales=none,
     )
@@ -44,15 +43,18 @@ def compare(made: torch.Tensor, real: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = stage_arguments(__doc__, argv, steps=STEPS, start="")
+    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS)
     out = arguments.work / "autoencoder"
     if (out / "model").exists():
         return
     torch.manual_seed(0)
-    model = (AutoencoderDC.from_pretrained(arguments.start) if arguments.start else build()).to(device())
+    model = build().to(device())
 
-    def loss_of(step: int) -> dict[str, torch.Tensor]:
-        real = images(scenes("autoencoder", step * BATCH, BATCH), arguments.data, 64).to(device()).float() / 127.5 - 1
+    def batch_of(step: int) -> dict[str, torch.Tensor]:
+        return {"pixels": images(scenes("autoencoder", step * BATCH, BATCH), arguments.data, 64)}
+
+    def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:
+        real = batch["pixels"].float() / 127.5 - 1
         with autocast():
             latents = model.encode(real).latent
             made = model.decode(spoil(latents, NOISE)).sample
@@ -60,8 +62,8 @@ def main(argv: list[str] | None = None) -> None:
         size = latents.float().pow(2).mean()
         return {**losses, "loss": losses["loss"] + 0.01 * (size - 1).abs(), "size": size}
 
-    train(model, loss_of, out=out, steps=arguments.steps, learning_rate=RATE, weight_decay=0.01, average=0.99,
-          log_every=25)  # fmt: skip
+    train(model, batch_of, loss_of, out=out, steps=arguments.steps, minutes=arguments.minutes, learning_rate=RATE,
+          weight_decay=0.01)  # fmt: skip
     keep(model, arguments.data, out / "model")
 
 

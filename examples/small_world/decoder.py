@@ -13,11 +13,11 @@ from loop import autocast, device, stage_arguments, train
 from world import images, scenes
 
 
-STEPS, BATCH, RATE = 3000, 64, 1e-3
+STEPS, BATCH, RATE = 10_000, 128, 1e-3
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = stage_arguments(__doc__, argv, steps=STEPS)
+    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS)
     out = arguments.work / "decoder"
     if (out / "model").exists():
         return
@@ -25,16 +25,19 @@ def main(argv: list[str] | None = None) -> None:
     model = AutoencoderDC.from_pretrained(arguments.work / "autoencoder" / "model").to(device())
     model.encoder.requires_grad_(False)
 
-    def loss_of(step: int) -> dict[str, torch.Tensor]:
-        real = images(scenes("decoder", step * BATCH, BATCH), arguments.data, 64).to(device()).float() / 127.5 - 1
+    def batch_of(step: int) -> dict[str, torch.Tensor]:
+        return {"pixels": images(scenes("decoder", step * BATCH, BATCH), arguments.data, 64)}
+
+    def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:
+        real = batch["pixels"].float() / 127.5 - 1
         with autocast():
             with torch.no_grad():
                 latents = model.encode(real).latent
             made = model.decode(spoil(latents, NOISE)).sample
         return compare(made.float(), real)
 
-    settings = {"weight_decay": 0.01, "muon": True, "average": 0.998, "schedule": "trapezoid"}
-    train(model, loss_of, out=out, steps=arguments.steps, learning_rate=RATE, **settings)
+    train(model, batch_of, loss_of, out=out, steps=arguments.steps, minutes=arguments.minutes, learning_rate=RATE,
+          weight_decay=0.01)  # fmt: skip
     model.save_pretrained(out / "model")
 
 

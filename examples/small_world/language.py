@@ -13,16 +13,17 @@ from model import CODEBOOK
 from optimizer import MuonAdamW
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.pictograms.scene_texts import caption as plainest
-from seed_hf.pictograms.scene_texts import questions
+from seed_hf.pictograms.scene_texts import instruction, questions
 from seed_hf.pictograms.scenes import generator
-from seed_hf.training import LanguageModelCollator, LanguageModelConfig, LanguageModelTrainer
+from seed_hf.training import InstructionCollator, LanguageModelCollator, LanguageModelConfig, LanguageModelTrainer
 from vocabulary import load_vocabulary
 from world import SEEDS, captions, scenes, world
 
 
-TEXT_STEPS, STEPS, BATCH = 150, 3000, 128
+TEXT_STEPS, STEPS, BATCH = 300, 8000, 128
 TEXT_RATE, RATE = 2e-3, 1.5e-3
-DIRECTIONS = {"image_to_text": 0.25, "question": 0.3, "text_to_image": 0.45}
+# A request is a drawing that is asked for in a chat.
+DIRECTIONS = {"image_to_text": 0.2, "question": 0.28, "text_to_image": 0.37, "request": 0.05, "edit": 0.1}
 
 
 def opt_config(tokenizer) -> OPTConfig:
@@ -61,29 +62,49 @@ class Texts(Dataset):
 
 
 class CodeRows(Dataset):
-    """Codes of scenes with a direction; caption and question differ from epoch to epoch.
+    """Codes of scenes with a direction, and edits; captions, questions and wordings differ from epoch to epoch.
 
     What is written of an image is always its plainest caption, so that the probability of a caption is about what is
     seen, not about how it is said. What is drawn may be said in any wording.
     """
 
-    def __init__(self, codes: np.ndarray, number: int):
-        self.codes, self.number = codes, number
+    def __init__(self, codes: np.ndarray, edits: np.ndarray, number: int):
+        self.codes, self.edits, self.number = codes.astype(np.int64), edits.astype(np.int64), number
 
     def __len__(self) -> int:
         return self.number
 
     def __getitem__(self, index: int) -> dict:
         epoch, row = divmod(index, len(self.codes))
-        (scene,) = scenes("language", row, 1)
         random = generator("train", SEEDS["language"], row, 4 + epoch)
         direction = random.choice(list(DIRECTIONS), p=list(DIRECTIONS.values()))
+        if direction == "edit":
+            return self._edit(random)
+        (scene,) = scenes("language", row, 1)
         said = plainest(scene)
-        if direction == "text_to_image":
+        if direction in ("text_to_image", "request"):
             (said,) = captions([scene], "language", row + epoch * 10**7, full=0.2)
         asked = questions(scene, random, list(world().things)) if direction == "question" else None
-        codes = self.codes[row].astype(np.int64)
-        return {"codes": codes, "caption": said, "questions": asked, "direction": str(direction)}
+        found = {"codes": self.codes[row], "caption": said, "questions": asked}
+        if direction == "request":
+            return {**found, "direction": "text_to_image", "chat": True}
+        return {**found, "direction": str(direction)}
+
+    def _edit(self, random: np.random.Generator) -> dict:
+        number = int(random.integers(len(self.edits)))
+        before, after = ({"type": "image", "codes": codes.tolist()} for codes in self.edits[number])
+        said = instruction(world().draw_edit("train", SEEDS["language"], number), random)
+        question = {"role": "user", "content": [before, {"type": "text", "text": said}]}
+        return {"messages": [question, {"role": "assistant", "content": [after]}]}
+
+
+class Collator(InstructionCollator):
+    """Edits and requests as the chats of the instruction stage, all else as the rows of the language-model stage."""
+
+    def sample(self, row: dict):
+        if row.pop("chat", False) or "messages" in row:
+            return super().sample(row)
+        return LanguageModelCollator.sample(self, row)
 
 
 def arguments_for(out: Path, steps: int, rate: float) -> LanguageModelConfig:
@@ -132,9 +153,9 @@ def main(argv: list[str] | None = None) -> None:
     if (out / "model").exists():
         return
     model = SeedForCausalLM.from_pretrained(work / "opt" / "model")
-    collator = LanguageModelCollator(tokenizer, model.config, seed=0)
-    rows = CodeRows(np.load(work / "codes" / "train.npy"), arguments.steps * BATCH)
-    fit(model, arguments_for(out, arguments.steps, RATE), rows, collator)
+    codes, edits = (np.load(work / "codes" / f"{name}.npy") for name in ("train", "edits"))
+    rows = CodeRows(codes, edits, arguments.steps * BATCH)
+    fit(model, arguments_for(out, arguments.steps, RATE), rows, Collator(tokenizer, model.config, seed=0))
     model.cpu().save_pretrained(out / "model")
 
 

@@ -48,7 +48,7 @@ QUICK = {
     name: ["--steps", "3"]
     for name in ("autoencoder", "decoder", "teacher", "seeing", "vision", "contrastive", "quantization")
 }
-QUICK |= {"codes": ["--number", "256"], "language": ["--text-steps", "2", "--steps", "2"]}
+QUICK |= {"codes": ["--number", "256", "--edits", "64"], "language": ["--text-steps", "2", "--steps", "2"]}
 
 
 def main() -> None:

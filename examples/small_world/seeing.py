@@ -26,8 +26,8 @@ from seed_hf.pictograms.scenes import Scene
 from world import images, scenes, world
 
 
-STEPS, BATCH, RATE = 4500, 128, 1e-3
-EASY = 0.65  # share of the steps before drawings are restyled: harder from the start, little is learned for long
+STEPS, BATCH, RATE = 12_000, 128, 1e-3
+EASY = 3000  # steps before drawings are restyled: harder from the start, little is learned for long
 OTHERS = 64  # images of a step that show any drawing of the training split, from then on
 SEEN = 0.5  # share of the patches, those with most ink, that the ViT sees before the last quarter of the stage
 THINGS = sorted(world().things)
@@ -123,7 +123,7 @@ def labels_of(found: list[Scene]) -> dict[str, torch.Tensor]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = stage_arguments(__doc__, argv, steps=STEPS)
+    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS)
     out = arguments.work / "seeing"
     if (out / "model").exists():
         return
@@ -135,46 +135,52 @@ def main(argv: list[str] | None = None) -> None:
 
     others = sorted(drawings(arguments.data))
 
-    def loss_of(step: int) -> dict[str, torch.Tensor]:
+    def batch_of(step: int) -> dict[str, torch.Tensor]:
         random = np.random.default_rng(step)
         found = scenes("vision", step * BATCH, BATCH)
-        painted = images(found, arguments.data, SIDE, mirror=random)
+        pixels = images(found, arguments.data, SIDE, mirror=random)
         squares = [[(item.x, item.y, item.size) for item in scene.items] for scene in found]
-        names, coloured = [], torch.ones(BATCH, dtype=torch.bool)
-        styled = coloured
-        if step < EASY * arguments.steps:
-            pixels = changed_images(painted.to(device()).float() / 255)
-        else:
+        names = []
+        if step >= EASY:
             names, more, around = any_drawings(arguments.data, others, random)
-            pixels, coloured, styled = restyled_images(torch.cat([painted, more]).to(device()).float() / 255)
+            pixels = torch.cat([pixels, more])
             squares += around
-        patches = grid * grid if step > 0.75 * arguments.steps else int(SEEN * grid * grid)
-        with autocast():
-            answers = namer(normalise(pixels), boxes_of(squares, grid).to(device()), patches)
-        labels = {name: values.to(device()) for name, values in labels_of(found).items()}
-        labels["colour"][~coloured[:BATCH]] = -100
-        labels["style"][~styled[:BATCH]] = -100
-        losses = {
-            name: F.cross_entropy(
-                answers[name][:BATCH].float().flatten(0, 1), labels[name].flatten(), label_smoothing=0.05
-            )
-            for name in labels
-        }
-        there = torch.zeros(len(squares), MOST, dtype=torch.bool)
-        for row, square in enumerate(squares):
-            there[row, : len(square)] = True
+        there = torch.tensor([[number < len(square) for number in range(MOST)] for square in squares])
         art = [item.art for scene in found for item in scene.items] + names
-        wanted = torch.stack([seen_alone[name] for name in art]).to(device())
-        losses["reference"] = 1 - F.cosine_similarity(answers["reference"][there].float(), wanted).mean()
-        right = {
-            name: (answers[name][:BATCH].argmax(-1) == labels[name])[labels[name] >= 0].float().mean()
-            for name in labels
+        wanted = torch.zeros(*there.shape, DIRECTIONS)
+        wanted[there] = torch.stack([seen_alone[name] for name in art])
+        return {
+            "pixels": pixels,
+            "boxes": boxes_of(squares, grid),
+            "there": there,
+            "reference": wanted,
+            **labels_of(found),
         }
-        total = losses["thing"] + losses["colour"] + 0.3 * losses["style"] + 3 * losses["reference"]
-        return {"loss": total, **losses, **{f"{name} right": share for name, share in right.items()}}
 
-    settings = {"weight_decay": 0.05, "warmup": 60, "muon": True, "average": 0.998, "schedule": "trapezoid"}
-    train(namer, loss_of, out=out, steps=arguments.steps, learning_rate=RATE, **settings)
+    def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:
+        pixels = batch["pixels"].float() / 255
+        labels = {name: batch[name] for name in ("thing", "colour", "style")}
+        if len(pixels) == BATCH:
+            pixels = changed_images(pixels)
+        else:
+            pixels, coloured, styled = restyled_images(pixels)
+            labels["colour"] = labels["colour"].masked_fill(~coloured[:BATCH, None], -100)
+            labels["style"] = labels["style"].masked_fill(~styled[:BATCH, None], -100)
+        patches = grid * grid if done > 0.75 else int(SEEN * grid * grid)
+        with autocast():
+            answers = namer(normalise(pixels), batch["boxes"], patches)
+        losses, right = {}, {}
+        for name, wanted in labels.items():
+            given = answers[name][:BATCH].float()
+            losses[name] = F.cross_entropy(given.flatten(0, 1), wanted.flatten(), label_smoothing=0.05)
+            right[f"{name} right"] = (given.argmax(-1) == wanted).sum() / (wanted >= 0).sum()
+        alike = F.cosine_similarity(answers["reference"].float(), batch["reference"], dim=-1)
+        losses["reference"] = 1 - (alike * batch["there"]).sum() / batch["there"].sum()
+        total = losses["thing"] + losses["colour"] + 0.3 * losses["style"] + 3 * losses["reference"]
+        return {"loss": total, **losses, **right}
+
+    train(namer, batch_of, loss_of, out=out, steps=arguments.steps, minutes=arguments.minutes, learning_rate=RATE,
+          weight_decay=0.05, warmup=60)  # fmt: skip
     namer.vit.save_pretrained(out / "model")
 
 

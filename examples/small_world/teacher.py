@@ -19,8 +19,9 @@ from vocabulary import encode_texts, load_vocabulary
 from world import captions, images, scenes
 
 
-STEPS, BATCH, RATE = 6000, 64, 1e-3
+STEPS, BATCH, RATE = 12_000, 256, 1e-3
 VIEWS = 3  # how often a step uses each image, each time with its own caption, time and noise: encoding is not free
+BLUR = 0.3  # on the text features, up to this standard deviation: generation embeddings will only come near to them
 SILENT, FULL = 0.08, 0.45  # share of images without caption, and with the full description
 
 
@@ -57,7 +58,8 @@ class Teacher(nn.Module):
 
     def forward(self, noisy: torch.Tensor, times: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         words = self.text_encoder(input_ids=ids).last_hidden_state
-        return self.unet(noisy, times, words).sample
+        level = BLUR * torch.rand(len(words), 1, 1, device=words.device)
+        return self.unet(noisy, times, words + level * torch.randn_like(words)).sample
 
 
 def scheduler() -> DPMSolverMultistepScheduler:
@@ -90,7 +92,7 @@ def denoising_loss(model: nn.Module, clean: torch.Tensor, condition: torch.Tenso
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = stage_arguments(__doc__, argv, steps=STEPS, rate=RATE)
+    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS)
     out = arguments.work / "teacher"
     if (out / "unet").exists():
         return
@@ -100,23 +102,25 @@ def main(argv: list[str] | None = None) -> None:
     model = Teacher(tokenizer).to(device())
     sizes = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (model.unet, model.text_encoder)]
     logging.info("%.2f M weights in the UNet, %.2f M in the text encoder", *sizes)
+    silent, _ = encode_texts(tokenizer, [""])
 
-    def loss_of(step: int) -> dict[str, torch.Tensor]:
+    def batch_of(step: int) -> dict[str, torch.Tensor]:
         start = step * BATCH
         found = scenes("teacher", start, BATCH)
-        pixels = images(found, arguments.data, 64).to(device()).float() / 127.5 - 1
-        with torch.no_grad(), autocast():
-            latents = vae.encode(pixels).latent.float() * vae.config.scaling_factor
         said = [
             text for view in range(VIEWS) for text in captions(found, "teacher", VIEWS * start + view * BATCH, FULL)
         ]
         ids, _ = encode_texts(tokenizer, said)
-        silent, _ = encode_texts(tokenizer, [""])
         ids = torch.where(torch.rand(len(ids), 1) < SILENT, silent, ids)
-        return {"loss": denoising_loss(model, latents.repeat(VIEWS, 1, 1, 1), ids.to(device()))}
+        return {"pixels": images(found, arguments.data, 64), "ids": ids}
 
-    settings = {"weight_decay": 0.01, "warmup": 200, "muon": True, "average": 0.998, "schedule": "trapezoid"}
-    train(model, loss_of, out=out, steps=arguments.steps, learning_rate=arguments.rate, **settings)
+    def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:
+        with torch.no_grad(), autocast():
+            latents = vae.encode(batch["pixels"].float() / 127.5 - 1).latent.float() * vae.config.scaling_factor
+        return {"loss": denoising_loss(model, latents.repeat(VIEWS, 1, 1, 1), batch["ids"])}
+
+    train(model, batch_of, loss_of, out=out, steps=arguments.steps, minutes=arguments.minutes,
+          learning_rate=RATE, weight_decay=0.01, warmup=200, average=0.999)  # fmt: skip
     scheduler().save_pretrained(out / "scheduler")
     model.text_encoder.save_pretrained(out / "text_encoder")
     model.unet.save_pretrained(out / "unet")

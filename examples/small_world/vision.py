@@ -26,7 +26,7 @@ from vocabulary import encode_texts, load_vocabulary
 from world import captions, images, scenes
 
 
-STEPS, BATCH, RATE = 2400, 96, 1e-3
+STEPS, BATCH, RATE = 6000, 128, 1e-3
 FULL = 0.7  # share of images with the full description; the others have a wording with less in it
 APART = 0.3
 
@@ -72,7 +72,7 @@ def alike(embeddings: torch.Tensor) -> torch.Tensor:
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = stage_arguments(__doc__, argv, steps=STEPS)
+    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS)
     out = arguments.work / "vision"
     if (out / "model").exists():
         return
@@ -84,15 +84,16 @@ def main(argv: list[str] | None = None) -> None:
     seer.to(device())
     size = seer.model.config.vision_config.image_size
 
-    def loss_of(step: int) -> dict[str, torch.Tensor]:
+    def batch_of(step: int) -> dict[str, torch.Tensor]:
         start = step * BATCH
         found = scenes("vision", start, BATCH)
-        pixels = normalise(
-            changed_images(
-                images(found, arguments.data, size, mirror=np.random.default_rng(step)).to(device()).float() / 255
-            )
-        )
-        ids, mask = (part.to(device()) for part in encode_texts(tokenizer, captions(found, "vision", start, FULL)))
+        ids, mask = encode_texts(tokenizer, captions(found, "vision", start, FULL))
+        pixels = images(found, arguments.data, size, mirror=np.random.default_rng(step))
+        return {"pixels": pixels, "ids": ids, "mask": mask}
+
+    def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:
+        pixels = normalise(changed_images(batch["pixels"].float() / 255))
+        ids, mask = batch["ids"], batch["mask"]
         with autocast():
             embeddings = seer.model.get_causal_embeddings(pixels)
             contrast = seer.model._contrastive(embeddings, ids, mask, None)
@@ -105,12 +106,12 @@ def main(argv: list[str] | None = None) -> None:
             "contrast": contrast.loss,
             "caption": caption,
             "alike": spread,
-            "words": (logits.argmax(-1) == words)[words >= 0].float().mean(),
+            "words": (logits.argmax(-1) == words).sum() / (words >= 0).sum(),
             "named": (contrast.logits_per_image.argmax(1) == torch.arange(len(ids), device=ids.device)).float().mean(),
         }
 
-    settings = {"weight_decay": 0.05, "warmup": 60, "muon": True, "average": 0.998, "schedule": "trapezoid"}
-    train(seer, loss_of, out=out, steps=arguments.steps, learning_rate=RATE, **settings)
+    train(seer, batch_of, loss_of, out=out, steps=arguments.steps, minutes=arguments.minutes, learning_rate=RATE,
+          weight_decay=0.05, warmup=60)  # fmt: skip
     seer.model.save_pretrained(out / "model")
     torch.save(seer.captioner.state_dict(), out / "captioner.pt")
 

@@ -21,6 +21,7 @@ SEEDS = {
     "quantization": 5,
     "language": 6,
     "measuring": 7,
+    "decoder": 8,
 }
 
 
