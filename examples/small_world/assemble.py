@@ -47,7 +47,7 @@ def load_parts(work: Path, vae: Path) -> SeedImagePipeline:
     )
     pipe = SeedImagePipeline(
         seed_model=model,
-        unet=UNet2DConditionModel.from_pretrained(work / "teacher" / "unet").eval(),
+        unet=UNet2DConditionModel.from_pretrained(work / "unet" / "model").eval(),
         vae=AutoencoderDC.from_pretrained(vae).eval(),
         scheduler=DPMSolverMultistepScheduler.from_pretrained(work / "teacher" / "scheduler"),
         processor=SeedProcessor(

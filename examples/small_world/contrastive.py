@@ -2,7 +2,7 @@
 
 import logging
 
-from loop import stage_arguments, trainer_arguments
+from loop import device, stage_arguments, trainer_arguments
 from optimizer import MuonAdamW
 from pixels import changed_images
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     model = SeedTokenizer.from_pretrained(arguments.work / "vision" / "model")
     size = model.config.vision_config.image_size
-    model.freeze_for("contrastive")
+    model.to(device()).freeze_for("contrastive")
     trainer = ContrastiveTrainer(
         model,
         ContrastiveConfig(
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
             per_device_train_batch_size=BATCH,
             learning_rate=RATE,
             logging_steps=10,
-            save_steps=50,
+            save_steps=250,
         ),
         train_dataset=SceneRows("contrastive", arguments.data, arguments.steps * BATCH, size, full=0.7),
         optimizers=(MuonAdamW(model, RATE, 0.05), None),

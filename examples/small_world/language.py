@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import OPTConfig, OPTForCausalLM
 
-from loop import stage_arguments, trainer_arguments
+from loop import device, stage_arguments, trainer_arguments
 from model import CODEBOOK
 from optimizer import MuonAdamW
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
@@ -114,12 +114,13 @@ def arguments_for(out: Path, steps: int, rate: float) -> LanguageModelConfig:
         per_device_train_batch_size=BATCH,
         learning_rate=rate,
         logging_steps=20,
-        save_steps=100,
+        save_steps=500,
         lora_r=0,  # all weights train: a model of this size has no capacity to spare for an adapter
     )
 
 
 def fit(model, arguments: LanguageModelConfig, rows, collator) -> None:
+    model.to(device())  # before the optimizer takes its weights
     trainer = LanguageModelTrainer(
         model,
         arguments,

@@ -9,7 +9,7 @@ import logging
 
 from transformers import CLIPTextModel
 
-from loop import stage_arguments, trainer_arguments
+from loop import device, stage_arguments, trainer_arguments
 from model import TEXT_LENGTH
 from optimizer import MuonAdamW
 from pixels import changed_images
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         generation_loss_weight=2.0,
     )
     size = model.config.vision_config.image_size
-    model.freeze_for("quantization")
+    model.to(device()).freeze_for("quantization")
     trainer = QuantizationTrainer(
         model,
         QuantizationConfig(
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
             per_device_train_batch_size=BATCH,
             learning_rate=RATE,
             logging_steps=20,
-            save_steps=50,
+            save_steps=250,
             codebook_init="kmeans",
             revive_dead_codes_every=50,
         ),

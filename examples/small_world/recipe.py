@@ -25,6 +25,7 @@ import language
 import quantization
 import seeing
 import teacher
+import unet
 import vision
 import vocabulary
 
@@ -36,6 +37,7 @@ STAGES = {
     "autoencoder": autoencoder,
     "decoder": decoder,
     "teacher": teacher,
+    "unet": unet,
     "seeing": seeing,
     "vision": vision,
     "contrastive": contrastive,
@@ -45,9 +47,9 @@ STAGES = {
 }
 # What `--quick` changes.
 QUICK = {
-    name: ["--steps", "3"]
-    for name in ("autoencoder", "decoder", "teacher", "seeing", "vision", "contrastive", "quantization")
+    name: ["--steps", "3"] for name in ("autoencoder", "decoder", "seeing", "vision", "contrastive", "quantization")
 }
+QUICK |= {name: ["--steps", "3", "--batch", "16"] for name in ("teacher", "unet")}
 QUICK |= {"codes": ["--number", "256", "--edits", "64"], "language": ["--text-steps", "2", "--steps", "2"]}
 
 

@@ -4,8 +4,10 @@ After it both are frozen: the text encoder's features of a full description are 
 draws from the generation embeddings as it stands.
 """
 
+import argparse
 import logging
 from functools import cache
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderDC, DPMSolverMultistepScheduler, UNet2DConditionModel
@@ -13,14 +15,14 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from loop import autocast, device, stage_arguments, train
+from loop import autocast, compile_for_gpu, device, stage_arguments, train
 from model import TEXT_LENGTH, WIDTH
 from vocabulary import encode_texts, load_vocabulary
 from world import captions, images, scenes
 
 
 STEPS, BATCH, RATE = 12_000, 256, 1e-3
-VIEWS = 3  # how often a step uses each image, each time with its own caption, time and noise: encoding is not free
+VIEWS = 8  # how often a step uses each image, each time with its own caption, time and noise: painting is not free
 BLUR = 0.3  # on the text features, up to this standard deviation: generation embeddings will only come near to them
 SILENT, FULL = 0.08, 0.45  # share of images without caption, and with the full description
 
@@ -91,25 +93,20 @@ def denoising_loss(model: nn.Module, clean: torch.Tensor, condition: torch.Tenso
     return F.mse_loss(guess.float(), keep * noise - spoil * clean)
 
 
-def main(argv: list[str] | None = None) -> None:
-    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS)
-    out = arguments.work / "teacher"
-    if (out / "unet").exists():
-        return
+def fit(model: Teacher, arguments: argparse.Namespace, out: Path, scenes_of: str) -> None:
+    """Train what is not frozen of a teacher on the scenes of a stage."""
     tokenizer = load_vocabulary(arguments.work)
     vae = AutoencoderDC.from_pretrained(arguments.work / "autoencoder" / "model").to(device()).eval()
-    torch.manual_seed(0)
-    model = Teacher(tokenizer).to(device())
-    sizes = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (model.unet, model.text_encoder)]
-    logging.info("%.2f M weights in the UNet, %.2f M in the text encoder", *sizes)
     silent, _ = encode_texts(tokenizer, [""])
+    model.to(device())
+    compile_for_gpu(vae.encoder, model.text_encoder, model.unet)
+    batch = arguments.batch
 
     def batch_of(step: int) -> dict[str, torch.Tensor]:
-        start = step * BATCH
-        found = scenes("teacher", start, BATCH)
-        said = [
-            text for view in range(VIEWS) for text in captions(found, "teacher", VIEWS * start + view * BATCH, FULL)
-        ]
+        start = step * batch
+        found, said = scenes(scenes_of, start, batch), []
+        for view in range(VIEWS):
+            said += captions(found, scenes_of, VIEWS * start + view * batch, FULL)
         ids, _ = encode_texts(tokenizer, said)
         ids = torch.where(torch.rand(len(ids), 1) < SILENT, silent, ids)
         return {"pixels": images(found, arguments.data, 64), "ids": ids}
@@ -121,6 +118,18 @@ def main(argv: list[str] | None = None) -> None:
 
     train(model, batch_of, loss_of, out=out, steps=arguments.steps, minutes=arguments.minutes,
           learning_rate=RATE, weight_decay=0.01, warmup=200, average=0.999)  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS, batch=BATCH)
+    out = arguments.work / "teacher"
+    if (out / "unet").exists():
+        return
+    torch.manual_seed(0)
+    model = Teacher(load_vocabulary(arguments.work))
+    sizes = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (model.unet, model.text_encoder)]
+    logging.info("%.2f M weights in the UNet, %.2f M in the text encoder", *sizes)
+    fit(model, arguments, out, "teacher")
     scheduler().save_pretrained(out / "scheduler")
     model.text_encoder.save_pretrained(out / "text_encoder")
     model.unet.save_pretrained(out / "unet")

@@ -22,6 +22,7 @@ SEEDS = {
     "language": 6,
     "measuring": 7,
     "decoder": 8,
+    "unet": 9,
 }
 
 
