@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderDC
 
-from loop import autocast, compile_for_gpu, device, stage_arguments, train
+from loop import autocast, device, stage_arguments, train
 from world import images, scenes
 
 
@@ -49,7 +49,6 @@ def main(argv: list[str] | None = None) -> None:
         return
     torch.manual_seed(0)
     model = build().to(device())
-    compile_for_gpu(model.encoder, model.decoder)
 
     def batch_of(step: int) -> dict[str, torch.Tensor]:
         return {"pixels": images(scenes("autoencoder", step * BATCH, BATCH), arguments.data, 64)}

@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderDC
 
 from autoencoder import NOISE, compare, spoil
-from loop import autocast, compile_for_gpu, device, stage_arguments, train
+from loop import autocast, device, stage_arguments, train
 from world import images, scenes
 
 
@@ -24,7 +24,6 @@ def main(argv: list[str] | None = None) -> None:
     torch.manual_seed(0)
     model = AutoencoderDC.from_pretrained(arguments.work / "autoencoder" / "model").to(device())
     model.encoder.requires_grad_(False)
-    compile_for_gpu(model.encoder, model.decoder)
 
     def batch_of(step: int) -> dict[str, torch.Tensor]:
         return {"pixels": images(scenes("decoder", step * BATCH, BATCH), arguments.data, 64)}

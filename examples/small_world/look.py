@@ -57,7 +57,9 @@ def sheet(drawn: np.ndarray, texts: list[str], path: Path, columns: int = 8, sca
 def load_teacher(work: Path) -> tuple[Teacher, AutoencoderDC, object, int]:
     tokenizer = load_vocabulary(work)
     model = Teacher(tokenizer).eval()
-    state = torch.load(work / "teacher" / "state.pt", weights_only=True, map_location="cpu")
+    newest = work / "unet" / "state.pt"
+    path = newest if newest.exists() else work / "teacher" / "state.pt"
+    state = torch.load(path, weights_only=True, map_location="cpu")
     model.load_state_dict(state["shadow"])
     stage = "decoder" if (work / "decoder" / "model").exists() else "autoencoder"
     return model, AutoencoderDC.from_pretrained(work / stage / "model").eval(), tokenizer, state["step"]

@@ -100,13 +100,6 @@ def workers() -> int:
     return int(os.environ.get("WORKERS", most))
 
 
-def compile_for_gpu(*modules: torch.nn.Module) -> None:
-    """Compile modules in place, on a GPU: eagerly, starting the kernels of a model this small takes most of a step."""
-    if device().type == "cuda":
-        for module in modules:
-            module.compile(dynamic=False)
-
-
 class Prepared(Dataset):
     """The batches of all steps, each made when it is asked for."""
 

@@ -20,7 +20,7 @@ from world import images, scenes
 
 @torch.no_grad()
 def measure(model: SeedTokenizer, tokenizer, data: Path, name: str, count: int) -> dict[str, float]:
-    found = scenes("measure", 3 * 10**9, count, name)
+    found = scenes("measuring", 3 * 10**9, count, name)
     size = model.config.vision_config.image_size
     pixels = normalise(images(found, data, size, ("train", "test_style")).float() / 255)
     texts = [full_description(scene) for scene in found]

@@ -32,7 +32,7 @@ def main() -> None:
     model, vae, tokenizer, step = load_teacher(arguments.work)
     print("step", step)
     for name in arguments.sets:
-        found = scenes("measure", 2 * 10**9, arguments.count, name)
+        found = scenes("measuring", 2 * 10**9, arguments.count, name)
         texts = [caption(scene) if arguments.plain else full_description(scene) for scene in found]
         drawn = torch.cat(
             [

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from transformers.models.blip_2.modeling_blip_2 import Blip2VisionModel
 
 from drawings import DIRECTIONS, SIDE, drawings, placed, reference
-from loop import autocast, compile_for_gpu, device, stage_arguments, train
+from loop import autocast, device, stage_arguments, train
 from model import WIDTH, tokenizer_config
 from pixels import changed_images, normalise, restyled_images
 from seed_hf.pictograms.scene_colours import COLOURS
@@ -131,7 +131,6 @@ def main(argv: list[str] | None = None) -> None:
     seen_alone = reference(out, arguments.data)
     torch.manual_seed(0)
     namer = Namer().to(device())
-    compile_for_gpu(namer.vit.encoder)
     grid = SIDE // namer.vit.config.patch_size
 
     others = sorted(drawings(arguments.data))

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from loop import autocast, compile_for_gpu, device, stage_arguments, train
+from loop import autocast, device, stage_arguments, train
 from model import TEXT_LENGTH, WIDTH
 from vocabulary import encode_texts, load_vocabulary
 from world import captions, images, scenes
@@ -99,7 +99,6 @@ def fit(model: Teacher, arguments: argparse.Namespace, out: Path, scenes_of: str
     vae = AutoencoderDC.from_pretrained(arguments.work / "autoencoder" / "model").to(device()).eval()
     silent, _ = encode_texts(tokenizer, [""])
     model.to(device())
-    compile_for_gpu(vae.encoder, model.text_encoder, model.unet)
     batch = arguments.batch
 
     def batch_of(step: int) -> dict[str, torch.Tensor]:

@@ -9,7 +9,6 @@ It learns on scenes and their full descriptions:
 """
 
 import logging
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +20,6 @@ from loop import autocast, device, stage_arguments, train
 from model import TEXT_LENGTH, WIDTH, tokenizer_config
 from pixels import changed_images, normalise
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
-from seed_hf.pictograms.scene_texts import full_description
 from vocabulary import encode_texts, load_vocabulary
 from world import captions, images, scenes
 
@@ -113,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
     train(seer, batch_of, loss_of, out=out, steps=arguments.steps, minutes=arguments.minutes, learning_rate=RATE,
           weight_decay=0.05, warmup=60)  # fmt: skip
     seer.model.save_pretrained(out / "model")
-    torch.save(seer.captioner.state_dict(), out / "captioner.pt")
+    torch.save(seer.captioner.cpu().state_dict(), out / "captioner.pt")
 
 
 @torch.no_grad()
@@ -123,30 +121,6 @@ def describe(seer: Seer, tokenizer, embeddings: torch.Tensor) -> list[str]:
     for _ in range(TEXT_LENGTH - 1):
         ids = torch.cat([ids, seer.captioner(embeddings, ids)[:, -1:].argmax(-1)], 1)
     return [text.split("</s>")[0].replace("<s>", "").strip() for text in tokenizer.batch_decode(ids)]
-
-
-def measure(work: Path, data: Path, count: int = 400) -> dict[str, float]:
-    """How often the full description, its thing and its colour are right, on each set (greedy, average weights)."""
-    tokenizer = load_vocabulary(work)
-    seer = Seer(len(tokenizer)).eval()
-    state = torch.load(work / "vision" / "state.pt", weights_only=True, map_location="cpu")
-    seer.load_state_dict(state["shadow"])
-    result = {"step": state["step"]}
-    for name in ("test", "test_colour", "test_pair", "test_art", "test_style"):
-        found = scenes("vision", 10**9, count, name)
-        pixels = normalise(images(found, data, 96, splits=("train", "test_style")).float() / 255)
-        said = describe(seer, tokenizer, seer.model.get_causal_embeddings(pixels))
-        wanted = [full_description(scene) for scene in found]
-        things = [all(item.thing in text for item in scene.items) for scene, text in zip(found, said)]
-        single = [(s, t) for s, t in zip(found, said) if s.layout == "one" and s.items[0].colour]
-        result[name] = {
-            "whole": round(np.mean([a == b for a, b in zip(wanted, said)]), 3),
-            "thing": round(np.mean(things), 3),
-            "colour": round(np.mean([s.items[0].colour in t.split() for s, t in single]), 3) if single else None,
-        }
-        if name in ("test", "test_style"):
-            result[name]["examples"] = list(zip(wanted, said))[:6]
-    return result
 
 
 if __name__ == "__main__":
