@@ -6,6 +6,7 @@ error, and the others go on.
 """
 
 import gc
+import logging
 import os
 import statistics
 import time
@@ -20,6 +21,9 @@ from seed_hf.devices import number_type, usable_device
 from seed_hf.environment import environment
 
 from .limits import measured_limits, wait_for
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -85,7 +89,7 @@ class Bench:
         unit: str = "images",
         same: Callable[[Any, Any], float] | None = None,
     ) -> dict:
-        """Measure the ways of one case and add it to the report.
+        """Measure the ways of one case, add it to the report and log it.
 
         Args:
             name: Of the case.
@@ -102,6 +106,7 @@ class Bench:
             found["ways"] = self._measured(ways(), same)
         except Exception as error:  # the next case may be smaller
             found["error"] = _words(error)
+        logger.info("%s", "\n".join(_lines(name, found)))  # a benchmark that is stopped has said something
         self._forget()
         return found
 
@@ -203,13 +208,16 @@ def table(report: dict) -> str:
         f"{limits['bytes_a_second'] / 1e9:.3g} GB/s (copy)",
     ]
     for name, case in report["cases"].items():
-        if "error" in case:
-            lines += ["", f"{name}: {case['error']}"]
-            continue
-        heads = [case["unit"] + "/s", "ratio", "ms", "spread, ms", "of the limit", "peak MB", "same", "first, s"]
-        lines += ["", " | ".join(["", name, *heads, ""]).strip(), "| --- " * (len(heads) + 1) + "|"]
-        lines += [f"| {way} | {_row(found)} |" for way, found in case["ways"].items()]
+        lines += ["", *_lines(name, case)]
     return "\n".join(lines)
+
+
+def _lines(name: str, case: dict) -> list[str]:
+    if "error" in case:
+        return [f"{name}: {case['error']}"]
+    heads = [case["unit"] + "/s", "ratio", "ms", "spread, ms", "of the limit", "peak MB", "same", "first, s"]
+    lines = [" | ".join(["", name, *heads, ""]).strip(), "| --- " * (len(heads) + 1) + "|"]
+    return lines + [f"| {way} | {_row(found)} |" for way, found in case["ways"].items()]
 
 
 def _row(found: dict) -> str:

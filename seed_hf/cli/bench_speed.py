@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from .bench_report import Dtype, Layers, MaybeThreads, Out, Rounds, Size, check_out, check_size, positive_numbers, show
-from .shared import Device, comma_separated, plain_errors, quiet_libraries
+from .shared import Device, comma_separated, plain_errors, quiet_libraries, show_messages
 
 
 def encode(
@@ -34,6 +34,7 @@ def encode(
         from seed_hf.bench import encode as benchmark
         from seed_hf.bench.frame import table
 
+        show_messages()
         report = benchmark.measure(
             size=size,
             layers=layers,
@@ -75,6 +76,7 @@ def train(
         from seed_hf.bench import train as benchmark
         from seed_hf.bench.frame import table
 
+        show_messages()
         if unknown := [name for name in names if name not in benchmark.STAGES]:
             raise ValueError(f"--stages takes {', '.join(benchmark.STAGES)}; got {unknown[0]!r}.")
         report = benchmark.measure(
@@ -116,6 +118,7 @@ def tokenize(
         from seed_hf.bench import tokenizing as benchmark
         from seed_hf.bench.frame import table
 
+        show_messages()
         report = benchmark.measure(
             size=size,
             layers=layers,
