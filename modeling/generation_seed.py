@@ -54,29 +54,53 @@ class VisualSpanLogitsProcessor(LogitsProcessor):
         self.mode = mode
         self.prompt_length = prompt_length
         self.max_length = max_length
+        # Whether every row is known to be inside a span that needs more codes.
+        self.writes_codes = False
+        self._forbidden: torch.Tensor | None = None
+
+    def prepare(self, vocab_size: int, device: torch.device) -> "VisualSpanLogitsProcessor":
+        """Computes what does not change from step to step, and returns itself.
+
+        Args:
+            vocab_size: Width of the scores.
+            device: Of the scores.
+        """
+        self._forbidden = self._forbidden_ids(vocab_size, device)
+        return self
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        vocabulary = self.vocabulary
-        ids = torch.arange(scores.shape[-1], device=scores.device)
-        text = vocabulary.is_text(ids)
+        vocabulary, forbidden, length = self.vocabulary, self._forbidden, input_ids.shape[1]
+        if forbidden is None or forbidden.shape[1] != scores.shape[-1] or forbidden.device != scores.device:
+            forbidden = self._forbidden_ids(scores.shape[-1], scores.device)
+        if self.writes_codes:
+            return _without(scores, forbidden[_CODE])
         if self.mode == "text":
-            return _keep(scores, text.expand_as(scores))
-        begin, end = ids == vocabulary.boi_token_id, ids == vocabulary.eoi_token_id
-
-        missing = missing_span_tokens(input_ids, vocabulary).unsqueeze(-1)
-        within = torch.where(missing > 1, vocabulary.is_code(ids), end)
-        length = input_ids.shape[1]
+            return _without(scores, forbidden[_TEXT])
+        # What the model has written is valid, so a span that is open began among the last tokens.
+        last = input_ids if length <= self.prompt_length else input_ids[:, -vocabulary.num_query_tokens - 2 :]
+        missing = missing_span_tokens(last, vocabulary)
         if self.mode == "image":
-            ended = (input_ids[:, self.prompt_length :] == vocabulary.eoi_token_id).any(-1, keepdim=True)
-            final = torch.zeros_like(text)
-            for eos in self.eos_token_ids:
-                final = final | (ids == eos)
-            between = torch.where(ended, final, begin)
+            ended = (input_ids[:, self.prompt_length :] == vocabulary.eoi_token_id).any(-1)
+            between = torch.where(ended, _FINAL, _BEGIN)
         elif self.max_length is not None and self.max_length - length < vocabulary.num_query_tokens + 2:
-            between = text
+            between = torch.full_like(missing, _TEXT)
         else:
-            between = text | begin
-        return _keep(scores, torch.where(missing > 0, within, between))
+            between = torch.full_like(missing, _TEXT_OR_BEGIN)
+        state = torch.where(missing > 1, _CODE, torch.where(missing > 0, _END, between))
+        return _without(scores, forbidden[state.to(scores.device)])
+
+    def _forbidden_ids(self, vocab_size: int, device: torch.device) -> torch.Tensor:
+        """For each of the states below, the ids that may not follow: `(states, vocab_size)`."""
+        ids = torch.arange(vocab_size, device=device)
+        text, begin = self.vocabulary.is_text(ids), ids == self.vocabulary.boi_token_id
+        final = torch.zeros_like(text)
+        for eos in self.eos_token_ids:
+            final = final | (ids == eos)
+        code, end = self.vocabulary.is_code(ids), ids == self.vocabulary.eoi_token_id
+        return ~torch.stack([text, text | begin, begin, code, end, final])
+
+
+_TEXT, _TEXT_OR_BEGIN, _BEGIN, _CODE, _END, _FINAL = range(6)
 
 
 def missing_span_tokens(input_ids: torch.Tensor, config) -> torch.Tensor:
@@ -96,15 +120,15 @@ def missing_span_tokens(input_ids: torch.Tensor, config) -> torch.Tensor:
     return torch.where(opened, (vocabulary.num_query_tokens - codes).clamp(min=0) + 1, 0)
 
 
-def _keep(scores: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
-    """Scores with all but the allowed ids ruled out.
+def _without(scores: torch.Tensor, forbidden: torch.Tensor) -> torch.Tensor:
+    """Scores with the forbidden ids ruled out.
 
-    If another processor has ruled out all allowed ids, they are allowed again: a row without any allowed id cannot be
+    If another processor has ruled out all others, these are allowed again: a row without any allowed id cannot be
     sampled from.
     """
-    kept = scores.masked_fill(~allowed, -torch.inf)
-    stuck = (kept == -torch.inf).all(-1, keepdim=True)
-    return kept.masked_fill(stuck & allowed, 0.0)
+    kept = scores.masked_fill(forbidden, -torch.inf)
+    stuck = kept.amax(-1, keepdim=True) == -torch.inf
+    return torch.where(stuck & ~forbidden, 0.0, kept)
 
 
 @dataclass

@@ -24,10 +24,11 @@ from .configuration_seed import (
 )
 from .extension_seed import codebook_of_shape, extended, model_type_of, plain, text_tokenizer_of
 from .generated_length_seed import generated_length
-from .generation_seed import GENERATION_MODES, VisualSpanLogitsProcessor
+from .generation_seed import GENERATION_MODES, VisualSpanLogitsProcessor, missing_span_tokens
 from .guidance_seed import check_code_guidance, check_guided_options, guided_logits, guided_rows
 from .model_types_seed import MODEL_TYPES
 from .modeling_seed_text_model import SeedLlamaModel, SeedQwen3Model, SeedTextModel, VisualEmbedding
+from .span_writing_seed import SpanWriter, writes_directly
 from .whole_weights_seed import load_whole
 
 
@@ -38,6 +39,7 @@ class Family:
     Args:
         plain: The class of a plain model, without visual tokens.
         headless: The class of the model without its output layer, which `AutoModel` loads.
+        plain_logits: Whether logits are what the output layer makes of the hidden states of `model.model`, unchanged.
         linear_layers: Names of the linear layers of a block, which LoRA adapts.
         norms: Names of the normalisation layers.
         rotary: Whether positions rotate queries and keys. Else they are embedded.
@@ -48,6 +50,7 @@ class Family:
     norms: tuple[str, ...]
     rotary: bool = True
     headless: type[PreTrainedModel] | None = None
+    plain_logits: bool = False
 
 
 # The language models with a visual vocabulary, by `model_type`.
@@ -288,18 +291,28 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
             kwargs["code_guidance_scale"] = scale
         kwargs.pop("max_length", None)
         kwargs["max_new_tokens"] = length - start
-        if generation_config is not None:
-            # Transformers takes a generation config or single settings, not both.
-            generation_config = copy.deepcopy(generation_config)
-            kwargs = generation_config.update(**kwargs)
-            generation_config.max_length = None
         constraint = VisualSpanLogitsProcessor(
             self.config,
             generation_mode,
             prompt_length=prompt.shape[1],
             max_length=length - start + prompt.shape[1],
             eos_token_id=self.config.eos_token_id if eos_token_id is None else eos_token_id,
-        )
+        ).prepare(self.config.vocab_size, prompt.device)
+        if generation_mode == "image":
+            missing = missing_span_tokens(prompt, self.config)
+            # Of a generation config, transformers takes the fields that are set, and the model's own for the others.
+            given = {**self.generation_config.to_dict(), **{k: v for k, v in options.items() if v is not None}}
+            if writes_directly(self, given, missing):
+                cache = given.get("cache_implementation")
+                compiling = kwargs.get("compile_config", settings.compile_config)
+                static = cache == "static" or cache is None and prompt.is_cuda
+                kwargs["custom_generate"] = SpanWriter(constraint, int(missing[0]), static, compiling)
+                kwargs |= {"cache_implementation": None, "compile_config": None}
+        if generation_config is not None:
+            # Transformers takes a generation config or single settings, not both.
+            generation_config = copy.deepcopy(generation_config)
+            kwargs = generation_config.update(**kwargs)
+            generation_config.max_length = None
         processors = LogitsProcessorList([*(logits_processor or []), constraint])
         output = super().generate(inputs, generation_config, processors, **kwargs)
         if scale != 1 and not isinstance(output, torch.Tensor):
@@ -338,6 +351,7 @@ class SeedForCausalLM(VisualVocabularyMixin, OPTForCausalLM):
         norms=("self_attn_layer_norm", "final_layer_norm"),
         rotary=False,
         headless=SeedTextModel,
+        plain_logits=True,
     )
     to_opt = VisualVocabularyMixin.to_plain  # its name in version 0.1
 
@@ -351,7 +365,13 @@ class SeedLlamaForCausalLM(VisualVocabularyMixin, LlamaForCausalLM):
     """SEED-LLaMA, and any other Llama, such as SmolLM2, with a visual vocabulary. See [`VisualVocabularyMixin`]."""
 
     config_class = SeedLlamaConfig
-    family = Family(plain=LlamaForCausalLM, linear_layers=_GATED_MLP, norms=_RMS_NORMS, headless=SeedLlamaModel)
+    family = Family(
+        plain=LlamaForCausalLM,
+        linear_layers=_GATED_MLP,
+        norms=_RMS_NORMS,
+        headless=SeedLlamaModel,
+        plain_logits=True,
+    )
 
 
 @language_model
@@ -364,6 +384,7 @@ class SeedQwen3ForCausalLM(VisualVocabularyMixin, Qwen3ForCausalLM):
         linear_layers=_GATED_MLP,
         norms=(*_RMS_NORMS, "q_norm", "k_norm"),
         headless=SeedQwen3Model,
+        plain_logits=True,
     )
 
 

@@ -44,6 +44,7 @@ def denoise(
     options: dict[str, Any],
     callback,
     callback_tensors: list[str],
+    progress_bar,
 ) -> torch.Tensor:
     """Denoised latents of the shape of `latents`.
 
@@ -54,22 +55,22 @@ def denoise(
         timesteps: The scheduler's.
         options: Of the scheduler's `step`, from [`step_options`].
         callback, callback_tensors: `callback_on_step_end` of the call, and the tensors that it gets.
+        progress_bar: Told of each step.
     """
     scheduler = pipeline.scheduler
     pipeline._num_timesteps = len(timesteps)
-    with pipeline.progress_bar(total=len(timesteps)) as progress_bar:
-        for step, timestep in enumerate(timesteps):
-            if pipeline.interrupt:
-                break
-            noise = predict_noise(pipeline, latents, timestep, prompt_embeds, class_labels)
-            latents = scheduler.step(noise, timestep, latents, **options, return_dict=False)[0]
-            if callback is not None:
-                tensors = {"latents": latents, "prompt_embeds": prompt_embeds}
-                tensors = {name: tensors[name] for name in callback_tensors}
-                changed = callback(pipeline, step, timestep, tensors) or {}
-                latents = changed.pop("latents", latents)
-                prompt_embeds = changed.pop("prompt_embeds", prompt_embeds)
-            progress_bar.update()
+    for step, timestep in enumerate(timesteps):
+        if pipeline.interrupt:
+            break
+        noise = predict_noise(pipeline, latents, timestep, prompt_embeds, class_labels)
+        latents = scheduler.step(noise, timestep, latents, **options, return_dict=False)[0]
+        if callback is not None:
+            tensors = {"latents": latents, "prompt_embeds": prompt_embeds}
+            tensors = {name: tensors[name] for name in callback_tensors}
+            changed = callback(pipeline, step, timestep, tensors) or {}
+            latents = changed.pop("latents", latents)
+            prompt_embeds = changed.pop("prompt_embeds", prompt_embeds)
+        progress_bar.update()
     return latents
 
 
@@ -83,14 +84,12 @@ def predict_noise(pipeline, latents: torch.Tensor, timestep, prompt_embeds, clas
     """
     guided = pipeline.do_classifier_free_guidance
     inputs = pipeline.scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, timestep)
-    noise = pipeline.unet(
-        inputs,
-        timestep,
-        encoder_hidden_states=prompt_embeds,
-        class_labels=class_labels,
-        cross_attention_kwargs=pipeline.cross_attention_kwargs,
-        return_dict=False,
-    )[0]
+    condition = {"encoder_hidden_states": prompt_embeds, "class_labels": class_labels}
+    options = pipeline.cross_attention_kwargs
+    if pipeline.captured_unet is not None and not options:
+        noise = pipeline.captured_unet(inputs, timestep, **condition)
+    else:
+        noise = pipeline.unet(inputs, timestep, **condition, cross_attention_kwargs=options, return_dict=False)[0]
     if not guided:
         return noise
     noise_empty, noise_codes = noise.chunk(2)

@@ -40,6 +40,7 @@ def check_inputs(
     guidance_rescale,
     eta,
     num_images_per_prompt,
+    batch_size,
     num_candidates,
     generator,
     latents,
@@ -71,6 +72,8 @@ def check_inputs(
         raise ValueError(f"generation_kwargs may not contain {', '.join(taken)}: the pipeline sets them.")
     if num_images_per_prompt < 1:
         raise ValueError(f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}.")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, or None for all images at once; got {batch_size}.")
     if height % pipeline.vae_scale_factor or width % pipeline.vae_scale_factor or height < 1 or width < 1:
         raise ValueError(
             f"height and width must be positive multiples of {pipeline.vae_scale_factor}, got {height} and {width}."

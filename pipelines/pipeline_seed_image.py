@@ -33,9 +33,11 @@ from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.publishing_seed import PrivateByDefault
 
 from .call_state import CallState
+from .captured_unet import CapturedUNet
 from .conditions import text_condition, unclip_condition
-from .denoising import denoise, set_timesteps, step_options
+from .denoising import set_timesteps
 from .diffusion_parts import check_fit, default_scheduler, wake
+from .drawing_in_parts import draw_in_parts
 from .empty_prompt import EmptyPromptEmbedding
 from .hub_code import is_a
 from .image_inputs import pil_images
@@ -146,6 +148,7 @@ class SeedImagePipeline(
         else:
             self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1) if vae is not None else 8
         self.vae_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+        self.captured_unet: CapturedUNet | None = None
 
     @property
     def visual_tokenizer(self) -> Any:  # a SeedTokenizer, or None where there is no seed_model
@@ -158,6 +161,18 @@ class SeedImagePipeline(
         if self.visual_tokenizer is not None:
             return self.visual_tokenizer.config.generation_target == "image"
         return self.unet is not None and self.unet.config.class_embed_type == "projection"
+
+    def enable_cuda_graphs(self) -> None:
+        """Captures the UNet's pass as a CUDA graph at the first call of each shape, and repeats it from then on.
+
+        A small batch then takes the time of the GPU, not that of Python. Call it again after LoRA weights were loaded
+        or the UNet was changed. On other devices nothing changes. `disable_cuda_graphs` frees the memory.
+        """
+        self.captured_unet = CapturedUNet(self.unet)
+
+    def disable_cuda_graphs(self) -> None:
+        """Calls the UNet as it is again."""
+        self.captured_unet = None
 
     def check_inputs(self, **inputs) -> None:
         """Raises `ValueError` or `TypeError` for arguments that a call cannot use, before any model runs."""
@@ -254,6 +269,7 @@ class SeedImagePipeline(
         guidance_rescale: float = 0.0,
         eta: float = 0.0,
         num_images_per_prompt: int = 1,
+        batch_size: int | None = None,
         num_candidates: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
@@ -292,6 +308,9 @@ class SeedImagePipeline(
             eta (`float`, *optional*, defaults to 0): Noise of `DDIMScheduler`'s steps (arXiv 2010.02502), for
                 schedulers whose `step` takes it.
             num_images_per_prompt (`int`, *optional*, defaults to 1): Images to draw from each row of codes.
+            batch_size (`int`, *optional*): Images that are denoised and decoded at once, which bounds memory. Each
+                image is the same as if all were drawn at once, unless the scheduler draws noise of its own from a
+                single generator. By default all.
             num_candidates (`int`, *optional*): For prompts: sample this many code sequences and draw the best match,
                 as the tokenizer's text tower ranks them. 1 disables ranking. Default: the pipeline's own.
             generator (`torch.Generator` or a list with one for each image, *optional*): Makes the call repeatable.
@@ -331,20 +350,8 @@ class SeedImagePipeline(
         steps = set_timesteps(self.scheduler, num_inference_steps, timesteps, sigmas, self._execution_device)
         latents = self.prepare_latents(len(embeds), call.height, call.width, generator, latents)
 
-        # 3. Denoise
-        latents = denoise(
-            self,
-            latents,
-            condition,
-            class_labels,
-            steps,
-            step_options(self.scheduler, generator=generator, eta=eta),
-            callback_on_step_end,
-            call.callback_on_step_end_tensor_inputs,
-        )
-
-        # 4. To images
-        images = self._decode_latents(latents, output_type)
+        # 3. Denoise, and decode to images
+        images = draw_in_parts(self, call, steps, latents, condition, class_labels)
         self.maybe_free_model_hooks()
         if not return_dict:
             return images, codes
@@ -399,7 +406,13 @@ class SeedImagePipeline(
     def _placed(self, embeds: torch.Tensor) -> torch.Tensor:
         return embeds.to(self._execution_device, self.unet.dtype)
 
-    def _decode_latents(self, latents: torch.Tensor, output_type: str):
+    def decode_latents(self, latents: torch.Tensor, output_type: str = "pil") -> Any:
+        """Images of denoised latents.
+
+        Args:
+            latents: `(rows, channels, height, width)`, as `output_type="latent"` gives them.
+            output_type: As in a call.
+        """
         if output_type == "latent":
             return latents
         latents = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)

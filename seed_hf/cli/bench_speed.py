@@ -152,3 +152,89 @@ def startup(
 
         report = benchmark.measure(rounds=rounds, cases=comma_separated(cases) or (), against=against)
     show(benchmark.table, report, out)
+
+
+def language(
+    model: Annotated[str, typer.Option(help="tiny: seed-tiny's. opt-2.7b, llama-7b: with random weights.")] = "tiny",
+    layers: Layers = None,
+    batches: Annotated[str, typer.Option(metavar="SIZES", help="Batch sizes, separated by commas.")] = "1,8",
+    lengths: Annotated[
+        str, typer.Option(metavar="NUMBERS", help="Tokens of an image that are compared, separated by commas.")
+    ] = "32,576,1024,4096",
+    compiled: Annotated[bool, typer.Option("--compile", help="Also steps that torch.compile has compiled.")] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    rounds: Rounds = 5,
+    threads: MaybeThreads = None,
+    out: Out = None,
+):
+    """Prompts to codes and codes to text: against the default loop of transformers, and more tokens an image."""
+    with plain_errors():
+        check_out(out)
+        sizes, tokens = positive_numbers("--batches", batches), positive_numbers("--lengths", lengths)
+        quiet_libraries()
+        from seed_hf.bench import language as benchmark
+        from seed_hf.bench.frame import table
+
+        if model not in benchmark.MODELS:
+            raise ValueError(f"--model is one of {', '.join(benchmark.MODELS)}, got {model!r}.")
+        report = benchmark.measure(
+            model=model,
+            layers=layers,
+            batches=sizes,
+            lengths=tokens,
+            compiled=compiled,
+            device=device,
+            dtype=dtype,
+            rounds=rounds,
+            threads=threads,
+        )
+    show(table, report, out)
+
+
+def draw(
+    model: Annotated[str, typer.Option(help="tiny: seed-tiny. sd-1.5, unclip: with random weights.")] = "tiny",
+    side: Annotated[int | None, typer.Option(help="Height and width in pixels. Default: the model's.", min=8)] = None,
+    batches: Annotated[str, typer.Option(metavar="SIZES", help="Batch sizes, separated by commas.")] = "1,8",
+    many: Annotated[int, typer.Option(help="Images of a call whose memory is compared; 0: none.", min=0)] = 32,
+    steps: Annotated[
+        str, typer.Option(metavar="NUMBERS", help="Steps before, of DPM-Solver++, and of a distilled UNet.")
+    ] = "50,20,4",
+    prompts: Annotated[bool, typer.Option("--prompts", help="Also from prompts, by OPT-2.7B at full size.")] = False,
+    layers: Layers = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Also with blocks that torch.compile has compiled.")
+    ] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    rounds: Rounds = 5,
+    threads: MaybeThreads = None,
+    out: Out = None,
+):
+    """Codes and prompts to images: against fifty steps image by image."""
+    with plain_errors():
+        check_out(out)
+        sizes, counts = positive_numbers("--batches", batches), positive_numbers("--steps", steps)
+        if len(counts) != 3:
+            raise ValueError(f"--steps takes three numbers, such as 50,20,4; got {steps!r}.")
+        quiet_libraries()
+        from seed_hf.bench import draw as benchmark
+        from seed_hf.bench.frame import table
+
+        if model not in benchmark.MODELS:
+            raise ValueError(f"--model is one of {', '.join(benchmark.MODELS)}, got {model!r}.")
+        report = benchmark.measure(
+            model=model,
+            side=side,
+            batches=sizes,
+            many=many,
+            steps=benchmark.Steps(*counts),
+            prompts=prompts,
+            layers=layers,
+            compiled=compiled,
+            device=device,
+            dtype=dtype,
+            rounds=rounds,
+            threads=threads,
+        )
+    show(table, report, out)

@@ -1,0 +1,77 @@
+"""The logits of the next token: of the whole vocabulary, or of the visual codes alone where nothing else may follow.
+
+Inside an image span only codes may follow. Their rows are a part of the output layer: of seed-tiny a fifth of it, and
+the output layer is a third of what a step reads.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.generation import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+    TypicalLogitsWarper,
+)
+
+from .guidance_seed import guided_logits
+
+
+# These do the same to codes alone as to a vocabulary whose other tokens are ruled out.
+_SHAPE_ALONE = (MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, TypicalLogitsWarper)
+
+
+def codes_suffice(model: Any, processors: LogitsProcessorList, constraint: Any) -> bool:
+    """Whether the logits of the codes alone decide which code follows.
+
+    Args:
+        model: A language model with a visual vocabulary.
+        processors: Of the call, the constraint among them.
+        constraint: That keeps all but codes from following.
+    """
+    head = model.get_output_embeddings()
+    plain = type(head) is nn.Linear and type(head.weight) is nn.Parameter and model.family.plain_logits
+    hooked = [each for each in (model, head) if each._forward_hooks or each._forward_pre_hooks]
+    hooked += [each for each in (model, head) if hasattr(each, "_hf_hook")]
+    others = [each for each in processors if each is not constraint and type(each) not in _SHAPE_ALONE]
+    return plain and not hooked and not others
+
+
+def next_logits(
+    model: Any,
+    ids: torch.Tensor,
+    mask: torch.Tensor | None,
+    positions: torch.Tensor,
+    cache: Any,
+    scale: torch.Tensor | None,
+    codes_alone: bool,
+) -> torch.Tensor:
+    """Logits after the last token of each row: `(samples, vocabulary)`, or `(samples, codebook_size)`.
+
+    Args:
+        model: A language model with a visual vocabulary.
+        ids: New tokens `(rows, length)`.
+        mask: As the model takes it.
+        positions: `(rows, length)`.
+        cache: What was read before; the new tokens are added.
+        scale: Of the guidance on codes `(samples,)`, with two rows for each sample; or `None`.
+        codes_alone: Whether `codes_suffice`.
+    """
+    settings = {"attention_mask": mask, "position_ids": positions, "past_key_values": cache}
+    settings |= {"use_cache": True, "return_dict": True}
+    if not codes_alone:
+        guidance = {} if scale is None else {"code_guidance": scale}
+        return model(input_ids=ids, logits_to_keep=1, **settings, **guidance).logits[:, -1]
+    projected = model.config.visual_embedding == "projected"
+    inputs = {"inputs_embeds": model.embed_ids(ids)} if projected else {"input_ids": ids}
+    hidden = model.model(**inputs, **settings).last_hidden_state[:, -1:]
+    head, first = model.get_output_embeddings(), model.config.visual_token_offset
+    rows = slice(first, first + model.config.codebook_size)
+    logits = nn.functional.linear(hidden, head.weight[rows], None if head.bias is None else head.bias[rows])
+    return (logits if scale is None else guided_logits(logits, scale))[:, -1]
+
+
+__all__ = ["codes_suffice", "next_logits"]

@@ -1,0 +1,199 @@
+"""One token for every row, over a cache of fixed size: the step of decoding that a GPU repeats without Python.
+
+A step of a language model is hundreds of small kernels. Launched one by one from Python they take several times as
+long as the GPU needs for them. Here all tensors keep their places, so the step is captured once as a CUDA graph, and
+each later step is one launch. On other devices the same step runs as it is.
+"""
+
+from collections import OrderedDict
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from transformers.cache_utils import DynamicCache, StaticCache
+
+from .next_logits_seed import next_logits
+
+
+# Lengths are rounded up to a multiple of this, so that prompts of similar lengths share a step.
+_BLOCK = 64
+# Steps that a model keeps: each has a cache of its own.
+_KEPT = 4
+_STEPS: WeakKeyDictionary[Any, OrderedDict[tuple, "StaticStep"]] = WeakKeyDictionary()
+
+
+def can_keep_steps(model: Any) -> bool:
+    """Whether steps of a model always run the same kernels on the same weights.
+
+    Args:
+        model: A language model. Adapters may be switched, offloaded and quantized weights may move, and in training
+            there is dropout.
+    """
+    adapted = getattr(model, "_hf_peft_config_loaded", False) or hasattr(model, "peft_config")
+    moved = hasattr(model, "hf_device_map") or getattr(model, "hf_quantizer", None) is not None
+    hooked = any(module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook")
+                 for module in model.modules())  # fmt: skip
+    return not (adapted or moved or hooked or model.training) and one_mask_for_all(model.config)
+
+
+def one_mask_for_all(config: Any) -> bool:
+    """Whether one mask `(rows, 1, queries, keys)` serves all layers.
+
+    Args:
+        config: Of a language model.
+    """
+    layers = getattr(config, "layer_types", None) or ["full_attention"]
+    return config._attn_implementation == "sdpa" and set(layers) == {"full_attention"}
+
+
+class StaticStep:
+    r"""The step of a language model for a fixed number of rows and a fixed greatest length.
+
+    Args:
+        model: A language model of `can_keep_steps`.
+        rows: Of the batch; under guidance two for each sample.
+        length: The greatest length of a row, prompt included.
+        guided: Whether the second half of the rows is for guidance on codes.
+        codes_alone: Whether logits are those of the codes alone.
+        compiling: How torch compiles the step before it is captured, as [`CompileConfig`]. CUDA graphs of its modes
+            are left out: this class has its own.
+    """
+
+    @torch.inference_mode(False)  # what is made in that mode could not be changed outside it
+    def __init__(
+        self,
+        model: Any,
+        rows: int,
+        length: int,
+        guided: bool = False,
+        codes_alone: bool = False,
+        compiling: Any = None,
+    ):
+        device = model.device
+        self.cache = StaticCache(config=model.config.get_text_config(decoder=True), max_cache_len=length)
+        self.ids = torch.zeros(rows, 1, dtype=torch.long, device=device)
+        self.positions = torch.zeros(rows, 1, dtype=torch.long, device=device)
+        self.mask = torch.zeros(rows, 1, 1, length, dtype=model.dtype, device=device)
+        self.place = torch.zeros(1, dtype=torch.long, device=device)
+        self.scale = torch.ones(rows // 2, device=device) if guided else None
+        self.hidden_value = torch.finfo(model.dtype).min
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.logits: torch.Tensor | None = None
+        self.codes_alone = codes_alone
+        self.next_logits = _compiled(compiling, device)
+        self.weights = _places(model)
+
+    @torch.no_grad()
+    def begin(
+        self, model: Any, prompt: DynamicCache, mask: torch.Tensor | None, last: torch.Tensor, scale=None
+    ) -> None:
+        """Starts from a prompt that has been read.
+
+        Args:
+            model: As at construction.
+            prompt: What the model keeps of the prompt, of as many rows.
+            mask: `(rows, length of the prompt)`, 0 where there is padding.
+            last: The positions of the prompt's last tokens `(rows,)`.
+            scale: Of the guidance, `(rows / 2,)`.
+        """
+        self._prepare(model, prompt)
+        read = prompt.get_seq_length()
+        for layer, source in zip(self.cache.layers, prompt.layers, strict=True):
+            layer.keys[:, :, :read].copy_(source.keys)
+            layer.values[:, :, :read].copy_(source.values)
+            layer.cumulative_length.fill_(read)
+        self.mask.fill_(self.hidden_value)
+        seen = torch.zeros_like(self.mask[:, 0, 0, :read])
+        self.mask[:, 0, 0, :read] = seen if mask is None else seen.masked_fill(mask == 0, self.hidden_value)
+        self.positions.copy_(last[:, None] + 1)
+        self.place.fill_(read)
+        if self.scale is not None:
+            self.scale.copy_(scale)
+
+    @torch.no_grad()
+    def __call__(self, model: Any, tokens: torch.Tensor) -> torch.Tensor:
+        """What `next_logits` returns after one more token of each row `(rows,)`. The next step replaces it."""
+        self.ids.copy_(tokens[:, None])
+        if self.graph is None:
+            self._run(model)
+        else:
+            self.graph.replay()
+        assert self.logits is not None
+        return self.logits
+
+    def _run(self, model: Any) -> None:
+        self.mask.index_fill_(3, self.place, 0.0)
+        self.logits = self.next_logits(
+            model, self.ids, self.mask, self.positions, self.cache, self.scale, self.codes_alone
+        )
+        self.place += 1
+        self.positions += 1
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _prepare(self, model: Any, prompt: DynamicCache) -> None:
+        """Makes the cache, like that of a prompt, and captures the step; once."""
+        for layer, source in zip(self.cache.layers, prompt.layers, strict=True):
+            if not layer.is_initialized:
+                layer.lazy_initialization(source.keys, source.values)
+        if self.graph is not None or not self.ids.is_cuda:
+            return
+        # What runs for the first time allocates and chooses kernels, which a graph cannot record.
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self._run(model)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._run(model)
+        self.graph = graph
+
+
+def static_step(
+    model: Any, rows: int, length: int, guided: bool = False, codes_alone: bool = False, compiling: Any = None
+) -> StaticStep:
+    """A step that the model has kept, or a new one. The last few are kept.
+
+    Args:
+        model, rows, guided, codes_alone, compiling: Of [`StaticStep`].
+        length: At least.
+    """
+    length = -(-length // _BLOCK) * _BLOCK
+    kept = _STEPS.setdefault(model, OrderedDict())
+    how = None if compiling is None else str(compiling.to_dict())
+    key = (rows, length, guided, codes_alone, how, model.dtype, model.device)
+    step = kept.pop(key, None)
+    if step is None or step.weights != _places(model):  # moved, or replaced by others
+        step = StaticStep(model, rows, length, guided, codes_alone, compiling)
+    kept[key] = step
+    while len(kept) > _KEPT:
+        kept.popitem(last=False)
+    return step
+
+
+def drop_steps(model: Any) -> None:
+    """Frees the caches and graphs that a model has kept.
+
+    Args:
+        model: A language model.
+    """
+    _STEPS.pop(model, None)
+
+
+def _compiled(compiling: Any, device: torch.device) -> Any:
+    """`next_logits`, compiled where transformers would compile."""
+    if compiling is None or device.type == "cpu" and not compiling._compile_all_devices:
+        return next_logits
+    settings = compiling.to_dict()
+    if settings.get("mode") in ("reduce-overhead", "max-autotune"):
+        settings["mode"] = None if settings["mode"] == "reduce-overhead" else "max-autotune-no-cudagraphs"
+    return torch.compile(next_logits, **settings)
+
+
+def _places(model: Any) -> tuple[int, ...]:
+    return tuple(weight.data_ptr() for weight in model.parameters())
+
+
+__all__ = ["StaticStep", "can_keep_steps", "drop_steps", "one_mask_for_all", "static_step"]

@@ -1,0 +1,136 @@
+"""Images are written without a pass for what is known: the ids are those of transformers' own loop."""
+
+import pytest
+import torch
+from transformers import CompileConfig
+
+from seed_hf.modeling.generation_seed import missing_span_tokens
+from seed_hf.modeling.span_writing_seed import writes_directly
+from seed_hf.modeling.static_step_seed import drop_steps, static_step
+from seed_hf.modeling.visual_vocabulary_seed import VisualVocabulary
+from tiny import tiny_text_tokenizer
+from tiny_families import FAMILIES, plain_model
+from tiny_language import CODEBOOK_SIZE, tiny_language_model
+
+
+@pytest.fixture(scope="module", params=[*FAMILIES, "projected"])
+def model(request, tmp_path_factory):
+    if request.param == "projected":
+        return tiny_language_model(visual_embedding="projected")
+    folder = tmp_path_factory.mktemp(request.param)
+    plain_model(request.param).save_pretrained(folder)
+    tiny_text_tokenizer().save_pretrained(folder)
+    torch.manual_seed(1)
+    model = FAMILIES[request.param][1].from_language_model(folder, codebook_size=CODEBOOK_SIZE, code_dim=8)
+    return model.eval()
+
+
+PROMPTS = torch.tensor([[0, 7, 8, 9, 10], [1, 1, 0, 11, 12]])
+MASK = torch.tensor([[1] * 5, [0, 0, 1, 1, 1]])
+IDS = {"eos_token_id": 2, "pad_token_id": 1, "generation_mode": "image"}
+
+
+def written(model, ids=PROMPTS, mask=MASK, **settings):
+    torch.manual_seed(5)
+    output = model.generate(ids, attention_mask=mask, **{**IDS, **settings})
+    return getattr(output, "sequences", output)
+
+
+def usual(model, ids=PROMPTS, mask=MASK, **settings):
+    """By transformers' loop, which alone returns a dictionary."""
+    return written(model, ids, mask, return_dict_in_generate=True, **settings)
+
+
+def passes(model, run):
+    """The rows and tokens of each pass through the blocks."""
+    shapes = []
+    hook = model.model.register_forward_pre_hook(
+        lambda _, args, given: shapes.append(tuple(given.get("input_ids", given.get("inputs_embeds")).shape[:2])),
+        with_kwargs=True,
+    )
+    try:
+        run()
+    finally:
+        hook.remove()
+    return shapes
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"max_new_tokens": 34},
+        {"code_guidance_scale": 3.0},
+        {"do_sample": True, "top_p": 0.8, "temperature": 1.3, "num_return_sequences": 3},
+        {"do_sample": True, "code_guidance_scale": 2.0, "num_return_sequences": 2},
+        {"do_sample": True, "top_k": 5, "repetition_penalty": 1.3},
+    ],
+    ids=lambda settings: "-".join(settings) or "greedy",
+)
+def test_the_ids_are_those_of_the_usual_loop(model, settings):
+    expected = usual(model, **settings)
+    for cache in ("dynamic", "static"):
+        assert torch.equal(written(model, cache_implementation=cache, **settings), expected)
+
+
+def test_a_prompt_inside_a_span_is_finished(model):
+    span = torch.tensor(VisualVocabulary.of(model.config).span(range(32)))
+    for begun in (1, 20, 32, 33):
+        ids = torch.cat([PROMPTS, span[:begun].expand(2, -1)], 1)
+        mask = torch.cat([MASK, torch.ones(2, begun, dtype=torch.long)], 1)
+        assert writes_directly(model, IDS, missing_span_tokens(ids, model.config))
+        assert torch.equal(written(model, ids, mask), usual(model, ids, mask))
+    apart = torch.tensor([[0, 7, span[0], span[1]], [0, 7, 8, 9]])
+    assert not writes_directly(model, IDS, missing_span_tokens(apart, model.config))
+    assert torch.equal(written(model, apart, None), usual(model, apart, None))
+
+
+def test_a_prompt_and_32_codes_take_32_passes_and_drawings_of_a_prompt_share_it(model):
+    assert passes(model, lambda: written(model)) == [(2, 6), *[(2, 1)] * 31]
+    shapes = passes(model, lambda: written(model, do_sample=True, num_return_sequences=4))
+    assert shapes == [(2, 6), *[(8, 1)] * 31]
+
+
+def test_what_needs_the_usual_loop_has_it(model):
+    missing = missing_span_tokens(PROMPTS, model.config)
+    assert writes_directly(model, IDS, missing)
+    for option in (
+        {"num_beams": 2},
+        {"output_scores": True},
+        {"use_cache": False},
+        {"cache_implementation": "offloaded"},
+        {"eos_token_id": [2, 3]},
+        {"eos_token_id": None},
+        {"max_time": 5.0},
+        {"past_key_values": torch.zeros(2)},
+    ):
+        assert not writes_directly(model, {**IDS, **option}, missing)
+
+
+def test_a_step_is_compiled_once_for_prompts_of_similar_lengths():
+    """In one graph, so nothing in it waits for the device either."""
+    model = tiny_language_model()
+    compiling = CompileConfig(backend="eager", fullgraph=True, mode=None, dynamic=False)
+    compiling._compile_all_devices = True  # else it is for accelerators alone
+    torch._dynamo.reset()
+    drop_steps(model)
+    counted = torch._dynamo.utils.counters
+    counted.clear()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for length in (3, 5):
+            ids, mask = PROMPTS[:, :length], torch.ones(2, length, dtype=torch.long)
+            found = written(model, ids, mask, cache_implementation="static", compile_config=compiling)
+            assert torch.equal(found, usual(model, ids, mask))
+    assert counted["stats"]["unique_graphs"] == 1
+
+
+def test_a_kept_step_serves_every_mode_of_autograd_and_goes_with_its_weights(model):
+    drop_steps(model)
+    with torch.inference_mode():
+        inside = written(model, cache_implementation="static")
+    assert torch.equal(written(model, cache_implementation="static"), inside)
+    step = static_step(model, 2, 36, codes_alone=True)
+    assert static_step(model, 2, 36, codes_alone=True) is step
+    head = model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().clone())
+    assert static_step(model, 2, 36, codes_alone=True) is not step
