@@ -9,12 +9,15 @@ import typer
 from seed_hf.files import whole_file
 from seed_hf.garbage import uncollected
 
-from .shared import Device, Model, plain_errors, quiet_libraries, warn_of_unknown_words
+from .many import OnBad, RowsPerShard, job_options
+from .shared import Device, Model, plain_errors, quiet_libraries, show_messages, warn_of_unknown_words
+from .source import say_result
 
 
 if TYPE_CHECKING:
     from PIL import Image
 
+_NO_LANGUAGE_MODEL = "this pipeline has no language model, so it cannot draw from a prompt."
 # Suffix of an output file -> Pillow's name of the format.
 _WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 
@@ -46,8 +49,12 @@ Temperature = Annotated[
 
 
 def draw(
-    prompt: Annotated[str, typer.Argument(help="What to draw, for example: a red apple")],
-    output: Output,
+    prompt: Annotated[
+        str | None, typer.Argument(help="What to draw, for example: a red apple", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Image file to write: .png, .jpg, .webp or .bmp.")
+    ] = None,
     num_images: NumImages = 1,
     seed: Seed = 0,
     steps: Steps = 25,
@@ -56,21 +63,49 @@ def draw(
     temperature: Temperature = None,
     model: Model = None,
     device: Device = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            help="With --out: a text file with a prompt in each line, or .jsonl, .csv or .parquet with a column "
+            "prompt, caption or text."
+        ),
+    ] = None,
+    prompt_column: Annotated[str | None, typer.Option(help="Of --prompts, if it has another name.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the images of --prompts. The same command resumes a run.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="With --prompts: images drawn at once. Default: 16.", min=1)
+    ] = None,
+    rows_per_shard: RowsPerShard = None,
+    on_error: OnBad = None,
 ):
-    """Draw images from a prompt. Image i uses the seed SEED + i; several images have codes of their own each."""
+    """Draw images from a prompt. Image i uses the seed SEED + i; several images have codes of their own each.
+
+    With --prompts and --out, the image of each prompt of a file; bad prompts are reported, and the rest goes on.
+    """
+    drawing: dict[str, Any] = {"seed": seed, "steps": steps, "candidates": candidates, "temperature": temperature}
     with plain_errors():
+        options = job_options(
+            out, "--prompts and --out", batch_size=batch_size, rows_per_shard=rows_per_shard, on_error=on_error
+        )
+        if prompts is not None or out is not None:
+            if prompts is None or out is None or prompt is not None or output is not None or num_images > 1:
+                raise ValueError("Many prompts are --prompts FILE --out FOLDER, without a PROMPT, -o and -n.")
+            _draw_many(prompts, prompt_column, out, model, device, {**drawing, "guidance": guidance}, options)
+            return
+        if prompt is None or output is None:
+            raise ValueError("Missing option: a PROMPT goes with -o FILE; many prompts are --prompts and --out.")
+        if prompt_column is not None:
+            raise ValueError("--prompt-column: goes with --prompts.")
         paths = _numbered(output, num_images)
         for path in paths:
             _check_output(path)
         if not prompt.strip():
             raise ValueError("The prompt is empty. Say what to draw.")
-        with uncollected():
-            from seed_hf.artifacts.loading import load_pipeline
-
-            quiet_libraries()
-            pipe = load_pipeline(model, device=device)
+        pipe = _loaded(model, device)
         if not hasattr(pipe.seed_model, "language_model"):
-            raise ValueError(f"{model}: this pipeline has no language model, so it cannot draw from a prompt.")
+            raise ValueError(f"{model}: {_NO_LANGUAGE_MODEL}")
         warn_of_unknown_words(model, "pipeline", prompt)
     sampling = {"do_sample": True, "temperature": temperature or 1.0} if temperature or num_images > 1 else {}
     for index, path in enumerate(paths):
@@ -86,6 +121,39 @@ def draw(
         with plain_errors():
             _write(image, path)
         typer.echo(path)
+
+
+def _draw_many(prompts: str, column: str | None, out: Path, model, device, drawing: dict, options: dict) -> None:
+    from seed_hf.data.sources.listed import FileOfTexts
+
+    FileOfTexts(prompts, "prompt", column=column)
+    pipe = _loaded(model, device)
+    if not hasattr(pipe.seed_model, "language_model"):
+        raise ValueError(f"{model}: {_NO_LANGUAGE_MODEL}")
+    from seed_hf.data.jobs.drawing import LINES, draw_prompts, prompt_fault
+    from seed_hf.data.jobs.line_shards import folder_of
+
+    show_messages()
+    manifest = draw_prompts(
+        FileOfTexts(prompts, "prompt", column=column, fault=prompt_fault(pipe)),
+        pipe,
+        out,
+        seed=drawing["seed"],
+        steps=drawing["steps"],
+        guidance_scale=drawing["guidance"],
+        num_candidates=drawing["candidates"],
+        temperature=drawing["temperature"],
+        **options,
+    )
+    say_result(out, manifest, folder=folder_of(out / LINES))
+
+
+def _loaded(model: str | None, device: str | None):
+    with uncollected():
+        from seed_hf.artifacts.loading import load_pipeline
+
+        quiet_libraries()
+        return load_pipeline(model, device=device)
 
 
 def reconstruct(
@@ -105,11 +173,7 @@ def reconstruct(
         from seed_hf.images import load_image
 
         loaded = load_image(image)
-        with uncollected():
-            from seed_hf.artifacts.loading import load_pipeline
-
-            quiet_libraries()
-            pipe = load_pipeline(model, device=device)
+        pipe = _loaded(model, device)
     settings: dict[str, Any] = {
         "num_inference_steps": steps,
         "guidance_scale": guidance,

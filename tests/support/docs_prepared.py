@@ -53,6 +53,14 @@ def _pictures(folder: Path) -> None:
             file.write(json.dumps({"file_name": row["file"], "caption": row["caption"]}) + "\n")
 
 
+def _prompts(folder: Path) -> None:
+    (folder / "prompts.txt").write_text("a red apple\na blue car\n", encoding="utf-8")
+
+
+def _questions(folder: Path) -> None:
+    (folder / "questions.txt").write_text("What is its main colour?\nIs it an animal?\n", encoding="utf-8")
+
+
 def _tars(folder: Path, digits: int) -> None:
     folder.mkdir(parents=True)
     for number in range(2):
@@ -171,6 +179,8 @@ def _smollm2(folder: Path) -> None:
 
 
 PREPARED: dict[str, Callable[[Path], None]] = {
+    "prompts.txt": _prompts,
+    "questions.txt": _questions,
     "examples/cherries.png": _cherries,
     "pictures/": _pictures,
     "shards/": lambda folder: _tars(folder / "shards", 3),

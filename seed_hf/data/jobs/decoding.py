@@ -7,7 +7,7 @@ import logging
 import multiprocessing
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -25,7 +25,9 @@ from .worker_process import ProcessDied, call_in_a_process, end_with_parent, lim
 
 
 logger = logging.getLogger(__name__)
-_decoder: ImageDecoder  # of a worker process
+# From encoded images to pixels, and for each image why it was rejected
+Decoder = Callable[[list], tuple[np.ndarray, list["Rejection | None"]]]
+_decoder: Decoder  # of a worker process
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,12 @@ class ImageDecoder:
         return np.asarray(image.resize((self.width, self.height), self.resample)).transpose(2, 0, 1)
 
 
+def no_images(rows: list[bytes | str | Rejection | None]) -> tuple[np.ndarray, list[Rejection | None]]:
+    """In place of an [`ImageDecoder`] for rows without images: no pixels, and why rows were rejected before."""
+    rejections = [row if isinstance(row, Rejection) else None for row in rows]
+    return np.zeros((rejections.count(None), 0), dtype=np.uint8), rejections
+
+
 class Decoded(NamedTuple):
     """What became of some images.
 
@@ -111,7 +119,7 @@ class DecodingPool:
         ChildProcessError: They are killed while they start.
     """
 
-    def __init__(self, decoder: ImageDecoder, workers: int):
+    def __init__(self, decoder: Decoder, workers: int):
         self._decoder = decoder
         self.workers = workers
         self._pool: ProcessPoolExecutor | None = None
@@ -256,7 +264,7 @@ class DecodingPool:
             process.join()
 
 
-def _start(decoder: ImageDecoder) -> None:
+def _start(decoder: Decoder) -> None:
     global _decoder
     _decoder = decoder
     end_with_parent()
@@ -266,7 +274,7 @@ def _decode(images: list) -> Decoded:
     return _decoded(_decoder, images)
 
 
-def _decoded(decoder: ImageDecoder, images: list) -> Decoded:
+def _decoded(decoder: Decoder, images: list) -> Decoded:
     try:
         digests = [content_digest(image) for image in images]
         return Decoded(*decoder(images), digests)

@@ -9,7 +9,7 @@ from itertools import groupby, islice
 from seed_hf.data.sources.filters import RowFilters
 from seed_hf.data.sources.fingerprint import RowsDigest, content_digest
 from seed_hf.data.sources.judging import judge_caption
-from seed_hf.data.sources.source import ImageTextSource
+from seed_hf.data.sources.listed import JobSource
 
 from .shard_folder import ShardFolder
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_rows(
-    source: ImageTextSource,
+    source: JobSource,
     filters: RowFilters,
     folder: ShardFolder,
     shards: list[tuple[int, int]],
@@ -53,7 +53,7 @@ def check_rows(
 
 
 def _digests(
-    source: ImageTextSource, filters: RowFilters, part: int, ranges: list[list[int]]
+    source: JobSource, filters: RowFilters, part: int, ranges: list[list[int]]
 ) -> Iterator[tuple[dict[str, str], bool]]:
     """For each range of rows its digest, and whether a later change would show in the stamp of the part."""
     one_pass = None if source.seekable or not ranges else source.rows(part, ranges[0][0], ranges[-1][1])

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from seed_hf.data.sources.fingerprint import RowsDigest
 from seed_hf.data.sources.source_row import SourceRow
@@ -31,9 +31,6 @@ from seed_hf.files import read_json, sha256_of, whole_file
 
 from .accounts import Accounts, write_json
 
-
-if TYPE_CHECKING:
-    import torch
 
 logger = logging.getLogger(__name__)
 FORMAT = 1
@@ -47,7 +44,7 @@ class ShardRows:
     Args:
         part, index: Which shard.
         rows: The good rows in order, without their images.
-        batches: For each tensor's name its batches `(rows, ...)`, on the CPU.
+        batches: For each name its batches: tensors `(rows, ...)` on the CPU, or lists of what JSON can hold.
         account: What the shard's account says besides file, size and hashes.
         digest: Of the rows of the source, bad and dropped ones too.
     """
@@ -55,7 +52,7 @@ class ShardRows:
     part: int
     index: int
     rows: list[SourceRow] = field(default_factory=list)
-    batches: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+    batches: dict[str, list[Any]] = field(default_factory=dict)
     account: dict = field(default_factory=dict)
     digest: RowsDigest = field(default_factory=RowsDigest)
 
@@ -137,7 +134,7 @@ class ShardFolder:
         if name in self._hashed or self._accounts.path(part, index).stat().st_mtime_ns > self._begun:
             return account
         if sha256_of(self.path / name) != account["sha256"]:
-            self._warn(name, "damaged or of another job")
+            self.warn(name, "damaged or of another job")
             return None
         self._hashed.add(name)
         return account
@@ -225,9 +222,9 @@ class ShardFolder:
             )
             stored = self._stored_manifest()
             if stored == manifest and there != manifest["bad_images"]["sha256"]:
-                self._warn(report.name, "missing or damaged")
+                self.warn(report.name, "missing or damaged")
             if stored is not None and stored.get("complete") and stored != manifest:
-                self._warn(self.manifest_path.name, "its totals or shards are not those of the accounts")
+                self.warn(self.manifest_path.name, "its totals or shards are not those of the accounts")
             self._write_manifest(manifest)
             return manifest
 
@@ -248,15 +245,15 @@ class ShardFolder:
         except FileNotFoundError:
             return None
         if account is None or account["file"] != name:
-            self._warn(name, f"its account {self._accounts.path(part, index)} is damaged or of another job")
+            self.warn(name, f"its account {self._accounts.path(part, index)} is damaged or of another job")
             return None
         try:
             size = (self.path / name).stat().st_size
         except FileNotFoundError:
-            self._warn(name, "missing")
+            self.warn(name, "missing")
             return None
         if size != account["bytes"]:
-            self._warn(name, f"{size} bytes instead of {account['bytes']}")
+            self.warn(name, f"{size} bytes instead of {account['bytes']}")
             return None
         return account
 
@@ -273,7 +270,8 @@ class ShardFolder:
                 index += 1
         return found
 
-    def _warn(self, name: str, fault: str) -> None:
+    def warn(self, name: str, fault: str) -> None:
+        """Say once why a shard or another file is made again."""
         if name not in self._named:
             logger.warning("%s: %s; made again.", self.path / name, fault)
             self._named.add(name)

@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,12 +18,12 @@ from tqdm.auto import tqdm
 
 from seed_hf.data.sources.filters import RowFilters
 from seed_hf.data.sources.judging import bad_row_entry, bad_row_error
-from seed_hf.data.sources.source import ImageTextSource
+from seed_hf.data.sources.listed import JobSource
 from seed_hf.data.sources.source_row import SourceRow
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
-from .decoding import Decoded, DecodingPool
+from .decoding import Decoded, DecodingPool, no_images
 from .job_lock import JobLock
 from .pixel_values import image_decoder, processor_settings
 from .settings import JobSettings
@@ -31,15 +32,16 @@ from .shard_writer import ShardWriter
 from .source_plan import Chunk, SourcePlan
 
 
-# pixels uint8 (batch, 3, height, width) on the tokenizer's device, part of the source, rows -> tensors (batch, ...)
-Compute = Callable[[torch.Tensor, int, list[SourceRow]], dict[str, torch.Tensor]]
+# pixels uint8 (batch, 3, height, width) on the tokenizer's device, part of the source, rows -> for each name a tensor
+# (batch, ...), or a list of what JSON can hold. Rows without images have pixels (batch, 0).
+Compute = Callable[[torch.Tensor, int, list[SourceRow]], dict[str, Any]]
 
 
 class SourceJob:
     """One pass over a source by this process, one of those that share it. Creating a job checks it and writes nothing.
 
     Args:
-        source: From `open_source`.
+        source: From `open_source`, or of `seed_hf.data.sources.listed`.
         tokenizer: Its image size and device are used.
         out: Folder to write.
         settings: How to read, decode, compute and store.
@@ -49,12 +51,16 @@ class SourceJob:
     """
 
     def __init__(
-        self, source: ImageTextSource, tokenizer: SeedTokenizer, out: str | os.PathLike, settings: JobSettings
+        self,
+        source: JobSource,
+        tokenizer: SeedTokenizer,
+        out: str | os.PathLike,
+        settings: JobSettings,
     ):
         self.source, self.tokenizer, self.settings = source, tokenizer, settings
         self.filters = settings.filters or RowFilters(empty_captions=not source.captions)
         self.processor = settings.image_processor or SeedImageProcessor.for_tokenizer(tokenizer.config)
-        self._decoder = image_decoder(tokenizer, self.processor, self.filters)
+        self._decoder = image_decoder(tokenizer, self.processor, self.filters) if source.images else no_images
         self.out = Path(out).resolve()
         if source.folder and Path(source.folder) in (self.out, *self.out.parents):
             raise ValueError(
@@ -101,7 +107,7 @@ class SourceJob:
             plan = SourcePlan(self.source, folder, self.filters, settings)
             folder.remove_unfinished(plan.is_mine)
             with (
-                DecodingPool(self._decoder, settings.workers) as pool,
+                DecodingPool(self._decoder, settings.workers if self.source.images else 0) as pool,
                 ShardWriter(folder) as writer,
                 tqdm(unit=" rows", desc=description) as progress,
             ):
@@ -144,13 +150,25 @@ class SourceJob:
         values = torch.from_numpy(pixels)
         if device.type != "cuda":
             results = compute(values.to(device), shard.part, rows)
-            writer.add(shard, {name: result.cpu() for name, result in results.items()})
+            writer.add(shard, {name: _on_cpu(result) for name, result in results.items()})
             return
         results = compute(values.pin_memory().to(device, non_blocking=True), shard.part, rows)
         # The copy to the host runs while the next batch is prepared; only the writer waits for it.
-        host = {name: torch.empty(x.shape, dtype=x.dtype, pin_memory=True) for name, x in results.items()}
+        host = {name: _room_for(result) for name, result in results.items()}
         for name, result in results.items():
-            host[name].copy_(result, non_blocking=True)
+            if isinstance(result, torch.Tensor):
+                host[name].copy_(result, non_blocking=True)
         ready = torch.cuda.Event()
         ready.record()
         writer.add(shard, host, ready)
+
+
+def _on_cpu(result: Any) -> Any:
+    return result.cpu() if isinstance(result, torch.Tensor) else result
+
+
+def _room_for(result: Any) -> Any:
+    """On the host for a tensor; a list is there already."""
+    return (
+        torch.empty(result.shape, dtype=result.dtype, pin_memory=True) if isinstance(result, torch.Tensor) else result
+    )

@@ -9,7 +9,7 @@ from functools import cache
 
 from seed_hf.data.sources.filters import RowFilters
 from seed_hf.data.sources.judging import judge_caption
-from seed_hf.data.sources.source import ImageTextSource
+from seed_hf.data.sources.listed import JobSource
 from seed_hf.data.sources.source_row import SourceRow
 
 from .row_check import check_rows
@@ -60,7 +60,7 @@ class SourcePlan:
         ValueError: The rows of a shard that is finished were changed since.
     """
 
-    def __init__(self, source: ImageTextSource, folder: ShardFolder, filters: RowFilters, settings: JobSettings):
+    def __init__(self, source: JobSource, folder: ShardFolder, filters: RowFilters, settings: JobSettings):
         self.source, self.folder, self.filters = source, folder, filters
         self.size, self.rank, self.world_size = settings.rows_per_shard, settings.rank, settings.world_size
         # A seekable source is shared out by shards, others by whole files if there are enough of them.

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 from .columns import ColumnChoice, Columns, holds_lists
 from .fingerprint import file_stamp
@@ -50,6 +51,7 @@ class ImageTextSource:
     choice: ColumnChoice = field(default_factory=ColumnChoice)
     folder: str | None = None
     caption_lists: bool = False
+    images: ClassVar[bool] = True  # as the other sources of jobs may have none
 
     def __len__(self) -> int:
         """The number of parts."""

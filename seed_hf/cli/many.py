@@ -1,0 +1,82 @@
+"""What `see`, `ask` and `draw` share where they work through many rows: options, and the source of the rows."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .source import OnError, say_result
+
+
+_WITH_OUT = "With --out: "
+Lines = Annotated[
+    Path | None,
+    typer.Option("--out", help="JSON Lines file to write, for many rows. The same command resumes a run."),
+]
+BatchSize = Annotated[
+    int | None, typer.Option(help=f"{_WITH_OUT}rows at once. Default: what memory allows.", min=1, show_default=False)
+]
+Workers = Annotated[
+    int | None, typer.Option(help=f"{_WITH_OUT}processes that decode. Default: one for each CPU core.", min=0)
+]
+RowsPerShard = Annotated[
+    int | None, typer.Option(help=f"{_WITH_OUT}rows that are kept at once; a kill loses fewer.", min=1)
+]
+OnBad = Annotated[
+    OnError | None,
+    typer.Option("--on-error", help=f"{_WITH_OUT}skip bad rows and report them, or stop. Default: skip."),
+]
+
+
+def job_options(out: Path | None, needs: str = "--out", **options: Any) -> dict[str, Any]:
+    """The options of a job that were given.
+
+    Args:
+        out: Where it writes.
+        needs: What the options go with.
+        options: By name.
+
+    Raises:
+        ValueError: Options of a job without one.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if given and out is None:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"{names}: goes with {needs}, which is for many rows.")
+    if "on_error" in given:
+        given["on_error"] = given["on_error"].value
+    return given
+
+
+def images_of(names: list[str], **settings: Any):
+    """The images that a person names: files, or a source as `tokenize` reads it.
+
+    Args:
+        names: Image files; or a folder, Parquet files, tars, a Hub dataset ...
+        settings: Of `open_source`, for a source.
+
+    Raises:
+        FileNotFoundError, ValueError: As `open_source`; settings of a source with image files.
+    """
+    from seed_hf.data.sources.folder_files import is_image
+    from seed_hf.data.sources.listed import NamedImages
+    from seed_hf.data.sources.source import open_source
+
+    if all(is_image(name) and "://" not in name and "*" not in name for name in names):
+        if settings:
+            given = ", ".join(f"--{name.replace('_', '-')}" for name in settings)
+            raise ValueError(
+                f"{given}: goes with a folder, Parquet files, tars or a Hub dataset, not with image files."
+            )
+        return NamedImages(names)
+    return open_source(names[0] if len(names) == 1 else names, captions=False, **settings)
+
+
+def say_lines(out: Path, manifest: dict) -> None:
+    """Print one line about what a job has written into a file of JSON Lines."""
+    from seed_hf.data.jobs.line_shards import folder_of
+
+    say_result(out, manifest, folder=folder_of(out))
+
+
+__all__ = ["BatchSize", "Lines", "OnBad", "RowsPerShard", "Workers", "images_of", "job_options", "say_lines"]
