@@ -22,6 +22,7 @@ ELSEWHERE = (
     "examples/fine_tune/pictures.png",
     "examples/fine_tune/fine_tune.ipynb",
     "examples/experiments/README.md",
+    "examples/other_suites/README.md",
     "examples/smollm2/README.md",
     "examples/smollm2/lm.yaml",
 )
