@@ -12,6 +12,7 @@ class Limits:
 
     Attributes:
         body: Bytes of a request.
+        values: Of the JSON of a request, counted by commas and brackets, before it is parsed.
         pixels: Of an image, read from its header before it is decoded.
         characters: Of all texts of a request together.
         images: Images in a request, and images drawn by one.
@@ -24,6 +25,7 @@ class Limits:
     """
 
     body: int = 20 * MEGABYTE
+    values: int = 300_000
     pixels: int = 24_000_000
     characters: int = 100_000
     images: int = 10

@@ -16,19 +16,27 @@ def _whole(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_whole)]
+# More codes than an image has are refused when the model is known.
+CodeList = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(max_length=1024)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 65)]
-Code = Annotated[int, Field(ge=0, strict=True)]
 
 
 class Body(BaseModel):
-    """A request. Fields that mean nothing here are refused, unless they are empty."""
+    """A request. Fields that mean nothing here are refused, unless they are empty; `null` is a field left out."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        return (
+            {name: value for name, value in given.items() if value is not None} if isinstance(given, dict) else given
+        )
 
     @model_validator(mode="after")
     def _no_other_fields(self) -> "Body":
         for name, value in (self.model_extra or {}).items():
-            if value not in (None, [], {}, ""):
+            if value not in ([], {}, ""):
                 raise ValueError(f"{name[:80]!r} is not a field that this server knows")
         return self
 
@@ -48,7 +56,7 @@ class ImagePart(Body):
 
     type: Literal["image_url"]
     image_url: ImageUrl
-    codes: list[Code] | None = None
+    codes: CodeList | None = None
     position: int | None = None
     seed: int | None = None
 
@@ -57,7 +65,7 @@ class CodesPart(Body):
     """An image by its codes."""
 
     type: Literal["image_codes"]
-    codes: list[Code]
+    codes: CodeList
 
 
 Part = Annotated[TextPart | ImagePart | CodesPart, Field(discriminator="type")]
@@ -66,8 +74,8 @@ ImageInput = Annotated[ImagePart | CodesPart, Field(discriminator="type")]
 
 class Message(Body):
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[Part] | None = None
-    images: list[ImagePart] = []
+    content: Text | Annotated[list[Part], Field(max_length=1024)] | None = None
+    images: Annotated[list[ImagePart], Field(max_length=1024)] = []
     name: Text | None = None
 
     def parts(self) -> list[Any]:
@@ -91,7 +99,7 @@ class StreamOptions(Body):
 class Chat(Body):
     model: Text | None = None
     messages: Annotated[list[Message], Field(min_length=1, max_length=256)]
-    modalities: list[Literal["text", "image"]] = ["text"]
+    modalities: Annotated[list[Literal["text", "image"]], Field(min_length=1, max_length=2)] = ["text"]
     stream: bool = False
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -100,7 +108,7 @@ class Chat(Body):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     stop: (
         Annotated[Text, Field(min_length=1, max_length=64)]
-        | list[Annotated[Text, Field(min_length=1, max_length=64)]]
+        | Annotated[list[Annotated[Text, Field(min_length=1, max_length=64)]], Field(max_length=4)]
         | None
     ) = None
     seed: Seed | None = None
@@ -112,14 +120,6 @@ class Chat(Body):
     user: Text | None = None
     steps: Annotated[int, Field(ge=1)] = 25
     guidance: Annotated[float, Field(ge=0, le=100)] | None = None
-
-    @model_validator(mode="after")
-    def _checked(self) -> "Chat":
-        if not self.modalities:
-            raise ValueError('modalities is ["text"], ["image"] or ["text", "image"]')
-        if isinstance(self.stop, list) and len(self.stop) > 4:
-            raise ValueError("stop has at most 4 texts")
-        return self
 
     @property
     def mode(self) -> str:
@@ -155,8 +155,8 @@ class Codes(Body):
     """Images to codes, or codes to images."""
 
     model: Text | None = None
-    input: ImagePart | Annotated[list[ImagePart], Field(min_length=1)] | None = None
-    codes: Annotated[list[list[Code]], Field(min_length=1)] | None = None
+    input: ImagePart | Annotated[list[ImagePart], Field(min_length=1, max_length=Limits.inputs)] | None = None
+    codes: Annotated[list[CodeList], Field(min_length=1, max_length=Limits.inputs)] | None = None
     size: Text | None = None
     user: Text | None = None
     seed: Seed = 0

@@ -1,5 +1,6 @@
 """`seed-hf serve`, asked by the official openai client: every answer is what the library says."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -40,6 +41,15 @@ def test_captions_and_answers_are_those_of_the_library(client, served):
     assert said.choices[0].finish_reason == "stop" and said.usage.completion_tokens > 1
     asked = client.chat.completions.create(model="seed-tiny", messages=user(image, "What is shown?"))
     assert [asked.choices[0].message.content] == say(served.model, served.processor, [image], ["What is shown?"])
+
+
+def test_fields_that_are_null_or_empty_are_left_out(server):
+    """Clients send what they do not use."""
+    empty = ("temperature", "top_p", "n", "stop", "stream", "seed", "max_tokens", "modalities", "tools", "logit_bias")
+    message = {"role": "user", "content": "a dog", "name": None, "images": None, "tool_calls": []}
+    body = {"model": "seed-tiny", "messages": [message], **dict.fromkeys(empty), "functions": [], "max_tokens": 2}
+    status, answer = server.ask("POST", "/v1/chat/completions", json.dumps(body))
+    assert status == 200 and answer["usage"]["completion_tokens"] <= 2, answer
 
 
 def test_drawings_are_those_of_the_library(client, served):

@@ -23,7 +23,7 @@ SIZE = 200_000  # bytes of a request
 @pytest.fixture(scope="module")
 def server(served):
     """Takes one request at a time, of 200 kB."""
-    with running(build_app(served, Limits(body=SIZE, places=1, pixels=1_000_000))) as server:
+    with running(build_app(served, Limits(body=SIZE, places=1, pixels=1_000_000, values=20_000))) as server:
         yield server
 
 
@@ -62,6 +62,9 @@ URL = "data:image/png;base64,"
 REFUSED = {
     "no JSON": (("/v1/chat/completions", "{"), "not valid JSON"),
     "deep JSON": (("/v1/chat/completions", "[" * 100_000), ""),
+    "very many values": (("/v1/codes", '{"codes": [' + "[]," * 50_000 + "[]]}"), "values"),
+    "many wrong codes": (codes(codes=[[-1] * 2000]), "codes"),
+    "many rows of codes": (codes(codes=[[0] * 32] * 300), "codes"),
     "long number": (draw(seed=1)[:1] + ('{"prompt": "a", "seed": ' + "9" * 10_000 + "}",), ""),
     "no object": (("/v1/chat/completions", "3"), "Send a JSON object"),
     "half a character": (("/v1/images/generations", '{"prompt": "\\ud800"}'), "prompt"),
