@@ -60,6 +60,27 @@ class ChoosesAdapted:
         return super().get_submodule(target)  # type: ignore[misc] # a mix-in
 
 
+def check_virtual_tokens(model: Any, settings: Any, options: dict[str, Any]) -> None:
+    """Raises `ValueError` for options of `generate` that do not go with virtual tokens of peft.
+
+    Args:
+        model: That generates. peft has replaced its `prepare_inputs_for_generation`, if there are any.
+        settings (`GenerationConfig`): For what is not in `options`.
+        options: Of the call.
+    """
+    tuned = getattr(vars(model).get("prepare_inputs_for_generation"), "__self__", None)
+    if not getattr(getattr(tuned, "active_peft_config", None), "is_prompt_learning", False):
+        return
+    cache = options.get("cache_implementation", settings.cache_implementation)
+    taken = [name for name in ("code_guidance_scale", "inputs_embeds") if options.get(name) is not None]
+    taken += [f"cache_implementation={cache!r}"] if "static" in str(cache) else []
+    if taken:
+        raise ValueError(
+            f"{' and '.join(taken)} cannot go with virtual tokens (prompt tuning, p-tuning, prefix tuning): peft puts "
+            "them before the ids of each row at the first step alone. Leave it out, or adapt with LoRA."
+        )
+
+
 def _plain_type(config: Any) -> str:
     """The `model_type` of the plain configuration that this one adds the visual vocabulary to."""
     classes = (cls for cls in type(config).__mro__ if not hasattr(cls, "visual_token_offset"))
@@ -139,4 +160,4 @@ def _ask_models(tuners_utils: Any) -> None:
     tuner.__init__, tuner.inject_adapter = __init__, inject_adapter
 
 
-__all__ = ["ChoosesAdapted", "let_models_choose"]
+__all__ = ["ChoosesAdapted", "check_virtual_tokens", "let_models_choose"]

@@ -15,6 +15,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from .adapters_seed import check_virtual_tokens
 from .configuration_seed import (
     TEXT_CONFIGS,
     SeedLlamaConfig,
@@ -262,11 +263,13 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
         Raises:
             ValueError: An unknown mode; no room for an image span; a prompt that ends inside a span in mode `"text"`;
                 guidance in mode `"text"` or none, or with an option that it cannot go with; a paged cache, for which
-                transformers drops all constraints.
+                transformers drops all constraints; guidance, embeddings or a static cache with virtual tokens of peft.
         """
         scale = 1.0 if code_guidance_scale is None else float(code_guidance_scale)
         if scale != 1:
             check_code_guidance(scale, generation_mode)
+        settings = generation_config or self.generation_config
+        check_virtual_tokens(self, settings, {**kwargs, "code_guidance_scale": None if scale == 1 else scale})
         if generation_mode is None:
             return super().generate(inputs, generation_config, logits_processor, **kwargs)
         if generation_mode not in GENERATION_MODES:
@@ -277,7 +280,6 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
         elif prompt is None or prompt.ndim != 2 or prompt.shape[1] == 0:
             given = None if prompt is None else tuple(prompt.shape)
             raise ValueError(f"generation_mode needs a prompt as input_ids (batch, length), got {given}.")
-        settings = generation_config or self.generation_config
         eos_token_id = kwargs.get("eos_token_id", settings.eos_token_id)
         start = prompt.shape[1] if embeds is None else embeds.shape[1]
         length = generated_length(self.config, generation_mode, prompt, start, settings, kwargs)

@@ -1,5 +1,7 @@
 """peft on language models and whole models: what its methods do with the plain model of the family, they do here."""
 
+import copy
+
 import peft
 import pytest
 import torch
@@ -118,6 +120,34 @@ def test_virtual_tokens_learn_from_images(kind, embedding):
     trained = {key: value.grad for key, value in whole.named_parameters() if value.requires_grad}
     assert trained and all("prompt_encoder" in key for key in trained)
     assert sum(grad.abs().sum() for grad in trained.values() if grad is not None) > 0
+
+
+@pytest.mark.parametrize("make", [visual_model, whole_model])
+@pytest.mark.parametrize("kind", PROMPTS)
+def test_what_virtual_tokens_do_not_go_with_is_refused(kind, make):
+    """They ended in a KeyError of peft, an AttributeError of the cache, or "model_kwargs are not used"."""
+    model = adapted(make("opt"), PROMPTS[kind]())
+    ids = text_prompt()["input_ids"]
+    guided = {"generation_mode": "image", "code_guidance_scale": 3.0}
+    for wrong in (guided, {"cache_implementation": "static"}, {"inputs_embeds": torch.zeros(len(ids), 3, 16)}):
+        with pytest.raises(ValueError, match=f"{list(wrong)[-1]}.* cannot go with virtual tokens"):
+            model.generate(input_ids=ids, **wrong)
+    config = copy.deepcopy(model.generation_config)
+    config.cache_implementation = "static"
+    with pytest.raises(ValueError, match="cannot go with virtual tokens"):
+        model.generate(input_ids=ids, generation_config=config, generation_mode="text")
+    guided["code_guidance_scale"] = 1.0  # none
+    assert model.generate(input_ids=ids, **guided).shape[1] > ids.shape[1] + 32
+
+
+def test_lora_goes_with_guidance():
+    """peft replaces the same method for LoRA, which has no virtual tokens."""
+    model = adapted(visual_model("opt"), peft.LoraConfig(**TASK))
+    ids = text_prompt()["input_ids"]
+    plain, guided = (
+        model.generate(input_ids=ids, generation_mode="image", code_guidance_scale=s) for s in (1.0, 30.0)
+    )
+    assert plain.shape == guided.shape and not torch.equal(plain, guided)
 
 
 def test_a_placeholder_without_a_row_is_named():
