@@ -254,5 +254,36 @@ class TestModels:
                 other.set_attn_implementation({part: flash})
 
 
+COMPILED = ("tokenizer", "opt, projected", "llama", "qwen3", "whole of opt")  # one of each class
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_it_compiles_into_one_graph(name):
+    """Forward pass with its loss, and the gradients. A backend that compiles nothing counts the graphs."""
+    case, graphs = CASES[name], []
+    model, inputs = case.make(), case.inputs()
+    inputs |= case.training(inputs) if callable(case.training) else case.training
+
+    def count(graph, examples):
+        graphs.append(graph)
+        return graph.forward
+
+    def run(function):
+        output = function(**inputs)
+        output.loss.backward()
+        found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        model.zero_grad()
+        return output, found
+
+    torch.compiler.reset()
+    (output, found), (expected, gradients) = run(torch.compile(model, backend=count)), run(model)
+    torch.compiler.reset()
+    assert len(graphs) == 1  # a break makes a second one
+    assert_close(output, expected)
+    assert found.keys() == gradients.keys()
+    for weight, gradient in gradients.items():
+        torch.testing.assert_close(found[weight], gradient, msg=weight)
+
+
 def assert_sums_to_one(weights: torch.Tensor):
     torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
