@@ -42,11 +42,14 @@ BadRows = Annotated[OnError, typer.Option("--on-error", help="Rows that cannot b
 def open_questions(data: str, images: Path | None, annotations: Path | None, split: str | None) -> "EvaluationData":
     """A benchmark's file of questions."""
     from seed_hf.evaluation.formats.opening import is_benchmark, open_benchmark
+    from seed_hf.evaluation.formats.prompts import is_scene_file, scene_questions
 
+    if is_scene_file(data) and (images, annotations, split) == (None, None, None):
+        return scene_questions(Path(data))
     if not is_benchmark(data):
         raise ValueError(
             f"{data}: questions are read from the file of a benchmark, from .json, .jsonl or .parquet with the fields "
-            "image, question and answers, and from the folder of the pictograms."
+            "image, question and answers, from scenes, and from the folder of the pictograms."
         )
     return open_benchmark(data, images=images, annotations=annotations, split=split, questions=True)
 

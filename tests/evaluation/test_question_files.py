@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark_files import gqa_file, seed_bench_file, vizwiz_file, vqa_files, write_images, write_json
+from seed_hf.cli.evaluation import open_questions
 from seed_hf.evaluation.formats.opening import is_benchmark, open_benchmark
 from seed_hf.pictograms.questions import questions_by_topic
 from tiny_evaluation import pictogram_rows
@@ -38,6 +39,25 @@ def test_vqav2_and_ok_vqa(tmp_path):
     value["annotations"][0]["answers"][3].pop("answer")
     with pytest.raises(ValueError, match=r"other.json: annotations\[0\]: answers\[3\] has no field 'answer'"):
         open_benchmark(questions, annotations=write_json(tmp_path / "other.json", value))
+
+
+def test_questions_about_scenes(tmp_path):
+    """Each question of a scene is a row, as the command opens the file; its captions are left alone."""
+    item = {"thing": "cat", "colour": "red", "art": "noto/cat", "x": 0.5, "y": 0.5, "size": 0.4}
+    asked, said = ["What is shown?", "How many things are there?"], ["a red cat", "one"]
+    row = {"id": "test-0-0", "image": {"bytes": b"png", "path": None}, "caption": "a red cat", "layout": "one"}
+    row |= {"relation": None, "style": "noto", "items": [item], "questions": asked, "answers": said}
+    pq.write_table(pa.Table.from_pylist([row, row]), tmp_path / "test.parquet")
+    found = open_questions(str(tmp_path / "test.parquet"), None, None, None)
+    rows = list(found.rows)
+    assert found.format == "scenes" and [each.id for each in rows] == ["test-0-0 0", "test-0-0 1"] * 2
+    assert [(each.question, each.answers, each.group) for each in rows[:2]] == [
+        (asked[0], (said[0],), "one"),
+        (asked[1], (said[1],), "one"),
+    ]
+    assert rows[0].image == b"png" and not rows[0].captions
+    with pytest.raises(ValueError, match="from scenes"):
+        open_questions(str(tmp_path / "test.parquet"), None, None, "test")
 
 
 def test_vizwiz_and_gqa(tmp_path):

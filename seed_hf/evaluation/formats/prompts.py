@@ -74,6 +74,35 @@ def scenes(file: Path) -> EvaluationData:
     return EvaluationData("scenes", _SceneRows(file), identity_of(file))
 
 
+def scene_questions(file: Path) -> EvaluationData:
+    """The questions about a set of scenes: a row for each, the scene's layout the group.
+
+    Args:
+        file: `test.parquet`, `test_colour.parquet` ...
+    """
+    return EvaluationData("scenes", _SceneQuestions(file), identity_of(file))
+
+
+class _SceneQuestions:
+    def __init__(self, file: Path):
+        self._file = file
+
+    def __iter__(self) -> Iterator[EvaluationRow]:
+        import pyarrow.parquet as pq
+
+        columns = ["id", "image", "layout", "questions", "answers"]
+        for part in pq.ParquetFile(self._file).iter_batches(_ROWS_AT_ONCE, columns=columns):
+            for row in part.to_pylist():
+                for number, (question, answer) in enumerate(zip(row["questions"], row["answers"], strict=True)):
+                    yield EvaluationRow(
+                        f"{row['id']} {number}",
+                        row["image"]["bytes"],
+                        question=question,
+                        answers=(answer,),
+                        group=row["layout"],
+                    )
+
+
 class _SceneRows:
     def __init__(self, file: Path):
         self._file = file
