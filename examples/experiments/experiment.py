@@ -9,6 +9,7 @@ import json
 import platform
 import time
 from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -84,6 +85,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--scale", choices=SCALES, default="evening")
+    parser.add_argument(
+        "--codes-only", action="store_true", help="train no language models: retrieval and use of codes"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
     arguments = parser.parse_args()
     work = arguments.work / arguments.scale
@@ -91,6 +95,8 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     place = Place(arguments.pictograms, arguments.vit, work, arguments.scale)
     claims = {name: CLAIMS[name] for name in arguments.names}
+    if arguments.codes_only:
+        claims = {name: replace(claim, language=False, plot=None) for name, claim in claims.items()}
     begun = time.monotonic()
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn"), one_thread) as workers:
         found = run_all(claims, place, arguments.seeds, workers)
@@ -105,7 +111,7 @@ def main() -> None:
     for name, arms in found.items():
         write_text(arguments.out / f"{name}.json", json.dumps({"claim": name, **facts, "arms": arms}) + "\n")
         print(f"\n{CLAIMS[name].question}\n\n{table(arms)}")
-        save_plot(CLAIMS[name].plot, arms, arguments.out / f"{name}.png")
+        save_plot(claims[name].plot, arms, arguments.out / f"{name}.png")
 
 
 if __name__ == "__main__":
