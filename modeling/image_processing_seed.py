@@ -57,6 +57,22 @@ class SeedImageProcessor(PrivateByDefault, PilBackend):
     _auto_class = "AutoImageProcessor"
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, backend: str | None = None, **kwargs):
+        """As in transformers.
+
+        Args:
+            pretrained_model_name_or_path: Folder or Hub id.
+            backend (`str`, *optional*): "pil", which is the only one.
+            args, kwargs: As in transformers.
+
+        Raises:
+            ValueError: Another backend.
+        """
+        if backend not in (None, "pil"):
+            raise ValueError(f"backend must be 'pil', got {backend!r}: {cls.__name__} prepares images with Pillow.")
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
     def for_tokenizer(cls, config) -> "SeedImageProcessor":
         """The default image processor of a tokenizer: all defaults, and the image size of its image encoder.
 

@@ -122,6 +122,12 @@ class SeedForConditionalGeneration(
     def set_input_embeddings(self, value):
         self.language_model.set_input_embeddings(value)
 
+    def get_encoder(self, modality: str | None = None):
+        """As in BLIP-2: the ViT for the `modality` "image", else as [`PreTrainedModel.get_encoder`]."""
+        if modality == "image":
+            return self.visual_tokenizer.get_encoder(modality=modality)
+        return super().get_encoder(modality=modality)
+
     def get_output_embeddings(self):
         return self.language_model.get_output_embeddings()
 

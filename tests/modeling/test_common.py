@@ -245,8 +245,9 @@ class TestModels:
                 with pytest.raises(missing):  # it got as far as looking for the kernel
                     other.set_attn_implementation(flash)
             return
-        with pytest.raises(ValueError, match="by part: attn_implementation="):
-            other.set_attn_implementation(flash)
+        for kernel in (flash, "flex_attention"):
+            with pytest.raises(ValueError, match="by part: attn_implementation="):
+                other.set_attn_implementation(kernel)
         part = "text_config" if case.parts else "vision_config"
         assert repr(part).strip("'") in other.flash_parts
         if missing:

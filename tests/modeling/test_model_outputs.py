@@ -6,6 +6,7 @@ from transformers import Blip2ForConditionalGeneration
 from transformers.utils import ModelOutput
 
 from seed_hf.modeling.configuration_seed import SeedConfig
+from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from tiny import tiny_tokenizer
 from tiny_blip2 import blip2
@@ -128,6 +129,13 @@ def test_no_images_give_no_rows_of_anything(eager):
     output = eager.get_image_features(torch.zeros(0, 3, 28, 28), **ASKED)
     assert {len(state) for state in (*output.hidden_states, *output.attentions, output.pooler_output)} == {0}
     assert len(output.qformer_outputs.last_hidden_state) == 0
+
+
+def test_the_encoder_of_images_is_the_vit_as_in_blip2():
+    model, other = tiny_seed_model(), blip2(Blip2ForConditionalGeneration)
+    assert type(model.get_encoder(modality="image")) is type(other.get_encoder(modality="image"))
+    assert model.get_encoder(modality="image") is model.visual_tokenizer.vision_model
+    assert type(model.get_decoder()) is SeedForCausalLM and model.get_encoder() is model
 
 
 def test_input_embeddings_are_those_of_the_vit(eager):

@@ -3,11 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from transformers import AddedToken, Blip2Processor, BlipImageProcessorPil, LlavaProcessor
+from transformers import (
+    AddedToken,
+    AutoImageProcessor,
+    AutoProcessor,
+    Blip2Processor,
+    BlipImageProcessorPil,
+    LlavaProcessor,
+)
 from transformers.processing_utils import TextKwargs
 from transformers.tokenization_utils_base import TruncationStrategy
 from transformers.utils import PaddingStrategy
 
+from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.processing_seed import SeedProcessor, extend_text_tokenizer
 from seed_hf.modeling.processor_options_seed import TEXT_OPTIONS
 from tiny import tiny_text_tokenizer
@@ -296,3 +304,13 @@ def test_blip2_counts_its_tokens_as_part_of_the_limit(processor):
         options = {"padding": "max_length", "max_length": max_length}
         theirs = blip2(images=picture(), text="a red apple", return_tensors="pt", **options)
         assert theirs["input_ids"].shape == processor("<image> a red apple", picture(), **options)["input_ids"].shape
+
+
+@pytest.mark.parametrize("cls", [SeedProcessor, AutoProcessor, AutoImageProcessor, SeedImageProcessor])
+def test_the_backend_of_images_is_pillow(cls, processor, tmp_path):
+    """`backend="pil"` was an AttributeError of a property."""
+    processor.save_pretrained(tmp_path)
+    assert type(cls.from_pretrained(tmp_path, backend="pil")) is type(cls.from_pretrained(tmp_path))
+    if cls in (SeedProcessor, SeedImageProcessor):
+        with pytest.raises(ValueError, match="backend must be 'pil', got 'torchvision'"):
+            cls.from_pretrained(tmp_path, backend="torchvision")
