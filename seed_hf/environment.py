@@ -5,6 +5,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 from seed_hf.devices import has_native_bf16
+from seed_hf.threads import available_cores
 from seed_hf.version import __version__
 
 
@@ -26,8 +27,8 @@ def environment() -> dict[str, str]:
 
     Returns:
         In this order: `seed_hf`, `python` and `platform`; the version of each of `LIBRARIES`, or "not installed";
-        `devices`, such as "cpu (x86_64, AVX2), cuda:0 (NVIDIA H100)"; `threads`, those of torch and the cores; and
-        `native bf16`, the devices that multiply bf16 matrices in hardware.
+        `devices`, such as "cpu (x86_64, AVX2), cuda:0 (NVIDIA H100)"; `threads`, those of torch and the cores that
+        this process may use; and `native bf16`, the devices that multiply bf16 matrices in hardware.
     """
     versions = {"seed_hf": __version__, "python": platform.python_version(), "platform": platform.platform()}
     return versions | {name: _version(name) for name in LIBRARIES} | _torch()
@@ -41,7 +42,8 @@ def _version(library: str) -> str:
 
 
 def _torch() -> dict[str, str]:
-    cores = f"{os.cpu_count()} cores"
+    usable, all_of_them = available_cores(), os.cpu_count()
+    cores = f"{usable} cores" if usable == all_of_them else f"{usable} of {all_of_them} cores"
     try:
         import torch
 

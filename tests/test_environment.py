@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+import seed_hf.environment as environment_module
 from docs_blocks import ROOT
 from seed_hf.environment import LIBRARIES, environment
 
@@ -21,6 +22,12 @@ def test_versions_and_devices_are_those_of_this_process():
     assert told["python"] == ".".join(map(str, sys.version_info[:3]))
     assert told["devices"].startswith("cpu (") and ("cuda:0" in told["devices"]) == torch.cuda.is_available()
     assert told["threads"].startswith(f"torch {torch.get_num_threads()}, ")
+
+
+def test_the_cores_of_a_container_are_counted(monkeypatch):
+    monkeypatch.setattr(environment_module, "available_cores", lambda: 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert environment()["threads"].endswith(", 1 of 64 cores")
 
 
 def asked(*options: str, code: str = "", **variables: str) -> str:

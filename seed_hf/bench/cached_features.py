@@ -6,7 +6,6 @@ take turns, a few steps each, in one process on the CPU.
 """
 
 import io
-import os
 import statistics
 import tempfile
 import time
@@ -19,8 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection, set_seed
 from transformers import logging as transformers_logging
 
@@ -32,7 +29,11 @@ from seed_hf.data.sources.source import open_source
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.threads import available_cores
 from seed_hf.training.quantization import QuantizationConfig, QuantizationTrainer
+
+from .encode import seeing_flops
+from .limits import flops_of
 
 
 class Captions:
@@ -76,7 +77,7 @@ def measure(
     torch.set_num_threads(threads)
     transformers_logging.disable_progress_bar()
     set_seed(0)
-    report: dict[str, Any] = {"torch": torch.__version__, "threads": threads, "cores": os.cpu_count()}
+    report: dict[str, Any] = {"torch": torch.__version__, "threads": threads, "cores": available_cores()}
     with tempfile.TemporaryDirectory() as folder:
         tiny = SeedTokenizer.from_pretrained(bundled("seed-tiny", "tokenizer"))
         # The text encoder of seed-tiny is not part of the checkpoint; one of the same size replaces it.
@@ -201,12 +202,12 @@ def computed() -> dict:
     for frozen in (seeing, text_encoder, image_encoder):
         frozen.requires_grad_(False)
     flops = {
-        "vit_g": _flops(lambda: seeing.vision_model(image)),
-        "vit_g_and_causal_qformer": _flops(lambda: seeing.get_causal_embeddings(image)),
-        "clip_text_target": _flops(lambda: text_encoder(caption)),
-        "clip_vit_h_image_target": _flops(lambda: image_encoder(image)),
+        "vit_g": flops_of(lambda: seeing.vision_model(image)),
+        "vit_g_and_causal_qformer": seeing_flops(seeing.config),
+        "clip_text_target": flops_of(lambda: text_encoder(caption)),
+        "clip_vit_h_image_target": flops_of(lambda: image_encoder(image)),
     }
-    flops["trained_forward_backward"] = _flops(lambda: trained(**inputs, stage="quantization").loss.backward())
+    flops["trained_forward_backward"] = flops_of(lambda: trained(**inputs, stage="quantization").loss.backward())
     training, seen = flops["trained_forward_backward"], flops["vit_g_and_causal_qformer"]
     with_text = seen + flops["clip_text_target"]
     return {
@@ -241,10 +242,3 @@ def _endless(trainer: QuantizationTrainer) -> Iterator[dict]:
     while True:
         for batch in trainer.get_train_dataloader():
             yield trainer._prepare_inputs(batch)
-
-
-def _flops(run) -> int:
-    # The MATH kernel of attention consists of matrix products, which are counted on every device.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops()

@@ -143,8 +143,8 @@ def _tokenizer(size: str, layers: int | None, bench: Bench) -> SeedTokenizer:
     return tokenizer.to(bench.device, bench.dtype).eval()
 
 
-def encoding_flops(config: SeedTokenizerConfig) -> int:
-    """Operations of one image to its codes.
+def seeing_flops(config: SeedTokenizerConfig) -> int:
+    """Operations of one image to its causal embeddings.
 
     Args:
         config: Of the tokenizer.
@@ -152,10 +152,17 @@ def encoding_flops(config: SeedTokenizerConfig) -> int:
     with torch.device("meta"):
         bare = SeedTokenizer(config).eval().requires_grad_(False)
         image = torch.empty(1, 3, config.vision_config.image_size, config.vision_config.image_size)
+    # The methods refuse weights on the meta device: they take them for offloaded ones.
+    vit = bare.vision_model
+    return flops_of(lambda: bare.qformer(bare.query_tokens, encoder_hidden_states=vit(image).last_hidden_state))
 
-    def run():
-        # `encode` itself refuses weights on the meta device: it takes them for offloaded ones.
-        seen = bare.vision_model(image).last_hidden_state
-        bare.code_encoder(bare.qformer(bare.query_tokens, encoder_hidden_states=seen).last_hidden_state)
 
-    return flops_of(run) + 2 * config.num_query_tokens * config.codebook_size * config.code_dim
+def encoding_flops(config: SeedTokenizerConfig) -> int:
+    """Operations of one image to its codes.
+
+    Args:
+        config: Of the tokenizer.
+    """
+    hidden, width = config.qformer_config.hidden_size, config.code_dim
+    a_query = hidden * hidden + hidden * width + config.codebook_size * width
+    return seeing_flops(config) + 2 * config.num_query_tokens * a_query

@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 
+from seed_hf.threads import available_cores
+
 
 WAITING = {
     "spinning, libgomp's default": {},
@@ -50,7 +52,7 @@ def measure(*, busy: int = 2, threads: int = 2, rounds: int = 3, limit: float = 
             process.kill()
             process.wait()
     seconds = {name: {task: _median(values) for task, values in tasks.items()} for name, tasks in times.items()}
-    return {"cores": os.cpu_count(), "busy": busy, "rounds": rounds, "limit": limit, "seconds": seconds}
+    return {"cores": available_cores(), "busy": busy, "rounds": rounds, "limit": limit, "seconds": seconds}
 
 
 def table(report: dict) -> str:

@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from seed_hf.bench import frame
+from seed_hf.bench.encode import encoding_flops, seeing_flops
 from seed_hf.bench.frame import Bench, Way, equal_share, table
 from seed_hf.bench.limits import Limits, bytes_of, flops_of
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from tiny import tiny_tokenizer_config
 
 
 @pytest.fixture
@@ -60,3 +63,11 @@ def test_operations_and_bytes_are_counted():
     layer = torch.nn.Linear(8, 4, bias=False)
     assert flops_of(lambda: layer(torch.ones(3, 8))) == 2 * 3 * 8 * 4
     assert bytes_of(layer, torch.ones(2), None) == 4 * (32 + 2)
+
+
+def test_operations_of_seeing_are_counted_without_weights_in_memory():
+    config = tiny_tokenizer_config()
+    tokenizer = SeedTokenizer(config).eval().requires_grad_(False)
+    image = torch.ones(1, 3, *[config.vision_config.image_size] * 2)
+    assert seeing_flops(config) == flops_of(lambda: tokenizer.get_causal_embeddings(image))
+    assert encoding_flops(config) == flops_of(lambda: tokenizer.encode(image))
