@@ -253,6 +253,7 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
             kwargs: As in [`GenerationMixin.generate`]. Without `max_new_tokens` or `max_length`, here or in the
                 generation config, `"image"` generates a span and the end of the sequence, `"text"` up to 64 tokens and
                 `"interleaved"` up to 256. Generation stops, with a warning, at the last position of the model.
+                With `cache_implementation="static"` a GPU captures the step of mode `"image"` as a CUDA graph.
                 `inputs_embeds` alone count as a prompt that ends outside an image span; with `input_ids` beside them,
                 the ids say where it ends.
 
@@ -307,8 +308,7 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
             if writes_directly(self, given, missing):
                 cache = given.get("cache_implementation")
                 compiling = kwargs.get("compile_config", settings.compile_config)
-                static = cache == "static" or cache is None and prompt.is_cuda
-                kwargs["custom_generate"] = SpanWriter(constraint, int(missing[0]), static, compiling)
+                kwargs["custom_generate"] = SpanWriter(constraint, int(missing[0]), cache == "static", compiling)
                 kwargs |= {"cache_implementation": None, "compile_config": None}
         if generation_config is not None:
             # Transformers takes a generation config or single settings, not both.

@@ -77,31 +77,44 @@ def measure(
         torch.set_num_threads(threads)
     torch.manual_seed(0)
     bench = Bench("draw", device, dtype, rounds, seconds, model=model, side=side, steps=vars(steps), compiled=compiled)
-    pipes = Pipes(model, side, steps, bench, compiled)
+    if model == "tiny":
+        pipe = load_pipeline(None, device=str(bench.device))
+    else:
+        pipe = full_size_pipeline(model, bench.device, bench.dtype)
+    pipes = Pipes(pipe, side, steps, bench, compiled)
+    add_cases(bench, pipes, batches, many, Writer(pipes, layers, bench) if prompts else None)
+    return bench.report
+
+
+def add_cases(bench: Bench, pipes: "Pipes", batches: Sequence[int], many: int, writer: "Writer | None") -> None:
+    """Measures the cases of a pipeline.
+
+    Args:
+        bench: Gets them.
+        pipes: What draws.
+        batches, many: Of `measure`.
+        writer: Makes codes of prompts; `None` leaves prompts out.
+    """
     for batch in batches:
         bench.case(f"codes to images, batch {batch}", partial(pipes.ways, batch))
-    if prompts:
-        writer = Writer(pipes, layers, bench)
-        for batch in batches:
-            bench.case(f"prompts to images, batch {batch}", partial(writer.ways, batch))
+    for batch in batches if writer is not None else ():
+        bench.case(f"prompts to images, batch {batch}", partial(writer.ways, batch))
     if many:
         bench.case(f"{many} images, 2 steps", partial(pipes.memory_ways, many))
-    return bench.report
 
 
 class Pipes:
     """Pipelines that draw the same in different ways.
 
     Args:
-        model, side, steps: Of `measure`.
+        pipe: Draws from codes.
+        side, steps: Of `measure`.
         bench: Where and in which number type.
         compiled: Whether there is one whose blocks are compiled.
     """
 
-    def __init__(self, model: str, side: int | None, steps: Steps, bench: Bench, compiled: bool):
-        self.bench, self.steps, self.side = bench, steps, side
-        make = partial(full_size_pipeline, model, bench.device, bench.dtype)
-        self.plain = load_pipeline(None, device=str(bench.device)) if model == "tiny" else make()
+    def __init__(self, pipe: SeedImagePipeline, side: int | None, steps: Steps, bench: Bench, compiled: bool):
+        self.bench, self.steps, self.side, self.plain = bench, steps, side, pipe
         self.plain.set_progress_bar_config(disable=True)
         self.codebook_size = self.plain.visual_tokenizer.config.codebook_size
         self.last = self._channels_last(self.plain)
@@ -233,7 +246,9 @@ class Writer:
         """
         config = self.lm.config
         generator = torch.Generator().manual_seed(0)
-        ids = torch.randint(5, 1000, (rows, PROMPT), generator=generator).to(self.lm.device)
+        ids = torch.randint(5, min(1000, config.text_vocab_size), (rows, PROMPT), generator=generator).to(
+            self.lm.device
+        )
         ids[:, 0] = config.bos_token_id or 0
         written = self.lm.generate(ids, attention_mask=torch.ones_like(ids), **self.options, **options)
         written = getattr(written, "sequences", written)

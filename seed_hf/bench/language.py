@@ -57,6 +57,20 @@ def measure(
         "language", device, dtype, rounds, seconds, model=model, layers=layers, compiled=compiled, prompt=PROMPT
     )
     lm = _language_model(model, layers, bench)
+    add_cases(bench, lm, batches, lengths, compiled)
+    return bench.report
+
+
+def add_cases(
+    bench: Bench, lm: VisualVocabularyMixin, batches: Sequence[int], lengths: Sequence[int], compiled: bool = False
+) -> None:
+    """Measures the cases of a language model.
+
+    Args:
+        bench: Gets them.
+        lm: The language model.
+        batches, lengths, compiled: Of `measure`.
+    """
     for batch in batches:
         # Compiling takes long, so it is done for one batch size.
         ways = partial(codes_ways, lm, batch, compiled and batch == batches[0])
@@ -67,7 +81,6 @@ def measure(
     _constraint(bench, lm)
     bench.case("tokens of an image, batch 1", partial(length_ways, lm, lengths))
     drop_steps(lm)
-    return bench.report
 
 
 def codes_ways(lm: VisualVocabularyMixin, batch: int, compiled: bool = False) -> dict[str, Way]:

@@ -238,3 +238,18 @@ def draw(
             threads=threads,
         )
     show(table, report, out)
+
+
+def fits(
+    sizes: Annotated[str, typer.Option(metavar="GB", help="Memory of GPUs, separated by commas.")] = "16,24",
+    out: Out = None,
+):
+    """What of the published sizes fits into a GPU's memory: computed from the numbers of parameters, not measured."""
+    with plain_errors():
+        check_out(out)
+        gpus = positive_numbers("--sizes", sizes)
+        quiet_libraries()
+        from seed_hf.bench import fits as benchmark
+
+        report = benchmark.measure(sizes=gpus)
+    show(benchmark.table, report, out)
