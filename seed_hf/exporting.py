@@ -170,6 +170,7 @@ def export_onnx(model: SeedForConditionalGeneration, folder: str | Path, names: 
             output_names=part.output_names,
             verbose=False,
         )
+        assert program is not None  # with dynamo=True there is one
         weights = sum(weight.numel() * weight.element_size() for weight in part.module.parameters())
         written.append(folder / f"{name}.onnx")
         if weights > _INLINE:
@@ -272,7 +273,8 @@ class OnnxModel:
             vocabulary: Which ids are not text.
             eos: Where the text ends.
         """
-        ids, said, past = list(prompt), [], None
+        ids, past = list(prompt), None
+        said: list[int] = []
         while len(said) < MAX_NEW_TOKENS and (not said or said[-1] != eos):
             logits, past = self._step(ids, past)
             visual = [token for token in range(len(logits)) if not vocabulary.is_text(token)]
