@@ -75,7 +75,7 @@ def _ways(tokenizer: SeedTokenizer, compiled: str) -> dict[str, Callable[[torch.
     """From the authors' way to ours, a switch each."""
     eager, last = copy.deepcopy(tokenizer), copy.deepcopy(tokenizer).to(memory_format=torch.channels_last)
     eager.set_attn_implementation("eager")
-    ways = {
+    ways: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
         "the authors' way": AuthorsEncoder(tokenizer).encode,
         "encode, attention materialised": eager.encode,
         "encode": tokenizer.encode,

@@ -111,12 +111,13 @@ class Bench:
         return found
 
     def _measured(self, ways: dict[str, Way], same) -> dict[str, dict]:
-        results: dict[str, dict] = {}
+        results: dict[str, dict[str, Any]] = {}
         calls: dict[str, int] = {}
         timings: dict[str, list[tuple[float, float]]] = {}
         first: Any = None
         for name, way in ways.items():
-            results[name] = result = {}
+            result: dict[str, Any] = {}
+            results[name] = result
             try:
                 output, result["first_seconds"], _ = self._timed(way.run, 1)
                 if same is not None and first is not None:
