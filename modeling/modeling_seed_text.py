@@ -294,6 +294,7 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
             kwargs["code_guidance_scale"] = scale
         kwargs.pop("max_length", None)
         kwargs["max_new_tokens"] = length - start
+        assert self.config.vocab_size is not None  # the configuration sets it
         constraint = VisualSpanLogitsProcessor(
             self.config,
             generation_mode,
@@ -304,9 +305,9 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
         if generation_mode == "image":
             missing = missing_span_tokens(prompt, self.config)
             # Of a generation config, transformers takes the fields that are set, and the model's own for the others.
-            given = {**self.generation_config.to_dict(), **{k: v for k, v in options.items() if v is not None}}
-            if writes_directly(self, given, missing):
-                cache = given.get("cache_implementation")
+            merged = {**self.generation_config.to_dict(), **{k: v for k, v in options.items() if v is not None}}
+            if writes_directly(self, merged, missing):
+                cache = merged.get("cache_implementation")
                 compiling = kwargs.get("compile_config", settings.compile_config)
                 kwargs["custom_generate"] = SpanWriter(constraint, int(missing[0]), cache == "static", compiling)
                 kwargs |= {"cache_implementation": None, "compile_config": None}

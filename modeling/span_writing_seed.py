@@ -122,8 +122,8 @@ class SpanWriter:
             mask = torch.nn.functional.pad(mask[::each], (0, ids.shape[1] - mask.shape[1]), value=1)
         positions = (torch.ones_like(ids) if mask is None else mask.long()).cumsum(-1).sub(1).clamp(min=0)
         if code_guidance_scale is not None:
-            guided = guided_rows(model.config, code_guidance_scale, ids, mask, positions)
-            ids, mask, positions, scale = guided.input_ids, guided.attention_mask, guided.position_ids, guided.scale
+            both = guided_rows(model.config, code_guidance_scale, ids, mask, positions)
+            ids, mask, positions, scale = both.input_ids, both.attention_mask, both.position_ids, both.scale
         cache = DynamicCache(config=model.config.get_text_config(decoder=True))
         logits = next_logits(model, ids, mask, positions, cache, scale, codes_alone)
         last = positions[:, -1]

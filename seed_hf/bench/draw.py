@@ -97,8 +97,9 @@ def add_cases(bench: Bench, pipes: "Pipes", batches: Sequence[int], many: int, w
     """
     for batch in batches:
         bench.case(f"codes to images, batch {batch}", partial(pipes.ways, batch))
-    for batch in batches if writer is not None else ():
-        bench.case(f"prompts to images, batch {batch}", partial(writer.ways, batch))
+    if writer is not None:
+        for batch in batches:
+            bench.case(f"prompts to images, batch {batch}", partial(writer.ways, batch))
     if many:
         bench.case(f"{many} images, 2 steps", partial(pipes.memory_ways, many))
 
@@ -136,7 +137,7 @@ class Pipes:
             steps: Of the denoising.
             options: Of the call.
         """
-        size = {} if self.side is None else {"height": self.side, "width": self.side}
+        size: dict[str, Any] = {} if self.side is None else {"height": self.side, "width": self.side}
         noise = torch.Generator(self.bench.device).manual_seed(0)
         return pipe(codes=codes, num_inference_steps=steps, generator=noise, **size, **options).images
 

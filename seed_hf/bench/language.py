@@ -61,9 +61,7 @@ def measure(
     return bench.report
 
 
-def add_cases(
-    bench: Bench, lm: VisualVocabularyMixin, batches: Sequence[int], lengths: Sequence[int], compiled: bool = False
-) -> None:
+def add_cases(bench: Bench, lm: Any, batches: Sequence[int], lengths: Sequence[int], compiled: bool = False) -> None:
     """Measures the cases of a language model.
 
     Args:
@@ -83,7 +81,7 @@ def add_cases(
     drop_steps(lm)
 
 
-def codes_ways(lm: VisualVocabularyMixin, batch: int, compiled: bool = False) -> dict[str, Way]:
+def codes_ways(lm: Any, batch: int, compiled: bool = False) -> dict[str, Way]:
     """From a prompt to 32 codes.
 
     Args:
@@ -114,7 +112,7 @@ def codes_ways(lm: VisualVocabularyMixin, batch: int, compiled: bool = False) ->
     return ways
 
 
-def shared_ways(lm: VisualVocabularyMixin, drawings: int = 8) -> dict[str, Way]:
+def shared_ways(lm: Any, drawings: int = 8) -> dict[str, Way]:
     """Several sampled images of one long prompt.
 
     Args:
@@ -135,7 +133,7 @@ def shared_ways(lm: VisualVocabularyMixin, drawings: int = 8) -> dict[str, Way]:
     }
 
 
-def text_ways(lm: VisualVocabularyMixin, captions: int = 8, tokens: int = 8) -> dict[str, Way]:
+def text_ways(lm: Any, captions: int = 8, tokens: int = 8) -> dict[str, Way]:
     """From codes to a text.
 
     Args:
@@ -161,7 +159,7 @@ def text_ways(lm: VisualVocabularyMixin, captions: int = 8, tokens: int = 8) -> 
 
 
 @torch.no_grad()
-def length_ways(lm: VisualVocabularyMixin, lengths: Sequence[int]) -> dict[str, Way]:
+def length_ways(lm: Any, lengths: Sequence[int]) -> dict[str, Way]:
     """Images of more tokens on the same model: 32 steps of each, so many times as the image needs them.
 
     Args:
@@ -188,7 +186,7 @@ def length_ways(lm: VisualVocabularyMixin, lengths: Sequence[int]) -> dict[str, 
 
 
 @torch.no_grad()
-def _constraint(bench: Bench, lm: VisualVocabularyMixin) -> None:
+def _constraint(bench: Bench, lm: Any) -> None:
     """The constraint by itself, beside a step of the model."""
     batch, length = 8, PROMPT + 20
     ids = _prompts(lm, batch, PROMPT)["input_ids"]
@@ -222,7 +220,7 @@ def _constraint(bench: Bench, lm: VisualVocabularyMixin) -> None:
             found["share_of_step"] = found["seconds"] / step
 
 
-def _read(lm: VisualVocabularyMixin, ids: torch.Tensor) -> DynamicCache:
+def _read(lm: Any, ids: torch.Tensor) -> DynamicCache:
     """What the model keeps of a prompt without padding."""
     cache = DynamicCache(config=lm.config)
     positions = torch.arange(ids.shape[1], device=lm.device).expand(len(ids), -1)
@@ -241,7 +239,7 @@ def _language_model(name: str, layers: int | None, bench: Bench) -> VisualVocabu
     return make(bench.device, bench.dtype, **({"layers": layers} if layers else {}))
 
 
-def _prompts(lm: VisualVocabularyMixin, batch: int, length: int = PROMPT) -> dict[str, torch.Tensor]:
+def _prompts(lm: Any, batch: int, length: int = PROMPT) -> dict[str, torch.Tensor]:
     """Random prompts, padded on the left, but for the first."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(5, min(1000, lm.config.text_vocab_size), (batch, length), generator=generator)
@@ -252,7 +250,7 @@ def _prompts(lm: VisualVocabularyMixin, batch: int, length: int = PROMPT) -> dic
     return {"input_ids": ids.to(lm.device), "attention_mask": mask.to(lm.device)}
 
 
-def _codes(lm: VisualVocabularyMixin, ids: torch.Tensor) -> torch.Tensor:
+def _codes(lm: Any, ids: torch.Tensor) -> torch.Tensor:
     """Of the span that follows prompts of text."""
     begin = (ids == lm.config.boi_token_id).long().argmax(1, keepdim=True)
     places = begin + 1 + torch.arange(lm.config.num_query_tokens, device=ids.device)
@@ -263,13 +261,13 @@ def _same(first: torch.Tensor, other: torch.Tensor) -> float:
     return (first == other).float().mean().item() if first.shape == other.shape else 0.0
 
 
-def _step_bytes(lm: VisualVocabularyMixin) -> int:
+def _step_bytes(lm: Any) -> int:
     """What one step reads: the blocks, and the rows of the codes in the output layer."""
     width = lm.get_output_embeddings().weight
     rows = lm.config.codebook_size * width.shape[1] * width.element_size()
     return bytes_of(lm.model) - bytes_of(lm.get_input_embeddings()) + rows
 
 
-def _flops(lm: VisualVocabularyMixin, tokens: int) -> int:
+def _flops(lm: Any, tokens: int) -> int:
     """Operations of so many tokens, without those of attention."""
     return 2 * tokens * (_step_bytes(lm) // lm.get_output_embeddings().weight.element_size())
