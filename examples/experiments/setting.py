@@ -73,7 +73,7 @@ class Scale:
 
 SCALES = {
     "evening": Scale(),
-    # Four minutes of one core a run: what was there when the page of results was written.
+    # What docs/experiments.md shows.
     "small": Scale(6_000, 300, words=40, seeing=120, coding=300, language=250, batch=64, looks=4),
     # A few steps, to see that everything runs.
     "tiny": Scale(200, 40, words=3, seeing=3, coding=3, language=4, batch=16, looks=2),
