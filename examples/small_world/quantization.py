@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     model = SeedTokenizer.from_stage_one(
         work / "contrastive" / "model",
         vq_legacy_beta=False,
-        vq_loss_weight=1.0,
+        vq_loss_weight=100.0,  # codes are about 0.06 in size: with 1 the codebook hardly holds them
         reconstruction_loss_weight=1.0,
         feature_contrast_loss_weight=0.5,
         generation_loss_weight=2.0,
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
             logging_steps=20,
             save_steps=250,
             codebook_init="kmeans",
-            revive_dead_codes_every=50,
+            revive_dead_codes_every=25,
         ),
         target_encoder=CLIPTextModel.from_pretrained(work / "teacher" / "text_encoder"),
         train_dataset=SceneRows("quantization", arguments.data, arguments.steps * BATCH, size, full=1.0),
