@@ -76,9 +76,7 @@ class VisualSpanLogitsProcessor(LogitsProcessor):
             return _without(scores, forbidden[_CODE])
         if self.mode == "text":
             return _without(scores, forbidden[_TEXT])
-        # What the model has written is valid, so a span that is open began among the last tokens.
-        last = input_ids if length <= self.prompt_length else input_ids[:, -vocabulary.num_query_tokens - 2 :]
-        missing = missing_span_tokens(last, vocabulary)
+        missing = missing_span_tokens(input_ids, vocabulary)
         if self.mode == "image":
             ended = (input_ids[:, self.prompt_length :] == vocabulary.eoi_token_id).any(-1)
             between = torch.where(ended, _FINAL, _BEGIN)
