@@ -48,7 +48,7 @@ class Gate:
         if scope["type"] != "http":
             await send({"type": "websocket.close"})
             return
-        answer, incoming = _Answer(scope, send), _Incoming(receive)
+        answer, incoming = _Answer(scope, send, self._count), _Incoming(receive)
         try:
             await self._pass(scope, incoming, answer)
         except RequestError as error:
@@ -61,8 +61,7 @@ class Gate:
             logger.exception("A request failed.")
             await answer.fail(RequestError(FAILED, 500))
         finally:
-            route = getattr(scope.get("route"), "path", "other")
-            self.metrics.add("seed_hf_requests_total", route=route, status=str(answer.status))
+            answer.count()
 
     async def _pass(self, scope: dict[str, Any], receive: Any, answer: "_Answer") -> None:
         headers = {name: value for name, value in scope["headers"]}
@@ -132,6 +131,10 @@ class Gate:
         except TimeoutError:
             raise RequestError(f"The request did not arrive within {READING:g} s.", 408) from None
 
+    def _count(self, scope: dict[str, Any], status: int) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        self.metrics.add("seed_hf_requests_total", route=route, status=str(status))
+
     def _free(self) -> None:
         self.taken -= 1
 
@@ -187,9 +190,16 @@ class _Incoming:
 class _Answer:
     """The response: whether it has begun, and how it ends."""
 
-    def __init__(self, scope: dict[str, Any], send: Any):
-        self._send, self.begun, self.ended, self.status = send, False, False, 500
+    def __init__(self, scope: dict[str, Any], send: Any, count: Callable[[dict[str, Any], int], None]):
+        self._scope, self._send, self._count, self._counted = scope, send, count, False
+        self.begun, self.ended, self.status = False, False, 500
         self.place: Callable[[], None] | None = None
+
+    def count(self) -> None:
+        """Count the request, once: before its end is sent, so that whoever has the answer finds it counted."""
+        if not self._counted:
+            self._count(self._scope, self.status)
+            self._counted = True
 
     def leave(self) -> None:
         """Free the place of the request, once: before its end is sent, so that the next one finds it free."""
@@ -203,6 +213,7 @@ class _Answer:
         elif message["type"] == "http.response.body" and not message.get("more_body"):
             self.ended = True
             self.leave()
+            self.count()
         await self._send(message)
 
     async def fail(self, error: RequestError) -> None:

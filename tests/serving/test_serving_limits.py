@@ -1,5 +1,6 @@
 """What a server refuses, in OpenAI's form, and that whoever leaves frees a place. Nothing of it ends the server."""
 
+import asyncio
 import base64
 import http.client
 import io
@@ -242,6 +243,22 @@ def test_a_failure_of_the_server_is_told_as_such(served, caplog):
             list(server.client().chat.completions.create(model="seed-tiny", messages=user("a dog"), stream=True))
         assert "out of memory" in caplog.text and server.gate.taken == 0
         assert server.counted("seed_hf_requests_total") == 2
+
+
+@pytest.mark.parametrize("path, status", [("/health", 200), ("/nothing", 404)])
+def test_whoever_has_the_answer_finds_it_counted(served, path, status):
+    gate, counts = build_app(served, Limits()), []
+
+    async def receive():
+        return {"type": "http.request", "body": b""}
+
+    async def send(message):
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            counts.append(f'status="{status}"}} 1' in gate.metrics.text())
+
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
+    asyncio.run(gate(scope, receive, send))
+    assert counts == [True]
 
 
 def test_keys_open_everything_but_health(served):
