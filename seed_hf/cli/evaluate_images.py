@@ -23,6 +23,14 @@ Pipeline = Annotated[
     str | None, typer.Option("--pipeline", help="Folder or Hub id of the pipeline. Default: seed-tiny.")
 ]
 Source = Annotated[str, typer.Option(metavar="captions|images", help="What is drawn from; images: their own codes.")]
+SourceOrEdits = Annotated[
+    str,
+    typer.Option(
+        "--source",
+        metavar="captions|images|edits",
+        help="What is drawn from; images: their own codes; edits: an image and an instruction.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Of noise and sampled codes.", min=0)]
 Steps = Annotated[int, typer.Option("--num-inference-steps", help="Denoising steps.", min=1)]
 Guidance = Annotated[float | None, typer.Option("--guidance-scale", help="Default: the pipeline's.")]
@@ -54,7 +62,7 @@ def generation(
     ] = None,
     clip: Annotated[Path | None, typer.Option("--clip", help="Folder of the CLIP that names colours.")] = None,
     pipeline: Pipeline = None,
-    source: Source = "captions",
+    source: SourceOrEdits = "captions",
     valid_spans: Annotated[
         bool, typer.Option("--valid-spans", help="Also count valid image spans without the constraint.")
     ] = False,
@@ -220,9 +228,10 @@ def _missing_packages():
 
 
 def _open(data: str, images: Path | None = None, split: str | None = None) -> EvaluationData:
+    from seed_hf.evaluation.formats.edits import edits, is_edit_file
     from seed_hf.evaluation.formats.prompts import open_prompts
 
-    found = open_prompts(data)
+    found = edits(Path(data)) if is_edit_file(data) else open_prompts(data)
     if found is None:
         return options.open_data(data, images, split)
     if images is not None or split is not None:

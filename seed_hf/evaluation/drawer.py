@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from PIL import Image
 
+from seed_hf.pipelines.prompt_codes import generate_codes
+
 from .result import model_facts
 
 
@@ -90,6 +92,34 @@ class Drawer:
             for prompt, generator in zip(prompts, self._generators(ids), strict=True)
         ]
         return torch.cat(each).cpu()
+
+    def codes_of_edits(self, codes: torch.Tensor, instructions: Sequence[str], ids: Sequence[str]) -> torch.Tensor:
+        """The codes that the language model answers with when it is asked, in a chat, to change an image.
+
+        Args:
+            codes: Of the images, LongTensor `(images, 32)`.
+            instructions: One for each image.
+            ids: Of the rows; together with `seed` they decide what is sampled.
+
+        Returns:
+            LongTensor `(images, 32)` on the CPU.
+        """
+        if self.num_candidates != 1:
+            raise ValueError(f"An edit has one candidate, got num_candidates={self.num_candidates}.")
+        chats = [
+            [{"role": "user", "content": [{"type": "image", "codes": row}, {"type": "text", "text": said}]}]
+            for row, said in zip(codes.tolist(), instructions, strict=True)
+        ]
+        if not self.generation_kwargs:
+            return self._answer_with_codes(chats, None, {"do_sample": False, "num_beams": 1})
+        each = zip(chats, self._generators(ids), strict=True)
+        return torch.cat([self._answer_with_codes([chat], seed, self.generation_kwargs) for chat, seed in each])
+
+    def _answer_with_codes(self, chats: list, generator: torch.Generator | None, options: dict) -> torch.Tensor:
+        inputs = self.pipeline.processor.apply_chat_template(
+            chats, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", padding=True
+        )
+        return generate_codes(self.model, inputs.to(self.model.device), generator, options).cpu()
 
     def read(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """The codes that the tokenizer reads from images, a LongTensor `(images, 32)` on the CPU.

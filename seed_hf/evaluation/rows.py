@@ -16,6 +16,7 @@ class EvaluationRow:
         image: Encoded image, or its path; `None` for tasks without images.
         captions: What people wrote about the image.
         question: About the image.
+        instruction: What is to be changed in the image.
         answers: What people answered, each as often as it was given.
         choices: The answers to choose from.
         right: Index of the right choice.
@@ -28,6 +29,7 @@ class EvaluationRow:
     image: bytes | str | None = None
     captions: tuple[str, ...] = ()
     question: str = ""
+    instruction: str = ""
     answers: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     right: int | None = None

@@ -88,11 +88,14 @@ def _scene_row(
         "description": full_description(scene),
         "questions": [question for question, _ in asked],
         "answers": [answer for _, answer in asked],
-        "layout": scene.layout,
-        "relation": scene.relation,
-        "style": scene.style,
-        "items": [vars(item) for item in scene.items],
+        **_held(scene),
     }
+
+
+def _held(scene: Scene) -> dict[str, Any]:
+    """What a scene holds."""
+    items = [vars(item) for item in scene.items]
+    return {"layout": scene.layout, "relation": scene.relation, "style": scene.style, "items": items}
 
 
 def _edit_row(
@@ -108,6 +111,7 @@ def _edit_row(
         "caption_before": caption(edit.before),
         "caption_after": caption(edit.after),
         "description_after": full_description(edit.after),
+        **_held(edit.after),
     }
 
 
@@ -121,15 +125,8 @@ def _scene_features():
     from datasets import Features, Image, List, Value
 
     text = {name: Value("string") for name in ("caption", "wording", "description")}
-    item = {name: Value("string") for name in ("thing", "colour", "art")}
-    item |= {name: Value("float32") for name in ("x", "y", "size")}
-    return Features(
-        {"id": Value("string"), "image": Image()}
-        | text
-        | {name: List(Value("string")) for name in ("questions", "answers")}
-        | {name: Value("string") for name in ("layout", "relation", "style")}
-        | {"items": List(item)}
-    )
+    questions = {name: List(Value("string")) for name in ("questions", "answers")}
+    return Features({"id": Value("string"), "image": Image()} | text | questions | _held_features())
 
 
 def _edit_features():
@@ -137,7 +134,15 @@ def _edit_features():
 
     names = ("instruction", "change", "caption_before", "caption_after", "description_after")
     columns = {"id": Value("string"), "before": Image(), "after": Image()}
-    return Features(columns | {name: Value("string") for name in names})
+    return Features(columns | {name: Value("string") for name in names} | _held_features())
+
+
+def _held_features() -> dict[str, Any]:
+    from datasets import List, Value
+
+    item = {name: Value("string") for name in ("thing", "colour", "art")}
+    item |= {name: Value("float32") for name in ("x", "y", "size")}
+    return {name: Value("string") for name in ("layout", "relation", "style")} | {"items": List(item)}
 
 
 def _write(rows: Iterator[dict[str, Any]], number: int, features, path: Path) -> int:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -151,15 +152,23 @@ def test_measured_on_real_images_of_each_set(judge, art):
     assert figures["test_style"]["one"]["colours"] == 100
 
 
+def stored(image: Image.Image) -> dict:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": None}
+
+
+def held(scene) -> dict:
+    items = [vars(item) for item in scene.items]
+    return {"layout": scene.layout, "relation": scene.relation, "style": scene.style, "items": items}
+
+
 def test_scenes_are_judged_by_the_command(judge, real, tmp_path):
     scenes, images = real
-    rows = []
-    for number, (scene, image) in enumerate(zip(scenes[:3], images)):
-        file = io.BytesIO()
-        image.save(file, "PNG")
-        items = [vars(item) for item in scene.items]
-        said = {"id": f"test-{number}", "caption": caption(scene), "image": {"bytes": file.getvalue(), "path": None}}
-        rows.append({**said, "layout": scene.layout, "relation": scene.relation, "style": scene.style, "items": items})
+    rows = [
+        {"id": f"test-{number}", "caption": caption(scene), "image": stored(image), **held(scene)}
+        for number, (scene, image) in enumerate(zip(scenes[:3], images))
+    ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "test.parquet")
     found = list(open_prompts(tmp_path / "test.parquet").rows)
     assert [row.shows for row in found] == [asked_of_scene(scene).to_json() for scene in scenes[:3]]
@@ -179,3 +188,33 @@ def test_scenes_are_judged_by_the_command(judge, real, tmp_path):
     assert figures["rows"] == 3 and figures["valid spans without the constraint"] == 0
     words = "holds a judge already"
     refused("evaluate", "judge", "--pictograms", tmp_path, "--out", tmp_path / "judge", "--scenes", 5, words=words)
+
+
+def test_edits_of_colour_are_judged_by_the_command(judge, real, tmp_path):
+    """What is drawn after an image and an instruction, beside the image before under the same rules."""
+    one = [(scene, image) for scene, image in zip(*real) if scene.layout == "one" and scene.items[0].colour][:2]
+    colours = ["green" if scene.items[0].colour == "red" else "red" for scene, _ in one]
+    after = [
+        replace(scene, items=(replace(scene.items[0], colour=colour),)) for (scene, _), colour in zip(one, colours)
+    ]
+    rows = [
+        {"id": f"edit-{change}-{number}", "before": stored(image), "change": change, **held(after[number])}
+        | {"instruction": f"make it {colours[number]}"}
+        for change in ("colour", "size")
+        for number, (_, image) in enumerate(one)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "edits_test.parquet")
+    judge.save(tmp_path / "judge")
+    places = {"--judge": tmp_path / "judge", "--pipeline": save_artifact("pipeline", tmp_path / "pipeline")}
+    places |= {"--data": tmp_path / "edits_test.parquet", "--out": tmp_path / "out.json"}
+    options = [*(part for pair in places.items() for part in pair), "--num-inference-steps", 1, "--guidance-scale", 1]
+    status, page, _ = run("evaluate", "generation", *options, "--source", "edits")
+    assert status == 0 and "| before: correct |" in page
+    figures = json.loads((tmp_path / "out.json").read_text())["figures"]["all"]
+    assert figures["rows"] == 2 and figures["before: correct"] == 0 and "real: correct" not in figures
+    for source, words in (("images", "an edit of its image"), ("captions", "no prompt")):
+        refused("evaluate", "generation", *options, "--source", source, "--out", tmp_path / source, words=words)
+    scenes = [{"id": "test-0", "caption": caption(one[0][0]), "image": stored(one[0][1]), **held(one[0][0])}]
+    pq.write_table(pa.Table.from_pylist(scenes), tmp_path / "test.parquet")
+    given = ("--data", tmp_path / "test.parquet", "--out", tmp_path / "scenes", "--source", "edits")
+    refused("evaluate", "generation", *options, *given, words="no instruction")

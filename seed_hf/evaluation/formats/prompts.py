@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,23 @@ def is_scene_file(path: str | Path) -> bool:
     Args:
         path: A file, or something else.
     """
+    return has_columns(path, SCENE_COLUMNS)
+
+
+def has_columns(path: str | Path, names: Collection[str]) -> bool:
+    """Whether this is a Parquet file with these columns.
+
+    Args:
+        path: A file, or something else.
+        names: Of the columns.
+    """
     file = Path(path)
     if file.suffix != ".parquet" or not file.is_file():
         return False
     import pyarrow.parquet as pq
 
     try:
-        return set(SCENE_COLUMNS) <= set(pq.read_schema(file).names)
+        return set(names) <= set(pq.read_schema(file).names)
     except (ValueError, OSError):
         return False
 

@@ -24,16 +24,19 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FIELDS = ("correct", "objects", "number", "colours", "relations")
-SOURCES = ("captions", "images")
+SOURCES = ("captions", "images", "edits")
 
 
 class Generation:
-    """Drawings from prompts, or redrawings of images from their own codes, under a detector.
+    """Drawings from prompts, redrawings of images from their own codes, or edits, under a detector.
+
+    Beside a drawing stands the row's own image under the same rules: the real one, or, of an edit, the one before.
 
     Args:
         drawer: Draws.
         detector: Sees.
-        source: What is drawn from: "captions" through the language model, or the codes of "images".
+        source: What is drawn from: "captions" through the language model, the codes of "images", or, for "edits",
+            an image and an instruction through the language model.
         count_valid_spans: Also count after how many prompts the language model writes a whole image by itself,
             without the constraint. Only for captions.
 
@@ -71,8 +74,12 @@ class Generation:
         return self.drawer.facts
 
     def fault(self, row: EvaluationRow) -> str:
-        if self.source == "images" and row.image is None:
+        if self.source != "captions" and row.image is None:
             return "no image to redraw"
+        if self.source == "edits" and not row.instruction:
+            return "no instruction"
+        if self.source == "images" and row.instruction:
+            return "what it must show is an edit of its image, not its image"
         if self.source == "captions" and not row.captions:
             return "no prompt"
         if not row.shows:
@@ -89,15 +96,17 @@ class Generation:
 
     def see(self, images: list[Image.Image]) -> list[dict[str, Any]]:
         found = self.detector.detect([image.resize(self.drawer.size) for image in images])
-        codes = self.drawer.read(images) if self.source == "images" else [None] * len(images)
+        codes = self.drawer.read(images) if self.source != "captions" else [None] * len(images)
         return [{"found": each, "codes": row} for each, row in zip(found, codes, strict=True)]
 
     def measure(self, rows: list[EvaluationRow], seen: list[dict[str, Any] | None]) -> list[dict[str, Any]]:
         ids = [row.id for row in rows]
-        if self.source == "images":
-            codes = torch.stack([each["codes"] for each in seen if each is not None])
-        else:
+        if self.source == "captions":
             codes = self.drawer.codes_of([row.captions[0] for row in rows], ids)
+        else:
+            codes = torch.stack([each["codes"] for each in seen if each is not None])
+        if self.source == "edits":
+            codes = self.drawer.codes_of_edits(codes, [row.instruction for row in rows], ids)
         found = self.detector.detect(self.drawer.draw(codes, ids))
         prompts = [row.captions[0] for row in rows if row.captions]
         valid = self.drawer.writes_valid_spans(prompts) if self.count_valid_spans else []
@@ -106,7 +115,7 @@ class Generation:
             asked = Asked.from_metadata(json.loads(row.shows))
             record: dict[str, Any] = {"group": asked.tag, "drawn": self._judged(asked, drawn)}
             if real is not None:
-                record["real"] = self._judged(asked, real["found"])
+                record["before" if self.source == "edits" else "real"] = self._judged(asked, real["found"])
             if self.count_valid_spans:
                 record["valid_span"] = valid[number]
             records.append(record)
@@ -124,7 +133,7 @@ class Generation:
         for record in records:
             counted = [
                 (f"{before}{name}", value)
-                for before, kind in (("", "drawn"), ("real: ", "real"))
+                for before, kind in (("", "drawn"), ("real: ", "real"), ("before: ", "before"))
                 for name, value in _counted(record.get(kind))
             ]
             counted.append(("valid spans without the constraint", record.get("valid_span")))

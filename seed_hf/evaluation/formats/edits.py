@@ -1,0 +1,58 @@
+"""Edits of the small world: an image, an instruction, and what the new image must show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from seed_hf.evaluation.generation_prompts import asked_of_scene
+from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
+
+from .json_files import identity_of
+from .prompts import has_columns, scene_of_row
+
+
+COLUMNS = ("id", "before", "instruction", "change", "layout", "relation", "style", "items")
+_ROWS_AT_ONCE = 256
+
+
+def is_edit_file(path: str | Path) -> bool:
+    """Whether this is a Parquet file of edits, as `seed-hf data scenes` writes them.
+
+    Args:
+        path: A file, or something else.
+    """
+    return has_columns(path, COLUMNS)
+
+
+def edits(file: Path) -> EvaluationData:
+    """The edits of a file that change a colour: the image before, and what the image after must show.
+
+    Edits of size and place are left out: GenEval's rules do not look at either.
+
+    Args:
+        file: `edits_test.parquet` ...
+    """
+    return EvaluationData("edits of colour", _ColourEdits(file), identity_of(file))
+
+
+class _ColourEdits:
+    def __init__(self, file: Path):
+        self._file = file
+
+    def __iter__(self) -> Iterator[EvaluationRow]:
+        import pyarrow.parquet as pq
+
+        for part in pq.ParquetFile(self._file).iter_batches(_ROWS_AT_ONCE, columns=list(COLUMNS)):
+            for row in part.to_pylist():
+                if row["change"] != "colour":
+                    continue
+                try:
+                    asked = asked_of_scene(scene_of_row(row))
+                    before, said = row["before"]["bytes"], row["instruction"]
+                except (IndexError, KeyError, TypeError, ValueError) as error:
+                    yield EvaluationRow(str(row["id"]), fault=f"no edit: {error}")
+                    continue
+                yield EvaluationRow(
+                    str(row["id"]), before, instruction=said or "", group=asked.tag, shows=asked.to_json()
+                )
