@@ -73,10 +73,9 @@ def measure(
     Returns:
         A report for JSON.
     """
-    if threads:
-        torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    bench = Bench("draw", device, dtype, rounds, seconds, model=model, side=side, steps=vars(steps), compiled=compiled)
+    bench = Bench(
+        "draw", device, dtype, rounds, seconds, threads, model=model, side=side, steps=vars(steps), compiled=compiled
+    )
     if model == "tiny":
         pipe = load_pipeline(None, device=str(bench.device))
     else:

@@ -45,10 +45,7 @@ def measure(
     Returns:
         A report for JSON.
     """
-    if threads:
-        torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    bench = Bench("encode", device, dtype, rounds, size=size, layers=layers, compiled=compiled)
+    bench = Bench("encode", device, dtype, rounds, threads=threads, size=size, layers=layers, compiled=compiled)
     tokenizer = _tokenizer(size, layers, bench)
     side = tokenizer.config.vision_config.image_size
     ways = _ways(tokenizer, compiled)

@@ -44,7 +44,7 @@ class Way:
 
 
 class Bench:
-    """A report that grows case by case.
+    """A report that grows case by case. What is random after its beginning is seeded.
 
     Args:
         name: Of the benchmark.
@@ -53,6 +53,7 @@ class Bench:
         rounds: How often each way is timed, in turn.
         seconds: A timing repeats the work until it has taken about this long. 0: once, with no warm-up but the first
             call.
+        threads: Of torch. By default as many as it has.
         settings: What else the report should tell.
     """
 
@@ -63,8 +64,12 @@ class Bench:
         dtype: str | None = None,
         rounds: int = 5,
         seconds: float = 0.2,
+        threads: int | None = None,
         **settings: Any,
     ):
+        if threads:
+            torch.set_num_threads(threads)
+        torch.manual_seed(0)
         self.device = usable_device(device)
         self.dtype = number_type(self.device, dtype)
         self.rounds, self.seconds = rounds, seconds

@@ -50,11 +50,17 @@ def measure(
     Returns:
         A report for JSON.
     """
-    if threads:
-        torch.set_num_threads(threads)
-    torch.manual_seed(0)
     bench = Bench(
-        "language", device, dtype, rounds, seconds, model=model, layers=layers, compiled=compiled, prompt=PROMPT
+        "language",
+        device,
+        dtype,
+        rounds,
+        seconds,
+        threads,
+        model=model,
+        layers=layers,
+        compiled=compiled,
+        prompt=PROMPT,
     )
     lm = _language_model(model, layers, bench)
     add_cases(bench, lm, batches, lengths, compiled)

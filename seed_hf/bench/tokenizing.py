@@ -55,10 +55,7 @@ def measure(
     Returns:
         A report for JSON.
     """
-    if threads:
-        torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    bench = Bench("tokenize", device, dtype, rounds, 0.0, size=size, layers=layers, side=side)
+    bench = Bench("tokenize", device, dtype, rounds, 0.0, threads, size=size, layers=layers, side=side)
     with tempfile.TemporaryDirectory() as folder:
         ways = partial(_ways, bench, size, layers, images, side, workers, batch, Path(folder))
         bench.case(f"{images} images, batch {batch}", ways)

@@ -111,10 +111,7 @@ def measure(
     Returns:
         A report for JSON.
     """
-    if threads:
-        torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    bench = Bench("train", device, None, rounds, 0.0, size=size, layers=layers, pack_length=pack_length)
+    bench = Bench("train", device, None, rounds, 0.0, threads, size=size, layers=layers, pack_length=pack_length)
     pack_length = pack_length or (192 if size == "tiny" else 1024)
     with tempfile.TemporaryDirectory() as folder:
         for stage in stages:
