@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
-demo: $(VENV)/.demo ## look at eight images, draw eight prompts: outputs/see_and_draw.png
+demo: $(VENV)/.demo ## draw twelve prompts, look at eight images: outputs/see_and_draw.png
 	$(BIN)/seed-hf demo --out outputs
 
 space: $(VENV)/.space ## serve the page of spaces/see-and-draw; SEED_ARTIFACT=FOLDER shows another pipeline

@@ -52,9 +52,6 @@ class SeedTokenizerConfig(OwnModelType, PublishedConfig):
         num_generation_tokens (`int`, *optional*, defaults to 77 for text and 1 for image): Generation embeddings.
         generation_dim (`int`, *optional*, defaults to 768 for text and 1024 for image): Their width.
         mlp_head_dims (`tuple[int]`, *optional*, defaults to `(256, 128, 32)`): Widths of the `"mlp"` head.
-        generation_memory_dim, generation_memory_rank (`int`, *optional*, defaults to 0 and 64): Width of a
-            [`SeedCodeMemory`] that adds to the generation embeddings of the text target, and the rank of its
-            projection. Width 0 is no memory, as in the paper.
         vq_beta (`float`, *optional*, defaults to 0.25): Commitment weight of the VQ loss.
         vq_legacy_beta (`bool`, *optional*, defaults to `True`): `True`: `vq_beta` weighs the codebook side, as in the
             authors' code (and taming-transformers). `False`: the encoder side, as in the VQ-VAE paper.
@@ -104,8 +101,6 @@ class SeedTokenizerConfig(OwnModelType, PublishedConfig):
         num_generation_tokens: int | None = None,
         generation_dim: int | None = None,
         mlp_head_dims=(256, 128, 32),
-        generation_memory_dim: int = 0,
-        generation_memory_rank: int = 64,
         vq_beta: float = 0.25,
         vq_legacy_beta: bool = True,
         vq_loss_weight: float = 5.0,
@@ -133,8 +128,6 @@ class SeedTokenizerConfig(OwnModelType, PublishedConfig):
         self.num_generation_tokens = num_generation_tokens or (1 if image_target else 77)
         self.generation_dim = generation_dim or (1024 if image_target else 768)
         self.mlp_head_dims = mlp_head_dims
-        self.generation_memory_dim = generation_memory_dim
-        self.generation_memory_rank = generation_memory_rank
         self.vq_beta = vq_beta
         self.vq_legacy_beta = vq_legacy_beta
         self.vq_loss_weight = vq_loss_weight
@@ -147,6 +140,7 @@ class SeedTokenizerConfig(OwnModelType, PublishedConfig):
         self.temperature_init = temperature_init
         self.initializer_range = initializer_range
         check_types(self)
+        _forget_code_memory(kwargs)
         self._build_sub_configs(vision_config, qformer_config, reverse_qformer_config, decoder_config)
         self._check()
         super().__init__(**kwargs)
@@ -196,8 +190,6 @@ class SeedTokenizerConfig(OwnModelType, PublishedConfig):
                 "generation_target='image' is one embedding: num_generation_tokens must be 1, "
                 f"got {self.num_generation_tokens}."
             )
-        if self.generation_memory_dim and self.generation_target != "text":
-            raise ValueError("generation_memory_dim needs generation_target='text'.")
         for name in ("feature_loss_weight", "feature_contrast_loss_weight"):
             if getattr(self, name) and not (self.text_tower and self.embedding_decoder):
                 raise ValueError(f"{name} needs text_tower=True and embedding_decoder=True.")
@@ -213,6 +205,17 @@ class SeedTokenizerConfig(OwnModelType, PublishedConfig):
 
 
 _LAYER_SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
+
+
+def _forget_code_memory(fields: dict) -> None:
+    """Drops what the first folders of 0.1 say of an option that is gone, where it was off."""
+    width = fields.pop("generation_memory_dim", 0)
+    fields.pop("generation_memory_rank", None)
+    if width:
+        raise ValueError(
+            f"generation_memory_dim is {width!r}: these weights have a code memory, which this version no longer has. "
+            "The seed_hf that saved them, an early 0.1, loads them."
+        )
 
 
 def _sub_config(cls, value, defaults):

@@ -53,31 +53,4 @@ class SeedGenerationDecoder(nn.Module):
         return embeddings.squeeze(1) if self.single else embeddings
 
 
-class SeedCodeMemory(nn.Module):
-    """An MLP from the vectors of all codes to a term that is added to the generation embeddings (not in the paper).
-
-    It is for diffusion models that are too small to remember images. The Reverse Q-Former uses each of its weights
-    once per generation token, and a UNet once per position of the latents. This MLP uses each weight once, so it
-    stores the most for the compute. Its projection is initialised to zero: before training it adds nothing.
-    """
-
-    def __init__(self, config: SeedTokenizerConfig):
-        super().__init__()
-        width, self.tokens = config.generation_memory_dim, config.num_generation_tokens
-        self.layers = nn.Sequential(
-            nn.Linear(config.num_query_tokens * config.code_dim, width),
-            nn.GELU(),
-            nn.LayerNorm(width),
-            nn.Linear(width, width),
-            nn.GELU(),
-            nn.LayerNorm(width),
-            nn.Linear(width, self.tokens * config.generation_memory_rank),
-        )
-        self.projection = nn.Parameter(torch.zeros(config.generation_memory_rank, config.generation_dim))
-
-    def forward(self, code_vectors: torch.Tensor) -> torch.Tensor:
-        """`(batch, num_query_tokens, code_dim)` to `(batch, num_generation_tokens, generation_dim)`."""
-        return self.layers(code_vectors.flatten(1)).unflatten(1, (self.tokens, -1)) @ self.projection
-
-
-__all__ = ["SeedCodeDecoder", "SeedCodeMemory", "SeedGenerationDecoder"]
+__all__ = ["SeedCodeDecoder", "SeedGenerationDecoder"]

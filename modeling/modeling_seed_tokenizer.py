@@ -27,7 +27,7 @@ from .empty_batches_seed import takes_empty_batches
 from .finite_values_seed import mark_not_finite, require_finite
 from .freezing_seed import freeze
 from .losses_seed import contrastive_loss, quantization_losses
-from .modeling_seed_decoders import SeedCodeDecoder, SeedCodeMemory, SeedGenerationDecoder
+from .modeling_seed_decoders import SeedCodeDecoder, SeedGenerationDecoder
 from .modeling_seed_quantizer import SeedCodebook, SeedVectorQuantizer
 from .publishing_seed import PublishedModel
 from .seeing_seed import asked_outputs, read_texts, see_images
@@ -69,7 +69,7 @@ class SeedTokenizer(CompiledBlocks, FlashByPart, PublishedModel, WholeWeights, P
         "seeing": ("vision_model", "query_tokens", "qformer"),  # pixels to causal embeddings
         "matching": ("text_embeddings", "vision_projection", "text_projection", "temperature"),  # images with texts
         "coding": ("code_encoder", "quantizer"),  # causal embeddings to codes
-        "drawing": ("code_decoder", "embedding_decoder", "generation_decoder", "generation_memory"),  # codes to images
+        "drawing": ("code_decoder", "embedding_decoder", "generation_decoder"),  # codes to images
     }
 
     def __init__(self, config: SeedTokenizerConfig):
@@ -97,8 +97,6 @@ class SeedTokenizer(CompiledBlocks, FlashByPart, PublishedModel, WholeWeights, P
         if config.embedding_decoder:
             self.embedding_decoder = SeedCodeDecoder(config)
         self.generation_decoder = SeedGenerationDecoder(config)
-        if config.generation_memory_dim:
-            self.generation_memory = SeedCodeMemory(config)
         self._keys_to_ignore_on_load_unexpected = weights_left_out(config, self.PARTS)
         self._frozen_modules: tuple[nn.Module, ...] = ()
         self.finite_roles: set[str] = set()  # whose weights were found finite since the last call of `train`
@@ -115,8 +113,6 @@ class SeedTokenizer(CompiledBlocks, FlashByPart, PublishedModel, WholeWeights, P
             init.normal_(module.query_tokens, std=std)
         elif isinstance(module, SeedCodeDecoder):
             init.zeros_(module.position_embeddings)
-        elif isinstance(module, SeedCodeMemory):
-            init.zeros_(module.projection)
         elif isinstance(module, Blip2TextEmbeddings):
             # A checkpoint does not contain this buffer: without this line it is uninitialised memory after loading.
             init.copy_(module.position_ids, torch.arange(module.position_ids.shape[-1]).expand((1, -1)))
@@ -229,13 +225,8 @@ class SeedTokenizer(CompiledBlocks, FlashByPart, PublishedModel, WholeWeights, P
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Generation embeddings of codes `(batch, num_query_tokens)`: `(batch, num_generation_tokens, generation_dim)`
         for the text target, `(batch, generation_dim)` for the image target."""
-        code_vectors = self.quantizer.lookup(self.check_codes(codes))
-        embeddings = self._generation_embeddings(code_vectors, self.code_decoder(code_vectors))
+        embeddings = self.generation_decoder(self.code_decoder(self.quantizer.lookup(self.check_codes(codes))))
         return require_finite(embeddings, self, ("coding", "drawing"), hiding=self.code_decoder.parameters())
-
-    def _generation_embeddings(self, code_vectors: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
-        embeddings = self.generation_decoder(decoded)
-        return embeddings + self.generation_memory(code_vectors) if self.config.generation_memory_dim else embeddings
 
     # The shared space of stage I
 
@@ -380,7 +371,7 @@ class SeedTokenizer(CompiledBlocks, FlashByPart, PublishedModel, WholeWeights, P
         codes, quantized, vq_loss = self.quantizer(self.code_encoder(causal_embeddings))
         decoded = self.code_decoder(quantized)
         output = SeedTokenizerOutput(codes=codes, causal_embeddings=causal_embeddings, **seen)
-        output.generation_embeddings = self._generation_embeddings(quantized, decoded)
+        output.generation_embeddings = self.generation_decoder(decoded)
         if self.config.embedding_decoder:
             output.reconstructed_embeddings = self.embedding_decoder(decoded)
         if stage == "quantization":

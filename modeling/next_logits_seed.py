@@ -1,7 +1,7 @@
 """The logits of the next token: of the whole vocabulary, or of the visual codes alone where nothing else may follow.
 
-Inside an image span only codes may follow. Their rows are a part of the output layer: of seed-tiny a fifth of it, and
-the output layer is a third of what a step reads.
+Inside an image span only codes may follow. Their rows are a part of the output layer, which is much of what
+a step reads where the model is small.
 """
 
 from typing import Any

@@ -307,7 +307,8 @@ class SeedImagePipeline(
                 size of unguided ones, up to 1 (arXiv 2305.08891).
             eta (`float`, *optional*, defaults to 0): Noise of `DDIMScheduler`'s steps (arXiv 2010.02502), for
                 schedulers whose `step` takes it.
-            num_images_per_prompt (`int`, *optional*, defaults to 1): Images to draw from each row of codes.
+            num_images_per_prompt (`int`, *optional*, defaults to 1): Images to draw from each row of codes, which
+                differ by their noise. For codes of their own, repeat the prompt and sample (`generation_kwargs`).
             batch_size (`int`, *optional*): Images that are denoised and decoded at once, which bounds memory. Each
                 image is the same as if all were drawn at once, unless the scheduler draws noise of its own from a
                 single generator. By default all.

@@ -28,7 +28,7 @@ INK, QUIET = "#1d2433", "#5a6375"
 
 
 def main() -> None:
-    picture = Image.open(bundled("seed-tiny", "demo") / "noto_1F352.png").convert("RGB")
+    picture = Image.open(bundled("seed-tiny", "demo") / "scene-4.png").convert("RGB")
     pipe = SeedImagePipeline.from_pretrained(bundled("seed-tiny", "pipeline"))
     again = pipe(image=picture, generator=torch.Generator().manual_seed(0))
     OUT.write_text(drawing(picture, again.images[0], again.codes[0].tolist()), encoding="utf-8")

@@ -23,7 +23,6 @@ ELSEWHERE = (
     "examples/fine_tune/fine_tune.ipynb",
     "examples/experiments/README.md",
     "examples/other_suites/README.md",
-    "examples/small_world/README.md",
     "examples/smollm2/README.md",
     "examples/smollm2/lm.yaml",
 )

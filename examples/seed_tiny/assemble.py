@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from model import CODEBOOK, TEXT_LENGTH
+from seed_hf.artifacts.known_words import KnownWords
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
@@ -23,17 +24,21 @@ from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.modeling.processing_seed import SeedProcessor, extend_text_tokenizer
 from seed_hf.pipelines.empty_prompt import EmptyPromptEmbedding
 from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
+from vocabulary import some_texts
+from world import world
 
 
+PARTS = ("tokenizer", "model", "pipeline")
 SHARD = 14_000_000
+SURE = 0.4  # a caption that the model finds less likely than this is called a guess (measure_sureness.py)
 GUIDANCE = 2.0
 
 
-def load_parts(work: Path, vae: Path) -> SeedImagePipeline:
-    """The pipeline of all trained parts and this autoencoder, with weights rounded to float16 as they are stored."""
-    text_tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "text" / "tokenizer")
-    text_encoder = CLIPTextModel.from_pretrained(work / "text" / "text_encoder").eval()
-    visual = SeedTokenizer.from_pretrained(work / "memory" / "model")
+def load_parts(work: Path) -> SeedImagePipeline:
+    """The pipeline of all trained parts, with weights rounded to float16 as they are stored."""
+    text_tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "vocabulary")
+    text_encoder = CLIPTextModel.from_pretrained(work / "teacher" / "text_encoder").eval()
+    visual = SeedTokenizer.from_pretrained(work / "generation" / "model")
     language = SeedForCausalLM.from_pretrained(work / "language" / "model")
     model = SeedForConditionalGeneration.from_parts(visual, language).eval()
     model.generation_config.update(
@@ -43,9 +48,9 @@ def load_parts(work: Path, vae: Path) -> SeedImagePipeline:
     )
     pipe = SeedImagePipeline(
         seed_model=model,
-        unet=UNet2DConditionModel.from_pretrained(work / "drawing" / "unet").eval(),
-        vae=AutoencoderDC.from_pretrained(vae).eval(),
-        scheduler=DPMSolverMultistepScheduler.from_pretrained(work / "drawing" / "scheduler"),
+        unet=UNet2DConditionModel.from_pretrained(work / "unet" / "model").eval(),
+        vae=AutoencoderDC.from_pretrained(work / "autoencoder" / "model").eval(),
+        scheduler=DPMSolverMultistepScheduler.from_pretrained(work / "teacher" / "scheduler"),
         processor=SeedProcessor(
             image_processor=SeedImageProcessor.for_tokenizer(visual.config),
             tokenizer=extend_text_tokenizer(text_tokenizer, CODEBOOK),
@@ -81,36 +86,55 @@ def write_index(path: Path, held: dict[str, str]) -> None:
     path.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
-def leave_code_out(folder: Path, pipe: SeedImagePipeline) -> None:
-    """Name the package's classes in a saved pipeline: what is bundled with the package needs no copy of its code."""
-    for file in folder.rglob("*.py"):
-        file.unlink()
-    file = folder / "model_index.json"
-    index = json.loads(file.read_text(encoding="utf-8"))
+def write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def name_classes(folder: Path, pipe: SeedImagePipeline) -> None:
+    """Let a saved pipeline name the package's classes, not those of the code beside it."""
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     index["_class_name"] = type(pipe).__name__
     for name in ("seed_model", "processor", "empty_prompt"):
         part = type(getattr(pipe, name))
         index[name] = [part.__module__, part.__name__]
-    file.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(folder / "model_index.json", index)
+
+
+def leave_code_out(folder: Path) -> None:
+    """What is bundled with the package needs no copy of its code: no Python file, and no `auto_map` that names one."""
+    for file in folder.rglob("*.py"):
+        file.unlink()
+    for file in folder.rglob("*.json"):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if (kept := without_auto_map(content)) != content:
+            write_json(file, kept)
+
+
+def without_auto_map(content):
+    """The content of a JSON file without any field `auto_map`, at any depth."""
+    if isinstance(content, list):
+        return [without_auto_map(value) for value in content]
+    if isinstance(content, dict):
+        return {name: without_auto_map(value) for name, value in content.items() if name != "auto_map"}
+    return content
 
 
 def clean(config: Path) -> None:
-    """Let the configuration, not the stored weights, say what a model loads as; forget code and the run's folders."""
+    """Let the configuration, not the stored weights, say what a model loads as; forget the run's folders."""
     settings = json.loads(config.read_text(encoding="utf-8"))
     if "model_type" in settings:
         settings["dtype"] = "float32"
     for part in [settings, *(value for value in settings.values() if isinstance(value, dict))]:
         part.pop("_name_or_path", None)
-        part.pop("auto_map", None)
         if "dtype" in part:
             part["dtype"] = "float32"
-    config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(config, settings)
 
 
-def save(pipe: SeedImagePipeline, out: Path) -> None:
+def save(pipe: SeedImagePipeline, known: KnownWords, out: Path) -> None:
     model, processor = pipe.seed_model, pipe.processor
     visual, language = model.visual_tokenizer, model.language_model
-    for part in ("tokenizer", "model", "pipeline"):
+    for part in PARTS:
         shutil.rmtree(out / part, ignore_errors=True)
         (out / part).mkdir(parents=True)
 
@@ -135,7 +159,7 @@ def save(pipe: SeedImagePipeline, out: Path) -> None:
 
     folder = out / "pipeline"
     pipe.save_pretrained(folder)
-    leave_code_out(folder, pipe)
+    name_classes(folder, pipe)
     for file in (folder / "seed_model").glob("*.safetensors*"):
         file.unlink()
     relative = {name: f"../../tokenizer/{file}" for name, file in visual_shards.items()}
@@ -146,8 +170,12 @@ def save(pipe: SeedImagePipeline, out: Path) -> None:
             file.unlink()
         held = write_shards(folder / name, "diffusion_pytorch_model", getattr(pipe, name).state_dict())
         write_index(folder / name / "diffusion_pytorch_model.safetensors.index.json", held)
-    for config in out.rglob("config.json"):
-        clean(config)
+    for folder in (out / "model", out / "pipeline" / "processor"):
+        known.save(folder)
+    for part in PARTS:
+        leave_code_out(out / part)
+        for config in (out / part).rglob("config.json"):
+            clean(config)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -155,8 +183,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(argv)
-    pipe = load_parts(arguments.work, arguments.work / "decoder" / "model")
-    save(pipe, arguments.out)
+    pipe = load_parts(arguments.work)
+    save(pipe, KnownWords.of(world().things, some_texts(), SURE), arguments.out)
     total = sum(file.stat().st_size for file in arguments.out.rglob("*.safetensors"))
     logging.info("%s: %.1f MB of weights", arguments.out, total / 1e6)
 

@@ -1,29 +1,27 @@
 """Teacher stage: the autoencoder of the small latent diffusion model (64 x 64 pixels <-> 16 x 8 x 8 latents)."""
 
 import logging
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderDC
 
 from loop import autocast, device, stage_arguments, train
-from pixels import load_pixels
+from world import images, scenes
 
 
-STEPS, DECODER_STEPS, BATCH = 1000, 2400, 64
-RATE, DECODER_RATE = 2e-3, 1e-3
-# Noise on the latents, up to this standard deviation: a diffusion model will only come near to them.
-NOISE, DECODER_NOISE = 0.1, 0.3
+STEPS, BATCH, RATE = 10_000, 128, 1e-3
+NOISE = 0.1  # on the latents, up to this standard deviation: a diffusion model will only come near to them
 
 
 def build() -> AutoencoderDC:
-    widths, layers = (16, 32, 128, 128), (0, 1, 1, 2)
-    none = ((), (), (), ())
+    widths, none = (32, 64, 128, 128), ((), (), (), ())
     return AutoencoderDC(
         latent_channels=16,
         encoder_block_out_channels=widths,
         decoder_block_out_channels=widths,
-        encoder_layers_per_block=layers,
-        decoder_layers_per_block=layers,
+        encoder_layers_per_block=(1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 2, 2),
         encoder_qkv_multiscales=none,
         decoder_qkv_multiscales=none,
     )
@@ -45,22 +43,18 @@ def compare(made: torch.Tensor, real: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """First both halves; then the decoder alone, whose latents stay as they are, on noisier ones."""
-    arguments = stage_arguments(__doc__, argv, steps=STEPS, decoder_steps=DECODER_STEPS)
+    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS)
     out = arguments.work / "autoencoder"
     if (out / "model").exists():
         return
-    pixels = load_pixels(arguments.data, "train", 64).to(device())
     torch.manual_seed(0)
     model = build().to(device())
 
-    def some_pictures() -> torch.Tensor:
-        real = pixels[torch.randint(len(pixels), (BATCH,), device=pixels.device)].float() / 127.5 - 1
-        flip = torch.rand(BATCH, device=real.device) < 0.5
-        return torch.where(flip[:, None, None, None], real.flip(-1), real)
+    def batch_of(step: int) -> dict[str, torch.Tensor]:
+        return {"pixels": images(scenes("autoencoder", step * BATCH, BATCH), arguments.data, 64)}
 
-    def loss_of_both(step: int) -> dict[str, torch.Tensor]:
-        real = some_pictures()
+    def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:
+        real = batch["pixels"].float() / 127.5 - 1
         with autocast():
             latents = model.encode(real).latent
             made = model.decode(spoil(latents, NOISE)).sample
@@ -68,24 +62,18 @@ def main(argv: list[str] | None = None) -> None:
         size = latents.float().pow(2).mean()
         return {**losses, "loss": losses["loss"] + 0.01 * (size - 1).abs(), "size": size}
 
-    def loss_of_decoder(step: int) -> dict[str, torch.Tensor]:
-        real = some_pictures()
-        with autocast(), torch.no_grad():
-            latents = model.encode(real).latent
-        with autocast():
-            made = model.decode(spoil(latents, DECODER_NOISE)).sample
-        return compare(made.float(), real)
+    train(model, batch_of, loss_of, out=out, steps=arguments.steps, minutes=arguments.minutes, learning_rate=RATE,
+          weight_decay=0.01)  # fmt: skip
+    keep(model, arguments.data, out / "model")
 
-    settings = {"weight_decay": 0.01, "average": 0.995}
-    train(model, loss_of_both, out=out, steps=arguments.steps, learning_rate=RATE, **settings)
-    model.encoder.requires_grad_(False)
-    train(model.decoder, loss_of_decoder, out=out / "decoder", steps=arguments.decoder_steps,
-          learning_rate=DECODER_RATE, **settings)  # fmt: skip
-    with torch.no_grad():
-        sample = pixels[:: max(1, len(pixels) // 2048)].float() / 127.5 - 1
-        latents = torch.cat([model.encode(part).latent for part in sample.split(64)])
+
+@torch.no_grad()
+def keep(model: AutoencoderDC, data: Path, folder: Path) -> None:
+    """Save the autoencoder with the scale that gives its latents unit variance."""
+    sample = images(scenes("autoencoder", 10**9, 1024), data, 64).float() / 127.5 - 1
+    latents = torch.cat([model.encode(part.to(device())).latent for part in sample.split(64)])
     model.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
-    model.save_pretrained(out / "model")
+    model.save_pretrained(folder)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The language model: a small OPT learns the training texts, then to read and write visual codes like words.
+"""The language model: a small OPT learns the world's texts, then to read and write visual codes like words.
 
-First OPT is trained on the descriptions alone, then in both directions on captions and the codes of every view of a
-picture, with questions about the pictures among them.
+To go on from a run that has ended, give another `--work` whose `opt/model` is what that run wrote, a lower `--rate`,
+and as `--skip` the steps that have been made, so that the rows are new.
 """
 
 import logging
@@ -10,22 +10,24 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
+from transformers import OPTConfig, OPTForCausalLM, TrainerCallback
 
-from features import rows_of
-from loop import stage_arguments, trainer_arguments
+from loop import device, give_back_freed_memory, stage_arguments, trainer_arguments
 from model import CODEBOOK
 from optimizer import MuonAdamW
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
-from seed_hf.pictograms.questions import questions
-from seed_hf.pictograms.wordings import caption_variants
-from seed_hf.training import LanguageModelCollator, LanguageModelConfig, LanguageModelTrainer
+from seed_hf.pictograms.scene_texts import caption as plainest
+from seed_hf.pictograms.scene_texts import instruction, questions
+from seed_hf.pictograms.scenes import generator
+from seed_hf.training import InstructionCollator, LanguageModelCollator, LanguageModelConfig, LanguageModelTrainer
+from vocabulary import load_vocabulary
+from world import SEEDS, captions, scenes, world
 
 
-TEXT_EPOCHS, EPOCHS, BATCH = 1.0, 5.0, 128
+TEXT_STEPS, STEPS, BATCH = 300, 8000, 128
 TEXT_RATE, RATE = 2e-3, 1.5e-3
-STRAY = 0.1  # share of the codes read that are another picture's
-DIRECTIONS = {"image_to_text": 0.6, "question": 0.07, "text_to_image": 0.33}
+# A request is a drawing that is asked for in a chat.
+DIRECTIONS = {"image_to_text": 0.2, "question": 0.28, "text_to_image": 0.37, "request": 0.05, "edit": 0.1}
 
 
 def opt_config(tokenizer) -> OPTConfig:
@@ -37,96 +39,139 @@ def opt_config(tokenizer) -> OPTConfig:
         num_hidden_layers=4,
         num_attention_heads=8,
         max_position_embeddings=256,
-        dropout=0.1,
+        dropout=0.0,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
 
 
-class Rows(Dataset):
-    """Captions, questions and codes; an epoch shows each picture once per view.
+class Texts(Dataset):
+    """Captions, in every wording, and questions with their answers."""
 
-    What the model reads of a picture is another mixture of its views each time: every place has the code that it has
-    in some view, or, now and then, in another picture. What the model writes are the codes of the picture as it is.
-    """
-
-    def __init__(self, codes: np.ndarray, captions: list[list[str]], pairs: list[list[tuple[str, str]]]):
-        self.codes, self.captions, self.pairs = codes, captions, pairs
+    def __init__(self, number: int):
+        self.number = number
 
     def __len__(self) -> int:
-        return self.codes.shape[0] * self.codes.shape[1]
+        return self.number
 
     def __getitem__(self, index: int) -> dict:
-        row = index % self.codes.shape[1]
-        views, _, places = self.codes.shape
-        shares = torch.tensor(list(DIRECTIONS.values()))
-        direction = list(DIRECTIONS)[torch.multinomial(shares, 1).item()]
-        if direction == "question" and not self.pairs[row]:
-            direction = "image_to_text"
-        codes = self.codes[0, row]
-        if direction != "text_to_image":
-            rows = torch.where(torch.rand(places) < STRAY, torch.randint(self.codes.shape[1], (places,)), row)
-            codes = self.codes[torch.randint(views, (places,)), rows, np.arange(places)]
-        return {
-            "codes": codes,
-            "captions": self.captions[row],
-            "questions": self.pairs[row],
-            "direction": direction,
-        }
+        index += 10**8
+        (scene,) = scenes("language", index, 1)
+        random = generator("train", SEEDS["language"], index, 3)
+        if random.random() < 0.5:
+            return {"text": captions([scene], "language", index)[0]}
+        asked = questions(scene, random, list(world().things))
+        return {"text": " ".join(asked[random.integers(len(asked))])}
 
 
-def arguments_for(out: Path, epochs: float, rate: float) -> LanguageModelConfig:
+class CodeRows(Dataset):
+    """Codes of scenes with a direction, and edits; captions, questions and wordings differ from epoch to epoch.
+
+    What is written of an image is always its plainest caption, so that the probability of a caption is about what is
+    seen, not about how it is said. What is drawn may be said in any wording.
+    """
+
+    def __init__(self, codes: np.ndarray, edits: np.ndarray, number: int, skipped: int = 0):
+        self.codes, self.edits, self.number, self.skipped = (
+            codes.astype(np.int64),
+            edits.astype(np.int64),
+            number,
+            skipped,
+        )
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, index: int) -> dict:
+        epoch, row = divmod(index + self.skipped, len(self.codes))
+        random = generator("train", SEEDS["language"], row, 4 + epoch)
+        direction = random.choice(list(DIRECTIONS), p=list(DIRECTIONS.values()))
+        if direction == "edit":
+            return self._edit(random)
+        (scene,) = scenes("language", row, 1)
+        said = plainest(scene)
+        if direction in ("text_to_image", "request"):
+            (said,) = captions([scene], "language", row + epoch * 10**7, full=0.2)
+        asked = questions(scene, random, list(world().things)) if direction == "question" else None
+        found = {"codes": self.codes[row], "caption": said, "questions": asked}
+        if direction == "request":
+            return {**found, "direction": "text_to_image", "chat": True}
+        return {**found, "direction": str(direction)}
+
+    def _edit(self, random: np.random.Generator) -> dict:
+        number = int(random.integers(len(self.edits)))
+        before, after = ({"type": "image", "codes": codes.tolist()} for codes in self.edits[number])
+        said = instruction(world().draw_edit("train", SEEDS["language"], number), random)
+        question = {"role": "user", "content": [before, {"type": "text", "text": said}]}
+        return {"messages": [question, {"role": "assistant", "content": [after]}]}
+
+
+class Collator(InstructionCollator):
+    """Edits and requests as the chats of the instruction stage, all else as the rows of the language-model stage."""
+
+    def sample(self, row: dict):
+        if row.pop("chat", False) or "messages" in row:
+            return super().sample(row)
+        return LanguageModelCollator.sample(self, row)
+
+
+def arguments_for(out: Path, steps: int, rate: float) -> LanguageModelConfig:
     return LanguageModelConfig(
         **trainer_arguments(out),
-        num_train_epochs=epochs,
+        max_steps=steps,
         per_device_train_batch_size=BATCH,
         learning_rate=rate,
-        logging_steps=50,
-        save_steps=1000,
+        logging_steps=20,
+        save_steps=500,
         lora_r=0,  # all weights train: a model of this size has no capacity to spare for an adapter
-        code_loss_weight=0.3,  # a picture has six times as many tokens as a caption
     )
 
 
+class SteadyMemory(TrainerCallback):
+    def on_log(self, args, state, control, **kwargs):
+        give_back_freed_memory()
+
+
 def fit(model, arguments: LanguageModelConfig, rows, collator) -> None:
-    optimizer = MuonAdamW(model, arguments.learning_rate, 0.05)
+    model.to(device())  # before the optimizer takes its weights
     trainer = LanguageModelTrainer(
-        model, arguments, train_dataset=rows, data_collator=collator, optimizers=(optimizer, None)
+        model,
+        arguments,
+        train_dataset=rows,
+        data_collator=collator,
+        callbacks=[SteadyMemory()],
+        optimizers=(MuonAdamW(model, arguments.learning_rate, 0.05), None),
     )
     trainer.train(resume_from_checkpoint=True)
     trainer.save_state()
 
 
-def pretrain(data: Path, work: Path, tokenizer, epochs: float) -> None:
-    """OPT on the training texts alone: every description once, and the short wordings."""
+def pretrain(work: Path, tokenizer, steps: int) -> None:
+    """Texts alone, before there are codes."""
     out = work / "opt"
     if (out / "model").exists():
         return
-    texts = [{"text": text} for row in rows_of(data) for text in (row["rich_caption"], caption_variants(row)[-2])]
     torch.manual_seed(0)
     OPTForCausalLM(opt_config(tokenizer)).save_pretrained(out / "start")
     tokenizer.save_pretrained(out / "start")
     model = SeedForCausalLM.from_language_model(out / "start", codebook_size=CODEBOOK)
-    fit(model, arguments_for(out, epochs, TEXT_RATE), texts, LanguageModelCollator(tokenizer, model.config, seed=0))
+    rows = Texts(steps * BATCH)
+    fit(model, arguments_for(out, steps, TEXT_RATE), rows, LanguageModelCollator(tokenizer, model.config, seed=0))
     model.cpu().save_pretrained(out / "model")
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = stage_arguments(__doc__, argv, text_epochs=TEXT_EPOCHS, epochs=EPOCHS)
+    arguments = stage_arguments(__doc__, argv, text_steps=TEXT_STEPS, steps=STEPS, rate=RATE, skip=0)
     work, out = arguments.work, arguments.work / "language"
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "text" / "tokenizer")
-    pretrain(arguments.data, work, tokenizer, arguments.text_epochs)
+    tokenizer = load_vocabulary(work)
+    pretrain(work, tokenizer, arguments.text_steps)
     if (out / "model").exists():
         return
-    codes = np.load(work / "features" / "train.codes.npy")
-    rows = rows_of(arguments.data)
-    # Mostly the plain caption, which is what a caption should be; the other wordings are for prompts.
-    captions = [[row["caption"].lower()] * 40 + caption_variants(row)[1:] for row in rows]
     model = SeedForCausalLM.from_pretrained(work / "opt" / "model")
-    collator = LanguageModelCollator(tokenizer, model.config, seed=0)
-    pairs = [questions(row) for row in rows]
-    fit(model, arguments_for(out, arguments.epochs, RATE), Rows(codes, captions, pairs), collator)
+    codes, edits = (np.load(work / "codes" / f"{name}.npy") for name in ("train", "edits"))
+    rows = CodeRows(codes, edits, arguments.steps * BATCH, arguments.skip * BATCH)
+    fit(model, arguments_for(out, arguments.steps, arguments.rate), rows, Collator(tokenizer, model.config, seed=0))
     model.cpu().save_pretrained(out / "model")
 
 

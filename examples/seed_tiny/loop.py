@@ -1,7 +1,8 @@
 """The training loop that the teacher stages share: seeded by step, resumable, on CPU or GPU.
 
 All randomness of a step comes from `seed` and the step's number, so a run that was killed and started again computes
-the same steps as one that was not.
+the same steps as one that was not. With `--minutes` a run ends, and cools down, by the clock instead: what a step
+computes is the same, how many there are is not.
 """
 
 import argparse
@@ -9,17 +10,18 @@ import ctypes
 import functools
 import json
 import logging
-import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from optimizer import MuonAdamW
 from seed_hf.devices import has_native_bf16, usable_device
+from seed_hf.threads import available_cores
 
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,17 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**28)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
             mallopt(parameter, value)
+
+
+def give_back_freed_memory() -> None:
+    """Once, the opposite of `keep_freed_memory`, for batches of many lengths.
+
+    What they free is kept in pieces that fit no later batch: the language stage grew to 11 GB in 500 steps, and gave
+    10 of them back.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def prepare_cpu() -> None:
@@ -59,27 +72,73 @@ def autocast():
     return torch.autocast(device().type, dtype=torch.bfloat16, enabled=has_bf16())
 
 
-def one_cycle(step: int, steps: int, warmup: int) -> float:
-    """Share of the peak learning rate: linear warm-up, then a cosine to zero."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+def rate_share(step: int, done: float, warmup: int) -> float:
+    """Share of the peak learning rate: linear warm-up, constant, linear to zero in the last fifth.
+
+    A run that is made longer before its last fifth goes on as if it had always been so long.
+
+    Args:
+        step: number of the step.
+        done: share of the run that is done.
+        warmup: steps.
+    """
+    return min(1.0, (step + 1) / warmup, max(0.0, (1 - done) / 0.2))
 
 
-def stage_arguments(doc: str, argv: list[str] | None, **numbers: float) -> argparse.Namespace:
+def stage_arguments(doc: str, argv: list[str] | None, minutes: bool = False, **numbers: float) -> argparse.Namespace:
     """The command line of a stage: `--data`, `--work`, and how long it trains, with its defaults.
 
-    Whoever reads it is about to train: without a GPU this also prepares the process.
+    Whoever reads it is about to train: this also prepares the process.
     """
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--data", type=Path, required=True, help="folder with the pictogram Parquet files")
     parser.add_argument("--work", type=Path, required=True, help="folder that the stages of a run share")
+    if minutes:
+        parser.add_argument("--minutes", type=float, help="train for so long, whatever the steps")
     for name, value in numbers.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     arguments = parser.parse_args(argv)
     if device().type == "cpu":
         prepare_cpu()
+    else:
+        torch.set_float32_matmul_precision("high")
     return arguments
+
+
+def workers() -> int:
+    """Processes that prepare batches: `WORKERS` if it is set; by default none on a CPU, up to 8 for a GPU."""
+    most = 0 if device().type == "cpu" else max(1, min(8, available_cores() - 2))
+    return int(os.environ.get("WORKERS", most))
+
+
+class Prepared(Dataset):
+    """The batches of all steps, each made when it is asked for."""
+
+    def __init__(self, batch_of: Callable[[int], dict], number: int):
+        self.batch_of, self.number = batch_of, number
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, step: int) -> dict:
+        torch.manual_seed(step)
+        return self.batch_of(step)
+
+
+def batches(batch_of: Callable[[int], dict], start: int, stop: int) -> Iterator[dict]:
+    """`batch_of(step)` of the steps from `start` on, on the device; `batch_of` itself never touches it."""
+    rows = Prepared(batch_of, stop)
+    if start < stop:
+        rows[start]  # what it loads, the workers inherit
+    settings = {"num_workers": workers(), "pin_memory": device().type == "cuda"}
+    if workers():
+        settings["prefetch_factor"] = 4
+    for batch in DataLoader(rows, batch_size=None, sampler=range(start, stop), **settings):
+        yield {name: on_device(value) for name, value in batch.items()}
+
+
+def on_device(value):
+    return value.to(device(), non_blocking=True) if isinstance(value, torch.Tensor) else value
 
 
 def trainer_arguments(out: Path) -> dict:
@@ -93,9 +152,8 @@ def trainer_arguments(out: Path) -> dict:
         "seed": 0,
         "report_to": "none",
         "disable_tqdm": True,
-        # A GPU is faster than one core can fill its batches.
-        "dataloader_num_workers": 0 if device().type == "cpu" else 4,
-        "dataloader_persistent_workers": device().type != "cpu",
+        "dataloader_num_workers": workers(),
+        "dataloader_prefetch_factor": 4 if workers() else None,
     }
 
 
@@ -114,88 +172,83 @@ class Average:
         torch._foreach_lerp_([self.shadow[key] for key in moving], [state[key] for key in moving], 1 - decay)
 
 
-def adamw(module: torch.nn.Module, rate: float, decay: float) -> torch.optim.AdamW:
-    """AdamW with weight decay for matrices only."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
-
-
 def train(
     module: torch.nn.Module,
-    loss_of: Callable[[int], dict[str, torch.Tensor]],
+    batch_of: Callable[[int], dict],
+    loss_of: Callable[[dict, float], dict[str, torch.Tensor]],
     *,
     out: Path,
     steps: int,
+    minutes: float | None,
     learning_rate: float,
-    seed: int = 0,
-    weight_decay: float = 0.05,
-    muon: bool = False,
+    weight_decay: float,
     warmup: int = 100,
-    clip: float = 1.0,
-    average: float | None = None,
+    average: float = 0.998,
     save_seconds: float = 120,
     log_every: int = 50,
-    evaluate: Callable[[], dict[str, float]] | None = None,
-    evaluate_every: int = 500,
 ) -> torch.nn.Module:
-    """Train `module` for `steps` steps on `loss_of(step)["loss"]` and return it (its average, if asked for).
-
-    With `muon` the weights of linear layers are trained by Muon, which needs far fewer steps than AdamW; everything
-    else is always trained by AdamW.
+    """Train `module` on `loss_of(batch_of(step), done)["loss"]`, where `done` is the share of the run that is done.
 
     Writes `out/state.pt` every `save_seconds` (whole: temporary name, then rename) and `out/log.jsonl`.
+
+    Returns:
+        the module with the average of its weights.
     """
     out.mkdir(parents=True, exist_ok=True)
     state_path = out / "state.pt"
-    optimizer = MuonAdamW(module, learning_rate, weight_decay) if muon else adamw(module, learning_rate, weight_decay)
-    shadow = Average(module, average) if average else None
-    start = 0
+    optimizer = MuonAdamW(module, learning_rate, weight_decay)
+    shadow = Average(module, average)
+    start, spent = 0, 0.0
     if state_path.exists():
         state = torch.load(state_path, map_location=device(), weights_only=True)
         module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
-        if shadow:
-            shadow.shadow = state["shadow"]
-        start = state["step"]
+        shadow.shadow = state["shadow"]
+        start, spent = state["step"], state.get("seconds", 0.0)
         logger.info("resuming %s at step %d", out.name, start)
     module.train()
-    sums, counted, began, saved = {}, 0, time.monotonic(), time.monotonic()
-    for step in range(start, steps):
-        torch.manual_seed(seed * 1_000_003 + step)
+    log, clock, saved = Log(out / "log.jsonl"), time.monotonic() - spent, time.monotonic()
+    stop = steps if minutes is None else 10**7
+    done = 0.0
+    for step, batch in enumerate(batches(batch_of, start, stop), start):
+        done = step / steps if minutes is None else (time.monotonic() - clock) / (60 * minutes)
+        torch.manual_seed(step)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * one_cycle(step, steps, warmup)
+            group["lr"] = learning_rate * rate_share(step, done, warmup)
         optimizer.zero_grad(set_to_none=True)
-        losses = loss_of(step)
+        losses = loss_of(batch, done)
         losses["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), clip)
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
-        if shadow:
-            shadow.update(module, step)
-        for key, value in losses.items():
-            sums[key] = sums.get(key, 0.0) + value.detach()
-        counted += 1
-        if (step + 1) % log_every == 0 or step + 1 == steps:
-            row = {k: round(float(v) / counted, 5) for k, v in sums.items()}
-            row = {"step": step + 1, **row, "seconds_per_step": round((time.monotonic() - began) / counted, 3)}
-            with open(out / "log.jsonl", "a") as log:
-                log.write(json.dumps(row) + "\n")
-            sums, counted, began = {}, 0, time.monotonic()
-        if evaluate and ((step + 1) % evaluate_every == 0 or step + 1 == steps):
-            module.eval()
-            with open(out / "log.jsonl", "a") as log:
-                log.write(json.dumps({"step": step + 1, **evaluate()}) + "\n")
-            module.train()
-        if time.monotonic() - saved > save_seconds or step + 1 == steps:
-            state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            if shadow:
-                state["shadow"] = shadow.shadow
+        shadow.update(module, step)
+        last = done >= 1 or step + 1 == stop
+        log.add(step + 1, losses, write=last or (step + 1) % log_every == 0)
+        if last or time.monotonic() - saved > save_seconds:
+            state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "shadow": shadow.shadow}
+            state |= {"step": step + 1, "seconds": time.monotonic() - clock}
             torch.save(state, state_path.with_suffix(".partial"))
             os.replace(state_path.with_suffix(".partial"), state_path)
             saved = time.monotonic()
-    if shadow:
-        module.load_state_dict(shadow.shadow)
+        if last:
+            break
+    module.load_state_dict(shadow.shadow)
     return module.eval()
+
+
+class Log:
+    """Means of what was lost since the last line, as JSON lines."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.sums, self.counted, self.began = {}, 0, time.monotonic()
+
+    def add(self, step: int, losses: dict[str, torch.Tensor], write: bool) -> None:
+        for key, value in losses.items():
+            self.sums[key] = self.sums.get(key, 0.0) + value.detach()
+        self.counted += 1
+        if write:
+            row = {"step": step, **{k: round(float(v) / self.counted, 5) for k, v in self.sums.items()}}
+            row["seconds_per_step"] = round((time.monotonic() - self.began) / self.counted, 4)
+            with open(self.path, "a") as log:
+                log.write(json.dumps(row) + "\n")
+            self.sums, self.counted, self.began = {}, 0, time.monotonic()

@@ -6,6 +6,7 @@ from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
 WIDTH = 192
 TEXT_LENGTH = 24  # tokens of a caption, and so generation embeddings; Stable Diffusion has 77
 CODEBOOK = 1024
+VOCABULARY = 1280
 PROJECTION = 192
 
 
@@ -45,6 +46,5 @@ def tokenizer_config(vocabulary: int) -> SeedTokenizerConfig:
         text_tower=True,
         num_generation_tokens=TEXT_LENGTH,
         generation_dim=WIDTH,
-        feature_loss_weight=5.0,  # retrieval on codes; without it R@m on codes stays far below that on embeddings
         generation_loss_weight=2.0,  # the paper's 0.5 leaves drawing behind in a run as short as this one
     )

@@ -1,9 +1,10 @@
 """Muon for the weights of linear and convolutional layers, AdamW for everything else, as one optimizer.
 
-Muon (torch.optim.Muon) needs fewer steps than AdamW on models of this size; steps are what a CPU has least of.
+Muon needs fewer steps than AdamW on models of this size; steps are what a CPU has least of.
 """
 
 import math
+from collections import defaultdict
 
 import torch
 from torch import nn
@@ -11,40 +12,62 @@ from torch import nn
 from seed_hf.devices import has_native_bf16
 
 
-class Float32Muon(torch.optim.Muon):
-    """Muon whose Newton-Schulz iteration runs in fp32; torch's always runs it in bf16. The learning rate is scaled as
-    by `match_rms_adamw`."""
+class Muon(torch.optim.Optimizer):
+    """Muon with the learning rate scaled as torch's `match_rms_adamw`; matrices of one shape are one computation.
+
+    torch.optim.Muon takes them one after the other, which is thousands of kernels a step, and always in bf16.
+
+    Args:
+        matrices: two-dimensional parameters.
+        rate: learning rate.
+        decay: decoupled weight decay.
+        bf16: whether to orthogonalise in bf16; else in fp32.
+        momentum: of the gradients, as Nesterov's.
+    """
+
+    def __init__(self, matrices: list[nn.Parameter], rate: float, decay: float, bf16: bool, momentum: float = 0.95):
+        super().__init__(matrices, {"lr": rate, "weight_decay": decay})
+        self.dtype, self.momentum = torch.bfloat16 if bf16 else torch.float32, momentum
 
     @torch.no_grad()
     def step(self, closure=None):
         for group in self.param_groups:
-            rate, momentum = group["lr"], group["momentum"]
-            parameters, gradients, buffers = [], [], []
-            self._init_group(group, parameters, gradients, buffers)
-            for parameter, gradient, buffer in zip(parameters, gradients, buffers):
-                buffer.lerp_(gradient, 1 - momentum)
-                update = gradient.lerp(buffer, momentum) if group["nesterov"] else buffer
-                update = orthogonalised(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
-                parameter.mul_(1 - rate * group["weight_decay"])
-                parameter.add_(update, alpha=-rate * 0.2 * math.sqrt(max(parameter.shape)))
+            by_shape = defaultdict(list)
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    by_shape[matrix.shape].append(matrix)
+            for shape, matrices in by_shape.items():
+                gradients = [matrix.grad for matrix in matrices]
+                for matrix in matrices:
+                    if "momentum_buffer" not in self.state[matrix]:
+                        self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
+                buffers = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
+                torch._foreach_lerp_(buffers, gradients, 1 - self.momentum)
+                updates = torch.stack(torch._foreach_lerp(gradients, buffers, self.momentum))
+                updates = orthogonalised(updates.to(self.dtype)).float()
+                torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(matrices, updates.unbind(), alpha=-group["lr"] * 0.2 * math.sqrt(max(shape)))
 
 
-def orthogonalised(matrix: torch.Tensor, coefficients: tuple, steps: int, eps: float) -> torch.Tensor:
-    """`U V^T` of a matrix `U S V^T`, roughly, by Newton-Schulz iterations in the matrix's own number type."""
-    a, b, c = coefficients
-    tall = matrix.size(0) > matrix.size(1)
-    found = matrix.T if tall else matrix
-    found = found / found.norm().clamp(min=eps)
+def orthogonalised(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """`U V^T` of each matrix `U S V^T`, roughly, `(count, rows, columns)`, computed in their number type.
+
+    Newton-Schulz iterations with Keller Jordan's coefficients.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = matrices.shape[1] > matrices.shape[2]
+    found = matrices.mT if tall else matrices
+    found = found / found.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(steps):
-        gram = found @ found.T
-        found = torch.addmm(found, torch.addmm(gram, gram, gram, beta=b, alpha=c), found, beta=a)
-    return found.T if tall else found
+        gram = found @ found.mT
+        found = torch.baddbmm(found, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), found, beta=a)
+    return found.mT if tall else found
 
 
 class MuonAdamW(torch.optim.Optimizer):
     """Both optimizers over the trainable parameters of `module`, with one learning rate.
 
-    `match_rms_adamw` scales Muon's updates to the size of AdamW's, so the same rate suits both. Muon takes matrices
+    Muon's updates are scaled to the size of AdamW's, so the same rate suits both. Muon takes matrices
     alone: a convolution's weight is shown to it with all but its first dimension folded into one. On a device that
     has no hardware for bf16 it orthogonalises in fp32.
     """
@@ -60,10 +83,9 @@ class MuonAdamW(torch.optim.Optimizer):
         ]
         self.weights = list(weights.values())
         self.matrices = [nn.Parameter(weight.data.flatten(1)) for weight in self.weights]  # share the weights' memory
-        muon = torch.optim.Muon if has_native_bf16(self.matrices[0].device) else Float32Muon
         self.parts = [
             torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True),
-            muon(self.matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+            Muon(self.matrices, rate, decay, bf16=has_native_bf16(self.matrices[0].device)),
         ]
         super().__init__([group for part in self.parts for group in part.param_groups], {"lr": rate})
         self._share_groups()

@@ -1,174 +1,126 @@
-"""Teacher stage: the image encoder, a small ViT.
+"""Teacher stage: what BLIP-2 is to SEED: on the frozen ViT, a Q-Former whose 32 queries say different things.
 
-It learns (a) the feature maps of a frozen EfficientNet-Lite0, position by position, and its pooled features, and
-(b) to name its picture among all captions of the training set, each a frozen MiniLM vector behind one linear map.
-Only the ViT is kept.
+It learns on scenes and their full descriptions:
+
+- contrast of the last embedding with the description, as in stage I;
+- a small decoder, which is left behind, writes the description from the 32 embeddings;
+- the embeddings of an image, each less the mean of its place, are kept apart (`alike`): without that they all say the
+  same, and so do the codes later.
 """
 
 import logging
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import Blip2VisionModel
+from transformers.models.blip_2.modeling_blip_2 import Blip2VisionModel
 
-from features import MAP_DIM, rows_of, sentence_vectors
 from loop import autocast, device, stage_arguments, train
-from model import tokenizer_config
-from pixels import load_pixels, normalise, random_affine, random_view
-from seed_hf.evaluation.reference_models import EFFICIENTNET_DIM, MINILM_DIM
+from model import TEXT_LENGTH, WIDTH, tokenizer_config
+from pixels import changed_images, normalise
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from vocabulary import encode_texts, load_vocabulary
+from world import captions, images, scenes
 
 
-STEPS, BATCH, RATE = 3400, 256, 1.5e-3
+STEPS, BATCH, RATE = 6000, 128, 1e-3
+FULL = 0.7  # share of images with the full description; the others have a wording with less in it
+APART = 0.3
 
 
-def build() -> Blip2VisionModel:
-    model = Blip2VisionModel._from_config(tokenizer_config(vocabulary=4096).vision_config)
-    nn.init.normal_(model.embeddings.position_embedding, std=0.02)
-    nn.init.normal_(model.embeddings.class_embedding, std=0.02)
-    return model
+class Captioner(nn.Module):
+    """Writes texts from embeddings, `(batch, places, width)`."""
 
-
-class Student(nn.Module):
-    """The ViT with the heads that its lessons need."""
-
-    def __init__(self):
+    def __init__(self, vocabulary: int, layers: int = 2):
         super().__init__()
-        self.vision = build()
-        width = self.vision.config.hidden_size
-        self.map_head = nn.Linear(width, MAP_DIM)
-        self.pooled_head = nn.Linear(width, EFFICIENTNET_DIM)
-        self.caption_head = nn.Sequential(nn.Linear(width, 384), nn.GELU(), nn.Linear(384, 256))
-        self.text_head = nn.Linear(MINILM_DIM, 256)
-        self.temperature = nn.Parameter(torch.tensor(0.07).log())
+        self.words = nn.Embedding(vocabulary, WIDTH)
+        self.places = nn.Parameter(0.02 * torch.randn(TEXT_LENGTH, WIDTH))
+        nn.init.normal_(self.words.weight, std=0.02)
+        self.norm = nn.LayerNorm(WIDTH)
+        self.layers = nn.ModuleList(
+            nn.TransformerDecoderLayer(WIDTH, 6, 2 * WIDTH, 0.0, F.gelu, batch_first=True, norm_first=True)
+            for _ in range(layers)
+        )
+        self.last = nn.LayerNorm(WIDTH)
 
-    def forward(self, pixels: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-        """Patch features `(batch, kept or all, width)`; `kept` holds, per picture, the patches to look at."""
-        hidden = self.vision.embeddings(pixels)
-        if kept is not None:
-            patches = hidden[:, 1:].gather(1, kept[..., None].expand(-1, -1, hidden.shape[-1]))
-            hidden = torch.cat([hidden[:, :1], patches], 1)
-        hidden = self.vision.encoder(inputs_embeds=hidden).last_hidden_state
-        return self.vision.post_layernorm(hidden)[:, 1:]
-
-    def caption_logits(self, patches: torch.Tensor, sentences: torch.Tensor) -> torch.Tensor:
-        image = F.normalize(self.caption_head(patches.mean(1)).float(), dim=-1)
-        text = F.normalize(self.text_head(sentences).float(), dim=-1)
-        return image @ text.T / self.temperature.exp()
+    def forward(self, embeddings: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """Logits of the next word, `(batch, length, vocabulary)`."""
+        mask = nn.Transformer.generate_square_subsequent_mask(ids.shape[1], device=ids.device)
+        hidden, seen = self.words(ids) + self.places[: ids.shape[1]], self.norm(embeddings)
+        for layer in self.layers:
+            hidden = layer(hidden, seen, tgt_mask=mask, tgt_is_causal=True)
+        return self.last(hidden) @ self.words.weight.T
 
 
-def labelled(data: Path, work: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """(which of the split's distinct captions each picture has, MiniLM's vectors of these captions)"""
-    captions = [row["caption"].lower() for row in rows_of(data, split)]
-    distinct = sorted(set(captions))
-    place = {caption: number for number, caption in enumerate(distinct)}
-    labels = torch.tensor([place[caption] for caption in captions])
-    return labels.to(device()), sentence_vectors(work, distinct).to(device())
+class Seer(nn.Module):
+    def __init__(self, vocabulary: int):
+        super().__init__()
+        self.model = SeedTokenizer(tokenizer_config(vocabulary))
+        self.model.vision_model.requires_grad_(False)
+        self.captioner = Captioner(vocabulary)
 
 
-class Lessons:
-    """What EfficientNet makes of the training pictures."""
-
-    def __init__(self, features: Path, grid: int):
-        self.maps = np.load(features / "maps.npy", mmap_mode="r")
-        self.scale = float(np.asarray(self.maps[:512], np.float32).std())
-        pooled = torch.from_numpy(np.load(features / "effnet.npy").astype(np.float32))
-        self.pooled = ((pooled - pooled.mean(0)) / (pooled.std(0) + 1e-3)).to(device())
-        self.grid = grid
-
-    def moved_maps(self, rows: torch.Tensor, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(maps `(batch, grid * grid, 256)` as the moved pictures would have them, which positions lie inside)"""
-        maps = np.asarray(self.maps[rows.cpu().numpy()], np.float32) / self.scale
-        grid = F.affine_grid(theta, (len(rows), MAP_DIM, self.grid, self.grid), align_corners=False)
-        maps = torch.from_numpy(maps).to(theta.device)
-        moved = F.grid_sample(maps, grid, align_corners=False, padding_mode="border").flatten(2).transpose(1, 2)
-        return moved, (grid.abs() <= 1).all(-1).flatten(1).float()
-
-
-def erase_square(images: torch.Tensor) -> torch.Tensor:
-    """Make one random square white, the same in the whole batch."""
-    size = images.shape[-1]
-    side = int(torch.randint(size // 8, size * 2 // 5, ()))
-    top, left = (int(torch.randint(0, size - side, ())) for _ in range(2))
-    images[:, :, top : top + side, left : left + side] = normalise(torch.ones(3, 1, 1, device=images.device))
-    return images
-
-
-def kept_patches(progress: float, patches: int) -> int:
-    """How many patches of a picture the ViT sees: few are learned from faster, all are what it will be used on."""
-    if progress < 0.65:
-        return patches * 3 // 8
-    return patches * 5 // 8 if progress < 0.9 else patches
+def alike(embeddings: torch.Tensor) -> torch.Tensor:
+    """Mean squared cosine between the places of an image, each less its mean over the batch."""
+    content = F.normalize(embeddings.float() - embeddings.float().mean(0), dim=-1)
+    cosines = content @ content.transpose(1, 2)
+    places = cosines.shape[-1]
+    return (cosines.pow(2).sum((1, 2)) - places).mean() / (places * (places - 1))
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = stage_arguments(__doc__, argv, steps=STEPS)
+    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS)
     out = arguments.work / "vision"
     if (out / "model").exists():
         return
-    where = device()
+    tokenizer = load_vocabulary(arguments.work)
     torch.manual_seed(0)
-    model = Student().to(where)
-    size, patch = model.vision.config.image_size, model.vision.config.patch_size
-    lessons = Lessons(arguments.work / "features", size // patch)
-    pixels = load_pixels(arguments.data, "train", size).to(where)
-    labels, sentences = labelled(arguments.data, arguments.work, "train")
-    known = normalise(load_pixels(arguments.data, "validation", size).to(where) / 255)
-    known_labels, known_sentences = labelled(arguments.data, arguments.work, "validation")
+    seer = Seer(len(tokenizer))
+    vit = Blip2VisionModel.from_pretrained(arguments.work / "seeing" / "model")
+    seer.model.vision_model.load_state_dict(vit.state_dict())
+    seer.to(device())
+    size = seer.model.config.vision_config.image_size
 
-    def loss_of(step: int) -> dict[str, torch.Tensor]:
-        picked = torch.randint(len(pixels), (BATCH,), device=where)
-        progress = step / arguments.steps
-        strength = 0.8 if progress < 0.5 else 0.4
-        theta = random_affine(BATCH, where, strength)
-        images = random_view(pixels[picked], theta, strength)
-        if progress < 0.5 and step % 2:
-            images = erase_square(images)
-        maps, inside = lessons.moved_maps(picked, theta)
-        kept = None
-        if (count := kept_patches(progress, maps.shape[1])) < maps.shape[1]:
-            kept = torch.rand(inside.shape, device=where).argsort(1)[:, :count]
-            maps = maps.gather(1, kept[..., None].expand(-1, -1, MAP_DIM))
-            inside = inside.gather(1, kept)
+    def batch_of(step: int) -> dict[str, torch.Tensor]:
+        start = step * BATCH
+        found = scenes("vision", start, BATCH)
+        ids, mask = encode_texts(tokenizer, captions(found, "vision", start, FULL))
+        pixels = images(found, arguments.data, size, mirror=np.random.default_rng(step))
+        return {"pixels": pixels, "ids": ids, "mask": mask}
+
+    def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:
+        pixels = normalise(changed_images(batch["pixels"].float() / 255))
+        ids, mask = batch["ids"], batch["mask"]
         with autocast():
-            patches = model(images, kept)
-            maps_loss = F.smooth_l1_loss(model.map_head(patches).float(), maps, reduction="none").mean(-1)
-            pooled_guess = model.pooled_head(patches.mean(1)).float()
-        logits = model.caption_logits(patches.float(), sentences)  # cosines over a small temperature: not in bf16
-        maps_loss = (maps_loss * inside).sum() / inside.sum()
-        pooled_loss = F.smooth_l1_loss(pooled_guess, lessons.pooled[picked])
-        caption_loss = F.cross_entropy(logits, labels[picked], label_smoothing=0.1)
+            embeddings = seer.model.get_causal_embeddings(pixels)
+            contrast = seer.model._contrastive(embeddings, ids, mask, None)
+            logits = seer.captioner(embeddings, ids[:, :-1])
+        words = ids[:, 1:].where(mask[:, 1:].bool(), -100)
+        caption = F.cross_entropy(logits.float().flatten(0, 1), words.flatten())
+        spread = alike(embeddings)
         return {
-            "loss": caption_loss + 2 * maps_loss + 2 * pooled_loss,
-            "caption": caption_loss,
-            "maps": maps_loss,
-            "pooled": pooled_loss,
-            "right": (logits.argmax(1) == labels[picked]).float().mean(),
+            "loss": contrast.loss.float() + caption + APART * spread,
+            "contrast": contrast.loss,
+            "caption": caption,
+            "alike": spread,
+            "words": (logits.argmax(-1) == words).sum() / (words >= 0).sum(),
+            "named": (contrast.logits_per_image.argmax(1) == torch.arange(len(ids), device=ids.device)).float().mean(),
         }
 
-    @torch.no_grad()
-    def evaluate() -> dict[str, float]:
-        logits = torch.cat([model.caption_logits(model(part), known_sentences) for part in known.split(64)])
-        rank = (logits > logits.gather(1, known_labels[:, None])).sum(1)
-        return {f"validation TR@{k}": round((rank < k).float().mean().item(), 4) for k in (1, 5, 10)}
+    train(seer, batch_of, loss_of, out=out, steps=arguments.steps, minutes=arguments.minutes, learning_rate=RATE,
+          weight_decay=0.05, warmup=60)  # fmt: skip
+    seer.model.save_pretrained(out / "model")
+    torch.save(seer.captioner.cpu().state_dict(), out / "captioner.pt")
 
-    train(
-        model,
-        loss_of,
-        out=out,
-        steps=arguments.steps,
-        learning_rate=RATE,
-        weight_decay=0.05,
-        muon=True,
-        warmup=100,
-        average=0.998,
-        evaluate=evaluate,
-        evaluate_every=200,
-    )
-    logging.info("average weights: %s", evaluate())
-    model.vision.save_pretrained(out / "model")
+
+@torch.no_grad()
+def describe(seer: Seer, tokenizer, embeddings: torch.Tensor) -> list[str]:
+    """What the decoder writes, greedily, of `(batch, places, width)` embeddings."""
+    ids = torch.full((len(embeddings), 1), tokenizer.bos_token_id)
+    for _ in range(TEXT_LENGTH - 1):
+        ids = torch.cat([ids, seer.captioner(embeddings, ids)[:, -1:].argmax(-1)], 1)
+    return [text.split("</s>")[0].replace("<s>", "").strip() for text in tokenizer.batch_decode(ids)]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Talk with the trained model about an image, and let it draw.
 
-    python examples/smollm2/talk.py --model runs/smollm2/model examples/cherries.png "What is its main colour?"
+    python examples/smollm2/talk.py --model runs/smollm2/model examples/pig.png "What is its main colour?"
     python examples/smollm2/talk.py --model runs/smollm2/model --draw "a red apple" --out apple.png
 
 Questions are turns of one chat: the image stands in the first, and each answer is part of what the next one reads.

@@ -26,7 +26,7 @@ _TEXT_TOKENIZER = (
 )
 _PROCESSOR = (*_TEXT_TOKENIZER, "preprocessor_config.json", "processor_config.json")
 _MODEL = (*_CARD, *_PROCESSOR, "config.json", "generation_config.json")
-_ALL_SECTIONS = ("codebook", "retrieval", "captions", "questions", "judge", "drawing", "reconstruction")
+_ALL_SECTIONS = ("codebook", "retrieval", "captions", "questions", "drawing", "reconstruction")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Kind:
         name: Of the kind, as `kind_of` gives it.
         described_by: File whose content the card template gets as `config`.
         tags: Of the card, beside `seed_hf`.
-        sections: Of an evaluation report, those that say something about the kind.
+        sections: What evaluations can say something about, as far as it is about the kind.
         made_of: Names of its files, as patterns. For a pipeline also those of each part's folder.
         weights: What the names of its files of weights begin with.
         needed: Groups of files. One of each group must be in the folder, beside weights and code.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,8 @@ from .loading import locate
 
 
 if TYPE_CHECKING:
+    from seed_hf.texts import LikelyText
+
     from .loading import Source
 
 KNOWN_WORDS = "known_words.json"
@@ -33,6 +35,11 @@ class KnownWords:
     things: tuple[str, ...]
     words: frozenset[str]
     sure: float
+
+    @property
+    def other_words(self) -> list[str]:
+        """The words that no name of a thing has, in order."""
+        return sorted(self.words - {word for thing in self.things for word in thing.split()})
 
     def unknown(self, text: str) -> list[str]:
         """The words of a text that the model has never read, in their order, each once.
@@ -53,6 +60,16 @@ class KnownWords:
         named = ", ".join(f"{word!r}" for word in strange)
         be = "is not one of them" if len(strange) == 1 else "are not among them"
         return f"This model knows {len(self.things)} things and {len(self.words)} words; {named} {be}."
+
+    def guess(self, likely: Sequence[LikelyText]) -> str | None:
+        """What to show in place of a caption that the model is not sure of; `None` if it is.
+
+        Args:
+            likely: The likeliest captions, likeliest first.
+        """
+        if likely[0].probability >= self.sure:
+            return None
+        return "not sure: " + ", ".join(f"{one.text} ({one.probability:.0%})" for one in likely)
 
     @classmethod
     def of(cls, things: Iterable[str], texts: Iterable[str], sure: float) -> KnownWords:
@@ -89,7 +106,8 @@ def read_known_words(source: Source, kind: str) -> KnownWords | None:
         FileNotFoundError: There is no such folder and no such repository.
         ValueError: It holds something else, or the file is damaged.
     """
-    path = locate(source, kind).processor / KNOWN_WORDS
+    place = locate(source, kind)
+    path = (place.folder / "processor" if kind == "pipeline" else place.processor) / KNOWN_WORDS
     if not path.is_file():
         return None
     content = read_json(path)

@@ -6,7 +6,7 @@ is timed in turn, so that other work on the machine slows all of them alike. Mak
 Wall time and CPU time are both reported; on a busy machine trust the CPU time.
 
 The model has the size of seed-tiny's language model and random weights. Captions come from a Parquet file, or are
-random words with the lengths of seed-tiny's training captions.
+random words with the lengths that the pictograms' captions have.
 """
 
 import platform

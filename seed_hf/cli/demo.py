@@ -1,4 +1,4 @@
-"""`seed-hf demo`: see eight images, draw eight prompts."""
+"""`seed-hf demo`: draw prompts, see images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ def demo(
     model: Model = None,
     device: Device = None,
 ):
-    """See eight real images and draw eight prompts; writes see_and_draw.png and see_and_draw.json."""
+    """Draw twelve prompts and see eight images, chosen by seed; writes see_and_draw.png and see_and_draw.json."""
     with plain_errors():
         from seed_hf.artifacts.loading import locate
         from seed_hf.devices import usable_device
@@ -25,9 +25,15 @@ def demo(
         from seed_hf.demo import run_demo
     show_messages()
     result = run_demo(out, model=model, device=str(where))
-    for row in result["pictures"]:
-        typer.echo(f"saw {row['caption']!r} {row['novelty']}: said {row['model_caption']!r}")
-        typer.echo(f"    {row['question']} {row['model_answer']}")
     for row in result["prompts"]:
-        typer.echo(f"drew {row['prompt']!r}{' (a new combination)' if row['new'] else ''}")
+        typer.echo(f"drew {row['prompt']!r}{_never(row)}")
+        if row["note"]:
+            typer.echo(f"    {row['note']}")
+    for row in result["pictures"]:
+        typer.echo(f"saw {row['caption']!r}{_never(row)}: said {row['guess'] or row['model_caption']!r}")
+        typer.echo(f"    {row['question']} {row['model_answer']} (right: {row['answer']})")
     typer.echo(f"{out / 'see_and_draw.png'} and {out / 'see_and_draw.json'}, in {result['seconds']} seconds")
+
+
+def _never(row: dict) -> str:
+    return f" (never trained on: {row['new']})" if row["new"] else ""

@@ -18,7 +18,7 @@ def card(
     title: Annotated[str | None, typer.Option(help="Heading of the card. Default: the name of the folder.")] = None,
     results: Annotated[
         list[Path] | None,
-        typer.Option(metavar="JSON", help="Report of `seed-hf evaluate report`; repeat for parts of a report."),
+        typer.Option(metavar="JSON", help="Result of `seed-hf evaluate TASK`; repeat for several."),
     ] = None,
     base_model: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="Hub id of the base model; repeat for more.")

@@ -63,8 +63,7 @@ def see(
         if known:
             likely = likely_captions(seed_model, processor, codes=encoded)
             said["likely"] = {one.text: round(one.probability, 3) for one in likely}
-            if likely[0].probability < known.sure:
-                shown = "not sure: " + ", ".join(f"{one.text} ({one.probability:.0%})" for one in likely)
+            shown = known.guess(likely) or shown
         if as_json:
             typer.echo(json.dumps({"image": name, "codes": codes, **said}))
         else:
@@ -170,7 +169,7 @@ def words(model: Model = None, as_json: AsJson = False):
         known = read_known_words(model, "model")
         if known is None:
             raise ValueError(f"{model or 'seed-tiny'}: this model has no list of the words that it knows.")
-    others = sorted(known.words - {word for thing in known.things for word in thing.split()})
+    others = known.other_words
     if as_json:
         typer.echo(json.dumps({"things": list(known.things), "other_words": others}))
     else:

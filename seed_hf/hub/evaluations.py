@@ -24,6 +24,9 @@ _TASKS: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
 }
 
 
+SECTIONS = frozenset(section for section, *_ in _TASKS.values())
+
+
 def is_evaluation(result: Mapping[str, Any]) -> bool:
     """Whether this is what `seed-hf evaluate TASK` writes."""
     return isinstance(result.get("task"), str) and all(

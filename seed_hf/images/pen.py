@@ -64,6 +64,31 @@ class Pen:
         self.sheet.paste(image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS), (x, y))
         self.draw.rectangle((x, y, x + side - 1, y + side - 1), outline=LINE)
 
+    def frame(self, x: int, y: int, side: int, colour: tuple[int, int, int]) -> None:
+        """Put a coloured frame on a square.
+
+        Args:
+            x, y: Its left upper corner.
+            side: Of the square, in pixels.
+            colour: RGB.
+        """
+        self.draw.rectangle((x - 2, y - 2, x + side + 1, y + side + 1), outline=colour, width=5)
+
+    def label(self, x: int, y: int, text: str, size: int, ground: tuple[int, int, int]) -> int:
+        """Write a few words on a coloured ground, half as high again as the font, and return where it ends.
+
+        Args:
+            x, y: Left upper corner of the ground.
+            text: The words.
+            size: Of the font, in pixels.
+            ground: RGB.
+        """
+        font = ImageFont.load_default(size)
+        end = x + round(font.getlength(text)) + size
+        self.draw.rounded_rectangle((x, y, end, y + round(size * 1.5)), size // 3, fill=ground)
+        self.draw.text((x + size // 2, y + size // 5), text, fill=INK, font=font)
+        return end
+
     def codes(self, codes: Sequence[int], x: int, y: int, width: int) -> None:
         """Draw codes as a strip of coloured cells, 11 pixels high; equal codes have equal colours.
 

@@ -20,13 +20,14 @@ from draw_tab import draw_tab
 from limits import FILE_SIZE, KEPT, MINUTES, WAITING
 from round_trip_tab import round_trip_tab
 from see_tab import example_images, see_tab
+from seed_hf.artifacts.known_words import KnownWords
 
 
 HERE = Path(__file__).parent
 SEED_TINY = """\
-**This is seed-tiny, a very small model of icon-like images, 64 x 64 pixels.** It knows emoji and clip art, not
-photographs. It says the exact caption of one in three pictograms that it has never seen. It draws from memory what it
-has learned the name of; a new combination of words, or an image's own codes, becomes a smear of the right colours.
+**This is seed-tiny, a very small model of a small world, 64 x 64 pixels.** It knows icon-like images of some 150
+things in eleven colours: one thing anywhere, two beside one another, up to four of a kind. It does not know
+photographs. It gets many images wrong, and says where it only guesses.
 """
 OTHER = "The model on this page is **{}**."
 PRIVACY = f"""\
@@ -51,8 +52,16 @@ def build(artifact: Artifact) -> gr.Blocks:
             round_trip_tab(artifact, images, model_turn)
         with gr.Tab("Chat"):
             chat_tab(artifact, images, model_turn)
+        if artifact.known:
+            with gr.Accordion(f"The {len(artifact.known.things)} things it knows", open=False, elem_id="known"):
+                gr.Markdown(listed(artifact.known))
         gr.Markdown(PRIVACY, elem_id="privacy")
     return page.queue(max_size=WAITING, default_concurrency_limit=1)
+
+
+def listed(known: KnownWords) -> str:
+    """All that a small model has read of, as Markdown."""
+    return f"{', '.join(known.things)}.\n\nAnd these words: {', '.join(known.other_words)}."
 
 
 def main() -> None:

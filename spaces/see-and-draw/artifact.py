@@ -11,9 +11,10 @@ from transformers import StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
 from seed_hf import SeedForConditionalGeneration, SeedProcessor
+from seed_hf.artifacts.known_words import read_known_words
 from seed_hf.artifacts.loading import DEFAULT, load_pipeline
 from seed_hf.modeling.generation_seed import CodeSegment, TextSegment
-from seed_hf.texts import MAX_NEW_TOKENS
+from seed_hf.texts import MAX_NEW_TOKENS, likely_captions
 
 
 REPLY_TOKENS = 96  # of a chat's reply: enough for two images and some words
@@ -42,6 +43,7 @@ class Artifact:
                 f"{self.name}: the Space needs a pipeline with a SeedForConditionalGeneration and a SeedProcessor. "
                 "Build it with SeedImagePipeline(seed_model=..., processor=..., ...) and save it again."
             )
+        self.known = read_known_words(source, "pipeline")  # of a small model
         pipe.set_progress_bar_config(disable=True)
         self.model, self.processor = pipe.seed_model.eval(), pipe.processor
         config = self.model.config.text_config
@@ -59,12 +61,20 @@ class Artifact:
         return self.pipe.encode_image(image)[0].tolist()
 
     def caption(self, codes: list[int]) -> Iterator[str]:
-        """Yields the caption of an image, given by its codes, as it grows."""
-        return self._words(self.processor.caption(codes=torch.tensor([codes])))
+        """Yields the caption of an image, given by its codes, as it grows; at last a guess, where it is no more."""
+        rows = torch.tensor([codes])
+        yield from self._words(self.processor.caption(codes=rows))
+        if self.known and (guess := self.known.guess(likely_captions(self.model, self.processor, codes=rows))):
+            yield guess
 
     def answer(self, image: Image.Image, question: str) -> Iterator[str]:
         """Yields the answer to a question about an image as it grows."""
         return self._words(self.processor.ask(image, question))
+
+    def note(self, text: str) -> str:
+        """What to say of words of a text that the model has never read; empty if there are none, or nobody knows."""
+        note = self.known and self.known.note(text)
+        return f"{note} The list is at the end of the page." if note else ""
 
     def draw(
         self,
@@ -78,13 +88,16 @@ class Artifact:
     ) -> tuple[list[Image.Image], list[list[int]]]:
         """Images of a prompt, and the codes of each. Image i is drawn with the seed `seed + i`.
 
-        Without `sample` the language model writes its likeliest codes, and the images differ only in their noise.
+        A single image has the likeliest codes, unless `sample` is set. Several have codes of their own each.
         """
+        noise = _generators(seed, images)
+        options = {"do_sample": True, "temperature": 1.0} if sample or images > 1 else {}
+        # One by one: the samples of a batch would depend on each other, not on their seed alone.
+        codes = torch.cat([self.pipe.encode_prompt(prompt, each, options) for each in noise])
         drawn = self.pipe(
-            [prompt] * images,
+            codes=codes,
             num_inference_steps=steps,
-            generator=_generators(seed, images),
-            generation_kwargs={"do_sample": sample},
+            generator=noise,
             callback_on_step_end=_reporter(on_step, steps),
         )
         return drawn.images, drawn.codes.tolist()

@@ -25,6 +25,7 @@ class Conversation:
     def reply(self, message, wanted, turns, messages):
         text, codes, path = self.read(message, wanted)
         parts = ([codes] if codes else []) + ([text] if text else [])
+        note = self.artifact.note(text)
         prompt, images, shortened = self.as_prompt(turns, parts, MODES[wanted])
         turns = [*turns, {"role": "user", "parts": parts}]
         messages = [
@@ -34,6 +35,8 @@ class Conversation:
         ]
         if shortened:
             messages = [*messages, said("assistant", FORGOT)]
+        if note:
+            messages = [*messages, said("assistant", note)]
         yield turns, messages, messages, None
         written = []
         for written in self.artifact.reply(prompt, images, MODES[wanted]):
@@ -63,7 +66,12 @@ class Conversation:
         return text, self.artifact.encode(read_image(path)) if path else [], path
 
     def as_prompt(self, turns, parts, mode):
-        """The conversation as the model was trained on it: its last turns, as many as fit."""
+        """The conversation as the model was trained on it: its last turns, as many as fit.
+
+        A drawing is asked for anew, without the turns before it.
+        """
+        if mode == "image":
+            turns = []
         spare = self.artifact.places + 4  # tokens left for the reply: an image, or some words
         for start in range(len(turns) + 1):
             text, images = self.rendered(turns[start:], parts, mode)
@@ -72,17 +80,12 @@ class Conversation:
         raise Refusal("This message is longer than the model can read. Shorten it.")
 
     def rendered(self, turns, parts, mode):
-        drawing_prompt = mode == "image"
-        # A request for a drawing has a format of its own, which the chat template does not have.
-        asked = [part for part in parts if not (drawing_prompt and isinstance(part, str))]
-        conversation = [*turns, {"role": "user", "parts": asked}] if asked else turns
-        messages = [{"role": turn["role"], "content": content(turn["parts"])} for turn in conversation]
-        settings = {"add_generation_prompt": not drawing_prompt}
-        text = self.artifact.processor.apply_chat_template(messages, **settings) if messages else ""
-        if drawing_prompt:
-            text = f"{text} {self.artifact.processor.image_prompt} {parts[-1]}".strip()
+        conversation = [*turns, {"role": "user", "parts": parts}]
         images = [part for turn in conversation for part in turn["parts"] if not isinstance(part, str)]
-        return text, images
+        if mode == "image" and not images:  # what to draw has a format of its own; to change an image is a chat
+            return f"{self.artifact.processor.image_prompt} {parts[-1]}".strip(), []
+        messages = [{"role": turn["role"], "content": content(turn["parts"])} for turn in conversation]
+        return self.artifact.processor.apply_chat_template(messages, add_generation_prompt=True), images
 
     def as_message(self, part):
         if isinstance(part, str):
@@ -110,12 +113,15 @@ def chat_tab(artifact: Artifact, images: list[str], model_turn: dict) -> None:
     """Fill the current tab. `model_turn` holds the settings of events that use the model."""
     conversation = Conversation(artifact)
     about = (
-        "seed-tiny learned captions, questions about an image and prompts to draw. It is **not a chat model**: "
-        "it does not follow a conversation."
+        "seed-tiny learned captions, questions about an image, prompts to draw and requests to change an image. It is "
+        "**not a chat model**: it does not follow a conversation."
         if artifact.is_seed_tiny
         else "Words and images in one conversation."
     )
-    gr.Markdown(f"{about} The conversation is forgotten an hour after its last turn, if not before.")
+    gr.Markdown(
+        f"{about} Each drawing is made anew, without the turns before it. The conversation is forgotten an hour after "
+        "its last turn, if not before."
+    )
     turns = gr.State([], time_to_live=3600)
     # The messages on display are kept here: a history sent by the page could name any file of this machine.
     messages = gr.State([], time_to_live=3600)
@@ -140,12 +146,18 @@ def chat_tab(artifact: Artifact, images: list[str], model_turn: dict) -> None:
     )
     gr.Examples(
         [
-            [{"text": "What is its main colour?", "files": [images[0]]}, "Words"],
+            [{"text": "What colour is it?", "files": [images[0]]}, "Words"],
             [{"text": "", "files": [images[-1]]}, "Words"],
             [{"text": "a red apple", "files": []}, "An image"],
+            [{"text": "make it green", "files": [images[0]]}, "An image"],
         ],
         [message, wanted],
-        example_labels=["ask about an image", "an image alone: its caption", "draw a red apple"],
+        example_labels=[
+            "ask about an image",
+            "an image alone: its caption",
+            "draw a red apple",
+            "an image and what to change",
+        ],
         label="Messages to try: click one, then send it",
     )
     message.submit(

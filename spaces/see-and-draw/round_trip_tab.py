@@ -76,7 +76,7 @@ def round_trip_tab(artifact: Artifact, images: list[str], model_turn: dict) -> N
     """Fill the current tab. `model_turn` holds the settings of events that use the model."""
     events = RoundTrip(artifact)
     places, last_code = events.places, events.last_code
-    first = images[1]  # simpler than the first, which is on another tab
+    first = images[0]
     shown = artifact.encode(read_image(first))
     shown_again = artifact.redraw(shown)[0]
     gr.Markdown(

@@ -1,18 +1,15 @@
 """See: an image to its codes, a caption, and answers to questions about it."""
 
-import json
-
 import gradio as gr
 
 from artifact import Artifact
 from code_strip import CodeStrip, strip
 from limits import CHARACTERS, FILE_SIZE, checked_text
-from seed_hf.demo.see_and_draw import PICTURES
+from seed_hf.demo.see_and_draw import PICTURES, demo_pictures
 from uploads import ImageField, read_image
 
 
-FIRST = "a locomotive"
-QUESTIONS = ["What is its main colour?", "What kind of animal is it?", "Is it a land, water or air vehicle?"]
+QUESTIONS = ["What is it?", "What colour is it?", "How many things are there?"]
 
 
 def see_tab(artifact: Artifact, images: list[str], model_turn: dict) -> None:
@@ -23,11 +20,13 @@ def see_tab(artifact: Artifact, images: list[str], model_turn: dict) -> None:
         codes = artifact.encode(image)
         shown = strip(codes)
         for caption in artifact.caption(codes):
-            yield shown, caption, ""
+            yield shown, caption, "", ""
 
     def ask(path, question):
         image, question = read_image(path), checked_text(question, "question")
-        yield from artifact.answer(image, question)
+        note = artifact.note(question)
+        for answer in artifact.answer(image, question):
+            yield answer, note
 
     shown = read_image(images[0])
     shown_codes = artifact.encode(shown)
@@ -44,7 +43,7 @@ def see_tab(artifact: Artifact, images: list[str], model_turn: dict) -> None:
             )
             examples = gr.Examples([[path] for path in images], image, label="Images it was never trained on")
         with gr.Column(min_width=280):
-            said = gr.Textbox(caption, label="It says", lines=1, interactive=False, elem_id="see-caption")
+            said = gr.Textbox(caption, label="It says", lines=1, max_lines=4, interactive=False, elem_id="see-caption")
             question = gr.Textbox(
                 label="Ask about the image",
                 placeholder=QUESTIONS[0],
@@ -61,16 +60,14 @@ def see_tab(artifact: Artifact, images: list[str], model_turn: dict) -> None:
                 interactive=False,
                 elem_id="see-answer",
             )
+            note = gr.Markdown(elem_id="see-note")
     codes = CodeStrip(strip(shown_codes), label="The image's codes", elem_id="see-codes")
-    outputs = [codes, said, answer]
+    outputs = [codes, said, answer, note]
     image.upload(look, image, outputs, api_name="see", **model_turn)
     examples.load_input_event.then(look, image, outputs, api_visibility="private", **model_turn)
-    gr.on([question.submit, button.click], ask, [image, question], answer, api_name="ask", **model_turn)
+    gr.on([question.submit, button.click], ask, [image, question], [answer, note], api_name="ask", **model_turn)
 
 
 def example_images() -> list[str]:
     """The images of the package's demo."""
-    rows = json.loads((PICTURES / "pictures.json").read_text(encoding="utf-8"))
-    # The page opens with the first: one whose caption is right. That holds for one in three.
-    rows.sort(key=lambda row: row["caption"] != FIRST)
-    return [str(PICTURES / row["file"]) for row in rows]
+    return [str(PICTURES / row["file"]) for row in demo_pictures()]

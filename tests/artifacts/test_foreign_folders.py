@@ -94,7 +94,7 @@ NO_CONFIGURATIONS = {
 @pytest.mark.parametrize("text", NO_CONFIGURATIONS)
 def test_what_is_no_configuration_is_refused_in_one_line(tmp_path, text):
     (tmp_path / "config.json").write_text(NO_CONFIGURATIONS[text])
-    refused("see", "examples/cherries.png", "--model", tmp_path, words=str(tmp_path))
+    refused("see", "examples/pig.png", "--model", tmp_path, words=str(tmp_path))
     for cls, config_class, load in OPENERS.values():
         for way in (cls.from_pretrained, config_class.from_pretrained, load):
             with pytest.raises((ValueError, OSError)):
@@ -132,7 +132,7 @@ def test_wrong_fields_are_refused_in_one_line(folders, tmp_path, part, value):
     config[part] = {**config[part], **value} if isinstance(value, dict) else value
     (tmp_path / "config.json").unlink()
     (tmp_path / "config.json").write_text(json.dumps(config))
-    refused("see", "examples/cherries.png", "--model", tmp_path, words=str(tmp_path))
+    refused("see", "examples/pig.png", "--model", tmp_path, words=str(tmp_path))
     with pytest.raises(ValueError, match=str(tmp_path)):
         load_model(tmp_path)
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from seed_hf.artifacts.kinds import KINDS, kind_of, kind_of_object, load_class
 from seed_hf.artifacts.loading import load_language_model
 from seed_hf.artifacts.whole import problems
-from seed_hf.evaluation.report_settings import SECTIONS
+from seed_hf.hub.evaluations import SECTIONS
 from seed_hf.modeling.processing_seed import extend_text_tokenizer
 from tiny import tiny_text_tokenizer, tiny_tokenizer
 from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
@@ -22,7 +22,7 @@ from tiny_language import TEXT_VOCAB_SIZE, tiny_language_model
 def test_each_kind_has_a_card_and_a_usage_program(kind):
     cards = files("seed_hf.model_cards")
     assert (cards / f"{kind.name}.md").is_file() and (cards / "snippets" / f"{kind.name}.jinja").is_file()
-    assert set(kind.sections) <= set(SECTIONS) and kind.repo_type in ("model", "dataset")
+    assert set(kind.sections) <= SECTIONS and kind.repo_type in ("model", "dataset")
     assert (kind.library is None) == (kind.task is None) == (kind.repo_type == "dataset")
 
 

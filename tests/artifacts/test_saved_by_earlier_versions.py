@@ -1,5 +1,6 @@
 """Folders that version 0.1 wrote load, and give what they gave then; see `tests/fixtures/README.md`."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoModelForCausalLM, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor
 
 from seed_hf import SeedForConditionalGeneration, SeedImagePipeline, SeedProcessor, SeedTokenizer
 from seed_hf.artifacts.kinds import kind_of
@@ -58,6 +59,20 @@ def test_tokenizer(expected, images):
     assert torch.equal(codes, expected["codes"])
     close(tokenizer.decode(codes), expected["generation_embeddings"])
     close(tokenizer.get_image_features(codes=codes).pooler_output, expected["image_features"])
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "model", "pipeline/seed_model"])
+def test_an_option_that_is_gone_is_forgotten_where_it_was_off(kind, caplog, tmp_path):
+    """The code memory: the folders name it with a width of 0, and their weights have none."""
+    config = AutoConfig.from_pretrained(SAVED / kind)
+    assert "generation_memory" in (SAVED / kind / "config.json").read_text() and not caplog.records
+    config.save_pretrained(tmp_path)
+    assert "generation_memory" not in (tmp_path / "config.json").read_text()
+    settings = json.loads((SAVED / kind / "config.json").read_text())
+    settings.get("tokenizer_config", settings)["generation_memory_dim"] = 24
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="these weights have a code memory, which this version no longer has"):
+        AutoConfig.from_pretrained(tmp_path)
 
 
 @torch.no_grad()

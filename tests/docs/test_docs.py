@@ -128,7 +128,7 @@ def test_the_picture_of_the_architecture_shows_the_codes_that_seed_tiny_says():
 
     from seed_hf import SeedProcessor, SeedTokenizer, bundled
 
-    picture = Image.open(bundled("seed-tiny", "demo") / "noto_1F352.png").convert("RGB")
+    picture = Image.open(bundled("seed-tiny", "demo") / "scene-4.png").convert("RGB")
     pixels = SeedProcessor.from_pretrained(bundled("seed-tiny", "model"))(images=picture).pixel_values
     codes = SeedTokenizer.from_pretrained(bundled("seed-tiny", "tokenizer")).encode(pixels)[0].tolist()
     drawing = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")

@@ -1,15 +1,20 @@
-"""The command lines of `examples/seed_tiny` and `examples/small_world`. `make pages` runs the stages of the first."""
+"""The command line of `examples/seed_tiny`, and the checkpoint that it writes. `make pages` runs its stages."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
+
+from seed_hf import SeedForConditionalGeneration, SeedImagePipeline, SeedProcessor, SeedTokenizer
+from seed_hf.artifacts.known_words import KnownWords, read_known_words
+from tiny_diffusion import generators, some_codes, tiny_model_and_processor, tiny_pipeline
 
 
 @pytest.fixture
 def recipe(monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[2] / "examples" / "seed_tiny"), *sys.path])
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples" / "seed_tiny"))
     import recipe
 
     return recipe
@@ -17,7 +22,7 @@ def recipe(monkeypatch):
 
 @pytest.mark.parametrize("quick", [True, False])
 def test_the_results_of_a_few_steps_become_no_part_of_a_real_run(recipe, quick, monkeypatch, capsys, tmp_path):
-    (tmp_path / ("features" if quick else "quick")).touch()  # begun the other way
+    (tmp_path / ("vocabulary" if quick else "quick")).touch()  # begun the other way
     arguments = ["--data", "data", "--work", str(tmp_path), "--out", "out", *(["--quick"] if quick else [])]
     monkeypatch.setattr(sys, "argv", ["recipe.py", *arguments])
     with pytest.raises(SystemExit):
@@ -25,12 +30,36 @@ def test_the_results_of_a_few_steps_become_no_part_of_a_real_run(recipe, quick, 
     assert f"was begun with{'out' if quick else ''} --quick: take another folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("quick", [True, False])
-def test_the_small_world_keeps_a_few_steps_apart_too(quick, tmp_path):
-    """In a child: its modules have the names of seed-tiny's."""
-    (tmp_path / ("vocabulary" if quick else "quick")).touch()  # begun the other way
-    recipe = Path(__file__).parents[2] / "examples" / "small_world" / "recipe.py"
-    arguments = ["--data", "data", "--work", str(tmp_path), "--out", "out", *(["--quick"] if quick else [])]
-    done = subprocess.run([sys.executable, recipe, *arguments], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert f"was begun with{'out' if quick else ''} --quick: take another folder" in done.stderr
+@torch.no_grad()
+def test_the_checkpoint_uses_the_packages_own_classes(recipe, tmp_path):
+    """No Python file and no word of one in its folders; each weight is there once; it loads, and computes the same."""
+    model, processor = tiny_model_and_processor()
+    pipe = tiny_pipeline(model, processor=processor)
+    for part in (model, pipe.unet, pipe.vae, pipe.empty_prompt):
+        part.half().float()
+    codes = some_codes()
+    drawn = pipe(codes=codes, num_inference_steps=1, generator=generators(0, 1), output_type="np").images
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "mine.py").touch()  # not the recipe's: stays
+
+    known = KnownWords.of(["cat"], ["a red cat"], 0.5)
+    recipe.assemble.save(pipe, known, tmp_path)
+    assert [file.name for file in tmp_path.rglob("*.py")] == ["mine.py"]
+    assert not [file for file in tmp_path.rglob("*.json") if "auto_map" in file.read_text()]
+    stored = [tensor for file in tmp_path.rglob("*.safetensors") for tensor in load_file(file).values()]
+    weights = [tensor for part in (model, pipe.unet, pipe.vae) for tensor in part.parameters()]
+    assert sum(tensor.numel() for tensor in stored) < 1.02 * sum(tensor.numel() for tensor in weights)
+
+    loaded = SeedForConditionalGeneration.from_pretrained(tmp_path / "model").state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items())
+    assert torch.equal(
+        SeedTokenizer.from_pretrained(tmp_path / "tokenizer").decode(codes), model.visual_tokenizer.decode(codes)
+    )
+    assert (
+        SeedProcessor.from_pretrained(tmp_path / "tokenizer").tokenizer.get_vocab() == processor.tokenizer.get_vocab()
+    )
+    again = SeedImagePipeline.from_pretrained(tmp_path / "pipeline")
+    assert (
+        again(codes=codes, num_inference_steps=1, generator=generators(0, 1), output_type="np").images == drawn
+    ).all()
+    assert all(read_known_words(tmp_path / folder, "model") == known for folder in ("model", "pipeline"))

@@ -39,7 +39,7 @@ def work(tmp_path_factory) -> Path:
 
 
 def test_the_trained_model_sees_answers_and_draws(work, capsys, tmp_path):
-    image = bundled("seed-tiny", "demo") / "noto_1F352.png"
+    image = bundled("seed-tiny", "demo") / "scene-4.png"
     arguments = ["--model", str(work / "model"), str(image), "What is it?", "What is its main colour?"]
     talk.main([*arguments, "--draw", "a red apple", "--out", str(tmp_path / "drawn.png")])
     said = capsys.readouterr().out

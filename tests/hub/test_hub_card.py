@@ -13,9 +13,8 @@ from seed_hf.artifacts.kinds import KINDS
 from seed_hf.artifacts.whole import problems
 from seed_hf.hub import kind_of, write_card
 from seed_hf.hub.front_matter import check_card, size_category, wrong_keys
-from seed_hf.hub.results import merge_reports
 from seed_hf.hub.snippet import SWITCH
-from tiny_artifacts import tiny_evaluation, tiny_report
+from tiny_artifacts import tiny_evaluation
 from yaml_bomb import bomb
 
 
@@ -72,27 +71,6 @@ def test_a_snippet_that_fails_leaves_the_old_card(artifact, monkeypatch):
     assert not (folder / "README.md").exists()
 
 
-def test_every_figure_is_one_of_the_results_file(artifact, tmp_path):
-    folder, report = artifact("model"), tmp_path / "report.json"
-    report.write_text(json.dumps(tiny_report()))
-    text = write_card(folder, results=report, evaluation_dataset="owner/pictures").read_text()
-    table = re.search(r"## Results.*?(\|.*?)\n\n", text, re.DOTALL)[1]
-    shown = re.findall(r"(?<![\w@])\d+\.\d+", table)
-    measured = {f"{value:.1f}" for value in (10.0, 50.0, 100.0, 53.125, 61.25, 37.5)}
-    assert shown and set(shown) == measured
-    assert "Drawn" not in text and "Questions answered" not in text  # not measured, so not there
-    assert check_card(text, "model")["metrics"] == ["recall", "exact_match"]
-    assert json.loads((folder / "results.json").read_text()) == tiny_report()
-    # as the Hub reads them, with the figures as they were measured
-    entries = parse_eval_result_entries(yaml.safe_load((folder / ".eval_results" / "validation.yaml").read_text()))
-    values = {entry.task_id: entry.value for entry in entries}
-    assert values["validation_retrieval_codes_r_at_m"] == 53.125 and values["validation_captions_exact_match"] == 37.5
-    assert {(entry.dataset_id, entry.date) for entry in entries} == {("owner/pictures", "2026-01-02")}
-    # a card that is written again finds them in the folder; {} takes them away
-    assert "53.1" in write_card(folder).read_text() and not list(folder.glob(".eval_results/*.yaml"))
-    assert "53.1" not in write_card(folder, results={}).read_text() and not (folder / "results.json").exists()
-
-
 def test_results_of_tasks_are_tables_and_entries(artifact, tmp_path):
     folder, first, second = artifact("model"), tmp_path / "retrieval.json", tmp_path / "caption.json"
     first.write_text(json.dumps(tiny_evaluation()))
@@ -109,7 +87,11 @@ def test_results_of_tasks_are_tables_and_entries(artifact, tmp_path):
         "test_caption_cider_d": 119.25,
         "test_caption_exact_match": 3.5,
     }
-    assert write_card(folder, evaluation_dataset="owner/coco").read_text() == text  # from results.json
+    assert {(entry.dataset_id, entry.date) for entry in entries} == {("owner/coco", "2026-01-02")}
+    # a card that is written again finds them in the folder; {} takes them away
+    assert write_card(folder, evaluation_dataset="owner/coco").read_text() == text
+    assert "53.12" in write_card(folder).read_text() and not list(folder.glob(".eval_results/*.yaml"))
+    assert "53.12" not in write_card(folder, results={}).read_text() and not (folder / "results.json").exists()
     only = write_card(artifact("tokenizer", "other"), results=[first, second]).read_text()
     assert "retrieval on" in only and "caption on" not in only  # a tokenizer writes no captions
 
@@ -130,14 +112,6 @@ def test_results_of_tasks_that_do_not_belong_together_are_refused(artifact, tmp_
     assert not list(folder.glob(".eval_results/*.yaml"))
 
 
-def test_a_quick_look_is_called_one_and_gives_no_entries(artifact):
-    report = tiny_report()
-    report["settings"]["limit"] = 8
-    folder = artifact("model")
-    text = write_card(folder, results=report, evaluation_dataset="owner/pictures").read_text()
-    assert "not comparable with anything" in text and not (folder / ".eval_results").exists()
-
-
 def test_flat_results_and_what_is_no_result(artifact, tmp_path):
     folder = artifact("adapter")
     text = write_card(folder, results={"eval_loss": 1.23456, "rows": 1234567}).read_text()
@@ -149,25 +123,6 @@ def test_flat_results_and_what_is_no_result(artifact, tmp_path):
     (tmp_path / "damaged.json").write_text("{")
     with pytest.raises(ValueError, match="damaged.json: not readable"):
         write_card(folder, results=tmp_path / "damaged.json")
-
-
-def test_parts_of_a_report_become_one_only_if_they_belong_together():
-    first, second = tiny_report(), tiny_report()
-    del first["sets"]["validation"]["captions"]
-    second["sets"] = {"test": second["sets"]["validation"]}
-    second["settings"]["sets"] = ["test"]
-    merged = merge_reports([first, second])
-    assert merged["settings"]["sets"] == ["validation", "test"]
-    assert merged["sets"] == {**first["sets"], **second["sets"]}
-    for change in ({"fingerprints": {"model": "cd" * 32}}, {"settings": {**second["settings"], "seed": 1}}):
-        other = tiny_report(**change)
-        other["settings"].setdefault("seed", 0)
-        with pytest.raises(ValueError, match="do not belong together"):
-            merge_reports([{**first, "settings": {**first["settings"], "seed": 0}}, other])
-    other = tiny_report()
-    other["sets"]["validation"]["retrieval"]["codes"]["R@m"] = 99.0
-    with pytest.raises(ValueError, match=r"R@m is 53.125 and 99.0"):
-        merge_reports([first, other])
 
 
 def test_words_of_a_person_come_from_card_yaml(artifact, tmp_path):
@@ -282,7 +237,7 @@ def test_kinds_that_are_none(tmp_path):
 
 def test_the_command_line(artifact, tmp_path):
     folder, report = artifact("tokenizer"), tmp_path / "report.json"
-    report.write_text(json.dumps(tiny_report()))
+    report.write_text(json.dumps(tiny_evaluation()))
     status, text, _ = run("card", folder, "--title", "Ours", "--results", report, "--base-model", "Salesforce/blip2-x")
     assert status == 0 and text == f"{folder / 'README.md'}\n"
     card = RepoCard.load(folder / "README.md")
@@ -314,8 +269,8 @@ def test_what_other_hands_wrote_stays(artifact, tmp_path):
     folder = artifact("model")
     (folder / ".eval_results").mkdir()
     (folder / ".eval_results" / "mine.yaml").write_text("- mine\n")
-    write_card(folder, results=tiny_report(), evaluation_dataset="owner/pictures")
-    assert (folder / ".eval_results" / "validation.yaml").exists()
+    write_card(folder, results=tiny_evaluation(), evaluation_dataset="owner/pictures")
+    assert (folder / ".eval_results" / "test.yaml").exists()
     write_card(folder)
     assert [path.name for path in (folder / ".eval_results").iterdir()] == ["mine.yaml"]
 

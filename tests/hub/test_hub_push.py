@@ -15,7 +15,7 @@ from seed_hf.artifacts.kinds import KINDS
 from seed_hf.artifacts.publishable import files_of
 from seed_hf.hub import write_card
 from stand_in_hub import Repository, StandInHub
-from tiny_artifacts import save_artifact, tiny_report
+from tiny_artifacts import save_artifact, tiny_evaluation
 
 
 LOADING = """
@@ -146,7 +146,7 @@ assert first.stale == second.stale == ("old.json",)
 (folder / "results.json").write_text(results)
 assert push(folder, "tester/again").changed
 """
-    python(code, hub.environment(tmp_path), str(folder), json.dumps(tiny_report()))
+    python(code, hub.environment(tmp_path), str(folder), json.dumps(tiny_evaluation()))
     assert [[name for name in changed if not name.endswith(".py")] for _, changed in repository.commits] == [
         ["README.md", "config.json", "model.safetensors", "preprocessor_config.json"],
         ["README.md", "results.json"],

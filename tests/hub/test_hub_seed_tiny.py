@@ -9,10 +9,10 @@ import torch
 from safetensors import safe_open
 
 from seed_hf import SeedForConditionalGeneration, bundled
+from seed_hf.artifacts.fingerprints import weights_fingerprint
 from seed_hf.artifacts.whole import problems, weights_outside
-from seed_hf.evaluation.report import weights_fingerprint
-from seed_hf.evaluation.report_table import figures_table
 from seed_hf.hub import push, write_card
+from seed_hf.hub.evaluations import evaluation_tables
 from seed_hf.hub.facts import facts_of
 from seed_hf.hub.front_matter import check_card
 from seed_hf.hub.standalone import write_standalone
@@ -41,10 +41,13 @@ def test_the_figures_are_those_of_the_results_file_and_of_these_weights(model):
     path = files("seed_hf.model_cards") / "results" / "seed-tiny.json"
     results = json.loads(path.read_text(encoding="utf-8"))
     weights = SeedForConditionalGeneration.from_pretrained(model)
-    assert results["fingerprints"]["model"] == weights_fingerprint(weights)
+    of_models = [result["model"] for result in results["evaluations"]]
+    parts = [part for model in of_models for part in ([model] if "sha256" in model else model.values())]
+    hashes = {part["class"]: part["sha256"] for part in parts}
+    assert hashes[type(weights).__name__] == weights_fingerprint(weights)
+    assert hashes["SeedTokenizer"] == weights_fingerprint(weights.visual_tokenizer)
     text = write_card(model, facts=facts_of(bundled("seed-tiny", "model")), run_snippet=False).read_text()
-    for line in figures_table(results["sets"], ("retrieval", "captions", "questions", "codebook")):
-        assert line in text
+    assert evaluation_tables(results, ("retrieval", "captions", "questions", "codebook")) in text
     # and there are no other figures in prose
     prose = re.sub(r"```.*?```|^\|.*?$|\([^)]*\)|`[^`]*`", "", text.partition("## Results")[0], flags=re.DOTALL)
     assert not re.findall(r"\d+\.\d+ ?%|\d+ ?%", prose)

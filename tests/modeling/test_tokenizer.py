@@ -379,7 +379,7 @@ def trained_parts(model, loss):
 
 def test_every_part_has_one_role():
     """The table that freezing, starting points, fingerprints and conversion read names every part exactly once."""
-    model = tiny_tokenizer(generation_memory_dim=8)
+    model = tiny_tokenizer()
     parts = [name for name, _ in model.named_children()]
     parts += [name for name, _ in model.named_parameters(recurse=False)]
     assert sorted(parts) == sorted(name for names in SeedTokenizer.PARTS.values() for name in names)

@@ -13,7 +13,7 @@ from seed_hf import SeedForCausalLM, SeedForConditionalGeneration, SeedTokenizer
 from seed_hf.artifacts.loading import load_pretrained
 from seed_hf.modeling.whole_weights_seed import new_weights
 from seed_hf.training.lora import add_lora
-from tiny import tiny_text_encoder, tiny_tokenizer
+from tiny import tiny_text_encoder
 from tiny_artifacts import save_artifact
 from tiny_blip2 import blip2
 from tiny_families import FAMILIES, plain_model
@@ -182,15 +182,20 @@ def test_what_a_tokenizer_does_without_is_no_unknown_weight(folders):
         SeedForCausalLM.from_pretrained(folders / "model")
 
 
-def test_new_parts_are_named_by_whoever_adds_them(folders):
-    config = tiny_tokenizer(generation_memory_dim=24).config
-    with pytest.raises(ValueError, match="Missing .*generation_memory"):
-        SeedTokenizer.from_pretrained(folders / "tokenizer", config=config)
-    names = [name for name in SeedTokenizer(config).state_dict() if name.startswith("generation_memory.")]
+def test_new_parts_are_named_by_whoever_adds_them(folders, tmp_path):
+    def without_decoder(weights):
+        gone = [name for name in weights if name.startswith("embedding_decoder.")]
+        for name in gone:
+            weights.pop(name)
+        return gone
+
+    names = edited(folders / "tokenizer", tmp_path / "edited", without_decoder)
+    with pytest.raises(ValueError, match="Missing .*embedding_decoder"):
+        SeedTokenizer.from_pretrained(tmp_path / "edited")
     with new_weights(names):
-        assert SeedTokenizer.from_pretrained(folders / "tokenizer", config=config).config.generation_memory_dim == 24
-    with pytest.raises(ValueError, match="Missing .*generation_memory"):
-        SeedTokenizer.from_pretrained(folders / "tokenizer", config=config)
+        assert SeedTokenizer.from_pretrained(tmp_path / "edited").config.embedding_decoder
+    with pytest.raises(ValueError, match="Missing .*embedding_decoder"):
+        SeedTokenizer.from_pretrained(tmp_path / "edited")
 
 
 def test_a_plain_model_of_transformers_is_checked_too(folders, tmp_path):

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from seed_hf.artifacts.known_words import KnownWords
+from seed_hf.pictograms.scene_things import read_things
+from seed_hf.pictograms.scenes import World, held_out_colour, held_out_pair
 from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
 
 
@@ -39,9 +42,93 @@ def artifact(space, folder, monkeypatch):
     return space("artifact").Artifact.from_environment()
 
 
-def test_another_artifact_is_shown_under_its_own_name(space, artifact, folder):
-    page = str(space("app").build(artifact).get_config_file())
+@pytest.fixture(scope="module")
+def knowing(space, folder):
+    """The same artifact with a list of words, and never sure."""
+    known = KnownWords.of([thing.name for thing in read_things()], ["a red apple", "make it blue"], sure=1.0)
+    path = folder / "processor" / "known_words.json"
+    known.save(path.parent)
+    artifact = space("artifact").Artifact(str(folder))
+    path.unlink()
+    return artifact
+
+
+@pytest.fixture(scope="module")
+def pages(space, folder, knowing):
+    """The page of an artifact without a list of words, and of the same with one."""
+    return [space("app").build(each) for each in (space("artifact").Artifact(str(folder)), knowing)]
+
+
+def blocks(page, elem_id):
+    return [block for block in page.blocks.values() if block.elem_id == elem_id]
+
+
+def test_another_artifact_is_shown_under_its_own_name(pages, folder):
+    page = str(pages[0].get_config_file())
     assert str(folder) in page and "seed-tiny" not in page
+
+
+def test_a_small_model_names_what_it_does_not_know_and_has_its_list_at_hand(space, artifact, knowing, pages):
+    assert "'wizard' is not one of them" in knowing.note("a red wizard") and knowing.note("a red apple") == ""
+    assert artifact.note("a red wizard") == ""
+    other, page = pages
+    assert blocks(page, "known") and "fire engine" in str(page.get_config_file()) and not blocks(other, "known")
+    tab = space("chat_tab").Conversation(knowing)
+    *_, (turns, messages, _, _) = tab.reply({"text": "a wizard"}, "Words", [], [])
+    assert "'wizard'" in messages[1]["content"] and "'wizard'" not in str(turns)  # it is no part of the conversation
+
+
+def test_a_caption_that_it_is_not_sure_of_becomes_a_guess(artifact, knowing):
+    codes = artifact.encode(Image.new("RGB", (9, 9), "red"))
+    *_, guess = knowing.caption(codes)
+    assert guess.startswith("not sure: ") and guess.count("%)") == 3
+    assert [*knowing.caption(codes)][:-1] == [*artifact.caption(codes)]
+
+
+def test_surprise_me_is_there_for_models_of_the_small_world(space, pages):
+    other, page = pages
+    (button,) = blocks(page, "draw-surprise")
+    assert button.visible and not blocks(other, "draw-surprise")[0].visible
+    (event,) = [event for event in page.fns.values() if (button._id, "click") in event.targets]
+    prompt, seed, new = event.fn()
+    assert space("surprise").surprise(seed) == (prompt, new)
+
+
+def test_surprises_are_the_same_for_the_same_seed_and_new_where_they_say_so(space):
+    world, surprise = World(), space("surprise").surprise
+    prompts = [surprise(seed) for seed in range(30)]
+    assert prompts == [surprise(seed) for seed in range(30)] and len({prompt for prompt, _ in prompts}) == 30
+    for prompt, new in prompts:
+        words = f" {prompt} "
+        if "in this colour" in new:
+            colour = prompt.split()[1]
+            assert held_out_colour(world.things[prompt.split(maxsplit=2)[2]], colour) == "test"
+        if "together" in new:
+            found = [name for name in world.things if f" {name} " in words]
+            assert any(held_out_pair(a, b) for a in found for b in found if a != b)
+
+
+def test_several_images_have_codes_of_their_own_and_each_depends_on_its_seed_alone(artifact):
+    images, codes = artifact.draw("a red apple", images=3, steps=2, seed=5)
+    alone = [artifact.draw("a red apple", steps=2, seed=seed, sample=True) for seed in (5, 6, 7)]
+    assert codes == [own for _, (own,) in alone] and len({*map(tuple, codes)}) == 3
+    likeliest = [artifact.draw("a red apple", steps=1, seed=seed)[1] for seed in (5, 6)]
+    assert likeliest[0] == likeliest[1]
+
+
+def test_a_drawing_in_a_chat_is_asked_for_anew_and_a_change_as_it_was_taught(space, artifact):
+    """Turns before would be a prompt that the model never had in training."""
+    codes = artifact.encode(Image.new("RGB", (9, 9), "red"))
+    tab, processor = space("chat_tab").Conversation(artifact), artifact.processor
+    turns = [{"role": "user", "parts": ["a cat"]}, {"role": "assistant", "parts": [codes]}]
+    text, images, shortened = tab.as_prompt(turns, ["a red apple"], "image")
+    assert processor(text=text).input_ids[0].tolist() == processor.draw("a red apple").input_ids[0].tolist()
+    assert images == [] and not shortened
+    text, images, _ = tab.as_prompt(turns, [codes, "make it blue"], "image")
+    ((taught, _),) = processor.sequences.turns([("user", [codes, "make it blue"]), ("assistant", [codes])])
+    assert processor(text=text, codes=[codes]).input_ids[0].tolist() == taught and images == [codes]
+    text, images, _ = tab.as_prompt(turns, ["what is it?"], "text")
+    assert images == [codes]  # words go on with what was said
 
 
 def test_a_reply_is_streamed_and_its_images_are_whole(artifact):

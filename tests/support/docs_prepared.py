@@ -25,8 +25,9 @@ def prepare(page: Path, folder: Path, *, clone: bool) -> None:
 
 def _demo_pictures() -> list[dict]:
     folder = bundled("seed-tiny", "demo")
+    kept = ("file", "id", "caption", "style", "licence", "question")
     return [
-        {**row, "image": (folder / row["file"]).read_bytes()}
+        {**{name: row[name] for name in kept}, "image": (folder / row["file"]).read_bytes()}
         for row in json.loads((folder / "pictures.json").read_text(encoding="utf-8"))
     ]
 
@@ -39,10 +40,10 @@ def _clone(folder: Path) -> None:
 # Pictures
 
 
-def _cherries(folder: Path) -> None:
+def _pig(folder: Path) -> None:
     """The repository's own file: in a fresh clone, too, the commands of the page find it."""
     (folder / "examples").mkdir(exist_ok=True)
-    (folder / "examples" / "cherries.png").write_bytes((ROOT / "examples" / "cherries.png").read_bytes())
+    (folder / "examples" / "pig.png").write_bytes((ROOT / "examples" / "pig.png").read_bytes())
 
 
 def _pictures(folder: Path) -> None:
@@ -58,7 +59,7 @@ def _prompts(folder: Path) -> None:
 
 
 def _questions(folder: Path) -> None:
-    (folder / "questions.txt").write_text("What is its main colour?\nIs it an animal?\n", encoding="utf-8")
+    (folder / "questions.txt").write_text("What colour is it?\nHow many things are there?\n", encoding="utf-8")
 
 
 def _tars(folder: Path, digits: int) -> None:
@@ -181,7 +182,7 @@ def _smollm2(folder: Path) -> None:
 PREPARED: dict[str, Callable[[Path], None]] = {
     "prompts.txt": _prompts,
     "questions.txt": _questions,
-    "examples/cherries.png": _cherries,
+    "examples/pig.png": _pig,
     "pictures/": _pictures,
     "shards/": lambda folder: _tars(folder / "shards", 3),
     "data/image_text/": lambda folder: _tars(folder / "data" / "image_text", 5),

@@ -44,7 +44,7 @@ def take_all(browser, address: str, out: Path) -> None:
 
 def use(page: Page) -> None:
     """What a visitor does first on each tab."""
-    page.locator("#see-question textarea").fill("What is its main colour?")
+    page.locator("#see-question textarea").fill("What colour is it?")
     page.get_by_role("button", name="Ask", exact=True).click()
     page.wait_for_function("document.querySelector('#see-answer textarea')?.value")
     open_tab(page, "Draw")

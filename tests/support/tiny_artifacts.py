@@ -68,27 +68,6 @@ _SAVERS = {
 }
 
 
-def tiny_report(**changes) -> dict:
-    """A report as `seed_hf.evaluation.report` writes it, with round figures."""
-    retrieval = {f"{way}R@{k}": 10.0 * k for way in "TI" for k in (1, 5, 10)} | {"R@m": 53.125}
-    scope = {"sets": ["validation"], "codebook_sets": [], "sections": ["retrieval", "captions"]}
-    report = {
-        "settings": {**scope, "limit": None},
-        "fingerprints": {"model": "ab" * 32},
-        "environment": {"device": "cpu", "torch": "2", "transformers": "5", "date": "2026-01-02"},
-        "sets": {
-            "validation": {
-                "counts": {"pictures": 8, "captions": 7},
-                "retrieval": {"codes": retrieval, "embeddings": {**retrieval, "R@m": 61.25}},
-                "captions": {"exact_match": 37.5},
-            }
-        },
-        "seconds": {},
-        "floor": [],
-    }
-    return json.loads(json.dumps({**report, **changes}))
-
-
 def tiny_evaluation(task: str = "retrieval", figures: dict | None = None, **changes) -> dict:
     """A result as `seed_hf.evaluation.running` writes it."""
     result = {

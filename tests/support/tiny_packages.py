@@ -18,17 +18,6 @@ EMOJI = (
     ("1F1EB-1F1EF", "flag: Fiji", 9, 101),
     ("1F566", "nine-thirty", 5, 58),
 )
-# The emoji of the demo's images, which the recipe of seed-tiny looks for.
-DEMO_EMOJI = (
-    ("1F352", "cherries", 4, 34),
-    ("1F424", "baby chick", 3, 29),
-    ("1F428", "koala", 3, 28),
-    ("1F682", "locomotive", 5, 52),
-    ("1F34B", "lemon", 4, 34),
-    ("1F436", "dog face", 3, 28),
-    ("1F693", "police car", 5, 52),
-    ("1F339", "rose", 3, 33),
-)
 GROUPS = {"1": "people-body", "3": "animals-nature", "4": "food-drink", "5": "travel-places", "9": "flags"}
 SUBGROUPS = {
     **{"25": "person-role", "28": "animal-mammal", "29": "animal-bird", "33": "plant-flower", "34": "food-fruit"},
@@ -49,12 +38,12 @@ def write_packages(folder: Path) -> dict[str, Path]:
 
 
 def write_fetched_packages(folder: Path) -> None:
-    """Write them as `fetch_npm` and `fetch_debian` leave theirs in `folder`, with the emoji of the demo among them."""
+    """Write them as `fetch_npm` and `fetch_debian` leave theirs in `folder`."""
     versions = {style.package: style.version for style in STYLES} | TEXT_PACKAGES
     folders = {
         name: folder / f"{name.removeprefix('@').replace('/', '-')}-{version}" for name, version in versions.items()
     }
-    _write_all(folders | {name: folder / f"debian-{name}" for name in DEBIAN}, EMOJI + DEMO_EMOJI)
+    _write_all(folders | {name: folder / f"debian-{name}" for name in DEBIAN}, EMOJI)
 
 
 def _write_all(folders: dict[str, Path], emoji: Emoji) -> None:

@@ -1,0 +1,72 @@
+"""Stage II goes on where it is slowest: from codes to generation embeddings, with the codes as they are by now.
+
+What an image's codes are does not change here, so the language model can learn them at the same time. The generation
+decoder aims, as before, at the teacher's text features of the full description; it sees the codes of the language
+model's scenes, which are computed once.
+"""
+
+import logging
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import CLIPTextModel
+
+from loop import autocast, device, stage_arguments, train
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.pictograms.scene_texts import full_description
+from vocabulary import encode_texts, load_vocabulary
+from world import scenes
+
+
+STEPS, BATCH, RATE = 6000, 256, 1e-3
+
+
+class Drawing(nn.Module):
+    """The half of a tokenizer that draws."""
+
+    def __init__(self, visual: SeedTokenizer):
+        super().__init__()
+        self.generation_decoder = visual.generation_decoder
+        self.fixed = (visual.quantizer, visual.code_decoder)  # no modules of this one: they do not train
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        quantizer, code_decoder = self.fixed
+        return self.generation_decoder(code_decoder(quantizer.lookup(codes)))
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS)
+    work, out = arguments.work, arguments.work / "generation"
+    if (out / "model").exists():
+        return
+    tokenizer = load_vocabulary(work)
+    visual = SeedTokenizer.from_pretrained(work / "quantization" / "model").to(device()).requires_grad_(False)
+    teacher = (
+        CLIPTextModel.from_pretrained(work / "teacher" / "text_encoder").to(device()).eval().requires_grad_(False)
+    )
+    visual.generation_decoder.requires_grad_(True)
+    codes = torch.from_numpy(np.load(work / "codes" / "train.npy").astype(np.int64))
+
+    def batch_of(step: int) -> dict[str, torch.Tensor]:
+        rows = torch.randint(len(codes), (BATCH,))
+        said = [full_description(scene) for row in rows.tolist() for scene in scenes("language", row, 1)]
+        return {"codes": codes[rows], "ids": encode_texts(tokenizer, said)[0]}
+
+    def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:
+        with autocast():
+            with torch.no_grad():
+                wanted = teacher(input_ids=batch["ids"]).last_hidden_state
+            guess = model(batch["codes"])
+        return {"loss": F.mse_loss(guess.float(), wanted.float())}
+
+    model = Drawing(visual)
+    train(model, batch_of, loss_of, out=out, steps=arguments.steps, minutes=arguments.minutes,
+          learning_rate=RATE, weight_decay=0.01, average=0.998)  # fmt: skip
+    visual.cpu().save_pretrained(out / "model")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    main()
