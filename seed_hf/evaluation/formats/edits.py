@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from seed_hf.evaluation.generation_prompts import asked_of_scene
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
 
 from .json_files import identity_of
-from .prompts import has_columns, scene_of_row
+from .prompts import has_columns, scene_of_row, stored_rows
 
 
 COLUMNS = ("id", "before", "instruction", "change", "layout", "relation", "style", "items")
-_ROWS_AT_ONCE = 256
 
 
 def is_edit_file(path: str | Path) -> bool:
@@ -41,18 +41,16 @@ class _ColourEdits:
         self._file = file
 
     def __iter__(self) -> Iterator[EvaluationRow]:
-        import pyarrow.parquet as pq
+        for row in stored_rows(self._file, COLUMNS):
+            if row["change"] == "colour":
+                yield _edit(row)
 
-        for part in pq.ParquetFile(self._file).iter_batches(_ROWS_AT_ONCE, columns=list(COLUMNS)):
-            for row in part.to_pylist():
-                if row["change"] != "colour":
-                    continue
-                try:
-                    asked = asked_of_scene(scene_of_row(row))
-                    before, said = row["before"]["bytes"], row["instruction"]
-                except (IndexError, KeyError, TypeError, ValueError) as error:
-                    yield EvaluationRow(str(row["id"]), fault=f"no edit: {error}")
-                    continue
-                yield EvaluationRow(
-                    str(row["id"]), before, instruction=said or "", group=asked.tag, shows=asked.to_json()
-                )
+
+def _edit(row: dict[str, Any]) -> EvaluationRow:
+    """One row; what is no edit is a fault of the row."""
+    try:
+        asked = asked_of_scene(scene_of_row(row))
+        before, said = row["before"]["bytes"], row["instruction"] or ""
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        return EvaluationRow(str(row["id"]), fault=f"no edit: {error}")
+    return EvaluationRow(str(row["id"]), before, instruction=said, group=asked.tag, shows=asked.to_json())

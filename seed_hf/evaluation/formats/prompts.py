@@ -75,6 +75,19 @@ def has_columns(path: str | Path, names: Collection[str]) -> bool:
         return False
 
 
+def stored_rows(file: Path, columns: Collection[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file, a few hundred in memory at a time.
+
+    Args:
+        file: Of scenes or edits.
+        columns: Those that are read.
+    """
+    import pyarrow.parquet as pq
+
+    for part in pq.ParquetFile(file).iter_batches(_ROWS_AT_ONCE, columns=list(columns)):
+        yield from part.to_pylist()
+
+
 def scenes(file: Path) -> EvaluationData:
     """A set of scenes: image, caption, and what the scene holds.
 
@@ -98,19 +111,15 @@ class _SceneQuestions:
         self._file = file
 
     def __iter__(self) -> Iterator[EvaluationRow]:
-        import pyarrow.parquet as pq
-
-        columns = ["id", "image", "layout", "questions", "answers"]
-        for part in pq.ParquetFile(self._file).iter_batches(_ROWS_AT_ONCE, columns=columns):
-            for row in part.to_pylist():
-                for number, (question, answer) in enumerate(zip(row["questions"], row["answers"], strict=True)):
-                    yield EvaluationRow(
-                        f"{row['id']} {number}",
-                        row["image"]["bytes"],
-                        question=question,
-                        answers=(answer,),
-                        group=row["layout"],
-                    )
+        for row in stored_rows(self._file, ("id", "image", "layout", "questions", "answers")):
+            for number, (question, answer) in enumerate(zip(row["questions"], row["answers"], strict=True)):
+                yield EvaluationRow(
+                    f"{row['id']} {number}",
+                    row["image"]["bytes"],
+                    question=question,
+                    answers=(answer,),
+                    group=row["layout"],
+                )
 
 
 class _SceneRows:
@@ -118,11 +127,7 @@ class _SceneRows:
         self._file = file
 
     def __iter__(self) -> Iterator[EvaluationRow]:
-        import pyarrow.parquet as pq
-
-        for part in pq.ParquetFile(self._file).iter_batches(_ROWS_AT_ONCE, columns=list(SCENE_COLUMNS)):
-            for row in part.to_pylist():
-                yield _scene_row(row)
+        yield from map(_scene_row, stored_rows(self._file, SCENE_COLUMNS))
 
 
 def _scene_row(row: dict[str, Any]) -> EvaluationRow:
