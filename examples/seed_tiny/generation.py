@@ -9,7 +9,6 @@ import logging
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextModel
 
@@ -21,19 +20,6 @@ from world import scenes
 
 
 STEPS, BATCH, RATE = 6000, 256, 1e-3
-
-
-class Drawing(nn.Module):
-    """The half of a tokenizer that draws."""
-
-    def __init__(self, visual: SeedTokenizer):
-        super().__init__()
-        self.generation_decoder = visual.generation_decoder
-        self.fixed = (visual.quantizer, visual.code_decoder)  # no modules of this one: they do not train
-
-    def forward(self, codes: torch.Tensor) -> torch.Tensor:
-        quantizer, code_decoder = self.fixed
-        return self.generation_decoder(code_decoder(quantizer.lookup(codes)))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -58,11 +44,10 @@ def main(argv: list[str] | None = None) -> None:
         with autocast():
             with torch.no_grad():
                 wanted = teacher(input_ids=batch["ids"]).last_hidden_state
-            guess = model(batch["codes"])
+            guess = visual.decode(batch["codes"])
         return {"loss": F.mse_loss(guess.float(), wanted.float())}
 
-    model = Drawing(visual)
-    train(model, batch_of, loss_of, out=out, steps=arguments.steps, minutes=arguments.minutes,
+    train(visual.generation_decoder, batch_of, loss_of, out=out, steps=arguments.steps, minutes=arguments.minutes,
           learning_rate=RATE, weight_decay=0.01, average=0.998)  # fmt: skip
     visual.cpu().save_pretrained(out / "model")
 

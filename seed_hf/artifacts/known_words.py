@@ -106,8 +106,7 @@ def read_known_words(source: Source, kind: str) -> KnownWords | None:
         FileNotFoundError: There is no such folder and no such repository.
         ValueError: It holds something else, or the file is damaged.
     """
-    place = locate(source, kind)
-    path = (place.folder / "processor" if kind == "pipeline" else place.processor) / KNOWN_WORDS
+    path = locate(source, kind).processor / KNOWN_WORDS
     if not path.is_file():
         return None
     content = read_json(path)

@@ -235,7 +235,7 @@ def locate(source: Source, kind: str) -> Place:
     """
     if source is None or (not Path(source).is_dir() and os.fspath(source) in bundled_names()):
         folder = bundled(os.fspath(source or DEFAULT), kind)
-        return Place(folder, folder)
+        return Place(folder, _processor_of(folder, kind))
     if Path(source).is_dir():
         return _search(Path(source), kind, source)
     repo_id, subfolder = _hub_id(source)
@@ -303,18 +303,23 @@ def _open(source: Source, kind: str, device, dtype) -> tuple[Any, Any]:
 
 
 def _search(root: Path, kind: str, source: Source) -> Place:
-    folder, processor = root, root
+    folder, processor = root, None
     if kind != "pipeline" and (root / "model_index.json").is_file():
-        folder, processor = root / "seed_model", root / "processor"
+        folder, processor = root / "seed_model", _processor_of(root, "pipeline")
     elif identify(root)[0] is None and identify(root / kind)[0] == kind:
-        folder = processor = root / kind
+        folder = root / kind
     found, words = identify(folder)
     if found != kind:
         raise ValueError(
             f"{source}: holds {words}, which is not a {KINDS[kind].class_name}. Give the folder or the Hub id of one."
             f"{what_takes(folder)}"
         )
-    return Place(folder, processor)
+    return Place(folder, processor or _processor_of(folder, kind))
+
+
+def _processor_of(folder: Path, kind: str) -> Path:
+    """A pipeline has a folder for each part; any other artifact has its processor beside its weights."""
+    return folder / "processor" if kind == "pipeline" else folder
 
 
 def _hub_id(source: str | os.PathLike) -> tuple[str, str]:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from efficientnet_lite_pytorch import EfficientNet
 
 EFFICIENTNET_SIZE = 224
-EFFICIENTNET_DIM = 1280
 
 
 def _package_folder(module: str, install: str) -> Path:
