@@ -15,7 +15,7 @@ from diffusers import AutoencoderDC, DPMSolverMultistepScheduler, UNet2DConditio
 from safetensors.torch import save_file
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
-from model import CODEBOOK, TEXT_LENGTH
+from model import CODEBOOK, GUIDANCE, TEXT_LENGTH
 from seed_hf.artifacts.known_words import KnownWords
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
@@ -31,7 +31,6 @@ from world import world
 PARTS = ("tokenizer", "model", "pipeline")
 SHARD = 14_000_000
 SURE = 0.4  # a caption that the model finds less likely than this is called a guess (measure_sureness.py)
-GUIDANCE = 2.0
 
 
 def load_parts(work: Path) -> SeedImagePipeline:

@@ -1,4 +1,4 @@
-"""Draw a sheet of captions with a teacher that is still learning: `look.py --data D --work W`, then see `look.png`."""
+"""Draw a sheet of captions with a teacher that is still learning: `look.py --work W`, then see `look.png`."""
 
 import argparse
 from pathlib import Path
@@ -8,6 +8,7 @@ import torch
 from diffusers import AutoencoderDC
 from PIL import Image, ImageDraw
 
+from model import GUIDANCE
 from teacher import Teacher, scheduler
 from vocabulary import encode_texts, load_vocabulary
 
@@ -22,15 +23,15 @@ a red top hat|an orange octopus""".replace("\n", "|").split("|")  # fmt: skip
 
 
 @torch.no_grad()
-def draw(model: Teacher, vae, tokenizer, texts: list[str], steps: int = 16, guidance: float = 2.5, seed: int = 0):
-    """`(texts, 64, 64, 3)` uint8."""
+def text_features(model: Teacher, tokenizer, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the teacher reads of the texts, and of as many empty ones."""
     ids, _ = encode_texts(tokenizer, [*texts, *[""] * len(texts)])
-    words = model.text_encoder(input_ids=ids).last_hidden_state
-    return draw_from(model.unet, vae, words[: len(texts)], words[len(texts) :], steps, guidance, seed)
+    return model.text_encoder(input_ids=ids).last_hidden_state.split(len(texts))
 
 
 @torch.no_grad()
-def draw_from(unet, vae, words, silence, steps: int = 16, guidance: float = 2.5, seed: int = 0):
+def draw_from(unet, vae, words, silence, steps: int = 16, guidance: float = GUIDANCE, seed: int = 0):
+    """`(texts, 64, 64, 3)` uint8."""
     solver = scheduler()
     solver.set_timesteps(steps)
     latents = torch.randn(len(words), 16, 8, 8, generator=torch.Generator().manual_seed(seed))
@@ -68,13 +69,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("look.png"))
-    parser.add_argument("--guidance", type=float, default=2.5)
+    parser.add_argument("--guidance", type=float, default=GUIDANCE)
     parser.add_argument("captions", nargs="*", default=CAPTIONS)
     arguments = parser.parse_args()
     model, vae, tokenizer, step = load_teacher(arguments.work)
-    sheet(
-        draw(model, vae, tokenizer, arguments.captions, guidance=arguments.guidance), arguments.captions, arguments.out
-    )
+    words, silence = text_features(model, tokenizer, arguments.captions)
+    drawn = draw_from(model.unet, vae, words, silence, guidance=arguments.guidance)
+    sheet(drawn, arguments.captions, arguments.out)
     print("step", step)
 
 

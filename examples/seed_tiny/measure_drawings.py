@@ -1,20 +1,38 @@
 """How many of the teacher's drawings the judge of scenes recognises, beside real images and the autoencoder's.
 
-`measure_drawings.py --data D --work W --judge J [--count N]` draws full descriptions of the test sets. `J` is the
-folder that `seed-hf evaluate judge --pictograms D --out J` wrote.
+`measure_drawings.py --data D --work W --judge J [--count N]` draws full descriptions of the test sets; and once stage
+II is there, from the codes of their images, with the same noise. `J` is the folder that
+`seed-hf evaluate judge --pictograms D --out J` wrote.
 """
 
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
-from look import draw, load_teacher, sheet
+from look import draw_from, load_teacher, sheet, text_features
+from model import GUIDANCE
+from pixels import normalise
 from seed_hf.evaluation.scene_judge.judge import SceneJudge
 from seed_hf.evaluation.scene_judge.measuring import shares
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.pictograms.scene_texts import caption, full_description
 from world import images, scenes
+
+
+def drawings(model, vae, conditions: torch.Tensor, silence: torch.Tensor, guidance: float) -> torch.Tensor:
+    """`(scenes, 3, 64, 64)` between 0 and 1; the noise of a place is always the same."""
+    parts = [
+        draw_from(model.unet, vae, conditions[i : i + 64], silence[i : i + 64], guidance=guidance, seed=i)
+        for i in range(0, len(conditions), 64)
+    ]
+    return torch.cat([torch.from_numpy(part) for part in parts]).permute(0, 3, 1, 2) / 255
+
+
+def as_bytes(pixels: torch.Tensor) -> np.ndarray:
+    return (pixels * 255).round().byte().permute(0, 2, 3, 1).numpy()
 
 
 def main() -> None:
@@ -23,7 +41,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--judge", type=Path, required=True)
     parser.add_argument("--count", type=int, default=128)
-    parser.add_argument("--guidance", type=float, default=2.5)
+    parser.add_argument("--guidance", type=float, default=GUIDANCE)
     parser.add_argument("--sets", nargs="+", default=["test", "test_colour", "test_pair"])
     parser.add_argument("--plain", action="store_true", help="plain captions in place of full descriptions")
     parser.add_argument("--sheet", type=Path, help="where the first drawings go")
@@ -31,24 +49,28 @@ def main() -> None:
     judge = SceneJudge.load(arguments.judge)
     model, vae, tokenizer, step = load_teacher(arguments.work)
     print("step", step)
+    stage_two = arguments.work / "generation" / "model"
+    eyes = SeedTokenizer.from_pretrained(stage_two).eval() if stage_two.exists() else None
     for name in arguments.sets:
         found = scenes("measuring", 2 * 10**9, arguments.count, name)
         texts = [caption(scene) if arguments.plain else full_description(scene) for scene in found]
-        drawn = torch.cat(
-            [
-                torch.from_numpy(draw(model, vae, tokenizer, texts[i : i + 64], guidance=arguments.guidance, seed=i))
-                for i in range(0, len(texts), 64)
-            ]
-        )
+        words, silence = text_features(model, tokenizer, texts)
+        drawn = drawings(model, vae, words, silence, arguments.guidance)
         real = images(found, arguments.data, 64).float() / 255
         with torch.no_grad():
             latents = vae.encode(real * 2 - 1).latent
-            again = (vae.decode(latents).sample.clamp(-1, 1) + 1) / 2
-        for kind, pixels in (("real", real), ("decoded", again), ("drawn", drawn.permute(0, 3, 1, 2) / 255)):
-            seen = (pixels * 255).round().byte().permute(0, 2, 3, 1).numpy()
-            print(name, kind, shares(found, judge.detect([Image.fromarray(image) for image in seen])), flush=True)
+            kinds = {"real": real, "decoded": (vae.decode(latents).sample.clamp(-1, 1) + 1) / 2, "drawn": drawn}
+            if eyes is not None:
+                seen = images(found, arguments.data, eyes.config.vision_config.image_size).float() / 255
+                said = torch.cat([eyes.decode(eyes.encode(normalise(part))) for part in seen.split(128)])
+                kinds["drawn from codes"] = drawings(model, vae, said, silence, arguments.guidance)
+        shown = {kind: as_bytes(pixels) for kind, pixels in kinds.items()}
+        for kind, found_images in shown.items():
+            seen_in = judge.detect([Image.fromarray(image) for image in found_images])
+            print(name, kind, shares(found, seen_in), flush=True)
         if arguments.sheet:
-            sheet(drawn[:32].numpy(), texts[:32], arguments.sheet.with_stem(f"{arguments.sheet.stem}_{name}"))
+            path = arguments.sheet.with_stem(f"{arguments.sheet.stem}_{name}")
+            sheet(shown["drawn"][:32], texts[:32], path)
 
 
 if __name__ == "__main__":

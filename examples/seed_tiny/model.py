@@ -8,6 +8,7 @@ TEXT_LENGTH = 24  # tokens of a caption, and so generation embeddings; Stable Di
 CODEBOOK = 1024
 VOCABULARY = 1280
 PROJECTION = 192
+GUIDANCE = 4.0  # of drawings; the judge names more of them than at 2 or 7 (measure_drawings.py --guidance)
 
 
 def tokenizer_config(vocabulary: int) -> SeedTokenizerConfig:

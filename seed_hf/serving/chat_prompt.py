@@ -21,7 +21,8 @@ Turn = tuple[str, list[str | list[int]]]  # role, and texts and images in order;
 def prompt_ids(processor: Any, turns: Sequence[Turn], mode: str) -> list[int]:
     """The ids of a chat that the model continues.
 
-    A request for an image is written as a drawing prompt: alone as in training, at the end of a chat behind it.
+    A request for an image is written as a drawing prompt: alone as in training, at the end of a chat behind it. To change
+    an image that comes with the request is a chat, as in the instruction stage.
 
     Args:
         processor: Of the model; it knows the format.
@@ -42,15 +43,15 @@ def prompt_ids(processor: Any, turns: Sequence[Turn], mode: str) -> list[int]:
     words = " ".join(part for part in last if isinstance(part, str)).strip()
     if role != "user" or not words:
         raise RequestError("The last message must say in words what to draw.", param="messages")
-    before: list[Turn] = list(turns[:-1])
-    if images := [part for part in last if not isinstance(part, str)]:
-        before.append(("user", list(images)))
+    if any(not isinstance(part, str) for part in last):
+        return _rendered(processor, turns, asks=True)
+    before = turns[:-1]
     if not before:
         return processor.sequences.prompt("draw", text=words)
     prompt = f"{processor.image_prompt} {words}".strip()
     if processor.sequences.format.turns.questions:  # there is no turn around a drawing prompt
         return _rendered(processor, before, asks=False, after=f" {prompt}")
-    return _rendered(processor, [*turns[:-1], ("user", [*images, prompt])], asks=True)
+    return _rendered(processor, [*before, ("user", [prompt])], asks=True)
 
 
 def _rendered(processor: Any, turns: Sequence[Turn], asks: bool, after: str = "") -> list[int]:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 import torch
 
+from seed_hf.data.batches.instruction import InstructionCollator
 from seed_hf.modeling.generation_seed import CodeSegment, TextSegment
 from seed_hf.modeling.prompts_seed import FORMATS
 from seed_hf.serving.batches import Batches, Job
@@ -13,7 +14,7 @@ from seed_hf.serving.errors import RequestError
 from seed_hf.serving.metrics import Metrics
 from seed_hf.serving.writing import Reply, Row, Written, write
 from tiny_diffusion import tiny_model_and_processor
-from tiny_language import tiny_processor
+from tiny_language import tiny_processor, tiny_text_config
 
 
 CODES = list(range(32))
@@ -39,17 +40,25 @@ def test_a_chat_is_written_as_in_training(processors, name):
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_request_for_an_image_ends_a_chat_as_it_is_trained(processors, name):
-    """After an image, and after an answer; the history stays before it."""
     processor = processors[name]
     drawing = processor.tokenizer.decode(processor.sequences.prompt("draw", text="a red apple")[1:]).strip()
-    history = [("user", [CODES, "what is it ?"]), ("assistant", ["a photo"])]
-    for turns in ([("user", [CODES, "a red apple"])], [*history, ("user", ["a red apple"])]):
-        ids = prompt_ids(processor, turns, "image")
-        assert ids[1:].count(processor.vocabulary.boi_token_id) == 1
-        said = processor.decode(ids, skip_visual_tokens=False).strip()
-        end = drawing.removeprefix("user: ").removeprefix("[inst] ")
-        assert said.endswith(end), (said, end)
-        assert ("a photo" in said) == (len(turns) > 1)
+    turns = [("user", [CODES, "what is it ?"]), ("assistant", ["a photo"]), ("user", ["a red apple"])]
+    ids = prompt_ids(processor, turns, "image")
+    assert ids[1:].count(processor.vocabulary.boi_token_id) == 1
+    said = processor.decode(ids, skip_visual_tokens=False).strip()
+    end = drawing.removeprefix("user: ").removeprefix("[inst] ")
+    assert said.endswith(end) and "a photo" in said, (said, end)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_to_change_an_image_is_a_chat_as_it_is_trained(processors, name):
+    processor = processors[name]
+    parts = [{"type": "image", "codes": CODES}, {"type": "text", "text": "a blue apple"}]
+    collator = InstructionCollator(processor.tokenizer, tiny_text_config(prompt_format=name))
+    answer = {"role": "assistant", "content": [{"type": "image", "codes": CODES}]}
+    (row,) = collator([{"messages": [{"role": "user", "content": parts}, answer]}])["input_ids"].tolist()
+    ids = prompt_ids(processor, [("user", [CODES, "a blue apple"])], "image")
+    assert row[: len(ids)] == ids and row[len(ids)] == processor.vocabulary.boi_token_id
 
 
 def test_what_cannot_be_written_is_refused(processors):
