@@ -23,7 +23,7 @@ STEPS, BATCH, RATE = 6000, 256, 1e-3
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS)
+    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS, rate=RATE)
     work, out = arguments.work, arguments.work / "generation"
     if (out / "model").exists():
         return
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
         return {"loss": F.mse_loss(guess.float(), wanted.float())}
 
     train(visual.generation_decoder, batch_of, loss_of, out=out, steps=arguments.steps, minutes=arguments.minutes,
-          learning_rate=RATE, weight_decay=0.01, average=0.998)  # fmt: skip
+          learning_rate=arguments.rate, weight_decay=0.01, average=0.998)  # fmt: skip
     visual.cpu().save_pretrained(out / "model")
 
 

@@ -20,18 +20,18 @@ from vocabulary import load_vocabulary
 from world import SceneRows
 
 
-STEPS, BATCH, RATE = 1500, 128, 1e-3
+STEPS, BATCH, RATE = 1500, 128, 6e-3
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = stage_arguments(__doc__, argv, steps=STEPS)
+    arguments = stage_arguments(__doc__, argv, steps=STEPS, rate=RATE)
     work, out = arguments.work, arguments.work / "quantization"
     if (out / "model").exists():
         return
     model = SeedTokenizer.from_stage_one(
         work / "contrastive" / "model",
         vq_legacy_beta=False,
-        vq_loss_weight=100.0,  # codes are about 0.06 in size: with 1 the codebook hardly holds them
+        vq_loss_weight=30.0,  # codes are small: with 1 the codebook hardly holds them
         reconstruction_loss_weight=1.0,
         feature_contrast_loss_weight=0.5,
         generation_loss_weight=2.0,
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
             **trainer_arguments(out),
             max_steps=arguments.steps,
             per_device_train_batch_size=BATCH,
-            learning_rate=RATE,
+            learning_rate=arguments.rate,
             logging_steps=20,
             save_steps=250,
             codebook_init="kmeans",
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         ),
         target_encoder=CLIPTextModel.from_pretrained(work / "teacher" / "text_encoder"),
         train_dataset=SceneRows("quantization", arguments.data, arguments.steps * BATCH, size, full=1.0),
-        optimizers=(MuonAdamW(model, RATE, 0.01), None),
+        optimizers=(MuonAdamW(model, arguments.rate, 0.01), None),
         data_collator=ImageTextCollator(
             SeedImageProcessor(size={"height": size, "width": size}),
             load_vocabulary(work),

@@ -28,6 +28,7 @@ import teacher
 import unet
 import vision
 import vocabulary
+from costs import counted
 
 
 # In this order each stage finds what it needs. `teacher` and those from `seeing` to `contrastive` may run
@@ -75,7 +76,8 @@ def main() -> None:
             assemble.main(["--work", arguments.work, "--out", arguments.out])
         else:
             few = QUICK.get(name, []) if arguments.quick else []
-            STAGES[name].main(["--data", arguments.data, "--work", arguments.work, *few])
+            with counted(work, name):
+                STAGES[name].main(["--data", arguments.data, "--work", arguments.work, *few])
 
 
 if __name__ == "__main__":

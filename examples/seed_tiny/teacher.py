@@ -21,7 +21,7 @@ from vocabulary import encode_texts, load_vocabulary
 from world import captions, images, scenes
 
 
-STEPS, BATCH, RATE = 12_000, 256, 1e-3
+STEPS, BATCH, RATE = 12_000, 256, 3e-3
 VIEWS = 8  # how often a step uses each image, each time with its own caption, time and noise: painting is not free
 BLUR = 0.3  # on the text features, up to this standard deviation: generation embeddings will only come near to them
 SILENT, FULL = 0.08, 0.45  # share of images without caption, and with the full description
@@ -116,11 +116,11 @@ def fit(model: Teacher, arguments: argparse.Namespace, out: Path, scenes_of: str
         return {"loss": denoising_loss(model, latents.repeat(VIEWS, 1, 1, 1), batch["ids"])}
 
     train(model, batch_of, loss_of, out=out, steps=arguments.steps, minutes=arguments.minutes,
-          learning_rate=RATE, weight_decay=0.01, warmup=200, average=0.999)  # fmt: skip
+          learning_rate=arguments.rate, weight_decay=0.01, warmup=200, average=0.999)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS, batch=BATCH)
+    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS, batch=BATCH, rate=RATE)
     out = arguments.work / "teacher"
     if (out / "unet").exists():
         return

@@ -6,12 +6,12 @@ from diffusers import UNet2DConditionModel
 from transformers import CLIPTextModel
 
 from loop import stage_arguments
-from teacher import BATCH, STEPS, Teacher, fit
+from teacher import BATCH, RATE, STEPS, Teacher, fit
 from vocabulary import load_vocabulary
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS, batch=BATCH)
+    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS, batch=BATCH, rate=RATE)
     out, before = arguments.work / "unet", arguments.work / "teacher"
     if (out / "model").exists():
         return

@@ -1,5 +1,6 @@
 """The command line of `examples/seed_tiny`, and the checkpoint that it writes. `make pages` runs its stages."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -28,6 +29,21 @@ def test_the_results_of_a_few_steps_become_no_part_of_a_real_run(recipe, quick, 
     with pytest.raises(SystemExit):
         recipe.main()
     assert f"was begun with{'out' if quick else ''} --quick: take another folder" in capsys.readouterr().err
+
+
+def test_costs_add_up_over_sittings(recipe, monkeypatch, capsys, tmp_path):
+    import costs
+
+    spent = [("unet", 60.0, 0.001), ("seeing", 30.0, 0.002), ("unet", 90.0, 0.003)]
+    lines = [json.dumps({"stage": stage, "seconds": seconds, "kwh": kwh}) for stage, seconds, kwh in spent]
+    (tmp_path / costs.FILE).write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(sys, "argv", ["costs.py", "--work", str(tmp_path)])
+    costs.main()
+    table = capsys.readouterr().out.splitlines()[2:]
+    assert table == ["| `unet` | 2.5 | 4.0 |", "| `seeing` | 0.5 | 2.0 |", "| `all` | 3.0 | 6.0 |"]
+    monkeypatch.setattr(sys, "argv", ["costs.py", "--work", str(tmp_path / "other")])
+    with pytest.raises(SystemExit, match="nothing was counted"):
+        costs.main()
 
 
 @torch.no_grad()
