@@ -399,6 +399,15 @@ class SeedConfig(MoreAutoClasses, OwnModelType, PublishedConfig):
         for name, value in of_text.items():
             setattr(self, name, value)
 
+    @property
+    def vision_config(self) -> Blip2VisionConfig:
+        """The image encoder's, where programs look for it. It belongs to `tokenizer_config`, and is saved there."""
+        return self.tokenizer_config.vision_config
+
+    @vision_config.setter
+    def vision_config(self, value: Blip2VisionConfig):
+        self.tokenizer_config.vision_config = value
+
     def validate(self):
         """As transformers does, when it saves, without a warning of a placeholder beyond the rows."""
         with placeholder_hidden(self.text_config):

@@ -48,7 +48,8 @@ def check_numbers(counts: list[int], images, flat: list, codes) -> None:
         number = len(flat) if codes is None else len(codes)
     if sum(counts) != number:
         raise ValueError(
-            f"The text has {IMAGE_TOKEN} {sum(counts)} times, but {number} images were given. "
+            f"The number of {IMAGE_TOKEN} tokens in the prompts should be the same as the number of images: "
+            f"the text has {IMAGE_TOKEN} {sum(counts)} times, but {number} images were given. "
             f"Write {IMAGE_TOKEN} once where each image belongs."
         )
     nested = isinstance(images, (list, tuple)) and images and all(isinstance(row, (list, tuple)) for row in images)

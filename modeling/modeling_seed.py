@@ -342,9 +342,10 @@ class SeedForConditionalGeneration(
                 **kwargs,
             )
 
-    def prepare_inputs_for_generation(self, *args, **kwargs):
+    def prepare_inputs_for_generation(self, input_ids, *, inputs_embeds=None, **kwargs):
         """As the language model, which generates."""
-        return type(self.language_model).prepare_inputs_for_generation(self.language_model, *args, **kwargs)
+        prepare = type(self.language_model).prepare_inputs_for_generation
+        return prepare(self.language_model, input_ids, inputs_embeds=inputs_embeds, **kwargs)
 
     @contextmanager
     def _preparing(self) -> Iterator[None]:

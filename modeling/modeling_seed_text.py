@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM, OPTForCausalLM, Qwen3ForCausalLM
 from transformers.generation import GenerationMixin, LogitsProcessorList
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_MAPPING_NAMES
 
 from .adapters_seed import check_virtual_tokens
 from .configuration_seed import (
@@ -72,6 +72,8 @@ def language_model(cls):
     TEXT_CONFIGS[cls.config_class.model_type] = cls.config_class
     # Pipelines look for the names of classes here, and call others "not supported".
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.setdefault(cls.config_class.model_type, cls.__name__)
+    if cls.family.headless is not None:
+        MODEL_MAPPING_NAMES.setdefault(cls.config_class.model_type, cls.family.headless.__name__)
     return cls
 
 

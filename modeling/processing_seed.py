@@ -5,7 +5,7 @@ from functools import cached_property
 
 import torch
 from transformers.feature_extraction_utils import BatchFeature
-from transformers.image_utils import make_flat_list_of_images
+from transformers.image_utils import ImageInput, make_flat_list_of_images
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 from transformers.tokenization_utils_base import BatchEncoding, PreTrainedTokenizerBase
 
@@ -17,7 +17,7 @@ from .image_processing_seed import SeedImageProcessor
 from .plain_text_seed import PlainTextEncoder, plain_text_encoder
 from .processor_options_seed import TEXT_DEFAULTS, CallOptions, merged_options
 from .prompts_seed import Mark, SequenceEncoder, find_format, written_chat_template
-from .publishing_seed import PrivateByDefault
+from .published_processor_seed import PublishedProcessor
 from .token_rows_seed import TokenRow, image_mask, text_columns
 from .visual_tokens_seed import (
     BOI_TOKEN,
@@ -30,7 +30,7 @@ from .visual_tokens_seed import (
 )
 
 
-class SeedProcessor(PrivateByDefault, ProcessorMixin):
+class SeedProcessor(PublishedProcessor, ProcessorMixin):
     r"""Prepares text and images for [`SeedForConditionalGeneration`], and reads what it generates.
 
     `"<image>"` in a text stands for an image: it becomes `<img>`, `num_query_tokens` placeholders and `</img>`, and
@@ -114,12 +114,10 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
     def __call__(
         self,
         text: str | list[str] | None = None,
-        images=None,
+        images: ImageInput | None = None,
         *,
         codes: torch.Tensor | list | None = None,
-        begin_image: bool = False,
-        videos=None,
-        audio=None,
+        begin_image: bool | None = None,
         **options,
     ) -> BatchFeature:
         r"""Inputs of the model for texts with images.
@@ -130,9 +128,8 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
             codes (`torch.LongTensor` of shape `(images, num_query_tokens)`, *optional*): The images' codes, if they
                 are known, instead of `images`. They are returned unchanged. A list has an entry for every `"<image>"`:
                 its codes, which become part of `input_ids`, or `None` for the next of `images`.
-            begin_image (`bool`, *optional*, defaults to `False`): Whether `<img>` ends the text, so that the model
-                goes on with an image.
-            videos, audio: Must be `None`; transformers' chat and pipeline code passes them in every call.
+            begin_image (`bool`, *optional*): Whether `<img>` ends the text, so that the model goes on with an image.
+                Default: it does not.
             options: Those of transformers' processors, by name or in `text_kwargs`, `images_kwargs` and
                 `common_kwargs`. What the text tokenizer was loaded with holds where the call says nothing.
 
@@ -161,8 +158,6 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
         """
         if text is None and images is None:
             raise ValueError("Give text, images, or both.")
-        if videos is not None or audio is not None:
-            raise ValueError("SEED reads text and images; it has no input for videos or audio.")
         known = codes if isinstance(codes, (list, tuple)) else None
         if codes is not None and (text is None or (images is not None and known is None)):
             raise ValueError(
@@ -180,7 +175,7 @@ class SeedProcessor(PrivateByDefault, ProcessorMixin):
             counts = [len(pieces) - 1 for pieces in split]
             check_numbers(counts, images, flat, codes)
             spans = [None] * sum(counts) if known is None else list(known)
-            data = self._text_inputs(split, iter(spans), begin_image, chosen)
+            data = self._text_inputs(split, iter(spans), bool(begin_image), chosen)
             if chosen.text["return_text_replacement_offsets"]:
                 written = ["".join(self.sequences.names(span)) for span in spans]
                 data["text_replacement_offsets"] = self.get_text_with_replacements(list(texts), written)[1]

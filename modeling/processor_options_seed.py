@@ -41,6 +41,8 @@ _NOT_FOR_TEXT = {
 }
 TEXT_OPTIONS = frozenset([*TEXT_DEFAULTS, *_NOT_FOR_TEXT])
 GROUPS = frozenset(["text_kwargs", "images_kwargs", "common_kwargs", "videos_kwargs", "audio_kwargs"])
+# transformers' chat and pipeline code names them in every call, as None.
+_OTHER_INPUTS = frozenset(["videos", "audio"])
 _PADDING: dict[Any, str] = {
     **{True: "longest", "longest": "longest", "max_length": "max_length"},
     **{False: "do_not_pad", "do_not_pad": "do_not_pad"},
@@ -88,6 +90,7 @@ def merged_options(
         return options
     if given:
         _check_names(given, image_options)
+        given = {name: value for name, value in given.items() if name not in _OTHER_INPUTS}
         common, flat = given.get("common_kwargs") or {}, {name: given[name] for name in given if name not in GROUPS}
         for known, group, values in (
             (TEXT_OPTIONS, "text_kwargs", options.text),
@@ -107,13 +110,13 @@ def _check_names(given: dict[str, Any], image_options: Iterable[str]) -> None:
     for group in GROUPS & given.keys():
         if not isinstance(given[group], dict | None):
             raise TypeError(f"{group} must be a dict of options, got {type(given[group]).__name__}.")
-    if given.get("videos_kwargs") or given.get("audio_kwargs"):
+    if given.get("videos_kwargs") or given.get("audio_kwargs") or any(given.get(n) is not None for n in _OTHER_INPUTS):
         raise ValueError("SEED reads text and images; it has no input for videos or audio.")
     known = {"text_kwargs": TEXT_OPTIONS, "images_kwargs": image_options}
     everything = [*TEXT_OPTIONS, *image_options]
     for group in ("text_kwargs", "images_kwargs", "common_kwargs"):
         _refuse_unknown(given.get(group) or {}, known.get(group, everything), f" in {group}")
-    _refuse_unknown(given.keys() - GROUPS, everything)
+    _refuse_unknown(given.keys() - GROUPS - _OTHER_INPUTS, everything)
 
 
 def _refuse_unknown(names: Iterable[str], known: Iterable[str], where: str = "") -> None:

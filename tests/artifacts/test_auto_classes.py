@@ -14,6 +14,7 @@ from transformers import (
     OPTModel,
     pipeline,
 )
+from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 from seed_hf import SeedForConditionalGeneration, SeedImagePipeline, bundled
 from seed_hf.lazy import lend_name
@@ -66,6 +67,7 @@ def test_a_language_model_without_its_output_layer(tmp_path, family, visual_embe
     whole.save_pretrained(tmp_path / "seed")
     model = AutoModel.from_pretrained(tmp_path / "seed")
     assert type(model) is FAMILIES[family][1].family.headless and isinstance(model, type(whole.model))
+    assert MODEL_MAPPING_NAMES[model.config.model_type] == type(model).__name__  # to transformers, one without a loss
     assert model.config.to_dict()["auto_map"]["AutoModel"] == f"modeling_seed_text_model.{type(model).__name__}"
     assert (tmp_path / "seed" / "modeling_seed_text_model.py").is_file()
     ids = torch.tensor([[0, 5, 9, whole.config.boi_token_id, whole.config.visual_token_offset + 3]])

@@ -186,7 +186,7 @@ class TestModels:
         eager = copy.deepcopy(model)
         eager.set_attn_implementation("eager")
         output = eager(**inputs, output_hidden_states=True, output_attentions=True)
-        config = getattr(model.config, "vision_config", None) or model.config.get_text_config()
+        config = model.config.vision_config if hasattr(model, "vision_model") else model.config.get_text_config()
         layers, rows = config.num_hidden_layers, len(inputs.get("input_ids", inputs.get("pixel_values")))
         assert len(output.hidden_states) == layers + 1 and len(output.attentions) == layers
         for state in output.hidden_states:

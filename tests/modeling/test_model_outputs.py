@@ -1,11 +1,14 @@
 """What the visual tokenizer and the whole model return, beside what BLIP-2 returns for the same call."""
 
+import inspect
+
 import pytest
 import torch
-from transformers import Blip2ForConditionalGeneration
+from transformers import Blip2ForConditionalGeneration, LlavaForConditionalGeneration
 from transformers.utils import ModelOutput
 
 from seed_hf.modeling.configuration_seed import SeedConfig
+from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from tiny import tiny_tokenizer
@@ -241,6 +244,22 @@ def test_what_the_whole_configuration_says_reaches_the_language_model(whole, pro
         assert "hidden_states" not in whole(**prompt, output_hidden_states=False)
         patch.setattr(whole.config, "return_dict", False)
         assert isinstance(whole(**prompt), tuple) and isinstance(whole(**prompt, return_dict=True), ModelOutput)
+
+
+def test_the_image_encoder_is_at_the_top_of_the_configuration(tmp_path):
+    """Where programs look for it, as in BLIP-2; saved in its own place."""
+    config = tiny_seed_model().config
+    assert config.vision_config is config.tokenizer_config.vision_config and "vision_config" not in config.to_dict()
+    config.save_pretrained(tmp_path)
+    loaded = SeedConfig.from_pretrained(tmp_path, vision_config={"attention_dropout": 0.5})
+    assert loaded.tokenizer_config.vision_config.attention_dropout == loaded.vision_config.attention_dropout == 0.5
+    assert loaded.vision_config.hidden_size == config.vision_config.hidden_size
+
+
+def test_generation_from_embeddings_is_seen_in_the_signature():
+    """There transformers looks for it."""
+    for cls in (SeedForConditionalGeneration, SeedForCausalLM, LlavaForConditionalGeneration):
+        assert "inputs_embeds" in inspect.signature(cls.prepare_inputs_for_generation).parameters, cls
 
 
 def test_fields_of_the_language_model_are_at_the_top_of_the_configuration(tmp_path):

@@ -188,7 +188,8 @@ def test_known_codes_stand_for_images(processor, model):
 
 
 def test_wrong_inputs_are_refused(processor):
-    with pytest.raises(ValueError, match="2 times, but 1 images"):
+    same_number = "tokens in the prompts should be the same as the number of images"  # transformers' words
+    with pytest.raises(ValueError, match=f"{same_number}: .* 2 times, but 1 images"):
         processor("<image> and <image>", picture())
     with pytest.raises(ValueError, match="0 times, but 1 images"):
         processor("nothing", picture())
@@ -198,6 +199,8 @@ def test_wrong_inputs_are_refused(processor):
         processor()
     with pytest.raises(ValueError, match="videos"):
         processor("a", videos=[1])
+    with pytest.raises(ValueError, match="audio"):
+        processor("a", audio=torch.zeros(1, 9))
     with pytest.raises(TypeError, match="string"):
         processor([])
     with pytest.raises(TypeError, match="string"):

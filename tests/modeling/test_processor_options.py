@@ -1,5 +1,7 @@
 """Every option of a call does what it does in Janus, LLaVA and BLIP-2, or is refused; none is lost without a word."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -272,7 +274,19 @@ def test_options_that_ask_for_nothing_are_taken(processor):
     """transformers' own callers pass them."""
     nothing = {"stride": 0, "return_token_type_ids": False, "is_split_into_words": None, "verbose": False}
     nothing |= {"videos_kwargs": {}, "audio_kwargs": None, "common_kwargs": {}, "padding_side": None}
+    nothing |= {"videos": None, "audio": None, "begin_image": None}
     same(processor(TEXTS, picture(), **nothing), processor(TEXTS, picture()))
+
+
+def test_the_call_names_its_inputs_alone_and_each_may_be_left_out():
+    """transformers asks the signature which kinds of input a processor has, and which it may leave out."""
+    ours, theirs = (
+        {n: p for n, p in inspect.signature(c.__call__).parameters.items() if p.kind is not p.VAR_KEYWORD}
+        for c in (SeedProcessor, LlavaProcessor)
+    )
+    others = {"videos", "audio"}  # LLaVA drops them without a word
+    assert theirs.keys() - others <= ours.keys() and not others & ours.keys()
+    assert all(p.default is None and p.annotation is not p.empty for n, p in ours.items() if n != "self")
 
 
 def test_every_option_of_transformers_is_known():
@@ -293,6 +307,19 @@ def test_the_number_of_placeholders_is_known_before_an_image_is_prepared(process
     codes = [list(range(32))]
     known = processor("<image> b", codes=codes, return_mm_token_type_ids=True)
     assert known["mm_token_type_ids"].sum() == 32 and known["mm_token_type_ids"][0, 1] == 0
+
+
+def test_saving_leaves_a_processor_as_it_was(tmp_path):
+    processor = tiny_processor()
+    before = processor.to_dict()
+    processor.save_pretrained(tmp_path)
+    assert processor.to_dict() == before
+    loaded = SeedProcessor.from_pretrained(tmp_path)
+    before = loaded.to_dict()
+    loaded.save_pretrained(tmp_path / "again")
+    assert loaded.to_dict() == before == SeedProcessor.from_pretrained(tmp_path / "again").to_dict()
+    # What transformers takes for the class that a processor extends has all that processors have.
+    assert SeedProcessor.replace_image_token is not SeedProcessor.__mro__[1].replace_image_token
 
 
 def test_blip2_counts_its_tokens_as_part_of_the_limit(processor):
