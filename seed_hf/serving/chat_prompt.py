@@ -21,8 +21,8 @@ Turn = tuple[str, list[str | list[int]]]  # role, and texts and images in order;
 def prompt_ids(processor: Any, turns: Sequence[Turn], mode: str) -> list[int]:
     """The ids of a chat that the model continues.
 
-    A request for an image is written as a drawing prompt: alone as in training, at the end of a chat behind it. To change
-    an image that comes with the request is a chat, as in the instruction stage.
+    A request for an image is written as a drawing prompt: alone as in training, at the end of a chat behind it. To
+    change an image that comes with the request is a chat, as in the instruction stage.
 
     Args:
         processor: Of the model; it knows the format.
