@@ -64,6 +64,19 @@ class PipelineFolder:
         config = super().load_config(*args, **kwargs)  # type: ignore[misc] # a mix-in
         return installed_classes(config) if __name__.startswith("seed_hf.") else config
 
+    def save_pretrained(self, save_directory: str | os.PathLike, safe_serialization: bool = True, *args, **kwargs):
+        """As `DiffusionPipeline.save_pretrained`, in safetensors alone.
+
+        Raises:
+            ValueError: `safe_serialization=False`, which asks for pickles.
+        """
+        if not safe_serialization:
+            raise ValueError(
+                "A SeedImagePipeline is saved in safetensors alone: a pickle may run code when it is opened. Leave out "
+                "safe_serialization=False."
+            )
+        super().save_pretrained(save_directory, True, *args, **kwargs)  # type: ignore[misc] # a mix-in
+
     def save_config(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
         """Writes `model_index.json`, and the code for users who have not installed this package.
 

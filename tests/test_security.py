@@ -82,6 +82,8 @@ def test_what_is_saved_is_safetensors_and_text():
     model, processor = tiny_model_and_processor()
     tiny_pipeline(model, processor=processor).save_pretrained("pipeline")
     model.save_pretrained("model")
+    with pytest.raises(ValueError, match="safetensors alone"):
+        tiny_pipeline(model, processor=processor).save_pretrained("pickles", safe_serialization=False)
     suffixes = {path.suffix for path in Path().rglob("*") if path.is_file()}
     assert suffixes <= {".safetensors", ".json", ".jinja", ".py", ".md"} and ".safetensors" in suffixes
 
