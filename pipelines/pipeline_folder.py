@@ -72,8 +72,8 @@ class PipelineFolder:
         """
         if not safe_serialization:
             raise ValueError(
-                "A SeedImagePipeline is saved in safetensors alone: a pickle may run code when it is opened. Leave out "
-                "safe_serialization=False."
+                "A SeedImagePipeline is saved in safetensors alone: a pickle may run code when it is opened. Leave "
+                "out safe_serialization=False."
             )
         super().save_pretrained(save_directory, True, *args, **kwargs)  # type: ignore[misc] # a mix-in
 
