@@ -93,8 +93,8 @@ def denoising_loss(model: nn.Module, clean: torch.Tensor, condition: torch.Tenso
     return F.mse_loss(guess.float(), keep * noise - spoil * clean)
 
 
-def fit(model: Teacher, arguments: argparse.Namespace, out: Path, scenes_of: str) -> None:
-    """Train what is not frozen of a teacher on the scenes of a stage."""
+def fit(model: Teacher, arguments: argparse.Namespace, out: Path, scenes_of: str, full: float = FULL) -> None:
+    """Train what is not frozen of a teacher on the scenes of a stage; `full` of the texts are full descriptions."""
     tokenizer = load_vocabulary(arguments.work)
     vae = AutoencoderDC.from_pretrained(arguments.work / "autoencoder" / "model").to(device()).eval()
     silent, _ = encode_texts(tokenizer, [""])
@@ -105,7 +105,7 @@ def fit(model: Teacher, arguments: argparse.Namespace, out: Path, scenes_of: str
         start = step * batch
         found, said = scenes(scenes_of, start, batch), []
         for view in range(VIEWS):
-            said += captions(found, scenes_of, VIEWS * start + view * batch, FULL)
+            said += captions(found, scenes_of, VIEWS * start + view * batch, full)
         ids, _ = encode_texts(tokenizer, said)
         ids = torch.where(torch.rand(len(ids), 1) < SILENT, silent, ids)
         return {"pixels": images(found, arguments.data, 64), "ids": ids}
