@@ -173,7 +173,7 @@ def test_diffusers_opens_a_bundled_pipeline():
         pipe = DiffusionPipeline.from_pretrained(bundled("seed-tiny"), **options)
         assert type(pipe) is SeedImagePipeline and type(pipe.seed_model) is SeedForConditionalGeneration
         saved = SeedImagePipeline.load_config(bundled("seed-tiny"))
-        assert pipe.config.guidance_scale == saved["guidance_scale"] == 2.0
+        assert pipe.config.guidance_scale == saved["guidance_scale"] == 4.0
         assert pipe.text_encoder is None and pipe.empty_prompt is not None and pipe.processor.prompt_format == "seed"
 
 
