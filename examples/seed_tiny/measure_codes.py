@@ -10,19 +10,18 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from pixels import normalise
 from seed_hf.codes import distinct, perplexity
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.pictograms.scene_texts import full_description
 from vocabulary import encode_texts
-from world import images, scenes
+from world import normalised_images, scenes
 
 
 @torch.no_grad()
 def measure(model: SeedTokenizer, tokenizer, data: Path, name: str, count: int) -> dict[str, float]:
     found = scenes("measuring", 3 * 10**9, count, name)
     size = model.config.vision_config.image_size
-    pixels = normalise(images(found, data, size, ("train", "test_style")).float() / 255)
+    pixels = normalised_images(found, data, size)
     texts = [full_description(scene) for scene in found]
     candidates = sorted(set(texts))
     ids, mask = encode_texts(tokenizer, candidates)

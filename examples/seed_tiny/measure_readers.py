@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from pixels import normalise
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
-from world import images, scenes
+from world import normalised_images, scenes
 
 
 STEPS, RATE, DECAY = 300, 3e-2, 1e-3
@@ -21,7 +20,7 @@ STEPS, RATE, DECAY = 300, 3e-2, 1e-3
 def features(model: SeedTokenizer, data: Path, found: list) -> dict[str, torch.Tensor]:
     """For each kind, `(scenes, features)`: causal embeddings, and the vectors of their codes, flat."""
     size = model.config.vision_config.image_size
-    pixels = normalise(images(found, data, size, ("train", "test_style")).float() / 255)
+    pixels = normalised_images(found, data, size)
     causal = torch.cat([model.get_causal_embeddings(part) for part in pixels.split(128)])
     vectors = model.quantizer.lookup(model.encode(causal_embeddings=causal))
     return {"embeddings": causal.flatten(1), "codes": vectors.flatten(1)}

@@ -1,6 +1,7 @@
 """How much of what an image shows is in the 32 causal embeddings: what the decoder of the vision stage writes of them.
 
-`measure_vision.py --data D --work W` reads the model of stage I, or of the vision stage as long as there is none.
+`measure_vision.py --data D --work W` reads the model of stage I, or of the vision stage as long as there is none; with
+`--codes` that of stage II, and the decoder writes of what is reconstructed from the codes.
 """
 
 import argparse
@@ -9,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pixels import normalise
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.pictograms.scene_texts import full_description
 from vision import Seer, describe
 from vocabulary import load_vocabulary
-from world import images, scenes
+from world import normalised_images, scenes
 
 
 SETS = ("test", "test_colour", "test_pair", "test_art", "test_style")
@@ -30,23 +30,31 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--codes", action="store_true", help="of embeddings reconstructed from codes")
     arguments = parser.parse_args()
     work = arguments.work
     tokenizer = load_vocabulary(work)
     seer = Seer(len(tokenizer)).eval()
-    stage = "contrastive" if (work / "contrastive" / "model").exists() else "vision"
+    stage = "quantization" if arguments.codes else "contrastive"
+    stage = stage if arguments.codes or (work / stage / "model").exists() else "vision"
     seer.model = SeedTokenizer.from_pretrained(work / stage / "model").eval()
     seer.captioner.load_state_dict(torch.load(work / "vision" / "captioner.pt", map_location="cpu", weights_only=True))
     size = seer.model.config.vision_config.image_size
-    print(f"of {arguments.count} images each, in percent, from the embeddings of {stage}")
+    kind = "codes" if arguments.codes else "embeddings"
+    print(f"of {arguments.count} images each, in percent, from the {kind} of {stage}")
     for name in SETS:
         found = scenes("measuring", 10**9, arguments.count, name)
-        pixels = normalise(images(found, arguments.data, size, splits=("train", "test_style")).float() / 255)
-        said = describe(seer, tokenizer, seer.model.get_causal_embeddings(pixels))
+        pixels = normalised_images(found, arguments.data, size)
+        embeddings = seer.model.get_causal_embeddings(pixels)
+        if arguments.codes:
+            embeddings = seer.model.embed_codes(seer.model.encode(causal_embeddings=embeddings))
+        said = describe(seer, tokenizer, embeddings)
         pairs = list(zip(found, said))
         alone = [(scene.items[0], text) for scene, text in pairs if scene.layout == "one"]
+        two = [(scene, text) for scene, text in pairs if scene.layout == "two"]
         figures = {
             "all things": share([all(item.thing in text for item in scene.items) for scene, text in pairs]),
+            "both of two": share([all(item.thing in text for item in scene.items) for scene, text in two]),
             "a single thing": share([item.thing in text for item, text in alone]),
             "its colour": share([item.colour in text.split() for item, text in alone if item.colour]),
             "the whole description": share([full_description(scene) == text for scene, text in pairs]),

@@ -5,7 +5,7 @@ from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
 
 WIDTH = 192
 TEXT_LENGTH = 24  # tokens of a caption, and so generation embeddings; Stable Diffusion has 77
-CODEBOOK = 1024
+CODEBOOK = 4096
 VOCABULARY = 1280
 PROJECTION = 192
 GUIDANCE = 4.0  # of drawings; the judge names more of them than at 2 or 7 (measure_drawings.py --guidance)

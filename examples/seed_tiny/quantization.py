@@ -1,26 +1,47 @@
 """Stage II: codebook, decoder and Reverse Q-Former, learned by gradient by `QuantizationTrainer`.
 
-The generation embeddings aim at the teacher's text features of the full description. Three things keep the codes of
+The generation embeddings aim at the teacher's text features of the full description. Four things keep the codes of
 an image from saying the same 32 times, or nothing of it: queries that differ (`vision.py`), a k-means start with
-revival, and a loss that measures what tells images apart (`feature_contrast_loss_weight`).
+revival, a loss that measures what tells images apart (`feature_contrast_loss_weight`), and one that measures what the
+decoder of the vision stage can write of what the codes hold (`caption_loss_weight`).
 """
 
 import logging
 
+import numpy as np
+import torch
+from torch.utils.data import Dataset
 from transformers import CLIPTextModel
 
+from embeddings import Embeddings
 from loop import device, stage_arguments, trainer_arguments
-from model import TEXT_LENGTH
+from model import CODEBOOK, TEXT_LENGTH
 from optimizer import MuonAdamW
-from pixels import changed_images
-from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.pictograms.scene_texts import full_description
 from seed_hf.training import ImageTextCollator, QuantizationConfig, QuantizationTrainer
+from vision import Captioner
 from vocabulary import load_vocabulary
-from world import SceneRows
+from world import scenes
 
 
-STEPS, BATCH, RATE = 1500, 128, 6e-3
+STEPS, BATCH, RATE = 3000, 128, 6e-3
+
+
+class Rows(Dataset):
+    """Causal embeddings of scenes, again and again, with their full descriptions."""
+
+    def __init__(self, embeddings: Embeddings, number: int):
+        self.embeddings, self.number = embeddings, number
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, index: int) -> dict:
+        row = index % len(self.embeddings)
+        (scene,) = scenes("language", row, 1)
+        causal = torch.from_numpy(self.embeddings[row].astype(np.float32))
+        return {"causal_embeddings": causal, "caption": full_description(scene)}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -28,16 +49,19 @@ def main(argv: list[str] | None = None) -> None:
     work, out = arguments.work, arguments.work / "quantization"
     if (out / "model").exists():
         return
+    tokenizer = load_vocabulary(work)
     model = SeedTokenizer.from_stage_one(
         work / "contrastive" / "model",
+        codebook_size=CODEBOOK,
         vq_legacy_beta=False,
         vq_loss_weight=30.0,  # codes are small: with 1 the codebook hardly holds them
         reconstruction_loss_weight=1.0,
         feature_contrast_loss_weight=0.5,
         generation_loss_weight=2.0,
     )
-    size = model.config.vision_config.image_size
     model.to(device()).freeze_for("quantization")
+    captioner = Captioner(len(tokenizer))
+    captioner.load_state_dict(torch.load(work / "vision" / "captioner.pt", map_location="cpu", weights_only=True))
     trainer = QuantizationTrainer(
         model,
         QuantizationConfig(
@@ -49,18 +73,13 @@ def main(argv: list[str] | None = None) -> None:
             save_steps=250,
             codebook_init="kmeans",
             revive_dead_codes_every=25,
+            caption_loss_weight=1.0,
         ),
         target_encoder=CLIPTextModel.from_pretrained(work / "teacher" / "text_encoder"),
-        train_dataset=SceneRows("quantization", arguments.data, arguments.steps * BATCH, size, full=1.0),
+        caption_decoder=captioner,
+        train_dataset=Rows(Embeddings(work / "embeddings" / "train"), arguments.steps * BATCH),
         optimizers=(MuonAdamW(model, arguments.rate, 0.01), None),
-        data_collator=ImageTextCollator(
-            SeedImageProcessor(size={"height": size, "width": size}),
-            load_vocabulary(work),
-            max_text_tokens=TEXT_LENGTH,
-            padding="max_length",
-            augment=changed_images,
-            seed=0,
-        ),
+        data_collator=ImageTextCollator(None, tokenizer, max_text_tokens=TEXT_LENGTH, padding="max_length", seed=0),
     )
     trainer.train(resume_from_checkpoint=True)
     trainer.save_state()

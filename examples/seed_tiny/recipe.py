@@ -20,6 +20,7 @@ import assemble
 import autoencoder
 import codes
 import contrastive
+import embeddings
 import generation
 import language
 import quantization
@@ -41,6 +42,7 @@ STAGES = {
     "seeing": seeing,
     "vision": vision,
     "contrastive": contrastive,
+    "embeddings": embeddings,
     "quantization": quantization,
     "codes": codes,
     "generation": generation,
@@ -51,7 +53,7 @@ QUICK = {
     name: ["--steps", "3"] for name in ("autoencoder", "seeing", "vision", "contrastive", "quantization", "generation")
 }
 QUICK |= {name: ["--steps", "3", "--batch", "16"] for name in ("teacher", "unet")}
-QUICK |= {"codes": ["--number", "256", "--edits", "64"], "language": ["--text-steps", "2", "--steps", "2"]}
+QUICK |= {"embeddings": ["--number", "256", "--edits", "64"], "language": ["--text-steps", "2", "--steps", "2"]}
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from pixels import changed_images, normalise, restyled_images
 from seed_hf.pictograms.scene_colours import COLOURS
 from seed_hf.pictograms.scene_things import STYLES
 from seed_hf.pictograms.scenes import Scene
-from world import images, scenes, world
+from world import images, normalised_images, scenes, world
 
 
 STEPS, BATCH, RATE = 12_000, 128, 1e-3
@@ -193,7 +193,7 @@ def measure(work: Path, data: Path, count: int = 500) -> dict[str, dict[str, flo
     grid, result = SIDE // namer.vit.config.patch_size, {"step": state["step"]}
     for name in ("test", "test_colour", "test_pair", "test_art", "test_style"):
         found = scenes("vision", 10**9, count, name)
-        pixels = normalise(images(found, data, SIDE, splits=("train", "test_style")).float() / 255)
+        pixels = normalised_images(found, data, SIDE)
         squares = [[(item.x, item.y, item.size) for item in scene.items] for scene in found]
         answers, labels = namer(pixels, boxes_of(squares, grid), grid * grid), labels_of(found)
         result[name] = {

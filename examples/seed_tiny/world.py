@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from pixels import normalise
 from seed_hf.pictograms.scene_sprites import Sprite, load_sprites
 from seed_hf.pictograms.scene_texts import full_description, some_caption
 from seed_hf.pictograms.scenes import Scene, World, generator, paint
@@ -52,6 +53,11 @@ def images(
     flips = [() if mirror is None else np.flatnonzero(mirror.random(len(scene.items)) < 0.5) for scene in found]
     painted = np.stack([paint(scene, drawings, pixels, flip) for scene, flip in zip(found, flips)])
     return torch.from_numpy(painted).permute(0, 3, 1, 2)
+
+
+def normalised_images(found: list[Scene], data: Path, pixels: int) -> torch.Tensor:
+    """Images of any set as the ViT takes them, also those with drawings that are held out."""
+    return normalise(images(found, data, pixels, ("train", "test_style")).float() / 255)
 
 
 def captions(found: list[Scene], stage: str, start: int, full: float = 0.0) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 from accelerate.utils import broadcast
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn import functional as F
 from transformers import TrainerCallback
 
 from seed_hf.codes import CodebookUsage, distinct
@@ -42,6 +43,8 @@ class QuantizationConfig(StageArguments):
         kmeans_iterations (`int`, *optional*, defaults to 10): Iterations of k-means.
         revive_dead_codes_every (`int`, *optional*, defaults to 0): Number of steps after which codes that were not
             used meanwhile move to random encoder outputs of the last batch. 0 leaves them alone, as in the paper.
+        caption_loss_weight (`float`, *optional*, defaults to 0.0): Of what the trainer's `caption_decoder` would have
+            to write of the reconstructed embeddings. The paper has no such loss.
     """
 
     learning_rate: float = 1e-4
@@ -52,6 +55,7 @@ class QuantizationConfig(StageArguments):
     kmeans_batches: int = 8
     kmeans_iterations: int = 10
     revive_dead_codes_every: int = 0
+    caption_loss_weight: float = 0.0
 
     def __post_init__(self):
         if self.codebook_init not in ("none", "kmeans"):
@@ -61,6 +65,8 @@ class QuantizationConfig(StageArguments):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.revive_dead_codes_every < 0:
             raise ValueError(f"revive_dead_codes_every must be 0 (off) or more, got {self.revive_dead_codes_every}.")
+        if not (math.isfinite(self.caption_loss_weight) and self.caption_loss_weight >= 0):
+            raise ValueError(f"caption_loss_weight must be 0 (off) or more, got {self.caption_loss_weight}.")
         super().__post_init__()
 
 
@@ -74,8 +80,8 @@ class QuantizationTrainer(SeedTrainer):
 
     These metrics are logged with the loss:
 
-    - `vq_loss`, `reconstruction_loss`, `generation_loss` and, if they have a weight, `feature_loss` and
-      `feature_contrast_loss`, all unweighted.
+    - `vq_loss`, `reconstruction_loss`, `generation_loss` and, if they have a weight, `feature_loss`,
+      `feature_contrast_loss` and `caption_loss`, all unweighted.
     - `used_codes`, `dead_codes` and `perplexity` of the codebook in the logging window.
     - `code_distance`: root mean square distance of the encoder's outputs from their codebook vectors.
     - `distinct_codes`: how many different codes an image has. Only this metric shows that all codes of an image are
@@ -87,6 +93,11 @@ class QuantizationTrainer(SeedTrainer):
         target_encoder (`nn.Module`, *optional*): Frozen encoder of the diffusion model. For the text target, its text
             encoder, called with `input_ids` alone, as diffusion pipelines do; its `last_hidden_state` is the target.
             For the image target, unCLIP's image encoder, called with `pixel_values`; its `image_embeds` is the target.
+        caption_decoder (`nn.Module`, *optional*): Frozen decoder that has learned to write captions of causal
+            embeddings, as the Q-Former of BLIP-2 does. It is called with embeddings `(batch, 32, hidden)` and
+            `input_ids` `(batch, length)` and returns logits of the next tokens, `(batch, length, vocabulary)`. Its
+            cross-entropy on the reconstructed embeddings, times `args.caption_loss_weight`, joins the loss: codes
+            then keep what a caption needs. Rows need captions (`input_ids` and `attention_mask`).
         kwargs: As in `transformers.Trainer`. The default `data_collator` handles cached features.
 
     Raises:
@@ -97,12 +108,19 @@ class QuantizationTrainer(SeedTrainer):
     stage_name, watched = "Stage II", WatchedCodes
     more_metrics = ("used_codes", "dead_codes", "perplexity", "code_distance")
     loss_names = ("vq_loss", "reconstruction_loss", "generation_loss", "feature_loss", "feature_contrast_loss")
-    metric_names = (*loss_names, "distinct_codes")
+    metric_names = (*loss_names, "caption_loss", "distinct_codes")
 
     def __init__(
-        self, model, args: QuantizationConfig | None = None, *, target_encoder: nn.Module | None = None, **kwargs
+        self,
+        model,
+        args: QuantizationConfig | None = None,
+        *,
+        target_encoder: nn.Module | None = None,
+        caption_decoder: nn.Module | None = None,
+        **kwargs,
     ):
         args = checked(type(self), args, kwargs)
+        check_caption_loss(model, args, caption_decoder)
         model.freeze_for("quantization")
         kwargs["data_collator"] = kwargs.get("data_collator") or ImageTextCollator()
         super().__init__(model=model, args=args, **kwargs)
@@ -110,7 +128,10 @@ class QuantizationTrainer(SeedTrainer):
         self._train_usage, self.evaluated = CodebookUsage(size, device), CodebookUsage(size, device)
         self._usage_since_revival = CodebookUsage(size, device)
         self._last_causal_embeddings: torch.Tensor | None = None
-        self.target_encoder = target_encoder.to(device).eval().requires_grad_(False) if target_encoder else None
+        self.target_encoder, self.caption_decoder = (
+            module.to(device).eval().requires_grad_(False) if module else None
+            for module in (target_encoder, caption_decoder)
+        )
         self.add_callback(_CodebookCallback(self))
 
     def _check_sharding(self) -> None:
@@ -135,7 +156,13 @@ class QuantizationTrainer(SeedTrainer):
         if model.training and self.args.revive_dead_codes_every:
             self._usage_since_revival.add(outputs.codes)
             self._last_causal_embeddings = outputs.causal_embeddings.detach()
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
+        loss = outputs.loss
+        if self.caption_decoder is not None:
+            with self.accelerator.autocast():
+                caption_loss = caption_loss_of(self.caption_decoder, outputs.reconstructed_embeddings, inputs)
+            window.add("caption_loss", caption_loss)
+            loss = loss + self.args.caption_loss_weight * caption_loss
+        return (loss, outputs) if return_outputs else loss
 
     def _model_inputs(self, inputs) -> dict[str, torch.Tensor]:
         dtype = self.accelerator.unwrap_model(self.model).dtype  # features may be cached in half precision
@@ -232,6 +259,25 @@ class _CodebookCallback(TrainerCallback):
         every = args.revive_dead_codes_every
         if every and state.global_step % every == 0:
             self.trainer.revive_dead_codes()
+
+
+def check_caption_loss(model, args: QuantizationConfig, caption_decoder: nn.Module | None) -> None:
+    if (caption_decoder is None) != (args.caption_loss_weight == 0):
+        raise ValueError(
+            "caption_loss_weight and caption_decoder belong together: "
+            f"got {args.caption_loss_weight} and {'none' if caption_decoder is None else 'a decoder'}."
+        )
+    if caption_decoder is not None and not model.config.embedding_decoder:
+        raise ValueError("This tokenizer reconstructs no causal embeddings, so no caption can be written of them.")
+
+
+def caption_loss_of(decoder: nn.Module, embeddings: torch.Tensor, inputs: dict) -> torch.Tensor:
+    """Mean cross-entropy `()` of what `decoder` should write of `(batch, 32, hidden)` embeddings."""
+    if missing := [name for name in ("input_ids", "attention_mask") if name not in inputs]:
+        raise ValueError(f"The caption loss needs captions in each row; the batch has no {' and no '.join(missing)}.")
+    ids, seen = inputs["input_ids"], inputs["attention_mask"].bool()
+    logits = decoder(embeddings, ids[:, :-1]).float()
+    return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].where(seen[:, 1:], -100).flatten())
 
 
 def code_space(model, causal_embeddings: torch.Tensor) -> torch.Tensor:
