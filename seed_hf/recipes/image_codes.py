@@ -1,12 +1,16 @@
-"""The visual tokenizer that encodes the images of conversations when a run begins."""
+"""The visual tokenizer that a recipe names: it encodes images of conversations, and stored codes must be its own."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from transformers import PreTrainedConfig
 
+from seed_hf.artifacts.fingerprints import tokenizer_fingerprint
 from seed_hf.artifacts.loading import load_tokenizer
 from seed_hf.data.jobs.image_codes import codes_of_images
 from seed_hf.data.sources.sequence_rows import Encode
+from seed_hf.files import read_json
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
 
 from .places import naming_the_key
@@ -49,6 +53,35 @@ def encoder_of(recipe: LanguageModelRecipe, config: PreTrainedConfig) -> Encode 
         return found[0](images)
 
     return encode
+
+
+def check_stored_codes(recipe: LanguageModelRecipe, source: str, where: str) -> None:
+    """Raise `ValueError` if `seed-hf tokenize` made the codes of a folder with another visual tokenizer.
+
+    Nothing else would show it: any code is a code. A folder without its manifest, and a recipe that names no visual
+    tokenizer, are believed.
+
+    Args:
+        recipe: Of the language-model or the instruction stage.
+        source: Folder or file of the rows.
+        where: Names them in messages.
+    """
+    named, path = named_tokenizer(recipe), Path(source)
+    file = (path if path.is_dir() else path.parent) / "manifest.json"
+    if named is None or not path.exists() or not file.is_file():
+        return
+    manifest = read_json(file)
+    there, settings = manifest.get("tokenizer"), manifest.get("settings")
+    if not isinstance(there, dict) or not isinstance(settings, dict) or "sha256" not in there:
+        return
+    key, place = named
+    with naming_the_key(key):  # in the number type of then: it decides codes, and the hash
+        tokenizer, _ = load_tokenizer(place, device="cpu", dtype=settings.get("dtype"))
+    if tokenizer_fingerprint(tokenizer) != there["sha256"]:
+        raise ValueError(
+            f"{where} has codes of another visual tokenizer than {key} ({place}): {file} has another hash of its "
+            "weights. Tokenize the images with this one, or name the one that made the codes."
+        )
 
 
 def check_codebook(tokenizer: SeedTokenizerConfig, language_model: PreTrainedConfig) -> None:

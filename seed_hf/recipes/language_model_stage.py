@@ -20,7 +20,7 @@ from seed_hf.data.sources.sequence_rows import Encode, holds_conversations, sequ
 from seed_hf.training.instruction import InstructionTrainer
 from seed_hf.training.language_model import LanguageModelTrainer
 
-from .image_codes import encoder_of
+from .image_codes import check_stored_codes, encoder_of
 from .language_models import has_visual_tokens, open_language_model, set_format
 from .mixture import entries_of, mixed
 from .places import load_words
@@ -125,6 +125,8 @@ def open_sequences(
         parts.append(rows)
     for rows, entry in zip(parts, entries):
         _check_rows(recipe, rows, language_model, f"{key}: {entry.source}")
+        if "codes" in rows.column_names:
+            check_stored_codes(recipe, entry.source, f"{key}: {entry.source}")
     rows = mixed(parts, entries, recipe.trainer.seed) if isinstance(getattr(recipe.data, split), list) else parts[0]
     return rows if collator is None else _that_fit(rows, collator, recipe.data.on_error or "raise", key)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from seed_hf import bundled
+from seed_hf import SeedTokenizerConfig, bundled
 
 
 pytest.importorskip("lmms_eval")
@@ -84,7 +84,8 @@ def test_a_drawing_comes_with_its_codes(tmp_path):
     found = json.loads(found)
     assert Image.open(found["images"][0]).size == (64, 64) and found["text"] == ""
     (codes,) = found["codes"]
-    assert len(codes) == 32 and all(0 <= code < 1024 for code in codes)
+    size = SeedTokenizerConfig.from_pretrained(bundled(part="tokenizer")).codebook_size
+    assert len(codes) == 32 and all(0 <= code < size for code in codes)
     model.task_dict = {"demo": {"test": DOCUMENTS}}
     with pytest.raises(ValueError, match="draws from words alone"):
         model.generate_until(requests("generate_until", {}, contexts=("a red apple",)))
