@@ -36,8 +36,8 @@ def opt_config(tokenizer) -> OPTConfig:
     return OPTConfig(
         vocab_size=len(tokenizer),
         hidden_size=256,
-        word_embed_proj_dim=112,  # a row of this width for each word and code: most of the weights otherwise
-        ffn_dim=1024,
+        word_embed_proj_dim=256,  # narrower rows would save weights, but learn far more slowly (README.md)
+        ffn_dim=704,
         num_hidden_layers=4,
         num_attention_heads=8,
         max_position_embeddings=256,
