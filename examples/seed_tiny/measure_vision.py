@@ -35,8 +35,8 @@ def main() -> None:
     work = arguments.work
     tokenizer = load_vocabulary(work)
     seer = Seer(len(tokenizer)).eval()
-    stage = "quantization" if arguments.codes else "contrastive"
-    stage = stage if arguments.codes or (work / stage / "model").exists() else "vision"
+    latest = "contrastive" if (work / "contrastive" / "model").exists() else "vision"
+    stage = "quantization" if arguments.codes else latest
     seer.model = SeedTokenizer.from_pretrained(work / stage / "model").eval()
     seer.captioner.load_state_dict(torch.load(work / "vision" / "captioner.pt", map_location="cpu", weights_only=True))
     size = seer.model.config.vision_config.image_size

@@ -13,13 +13,12 @@ from seed_hf.pictograms.scene_texts import full_description, some_caption
 from seed_hf.pictograms.scenes import Scene, World, generator, paint
 
 
-# Every stage trains on scenes of its own.
+# Stages train on scenes of their own, but for stage II, which sees those of the language model.
 SEEDS = {
     "autoencoder": 1,
     "teacher": 2,
     "vision": 3,
     "contrastive": 4,
-    "quantization": 5,
     "language": 6,
     "measuring": 7,
     "unet": 9,
