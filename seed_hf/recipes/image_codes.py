@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from transformers import PreTrainedConfig
@@ -55,7 +56,7 @@ def encoder_of(recipe: LanguageModelRecipe, config: PreTrainedConfig) -> Encode 
     return encode
 
 
-def check_stored_codes(recipe: LanguageModelRecipe, source: str, where: str) -> None:
+def check_stored_codes(recipe: LanguageModelRecipe, sources: Mapping[str, str]) -> None:
     """Raise `ValueError` if `seed-hf tokenize` made the codes of a folder with another visual tokenizer.
 
     Nothing else would show it: any code is a code. A folder without its manifest, and a recipe that names no visual
@@ -63,25 +64,29 @@ def check_stored_codes(recipe: LanguageModelRecipe, source: str, where: str) -> 
 
     Args:
         recipe: Of the language-model or the instruction stage.
-        source: Folder or file of the rows.
-        where: Names them in messages.
+        sources: Folders or files of rows with codes, by their names in messages.
     """
-    named, path = named_tokenizer(recipe), Path(source)
-    file = (path if path.is_dir() else path.parent) / "manifest.json"
-    if named is None or not path.exists() or not file.is_file():
-        return
-    manifest = read_json(file)
-    there, settings = manifest.get("tokenizer"), manifest.get("settings")
-    if not isinstance(there, dict) or not isinstance(settings, dict) or "sha256" not in there:
+    if (named := named_tokenizer(recipe)) is None:
         return
     key, place = named
-    with naming_the_key(key):  # in the number type of then: it decides codes, and the hash
-        tokenizer, _ = load_tokenizer(place, device="cpu", dtype=settings.get("dtype"))
-    if tokenizer_fingerprint(tokenizer) != there["sha256"]:
-        raise ValueError(
-            f"{where} has codes of another visual tokenizer than {key} ({place}): {file} has another hash of its "
-            "weights. Tokenize the images with this one, or name the one that made the codes."
-        )
+    own: dict[str | None, str] = {}  # by number type: that of the job decides codes, and the hash
+    for where, source in sources.items():
+        path = Path(source)
+        file = (path if path.is_dir() else path.parent) / "manifest.json"
+        if not path.exists() or not file.is_file():
+            continue
+        manifest = read_json(file)
+        there, settings = manifest.get("tokenizer"), manifest.get("settings")
+        if not isinstance(there, dict) or not isinstance(settings, dict) or "sha256" not in there:
+            continue
+        if (dtype := settings.get("dtype")) not in own:
+            with naming_the_key(key):
+                own[dtype] = tokenizer_fingerprint(load_tokenizer(place, device="cpu", dtype=dtype)[0])
+        if own[dtype] != there["sha256"]:
+            raise ValueError(
+                f"{where} has codes of another visual tokenizer than {key} ({place}): {file} has another hash of its "
+                "weights. Tokenize the images with this one, or name the one that made the codes."
+            )
 
 
 def check_codebook(tokenizer: SeedTokenizerConfig, language_model: PreTrainedConfig) -> None:

@@ -125,8 +125,8 @@ def open_sequences(
         parts.append(rows)
     for rows, entry in zip(parts, entries):
         _check_rows(recipe, rows, language_model, f"{key}: {entry.source}")
-        if "codes" in rows.column_names:
-            check_stored_codes(recipe, entry.source, f"{key}: {entry.source}")
+    stored = {f"{key}: {e.source}": e.source for rows, e in zip(parts, entries) if "codes" in rows.column_names}
+    check_stored_codes(recipe, stored)
     rows = mixed(parts, entries, recipe.trainer.seed) if isinstance(getattr(recipe.data, split), list) else parts[0]
     return rows if collator is None else _that_fit(rows, collator, recipe.data.on_error or "raise", key)
 
