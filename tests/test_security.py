@@ -15,9 +15,11 @@ from PIL import Image
 
 from command_line import run
 from seed_hf import SeedImagePipeline, SeedProcessor, SeedTokenizer
+from seed_hf.conversion.checkpoint_files import ConversionError
 from seed_hf.data.sources.filters import RowFilters
 from seed_hf.data.sources.judging import read_image
 from seed_hf.data.sources.source import open_source
+from seed_hf.evaluation.image_encoders import InceptionEncoder
 from seed_hf.images import SeedImageError
 from tiny import tiny_text_tokenizer, tiny_tokenizer
 from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
@@ -76,6 +78,13 @@ def test_pickled_weights_run_no_code():
     torch.save({"weight": RunsCode()}, "tokenizer/pytorch_model.bin")
     with pytest.raises(Exception, match="(?i)weights_only|unpickl|unsupported"):
         SeedTokenizer.from_pretrained("tokenizer")
+
+
+def test_pickled_weights_of_fid_run_no_code():
+    """torch-fidelity opens them with `weights_only=False`."""
+    torch.save({"weight": RunsCode()}, "inception.pth")
+    with pytest.raises(ConversionError, match="pickled Python code"):
+        InceptionEncoder("inception.pth")
 
 
 def test_what_is_saved_is_safetensors_and_text():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from seed_hf.artifacts.loading import load_pretrained
+from seed_hf.conversion.checkpoint_files import read_file
 from seed_hf.devices import usable_device
 from seed_hf.files import read_json, sha256_of
 
@@ -118,6 +119,7 @@ class InceptionEncoder:
 
     Raises:
         FileNotFoundError: There is no such file.
+        ConversionError: It is damaged, or holds pickled code.
         ModuleNotFoundError: torch-fidelity is not installed.
     """
 
@@ -126,6 +128,7 @@ class InceptionEncoder:
     def __init__(self, weights: str | Path, *, device: str | None = None):
         if not Path(weights).is_file():
             raise FileNotFoundError(f"{weights}: no such file of Inception weights. Nothing is downloaded.")
+        read_file(Path(weights))  # torch-fidelity would run code that is pickled in it
         try:
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
         except ModuleNotFoundError as error:

@@ -7,6 +7,8 @@ import pytest
 from benchmark_files import gqa_file, karpathy_coco, vqa_files, write_images
 from command_line import refused, run
 from seed_hf.evaluation.paper_tables import TABLES
+from tiny_artifacts import save_artifact
+from tiny_clip import save_clip
 
 
 @pytest.fixture
@@ -42,6 +44,21 @@ def test_tables_one_and_three(folder, saved_model, tmp_path):
     assert "| coco | CIDEr-D | 119.0 |" in page and "| vqav2 | accuracy | 42.8 |" in page and "| gqa |" in page
     assert "METEOR and SPICE are not measured" in page
     assert json.loads((out / "table3_coco.json").read_text())["settings"]["num_beams"] == 2
+
+
+def test_table_two(folder, tmp_path):
+    out, encoder = tmp_path / "out", save_clip(tmp_path / "clip")
+    pipeline = save_artifact("pipeline", tmp_path / "pipeline")
+    command = ("evaluate", "--model", pipeline, "--data-dir", folder, "--out", out, "--paper-table", 2)
+    status, printed, error = run(*command, "--encoder", encoder)
+    assert status == 0, error
+    page = (out / "table2.md").read_text()
+    assert page in printed and "Which CLIP is not said." in page
+    for name, published in (("coco", 68.23), ("flickr30k", 65.22)):
+        found = json.loads((out / f"table2_{name}.json").read_text())
+        measured = found["figures"]["all"]["similarity"]
+        assert f"| {name} | similarity | {published} | {measured:.2f} | {measured - published:+.2f} |" in page
+        assert found["settings"]["source"] == "images" and found["settings"]["encoder"]["class"] == "CLIPModel"
 
 
 def test_what_is_missing_is_said_before_the_work(folder, saved_model, tmp_path):
