@@ -1,6 +1,7 @@
 """Draw a sheet of captions with a teacher that is still learning: `look.py --work W`, then see `look.png`."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +44,8 @@ def draw_from(unet, vae, words, silence, steps: int = 16, guidance: float = GUID
     return (pixels * 127.5 + 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
 
-def sheet(drawn: np.ndarray, texts: list[str], path: Path, columns: int = 8, scale: int = 2) -> None:
-    side = drawn.shape[1] * scale
+def sheet(drawn: Sequence[np.ndarray], texts: list[str], path: Path, columns: int = 8, scale: int = 2) -> None:
+    side = len(drawn[0]) * scale
     canvas = Image.new("RGB", (columns * (side + 6), -(-len(drawn) // columns) * (side + 30)), "white")
     pen = ImageDraw.Draw(canvas)
     for number, (image, text) in enumerate(zip(drawn, texts)):
