@@ -7,6 +7,7 @@ start it again at any time.
 import argparse
 import json
 import platform
+import sys
 import time
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import replace
@@ -17,6 +18,7 @@ from seed_hf.threads import prepare_threads
 
 
 prepare_threads()  # before torch is imported
+sys.path.append(str(Path(__file__).parents[1] / "seed_tiny"))  # its captioner and its optimizer
 
 import torch
 import transformers

