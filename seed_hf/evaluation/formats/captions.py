@@ -41,18 +41,16 @@ def karpathy(file: Path, value: dict, images: Path, split: str | None) -> Evalua
     return EvaluationData(f"{dataset}-karpathy", rows, identity_of(file, split=split))
 
 
-def coco(file: Path, value: dict, images: Path, split: str | None) -> EvaluationData:
+def coco(file: Path, value: dict, images: Path) -> EvaluationData:
     """`captions_val2014.json` of COCO, or `nocaps_val_4500_captions.json`, whose domains become groups.
 
     Args:
         file, value: The file, and its parsed JSON.
         images: Folder of the images.
-        split: Must be `None`: the file is one split.
 
     Raises:
         ValueError: Fields are missing.
     """
-    check_no_split(file, split)
     whole = Entry(value, file.name)
     captions: dict[str, list[str]] = {entry.text("id"): [] for entry in whole.entries("images")}
     for entry in whole.entries("annotations"):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from seed_hf.evaluation.rows import EvaluationData
 
-from .captions import coco, flickr30k, karpathy
+from .captions import check_no_split, coco, flickr30k, karpathy
 from .json_files import read_any_json
 from .own_rows import own_rows, parquet_rows
 from .pictograms import holds_pictograms, pictogram_data
@@ -62,40 +63,39 @@ def open_benchmark(
     if file.suffix.lower() in _TEXT:
         return flickr30k(file, folder, split)
     if file.suffix.lower() == ".parquet":
-        return parquet_rows(file, folder, split)
+        check_no_split(file, split)
+        return parquet_rows(file, folder)
     value = read_any_json(file)
-    given = Path(annotations) if annotations is not None else None
-    opened = _of_list(file, value, folder, split) if isinstance(value, list) else None
-    if isinstance(value, dict):
-        opened = _of_object(file, value, folder, split, given)
-    if opened is None:
+    reader = _reader(value)
+    if reader is None:
         held = f"an object with {', '.join(map(str, list(value)[:8]))}" if isinstance(value, dict) else "no objects"
         raise ValueError(
             f"{file}: {held}, which is no benchmark that is read. Known are the files of COCO, NoCaps, Karpathy's "
             "splits, Flickr30K, VQAv2, OK-VQA, VizWiz, GQA and SEED-Bench, and lists of rows of your own."
         )
-    return opened
+    if reader is karpathy:
+        return karpathy(file, value, folder, split)
+    check_no_split(file, split)
+    if reader is vqa:
+        return vqa(file, value, folder, None if annotations is None else Path(annotations))
+    return reader(file, value, folder)
 
 
-def _of_list(file: Path, value: list, images: Path, split: str | None) -> EvaluationData | None:
-    first = _first(value)
-    if "answerable" in first or str(first.get("image", "")).startswith("VizWiz_"):
-        return vizwiz(file, value, images, split)
-    return own_rows(file, value, images, split) if "image" in first else None
-
-
-def _of_object(
-    file: Path, value: dict, images: Path, split: str | None, annotations: Path | None
-) -> EvaluationData | None:
+def _reader(value: Any) -> Callable[..., EvaluationData] | None:
+    if isinstance(value, list):
+        first = _first(value)
+        if "answerable" in first or str(first.get("image", "")).startswith("VizWiz_"):
+            return vizwiz
+        return own_rows if "image" in first else None
+    if not isinstance(value, dict):
+        return None
     if isinstance(value.get("images"), list):
         if "sentences" in _first(value["images"]):
-            return karpathy(file, value, images, split)
-        return coco(file, value, images, split) if "annotations" in value else None
+            return karpathy
+        return coco if "annotations" in value else None
     if isinstance(value.get("questions"), list):
-        if "choice_a" in _first(value["questions"]):
-            return seed_bench(file, value, images, split)
-        return vqa(file, value, annotations, images, split)
-    return gqa(file, value, images, split) if "imageId" in _first(list(value.values())) else None
+        return seed_bench if "choice_a" in _first(value["questions"]) else vqa
+    return gqa if "imageId" in _first(list(value.values())) else None
 
 
 def _first(values: list) -> dict[str, Any]:

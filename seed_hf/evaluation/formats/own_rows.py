@@ -9,7 +9,6 @@ from typing import Any
 
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
 
-from .captions import check_no_split
 from .json_files import Entry, entries, identity_of, image_path
 
 
@@ -18,31 +17,27 @@ _GROUPS = ("group", "category", "answer_type")
 NAMES = ("image", "caption", "captions", "question", "answer", "answers", "choices", *_GROUPS, *_IDS)
 
 
-def own_rows(file: Path, value: list, images: Path, split: str | None) -> EvaluationData:
+def own_rows(file: Path, value: list, images: Path) -> EvaluationData:
     """A list of objects with `image` (a path) and some of `NAMES`, which is also how LAVIS writes COCO and Flickr30K.
 
     Args:
         file, value: The file, and its parsed JSON.
         images: Folder of the images.
-        split: Must be `None`: the file is one split.
 
     Raises:
         ValueError: Fields are missing.
     """
-    check_no_split(file, split)
     rows = [own_row(entry, number, images) for number, entry in enumerate(entries(value, file.name))]
     return EvaluationData("rows", rows, identity_of(file))
 
 
-def parquet_rows(file: Path, images: Path, split: str | None) -> EvaluationData:
+def parquet_rows(file: Path, images: Path) -> EvaluationData:
     """A Parquet file with the columns of `NAMES`; images are paths, bytes, or as `datasets` stores them.
 
     Args:
         file: The file.
         images: Folder of the images that are paths.
-        split: Must be `None`: the file is one split.
     """
-    check_no_split(file, split)
     return EvaluationData("rows", _ParquetRows(file, images), identity_of(file))
 
 

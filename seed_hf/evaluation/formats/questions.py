@@ -6,26 +6,23 @@ from pathlib import Path
 
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
 
-from .captions import check_no_split
 from .json_files import Entry, entries, identity_of, image_path, read_any_json
 
 
 _LETTERS = "ABCD"
 
 
-def vqa(file: Path, value: dict, annotations: Path | None, images: Path, split: str | None) -> EvaluationData:
+def vqa(file: Path, value: dict, images: Path, annotations: Path | None) -> EvaluationData:
     """Questions and annotations of VQAv2 or OK-VQA. Types of answers are groups.
 
     Args:
         file, value: The file of questions, and its parsed JSON.
-        annotations: The file of annotations.
         images: Folder of COCO's images, in which they may be in a folder such as `val2014`.
-        split: Must be `None`: the file is one split.
+        annotations: The file of annotations.
 
     Raises:
         ValueError: Fields or annotations are missing.
     """
-    check_no_split(file, split)
     if annotations is None:
         raise ValueError(
             f"{file}: questions without answers. Give their file of annotations, too: --annotations FILE."
@@ -48,18 +45,16 @@ def vqa(file: Path, value: dict, annotations: Path | None, images: Path, split: 
     return EvaluationData("vqa", rows, identity_of(file, annotations))
 
 
-def vizwiz(file: Path, value: list, images: Path, split: str | None) -> EvaluationData:
+def vizwiz(file: Path, value: list, images: Path) -> EvaluationData:
     """`val.json` of VizWiz. Types of answers are groups.
 
     Args:
         file, value: The file, and its parsed JSON.
         images: Folder of the images.
-        split: Must be `None`: the file is one split.
 
     Raises:
         ValueError: Fields are missing, as the answers of `test.json` are.
     """
-    check_no_split(file, split)
     rows = []
     for entry in entries(value, file.name):
         image = entry.text("image")
@@ -69,18 +64,16 @@ def vizwiz(file: Path, value: list, images: Path, split: str | None) -> Evaluati
     return EvaluationData("vizwiz", rows, identity_of(file))
 
 
-def gqa(file: Path, value: dict, images: Path, split: str | None) -> EvaluationData:
+def gqa(file: Path, value: dict, images: Path) -> EvaluationData:
     """`testdev_balanced_questions.json` of GQA. The structural types of questions are groups.
 
     Args:
         file, value: The file, and its parsed JSON.
         images: Folder of the images.
-        split: Must be `None`: the file is one split.
 
     Raises:
         ValueError: Fields are missing.
     """
-    check_no_split(file, split)
     rows = []
     for row_id, question in value.items():
         entry = Entry(question, f"{file.name}: {row_id}")
@@ -98,18 +91,16 @@ def gqa(file: Path, value: dict, images: Path, split: str | None) -> EvaluationD
     return EvaluationData("gqa", rows, identity_of(file))
 
 
-def seed_bench(file: Path, value: dict, images: Path, split: str | None) -> EvaluationData:
+def seed_bench(file: Path, value: dict, images: Path) -> EvaluationData:
     """The questions of `SEED-Bench.json` about images. Its dimensions are groups; questions about videos are left out.
 
     Args:
         file, value: The file, and its parsed JSON.
         images: Folder of the images, whose names have no ending.
-        split: Must be `None`: the file is one split.
 
     Raises:
         ValueError: Fields are missing.
     """
-    check_no_split(file, split)
     whole = Entry(value, file.name)
     dimensions = {number: name for name, number in whole.get("question_type", dict, default={}).items()}
     rows, videos = [], 0
