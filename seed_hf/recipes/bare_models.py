@@ -23,7 +23,7 @@ from seed_hf.modeling.model_types_seed import check_model_type, read_config
 from seed_hf.modeling.modeling_seed_text import LANGUAGE_MODELS, plain_language_models
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
-from .language_models import plain_class, refuse_unused
+from .language_models import KEY, named_model, plain_class
 from .places import naming_the_key
 from .schema import LanguageModel, TokenizerModel
 
@@ -87,22 +87,14 @@ def bare_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrai
         if section.config:
             plain = plain_class(section.config)
             return plain(plain.config_class(**{"vocab_size": text_vocab_size, **section.config}))
-        key, source = "model.language_model", section.language_model
-        assert source is not None  # a recipe has either this or `config`
-        with naming_the_key(key):
-            name, where = pretrained_arguments(source)
-            with naming_the_source(source):
-                values = read_config(PreTrainedConfig, name, **where)
-        refuse_unused(section, values)
-        model_type = values["model_type"]
+        source, model_type = named_model(section)
         if model_type in LANGUAGE_MODELS:
             visual = LANGUAGE_MODELS[model_type]
-            return _bare(visual, visual.config_class, source, key)
+            return _bare(visual, visual.config_class, source, KEY)
         extender = plain_language_models()[model_type]
-        plain = _bare(extender.family.plain, extender.family.plain.config_class, source, key)
+        plain = _bare(extender.family.plain, extender.family.plain.config_class, source, KEY)
         if section.visual_tokenizer is None:
             return plain
-        assert section.visual_tokenizer is not None
         tokenizer = bare_visual_tokenizer(section.visual_tokenizer, "model.visual_tokenizer")
         kept = {name: value for name, value in plain.config.to_dict().items() if name not in _OF_THE_CLASS}
         config = extender.config_class(

@@ -201,16 +201,7 @@ def _check_language_model(recipe: Recipe, plan: Plan, noting: Noting) -> None:
                 from seed_hf.training.lora import add_lora
 
                 with torch.device("meta"):
-                    trained = add_lora(
-                        model,
-                        r=args.lora_r,
-                        alpha=args.lora_alpha,
-                        dropout=args.lora_dropout,
-                        target_modules=args.lora_target_modules,
-                        token_ids=args.lora_token_ids,
-                        norms=args.lora_norms,
-                        embeddings=args.lora_embeddings,
-                    )
+                    trained = add_lora(model, **args.lora_options)
             plan.count(_as_trained(trained, args))
             _check_optimizer(recipe, trained)
     if named := named_tokenizer(recipe):

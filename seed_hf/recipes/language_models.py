@@ -6,11 +6,15 @@ from typing import Any
 from transformers import OPTConfig, PreTrainedConfig, PreTrainedModel
 
 from seed_hf.artifacts.loading import naming_the_source, pretrained_arguments
+from seed_hf.modeling.model_types_seed import read_config
 from seed_hf.modeling.modeling_seed_text import LANGUAGE_MODELS, plain_language_models
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 from .places import load, naming_the_key
 from .schema import LanguageModel
+
+
+KEY = "model.language_model"
 
 
 def plain_class(config: Mapping[str, Any]) -> type[PreTrainedModel]:
@@ -68,19 +72,13 @@ def open_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrai
     if section.config:
         plain = plain_class(section.config)
         return plain(plain.config_class(**{"vocab_size": text_vocab_size, **section.config}))
-    key, source = "model.language_model", section.language_model
-    assert source is not None  # a recipe has either this or `config`
-    with naming_the_key(key):
-        name, options = pretrained_arguments(source)
-        with naming_the_source(source):
-            values = PreTrainedConfig.get_config_dict(name, **options)[0]
-    refuse_unused(section, values)
-    model_type = values["model_type"]
+    source, model_type = named_model(section)
     if model_type in LANGUAGE_MODELS:
-        return load(LANGUAGE_MODELS[model_type], source, key)
+        return load(LANGUAGE_MODELS[model_type], source, KEY)
     extender = plain_language_models()[model_type]
     if section.visual_tokenizer is None:
-        return load(extender.family.plain, source, key)
+        return load(extender.family.plain, source, KEY)
+    name, options = pretrained_arguments(source)
     visual = load(SeedTokenizer, section.visual_tokenizer, "model.visual_tokenizer")
     return extender.from_language_model(
         name,
@@ -94,17 +92,23 @@ def open_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrai
     )
 
 
-def refuse_unused(section: LanguageModel, values: Mapping[str, Any]) -> None:
-    """Refuse a folder that the stage does not train, and settings that it would not use.
+def named_model(section: LanguageModel) -> tuple[str, str]:
+    """Folder or Hub id of the language model that a recipe names, and its `model_type`.
 
     Args:
         section: `model:` of the recipe, with a `language_model`.
-        values: Of the `config.json` there.
 
     Raises:
-        ValueError: The message says what the folder holds, or what is not used.
+        FileNotFoundError: There is no such folder and no such repository.
+        ValueError: The stage does not train what is there, or would not use some of the settings.
     """
-    source, model_type = section.language_model, values.get("model_type")
+    source = section.language_model
+    assert source is not None  # a recipe has either this or `config`
+    with naming_the_key(KEY):
+        name, options = pretrained_arguments(source)
+        with naming_the_source(source):
+            values = read_config(PreTrainedConfig, name, **options)
+    model_type = values.get("model_type")
     visual, plain = LANGUAGE_MODELS, plain_language_models()
     if model_type not in (*visual, *plain):
         found = f"is a model of type {model_type!r}" if model_type else "has no config.json with a model_type"
@@ -119,3 +123,4 @@ def refuse_unused(section: LanguageModel, values: Mapping[str, Any]) -> None:
             raise ValueError(f"model.visual_embedding is not used: {source} has visual tokens already, {there} ones.")
         if model_type in plain and section.visual_tokenizer is None:
             raise ValueError("model.visual_embedding needs model.visual_tokenizer, whose codes are embedded.")
+    return source, model_type

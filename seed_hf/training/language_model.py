@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -68,6 +69,11 @@ class LanguageModelConfig(StageArguments):
             raise ValueError(f"code_loss_weight must be positive, got {self.code_loss_weight}.")
         super().__post_init__()
 
+    @property
+    def lora_options(self) -> dict[str, Any]:
+        """Those of [`add_lora`]."""
+        return {name.removeprefix("lora_"): value for name, value in vars(self).items() if name.startswith("lora_")}
+
 
 class LanguageModelTrainer(SeedTrainer):
     """Trains a `SeedForCausalLM` on the batches of a [`LanguageModelCollator`].
@@ -117,16 +123,7 @@ class LanguageModelTrainer(SeedTrainer):
         if getattr(data_collator, "pack_length", None):
             check_attention(model.config.get_text_config()._attn_implementation)
         if args.lora_r:
-            model = add_lora(
-                model,
-                r=args.lora_r,
-                alpha=args.lora_alpha,
-                dropout=args.lora_dropout,
-                target_modules=args.lora_target_modules,
-                token_ids=args.lora_token_ids,
-                norms=args.lora_norms,
-                embeddings=args.lora_embeddings,
-            )
+            model = add_lora(model, **args.lora_options)
         elif hasattr(model, "visual_tokenizer"):
             model.visual_tokenizer.requires_grad_(False)
         super().__init__(model=model, args=args, data_collator=data_collator, **kwargs)
