@@ -55,22 +55,19 @@ _CONFIGS = ("config.json", "tokenizer_config.json", "preprocessor_config.json", 
 _IMPORT = re.compile(r"^\s*from \.(\w+) import", re.MULTILINE)
 
 
-def files_of(
-    folder: Path, include: Sequence[str] = (), *, kind: str | None = None
-) -> tuple[dict[str, int], list[str]]:
+def files_of(folder: Path, include: Sequence[str] = ()) -> tuple[dict[str, int], list[str]]:
     """The files to publish, by name with sizes in bytes, and the names that are left out.
 
     Args:
         folder: Of the artifact.
         include: Names of further files and folders in it.
-        kind: Default: `kind_of(folder)`.
 
     Raises:
         ValueError: A file to publish is a link, a pipe or a device, over the Hub's limit, or holds an access token or
             a private key; one that is asked for is missing, or has the name of a secret.
     """
     include = [name.rstrip("/") for name in include]
-    made_of = made_of_files(folder, kind or kind_of(folder))
+    made_of = made_of_files(folder, kind_of(folder))
     wanted = {parent.as_posix() for name in (*made_of, *include) for parent in PurePosixPath(name).parents}
     files, left_out = {}, []
     for parent, folders, names in os.walk(folder):

@@ -35,13 +35,12 @@ class Limits:
         return max(flops / self.flops_a_second, moved / self.bytes_a_second) or None
 
 
-def measured_limits(device: torch.device, dtype: torch.dtype, rounds: int = 10) -> Limits:
-    """Both rates, medians.
+def measured_limits(device: torch.device, dtype: torch.dtype) -> Limits:
+    """Both rates, medians of ten timings.
 
     Args:
         device: Where.
         dtype: Of the matrix product.
-        rounds: Timings of each, after a warm-up.
     """
     big = device.type != "cpu"
     side, length = (8192, 2**28) if big else (1024, 2**24)
@@ -49,8 +48,8 @@ def measured_limits(device: torch.device, dtype: torch.dtype, rounds: int = 10) 
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     source = torch.randn(length, device=device)
     target = torch.empty_like(source)
-    product = _median(lambda: left @ right, device, rounds)
-    copy = _median(lambda: target.copy_(source), device, rounds)
+    product = _median(lambda: left @ right, device)
+    copy = _median(lambda: target.copy_(source), device)
     return Limits(2 * side**3 / product, 2 * source.nbytes / copy)
 
 
@@ -92,9 +91,9 @@ def bytes_of(*things: nn.Module | torch.Tensor | None) -> int:
     return total
 
 
-def _median(run: Callable[[], Any], device: torch.device, rounds: int) -> float:
+def _median(run: Callable[[], Any], device: torch.device) -> float:
     seconds = []
-    for turn in range(rounds + 3):
+    for turn in range(10 + 3):  # the first three warm up
         wait_for(device)
         began = time.perf_counter()
         run()

@@ -177,12 +177,6 @@ def choose_things(rows: Iterable[Mapping[str, Any]], unseen: Iterable[Mapping[st
     return sorted(things, key=lambda thing: thing.name)
 
 
-def write_things(things: Iterable[Thing], path) -> None:
-    """Write the list as `read_things` reads it, one thing a line."""
-    lines = [json.dumps({"name": t.name, "natural": t.natural, "art": t.art}) for t in things]
-    path.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
-
-
 @cache
 def read_things() -> tuple[Thing, ...]:
     """The things of the world, in alphabetical order."""

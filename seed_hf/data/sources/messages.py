@@ -26,16 +26,13 @@ HOW_TO_ENCODE = "Give model.image_tokenizer in the recipe, or encode the images 
 _IN_ORDER = "a system text may come first, then user and assistant take turns, and assistant has the last word"
 
 
-def read_messages(
-    value: Any, images: Sequence[Any] | None = None, *, folder: str = "", name: str = "messages"
-) -> list[dict[str, Any]]:
+def read_messages(value: Any, images: Sequence[Any] | None = None, *, folder: str = "") -> list[dict[str, Any]]:
     """A conversation in the form described above.
 
     Args:
         value: The stored messages.
         images: Images or codes of the row, in order, for the parts of the type "image" that have none of their own.
         folder: The folder that relative paths of images start from.
-        name: What messages call the value: the column.
 
     Raises:
         BadText: It is no conversation. The message names the part, and says what belongs there.
@@ -44,30 +41,28 @@ def read_messages(
     if isinstance(value, BadText):
         raise value
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
-        raise BadText(f"{name} is {described(value)}, not a list of messages with role and content")
+        raise BadText(f"messages is {described(value)}, not a list of messages with role and content")
     if not value:
-        raise BadText(f"{name} is empty: a conversation has at least a question and an answer")
+        raise BadText("messages is empty: a conversation has at least a question and an answer")
     more = None if images is None else iter(images)
-    read = [_message(message, more, folder, f"{name}[{number}]") for number, message in enumerate(value)]
-    _check_none_left(more, name)
-    _check_order([message["role"] for message in read], name)
+    read = [_message(message, more, folder, f"messages[{number}]") for number, message in enumerate(value)]
+    _check_none_left(more, "messages")
+    _check_order([message["role"] for message in read])
     return read
 
 
-def read_parts(
-    value: Any, images: Sequence[Any] | None = None, *, folder: str = "", name: str = "document"
-) -> list[dict[str, Any]]:
+def read_parts(value: Any, images: Sequence[Any] | None = None, *, folder: str = "") -> list[dict[str, Any]]:
     """The parts of a document, texts and images in order, in the form described above.
 
     Args:
-        value, images, folder, name: As for [`read_messages`].
+        value, images, folder: As for [`read_messages`].
 
     Raises:
         BadText: It is no such list, or has nothing in it.
     """
     more = None if images is None else iter(images)
-    parts = _content(value, more, folder, name)
-    _check_none_left(more, name)
+    parts = _content(value, more, folder, "document")
+    _check_none_left(more, "document")
     return parts
 
 
@@ -197,11 +192,11 @@ def _check_fields(given: Mapping[str, Any], allowed: set[str], name: str) -> Non
         raise BadText(f"{name} has unknown fields: {listed}. Allowed: {', '.join(sorted(allowed))}")
 
 
-def _check_order(roles: list[str], name: str) -> None:
+def _check_order(roles: list[str]) -> None:
     begin = 1 if roles[0] == "system" else 0
     for number, role in enumerate(roles[begin:]):
         wanted = ("user", "assistant")[number % 2]
         if role != wanted:
-            raise BadText(f"{name}[{begin + number}] is of {role}, where {wanted} is due: {_IN_ORDER}")
+            raise BadText(f"messages[{begin + number}] is of {role}, where {wanted} is due: {_IN_ORDER}")
     if roles[-1] != "assistant":
-        raise BadText(f"{name} ends with {roles[-1]}: {_IN_ORDER}")
+        raise BadText(f"messages ends with {roles[-1]}: {_IN_ORDER}")

@@ -29,16 +29,13 @@ def holds_pictograms(folder: Path) -> bool:
     return {"style_phrase", "colours"} <= set(pq.read_schema(found[0]).names)
 
 
-def pictogram_data(
-    folder: Path, split: str | None, *, questions: bool = False, max_questions: int | None = MAX_QUESTIONS
-) -> EvaluationData:
+def pictogram_data(folder: Path, split: str | None, *, questions: bool = False) -> EvaluationData:
     """The pictograms of a split.
 
     Args:
         folder: That `seed-hf data pictograms` wrote.
         split: Default: "validation".
         questions: A row for each question about an image, its topic the group, instead of one for each image.
-        max_questions: At most this many questions of a topic, evenly spaced; `None` for all.
 
     Raises:
         FileNotFoundError: There is no such split.
@@ -47,8 +44,8 @@ def pictogram_data(
     file = folder / f"{split}.parquet"
     if split not in SPLITS or not file.is_file():
         raise FileNotFoundError(f"{folder}: no split {split!r} of the pictograms, which have {', '.join(SPLITS)}.")
-    rows = _Questions(file, max_questions) if questions else _Captions(file)
-    limits = {"max_questions_per_topic": max_questions} if questions else {}
+    rows = _Questions(file) if questions else _Captions(file)
+    limits = {"max_questions_per_topic": MAX_QUESTIONS} if questions else {}
     return EvaluationData("pictograms", rows, identity_of(file, split=split, **limits))
 
 
@@ -70,8 +67,8 @@ class _Captions:
 
 
 class _Questions:
-    def __init__(self, file: Path, most: int | None):
-        self._file, self._most = file, most
+    def __init__(self, file: Path):
+        self._file = file
 
     def __iter__(self) -> Iterator[EvaluationRow]:
         wanted = self._wanted()
@@ -90,13 +87,13 @@ class _Questions:
                         )
 
     def _wanted(self) -> dict[str, set[int] | range]:
-        """Which questions of each topic are asked."""
+        """Which questions of each topic are asked: `MAX_QUESTIONS` at most, evenly spaced."""
         counts: dict[str, int] = {}
         for row in _stored(self._file):
             for topic, pairs in questions_by_topic(row).items():
                 counts[topic] = counts.get(topic, 0) + len(pairs)
-        most = self._most
+        most = MAX_QUESTIONS
         return {
-            topic: range(count) if most is None or count <= most else {i * count // most for i in range(most)}
+            topic: range(count) if count <= most else {i * count // most for i in range(most)}
             for topic, count in counts.items()
         }

@@ -105,17 +105,16 @@ def count_features(maps: Sequence[torch.Tensor], images: torch.Tensor) -> torch.
     return torch.cat([places, adaptive_avg_pool2d(ink, INK_SIDE).flatten(1)], 1)
 
 
-def enlarged(images: Sequence[np.ndarray], batch_size: int = _BATCH) -> Iterator[torch.Tensor]:
+def enlarged(images: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
     """Batches `(batch, 3, SIDE, SIDE)` in [0, 1].
 
     Args:
         images: `(height, width, 3)` uint8, of any size.
-        batch_size: Images of a batch.
     """
-    for start in range(0, len(images), batch_size):
+    for start in range(0, len(images), _BATCH):
         resized = [
             np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-            for image in images[start : start + batch_size]
+            for image in images[start : start + _BATCH]
         ]
         yield torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
 
