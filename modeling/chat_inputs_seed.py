@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from transformers.processing_utils import ProcessorMixin
@@ -10,9 +10,37 @@ from transformers.processing_utils import ProcessorMixin
 from .processor_options_seed import GROUPS, TEXT_OPTIONS
 
 
+_ROLES = ("system", "user", "assistant")
+_PARTS = ("text", "image", "image_url")
 _OWN_OPTIONS = {"codes", "begin_image"}
 # Of transformers' `apply_chat_template` itself.
 _OF_THE_CHAT = {"sanitize_control_tokens"}
+
+
+def check_messages(conversation) -> None:
+    """Raises `ValueError` for a chat that `chat_templates_seed` would write without a part, or with another role.
+
+    Args:
+        conversation: Messages with `role` and `content`, or a list of conversations.
+    """
+    if not conversation:
+        raise ValueError("The chat is empty: give at least one message.")
+    chats = conversation if isinstance(conversation[0], (list, tuple)) else [conversation]
+    for chat in chats:
+        for number, message in enumerate(chat):
+            given = message if isinstance(message, Mapping) else {}
+            if given.get("role") not in _ROLES or "content" not in given:
+                raise ValueError(
+                    f"Message {number} of the chat needs content and a role, {', '.join(_ROLES)}; got {message!r:.80}."
+                )
+            content = given["content"]
+            for part in content if isinstance(content, (list, tuple)) else []:
+                kind = part.get("type") if isinstance(part, Mapping) else None
+                if kind not in _PARTS or (kind == "text" and not isinstance(part.get("text"), str)):
+                    raise ValueError(
+                        f"Message {number} of the chat has a part that is neither text nor an image: {part!r:.80}. "
+                        'Write {"type": "text", "text": ...} or {"type": "image", "image": ...}.'
+                    )
 
 
 def codes_of_chat(conversation) -> list | None:
@@ -71,4 +99,4 @@ def check_marks_the_assistant(template: str | None) -> None:
         )
 
 
-__all__ = ["check_marks_the_assistant", "codes_of_chat", "options_of_chat"]
+__all__ = ["check_marks_the_assistant", "check_messages", "codes_of_chat", "options_of_chat"]

@@ -10,6 +10,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from .model_types_seed import read_config
+from .visual_tokens_seed import check_no_gaps
 
 
 # Embedding matrices are padded: to multiples of at most 128 rows, or, Qwen3's of 151,936 rows, by 267.
@@ -49,14 +50,17 @@ def extended(
         visual: Fields of `VisualVocabularyConfig`.
 
     Raises:
-        ValueError: More text tokens than rows.
+        ValueError: More text tokens than rows; a bos, eos or padding token that is none of the text tokens; adapters
+            that are not merged.
     """
+    _check_merged(source)
     rows = source.get_input_embeddings().weight.detach()
     if not 1 <= text_vocab_size <= len(rows):
         raise ValueError(
             f"The text tokenizer has {text_vocab_size} entries, the language model {len(rows)} rows for them. "
             "They do not belong together."
         )
+    _check_special_tokens(source, text_vocab_size)
     plain_config = source.config.to_dict()
     for name in ("vocab_size", *_OF_THE_CLASS):
         plain_config.pop(name, None)
@@ -72,6 +76,10 @@ def extended(
     if not config.tie_word_embeddings:
         head = source.get_output_embeddings().weight.detach()[:text_vocab_size]
         state[head_name] = torch.cat([head, _rows_like(head, len(new_rows))])
+    if (bias := getattr(source.get_output_embeddings(), "bias", None)) is not None:  # Phi's and GPT-J's have one
+        bias = bias.detach()[:text_vocab_size, None]
+        name = f"{head_name.removesuffix('weight')}bias"
+        state[name] = torch.cat([bias, _rows_like(bias, len(new_rows))]).squeeze(1)
     if codebook is not None and config.visual_embedding == "projected":
         width = rows.shape[1]
         weight = torch.empty(width, config.code_dim, dtype=rows.dtype, device=rows.device)
@@ -93,7 +101,11 @@ def plain(model: PreTrainedModel, cls: type[PreTrainedModel]) -> PreTrainedModel
     Args:
         model: A language model with a visual vocabulary.
         cls: The plain class of its family.
+
+    Raises:
+        ValueError: Adapters that are not merged.
     """
+    _check_merged(model)
     values = model.config.to_dict()
     # SEED's own fields are dropped; the dtype is set by the weights.
     kept = {
@@ -113,6 +125,32 @@ def plain(model: PreTrainedModel, cls: type[PreTrainedModel]) -> PreTrainedModel
     with torch.device("meta"):
         made = cls._from_config(cls.config_class(**kept), dtype=state[head_name].dtype)
     return _filled(made, {name: weight.detach().clone() for name, weight in state.items()}, model)
+
+
+def _check_merged(model: PreTrainedModel) -> None:
+    """Raises `ValueError` if peft has put adapters around layers of a model."""
+    wrapped = [name for name, _ in model.named_parameters() if {"base_layer", "original_module"} & {*name.split(".")}]
+    if wrapped:
+        raise ValueError(
+            f"This {type(model).__name__} has adapters beside its own weights ({wrapped[0]}, {len(wrapped)} in all). "
+            "Merge them first: merge_and_unload() of the PeftModel gives the model to take."
+        )
+
+
+def _check_special_tokens(source: PreTrainedModel, text_vocab_size: int) -> None:
+    """Raises `ValueError` if a special token of a model would become a visual token."""
+    for settings in (source.config, source.generation_config):
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            ids = getattr(settings, name, None)
+            beyond = [
+                id for id in (ids if isinstance(ids, list) else [ids]) if id is not None and id >= text_vocab_size
+            ]
+            if beyond:
+                raise ValueError(
+                    f"The language model has {name}={beyond[0]}, but its text tokens are 0 .. {text_vocab_size - 1}: "
+                    f"visual tokens follow. Set {name} to one of the text tokenizer's, in config.json and "
+                    "generation_config.json, or take the tokenizer that has this token."
+                )
 
 
 def _scale(model: PreTrainedModel) -> float | torch.Tensor:
@@ -141,7 +179,7 @@ def text_tokenizer_of(folder, rows: int, **kwargs) -> PreTrainedTokenizerBase:
         kwargs: `revision`, `token` and the like.
 
     Raises:
-        ValueError: No tokenizer, one that already has visual tokens, or one that is not this model's.
+        ValueError: No tokenizer, one that already has visual tokens, or gaps in its ids, or that is not this model's.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **_place(kwargs))
@@ -157,7 +195,25 @@ def text_tokenizer_of(folder, rows: int, **kwargs) -> PreTrainedTokenizerBase:
             f"The tokenizer found for {folder} has {len(tokenizer)} entries, the language model {rows} rows for them. "
             "Put its own tokenizer there, or pass text_vocab_size=len(tokenizer)."
         )
+    check_no_gaps(tokenizer)
     return tokenizer
+
+
+def use_tokens_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Makes the bos of a language model that of its text tokenizer, which writes its sequences, or none.
+
+    Qwen3 names a bos in its configuration that its tokenizer never writes. Where the tokenizer ends sequences with an
+    eos at which generation would not stop, it stops there too.
+
+    Args:
+        model: Whose settings are changed.
+        tokenizer: Its text tokenizer.
+    """
+    model.config.bos_token_id, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    for settings in (model.config, model.generation_config):
+        ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
+        if end is not None and end not in ends:
+            settings.eos_token_id = end if ends == [None] else [*ends, end]
 
 
 def model_type_of(folder, **kwargs) -> str | None:
@@ -195,4 +251,12 @@ def _rows_like(rows: torch.Tensor, count: int) -> torch.Tensor:
     return (values.mean(0) + noise * values.std(0)).to(rows.dtype)
 
 
-__all__ = ["codebook_of_shape", "embedding_names", "extended", "model_type_of", "plain", "text_tokenizer_of"]
+__all__ = [
+    "codebook_of_shape",
+    "embedding_names",
+    "extended",
+    "model_type_of",
+    "plain",
+    "text_tokenizer_of",
+    "use_tokens_of",
+]

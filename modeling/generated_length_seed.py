@@ -48,13 +48,13 @@ def generated_length(
         length = limit
     if length <= start:
         raise ValueError(f"The prompt has {start} tokens; with a total of {length} there is room for no more.")
-    missing = int(missing_span_tokens(prompt, config).max())
-    if mode == "text" and missing:
+    missing = missing_span_tokens(prompt, config)
+    if mode == "text" and missing.any():
         raise ValueError(
             "The prompt ends inside an image span, which generation_mode='text' cannot finish. "
             "Complete the span, or use 'image' or 'interleaved'."
         )
-    needed = max(missing, span if mode == "image" else 0)
+    needed = int((torch.where(missing > 0, missing, span) if mode == "image" else missing).max())
     if length - start < needed:
         raise ValueError(
             f"An image span needs {needed} new tokens, but there is room for {length - start} (prompt {start}, "

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from numbers import Integral
 
 from .prompts_seed import Mark
 from .visual_tokens_seed import IMAGE_TOKEN
@@ -82,9 +83,10 @@ def with_images(text: list[str], spans: Iterator, vocabulary: VisualVocabulary) 
 def _checked(codes, vocabulary: VisualVocabulary) -> list[int]:
     values = codes.tolist() if hasattr(codes, "tolist") else list(codes)
     size, count = vocabulary.codebook_size, vocabulary.num_query_tokens
-    if len(values) != count or not all(type(code) is int and 0 <= code < size for code in values):
+    whole = all(isinstance(code, Integral) and not isinstance(code, bool) for code in values)
+    if len(values) != count or not whole or not all(0 <= code < size for code in values):
         raise ValueError(f"The codes of an image are {count} integers in 0..{size - 1}, got {values!r:.80}.")
-    return values
+    return list(map(int, values))
 
 
 __all__ = ["check_numbers", "split_at_images", "with_images"]

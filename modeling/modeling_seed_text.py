@@ -23,7 +23,7 @@ from .configuration_seed import (
     SeedTextConfig,
     VisualVocabularyConfig,
 )
-from .extension_seed import codebook_of_shape, extended, model_type_of, plain, text_tokenizer_of
+from .extension_seed import codebook_of_shape, extended, model_type_of, plain, text_tokenizer_of, use_tokens_of
 from .generated_length_seed import generated_length
 from .generation_seed import GENERATION_MODES, VisualSpanLogitsProcessor, missing_span_tokens
 from .guidance_seed import check_code_guidance, check_guided_options, guided_logits, guided_rows
@@ -120,12 +120,14 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
             codebook (`torch.Tensor` of shape `(codebook_size, code_dim)`, *optional*): The visual tokenizer's
                 `quantizer.embedding.weight`; needed by `"projected"`.
             text_vocab_size (`int`, *optional*): Entries of the text tokenizer. Default: those of the tokenizer in
-                `folder`. Rows of the embedding matrix do not count: OPT and Qwen3 have unused ones.
+                `folder`, from which bos is taken, too. Rows of the embedding matrix do not count: OPT and Qwen3 have
+                unused ones.
             kwargs: Passed to the `from_pretrained` of the plain class, `dtype` for instance.
 
         Raises:
-            ValueError: The folder holds another type of model, or lacks weights; no tokenizer, or one that already
-                has visual tokens or more entries than the matrix has rows; a codebook that is missing or has another
+            ValueError: The folder holds another type of model, or lacks weights, or has an adapter that is not merged;
+                no tokenizer, or one that already has visual tokens, gaps in its ids or more entries than the matrix
+                has rows; a bos, eos or padding token beyond the text tokens; a codebook that is missing or has another
                 shape.
         """
         if visual_embedding == "projected":
@@ -134,14 +136,16 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
         if found != wanted:
             takers = plain_language_models()
             hint = f"Known: {', '.join(takers)}."
-            if found in takers:
+            if found is None:
+                hint += " An adapter of peft is no model: merge it into its own, and give the folder of that."
+            elif found in takers:
                 hint = f"Use {takers[found].__name__}.from_language_model."
             raise ValueError(f"{folder} holds a model of type {found!r}, {cls.__name__} extends {wanted!r}. {hint}")
         source = load_whole(cls.family.plain, folder, **kwargs)
         if text_vocab_size is None:
             tokenizer = text_tokenizer_of(folder, source.get_input_embeddings().num_embeddings, **kwargs)
-            # Qwen3 names a bos in its configuration that its tokenizer never writes.
-            text_vocab_size, source.config.bos_token_id = len(tokenizer), tokenizer.bos_token_id
+            text_vocab_size = len(tokenizer)
+            use_tokens_of(source, tokenizer)
         return extended(
             cls,
             source,
@@ -164,7 +168,8 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
         processor.plain_tokenizer().save_pretrained("plain")
         ```
 
-        In that folder codes are ordinary tokens, `<img_00000>` and on, and text that spells them *is* them.
+        In that folder codes are ordinary tokens, `<img_00000>` and on, and text that spells them *is* them. Raises
+        `ValueError` if there are adapters: merge them first.
         """
         return plain(self, self.family.plain)
 

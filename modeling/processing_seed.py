@@ -9,7 +9,7 @@ from transformers.image_utils import ImageInput, make_flat_list_of_images
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 from transformers.tokenization_utils_base import BatchEncoding, PreTrainedTokenizerBase
 
-from .chat_inputs_seed import check_marks_the_assistant, codes_of_chat, options_of_chat
+from .chat_inputs_seed import check_marks_the_assistant, check_messages, codes_of_chat, options_of_chat
 from .generated_ids_seed import rows_of, without_prompt
 from .generation_seed import CodeSegment, Defect, TextSegment, parse_segments
 from .image_places_seed import check_numbers, split_at_images, with_images
@@ -244,13 +244,15 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
                 images among them.
 
         Raises:
-            ValueError: As of a call; `return_assistant_tokens_mask` with a template that does not mark what the
-                assistant says.
+            ValueError: As of a call; a role or a part that the processor's own template does not know;
+                `return_assistant_tokens_mask` with a template that does not mark what the assistant says.
         """
         call, kwargs = options_of_chat(kwargs, self.image_options)
-        masked = kwargs.get("return_assistant_tokens_mask", False)
+        masked, template = kwargs.get("return_assistant_tokens_mask", False), self._template_of(chat_template)
         if masked:
-            check_marks_the_assistant(self._template_of(chat_template))
+            check_marks_the_assistant(template)
+        if template == written_chat_template(self.caption_prompt, self.question_prompt, self.prompt_format):
+            check_messages(conversation)  # a template of one's own may know more
         if kwargs.get("tokenize") and (codes := codes_of_chat(conversation)):
             call["codes"] = codes
         out = super().apply_chat_template(conversation, chat_template, processor_kwargs=call, **kwargs)

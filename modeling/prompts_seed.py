@@ -234,17 +234,17 @@ class SequenceEncoder:
                 a question and an answer a turn; a system text may stand before the first.
         """
         turns: list[tuple[list[int], list[int]]] = []
-        given = self.ids([Mark.BOS])
+        given: list = [Mark.BOS]
         seen, begun = False, False  # whether there is an image so far, and anything at all
         for role, content in messages:
             seen = seen or any(not isinstance(part, str) for part in content)
-            ids = self.ids(self._said(role, content, seen, begun, later=bool(turns)))
+            said = self._said(role, content, seen, begun, later=bool(turns))
             begun = True
             if role == "assistant":
-                turns.append((given, ids))
+                turns.append((self.ids(joined_texts(given)), self.ids(said)))
                 given = []
             else:
-                given = [*given, *ids]
+                given += said
         return turns
 
     def _said(self, role: str, content: Sequence, seen: bool, begun: bool, later: bool) -> list:

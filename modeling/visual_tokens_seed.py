@@ -24,22 +24,26 @@ def extend_text_tokenizer(tokenizer: PreTrainedTokenizerBase, codebook_size: int
     Raises:
         ValueError: The tokenizer has gaps in its ids, or already has visual tokens.
     """
-    size = len(tokenizer)
     names = [BOI_TOKEN, EOI_TOKEN, *(code_token(code) for code in range(codebook_size)), IMAGE_TOKEN]
     if taken := sorted(set(names) & set(tokenizer.get_vocab())):
         raise ValueError(
             f"This tokenizer already has visual tokens ({', '.join(taken[:3])}{' ..' if len(taken) > 3 else ''}). "
             "Start from the plain text tokenizer."
         )
-    if max(tokenizer.get_vocab().values()) != size - 1:
-        raise ValueError(
-            f"The tokenizer's {size} entries must have the ids 0 .. {size - 1}, but the highest is "
-            f"{max(tokenizer.get_vocab().values())}."
-        )
+    check_no_gaps(tokenizer)
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in names])
     tokenizer.padding_side = "left"
     return tokenizer
+
+
+def check_no_gaps(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises `ValueError` unless the entries of a text tokenizer have the ids 0 and on: visual tokens follow them."""
+    size, highest = len(tokenizer), max(tokenizer.get_vocab().values())
+    if highest != size - 1:
+        raise ValueError(
+            f"The tokenizer's {size} entries must have the ids 0 .. {size - 1}, but the highest is {highest}."
+        )
 
 
 def code_token(code: int) -> str:
@@ -112,6 +116,7 @@ __all__ = [
     "BOI_TOKEN",
     "EOI_TOKEN",
     "IMAGE_TOKEN",
+    "check_no_gaps",
     "code_token",
     "extend_text_tokenizer",
     "read_vocabulary",

@@ -49,7 +49,7 @@ def language_model_trainer(recipe: LanguageModelRecipe) -> tuple[LanguageModelTr
     key = "text_tokenizer" if model.text_tokenizer else "language_model"
     text_tokenizer = load_words(getattr(model, key), f"model.{key}")
     set_seed(args.seed)
-    language_model = set_format(model, open_language_model(model, len(text_tokenizer)))
+    language_model = set_format(model, open_language_model(model, text_tokenizer))
     if attention := attention_of(recipe):
         language_model.set_attn_implementation(attention)
     collator = sequence_collator(recipe, text_tokenizer, language_model.config)

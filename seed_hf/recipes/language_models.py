@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import OPTConfig, PreTrainedConfig, PreTrainedModel
+from transformers import OPTConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from seed_hf.artifacts.loading import naming_the_source, pretrained_arguments
+from seed_hf.modeling.extension_seed import use_tokens_of
 from seed_hf.modeling.model_types_seed import read_config
 from seed_hf.modeling.modeling_seed_text import LANGUAGE_MODELS, plain_language_models
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
@@ -58,12 +59,12 @@ def set_format(section: LanguageModel, model: PreTrainedModel) -> PreTrainedMode
     return model
 
 
-def open_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrainedModel:
+def open_language_model(section: LanguageModel, text_tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """The language model of a recipe: a new one, a saved one, or a plain one that gets visual tokens.
 
     Args:
         section: `model:` of the recipe.
-        text_vocab_size: Entries of the text tokenizer.
+        text_tokenizer: Writes its sequences.
 
     Raises:
         FileNotFoundError: There is no such folder and no such repository.
@@ -71,7 +72,7 @@ def open_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrai
     """
     if section.config:
         plain = plain_class(section.config)
-        return plain(plain.config_class(**{"vocab_size": text_vocab_size, **section.config}))
+        return plain(plain.config_class(**{"vocab_size": len(text_tokenizer), **section.config}))
     source, model_type = named_model(section)
     if model_type in LANGUAGE_MODELS:
         return load(LANGUAGE_MODELS[model_type], source, KEY)
@@ -80,16 +81,18 @@ def open_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrai
         return load(extender.family.plain, source, KEY)
     name, options = pretrained_arguments(source)
     visual = load(SeedTokenizer, section.visual_tokenizer, "model.visual_tokenizer")
-    return extender.from_language_model(
+    model = extender.from_language_model(
         name,
         codebook_size=visual.config.codebook_size,
         num_query_tokens=visual.config.num_query_tokens,
         code_dim=visual.config.code_dim,
         visual_embedding=section.visual_embedding,
         codebook=visual.quantizer.embedding.weight.detach() if section.visual_embedding == "projected" else None,
-        text_vocab_size=text_vocab_size,
+        text_vocab_size=len(text_tokenizer),
         **options,
     )
+    use_tokens_of(model, text_tokenizer)
+    return model
 
 
 def named_model(section: LanguageModel) -> tuple[str, str]:

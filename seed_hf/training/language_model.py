@@ -136,7 +136,8 @@ class LanguageModelTrainer(SeedTrainer):
         plain = self.accelerator.unwrap_model(model)
         if "sample_ids" in inputs:
             real = inputs["sample_ids"] != PADDING
-            model_inputs = packed_inputs(inputs, plain.config.get_text_config()._attn_implementation)
+            config = plain.config.get_text_config()
+            model_inputs = packed_inputs(inputs, config._attn_implementation, config)
         else:
             # No attention mask, so that faster kernels run. Padding is on the right, where causal attention does not
             # look.

@@ -4,11 +4,13 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
+from family_sweeps import text_processors
 from seed_hf.data.batches.instruction import InstructionCollator
 from seed_hf.data.batches.requests import FILE, read_requests, shipped_requests
 from seed_hf.data.batches.samples import LOSS_KINDS
 from seed_hf.data.sources.checked_table import ROW
 from seed_hf.data.sources.sequence_rows import sequence_rows
+from seed_hf.modeling.configuration_seed import SeedLlamaConfig
 from seed_hf.modeling.prompts_seed import FORMATS
 from tiny import tiny_text_tokenizer
 from tiny_language import tiny_processor, tiny_text_config
@@ -59,6 +61,22 @@ def test_what_is_given_in_training_is_what_a_chat_asks(prompt_format, name):
     ]
     assert given == ids
     assert learned(batch)[-1] == 2 and batch["input_ids"][0].tolist() == [*given, *learned(batch)]
+
+
+@pytest.mark.parametrize("processor", text_processors()["sentencepiece"], ids=FORMATS)
+@pytest.mark.parametrize("name", ONE_TURN)
+def test_and_with_a_tokenizer_that_puts_a_prefix_before_every_text(processor, name):
+    """A system text and the question after it are one text, for the prefix stands before each."""
+    layout, fields = processor.vocabulary, ("boi_token_id", "eoi_token_id", "image_token_id", "visual_token_offset")
+    config = SeedLlamaConfig(
+        text_vocab_size=min(layout.rows()),
+        codebook_size=layout.codebook_size,
+        prompt_format=processor.prompt_format,
+        **{field: getattr(layout, field) for field in fields},
+    )
+    (row,) = InstructionCollator(processor.tokenizer, config)([{"messages": ONE_TURN[name]}])["input_ids"].tolist()
+    asked = processor.apply_chat_template(ONE_TURN[name][:-1], add_generation_prompt=True, tokenize=True)[0].tolist()
+    assert row[: len(asked)] == asked
 
 
 def test_seed_opts_turns():

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from torch.nn import functional as F
-from transformers import AttentionInterface
+from transformers import AttentionInterface, Qwen3Config, Qwen3ForCausalLM
 from transformers.modeling_flash_attention_utils import FlashAttentionKwargs
 
 from seed_hf.data.batches.language_model import LanguageModelCollator
@@ -16,6 +16,7 @@ from seed_hf.data.batches.packing import PADDING, block_causal_mask, borders, pa
 from seed_hf.recipes.running import run_stage
 from seed_hf.training.language_model import LanguageModelConfig, LanguageModelTrainer
 from tiny import tiny_text_tokenizer
+from tiny_families import SIZES
 from tiny_language import tiny_language_model, tiny_text_config
 
 
@@ -185,6 +186,21 @@ def test_no_sample_sees_another():
             )
         assert before.isfinite().all()
         assert torch.equal(before[~other], after[~other]) and not torch.equal(before[other], after[other])
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("kinds", [("sliding", "sliding"), ("full", "sliding"), ("full", "full")], ids="-".join)
+def test_layers_that_look_a_window_back_do_so_in_packed_batches(attention, kinds):
+    """Qwen3 can have such layers, alone or beside whole ones."""
+    torch.manual_seed(0)
+    sizes = {"use_sliding_window": True, "sliding_window": 5, "layer_types": [f"{kind}_attention" for kind in kinds]}
+    model = Qwen3ForCausalLM(Qwen3Config(vocab_size=50, head_dim=8, attn_implementation=attention, **SIZES, **sizes))
+    ids, samples = torch.randint(3, 50, (2, 12)), torch.tensor([[0] * 12 + [1] * 12])
+    positions = torch.arange(12).repeat(2)[None]
+    packed = {"input_ids": ids.reshape(1, -1), "position_ids": positions, "sample_ids": samples}
+    with torch.no_grad():
+        found = model.eval()(**packed_inputs(packed, attention, model.config)).logits.reshape(2, 12, -1)
+        torch.testing.assert_close(found, model(ids).logits, rtol=0, atol=2e-5)
 
 
 def test_resume_with_packing_equals_the_unbroken_run(tmp_path):

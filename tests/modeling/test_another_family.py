@@ -1,9 +1,16 @@
-"""Families added as docs/language_models.md says, whose embeddings have other names or a factor."""
+"""Families added as docs/language_models.md says, whose matrices have other names, a factor or a bias."""
 
 import pytest
 import torch
 from huggingface_hub.dataclasses import strict
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
+)
 
 from seed_hf.modeling.configuration_seed import TEXT_CONFIGS, VisualVocabularyConfig
 from seed_hf.modeling.modeling_seed_text import LANGUAGE_MODELS, Family, VisualVocabularyMixin, language_model
@@ -74,3 +81,37 @@ def test_projected_codes_enter_as_large_as_words_and_leave_the_plain_model_equal
         assert 0.5 < codes.std() / words.std() < 2  # a row of this family is multiplied by 4 on its way in
         ids = torch.arange(3, model.config.image_token_id)[None, ::5]
         assert torch.allclose(model.to_plain()(ids).logits, model(ids).logits, atol=1e-4)
+
+
+@pytest.fixture
+def phi():
+    @strict
+    class SeedPhiConfig(VisualVocabularyConfig, PhiConfig):
+        model_type = "seed_phi"
+
+    @language_model
+    class SeedPhiForCausalLM(VisualVocabularyMixin, PhiForCausalLM):
+        config_class = SeedPhiConfig
+        family = Family(PhiForCausalLM, ("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"), ("input_layernorm",))
+
+    yield SeedPhiForCausalLM
+    LANGUAGE_MODELS.pop("seed_phi")
+    TEXT_CONFIGS.pop("seed_phi")
+
+
+def test_an_output_layer_with_a_bias_is_extended_too(phi, tmp_path):
+    torch.manual_seed(0)
+    plain = PhiForCausalLM(PhiConfig(vocab_size=ROWS, **SIZES)).eval()
+    torch.nn.init.normal_(plain.lm_head.bias, mean=2.0)
+    plain.save_pretrained(tmp_path)
+    tiny_text_tokenizer().save_pretrained(tmp_path)
+    model = phi.from_language_model(tmp_path, codebook_size=64).eval()
+    words, new = model.lm_head.bias.split([model.config.boi_token_id, 66 + model.config.vocab_size - 397])
+    assert torch.equal(words, plain.lm_head.bias[: len(words)]) and 1.5 < new.mean() < 2.5 and 0.7 < new.std() < 1.3
+    ids = torch.arange(3, 200)[None, ::4]
+    with torch.no_grad():
+        logits = model(ids).logits
+        assert torch.equal(logits[..., : len(words)], plain(ids).logits[..., : len(words)])
+        assert torch.equal(model.to_plain()(ids).logits, logits)
+    row = model.generate(torch.tensor([[0, 7]]), generation_mode="image")[0]
+    assert row[2] == model.config.boi_token_id and row[35] == model.config.eoi_token_id

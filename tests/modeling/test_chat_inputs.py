@@ -178,6 +178,45 @@ def test_images_of_a_chat_by_address_and_by_codes(processors, tmp_path):
     assert sorted(inputs) == sorted(expected) and all(torch.equal(inputs[name], expected[name]) for name in inputs)
 
 
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    {
+        "no message": ([], "is empty"),
+        "an empty chat in a batch": ([chat("a"), [{}]], "Message 0 of the chat needs content and a role"),
+        "a role of other data": ([{"role": "human", "content": "a"}], "role, system, user, assistant; got"),
+        "a tool": ([*chat("a", "b"), {"role": "tool", "content": "c"}], "Message 2 of the chat needs"),
+        "no role": ([{"content": "a"}], "Message 0 of the chat needs"),
+        "no content": ([{"role": "user", "text": "a"}], "Message 0 of the chat needs"),
+        "a bare string": (chat(["a", text("b")]), "neither text nor an image: 'a'"),
+        "a video": (chat([{"type": "video", "video": "a.mp4"}]), "neither text nor an image"),
+        "text of another type": (chat([{"type": "input_text", "text": "a"}]), "neither text nor an image"),
+        "no type": (chat([{"text": "a"}]), "neither text nor an image"),
+        "no text": (chat([{"type": "text", "content": "a"}]), "neither text nor an image"),
+    }.values(),
+)
+def test_what_the_template_would_leave_out_is_refused(processors, messages, message):
+    for processor in processors.values():
+        for tokenize in (False, True):
+            with pytest.raises(ValueError, match=message):
+                processor.apply_chat_template(messages, tokenize=tokenize)
+
+
+def test_a_template_of_ones_own_may_know_more(processors):
+    turns = [{"role": "tool", "content": [{"type": "number", "value": 3}]}]
+    own = "{{ messages[0]['role'] }} {{ messages[0]['content'][0]['value'] }}"
+    assert processors["vicuna"].apply_chat_template(turns, own) == "tool 3"
+
+
+@pytest.mark.parametrize("codes", [np.arange(32), list(np.arange(32)), torch.arange(32), tuple(range(32))])
+def test_codes_are_whole_numbers_of_any_library(processors, codes):
+    processor, turns = processors["vicuna"], chat([{"type": "image", "codes": codes}, text("same ?")])
+    expected = processor.apply_chat_template(chat([CODES, text("same ?")]), tokenize=True)
+    assert torch.equal(processor.apply_chat_template(turns, tokenize=True), expected)
+    for wrong in ([True] * 32, [1.0] * 32, [64] * 32):
+        with pytest.raises(ValueError, match="32 integers in 0..63"):
+            processor.apply_chat_template(chat([{"type": "image", "codes": wrong}]), tokenize=True)
+
+
 @pytest.mark.skipif(not SANITIZES, reason="this transformers has no sanitize_control_tokens")
 def test_an_image_that_a_user_types_can_stay_text(processors):
     processor = processors["seed"]

@@ -384,6 +384,9 @@ def test_what_cannot_be_generated_is_refused():
         model.generate(torch.randint(3, 300, (1, 127)), generation_mode="image")
     with pytest.raises(ValueError, match="needs 33 new tokens, but there is room for 10"):
         model.generate(begun, generation_mode="interleaved", max_new_tokens=10)
+    with pytest.raises(ValueError, match="needs 34 new tokens, but there is room for 33"):  # beside one that is begun
+        rows = torch.tensor([[0, 5], begun[0].tolist()])
+        model.generate(rows, generation_mode="image", max_new_tokens=33)
     with pytest.raises(ValueError, match="ends inside an image span"):
         model.generate(begun, generation_mode="text")
     with pytest.raises(ValueError, match="room for no more"):
@@ -394,6 +397,16 @@ def test_what_cannot_be_generated_is_refused():
         model.generate(ids, generation_mode="image", cache_implementation="paged")
     with pytest.raises(ValueError, match="needs a prompt as input_ids"):
         model.generate(generation_mode="text")
+
+
+@pytest.mark.parametrize(("codes", "room"), [(0, 33), (29, 4), (32, 1), (32, 2)])
+def test_a_span_that_is_begun_needs_room_for_its_rest_alone(codes, room):
+    model = tiny_language_model()
+    config = model.config
+    begun = [0, 7, config.boi_token_id, *range(config.visual_token_offset, config.visual_token_offset + codes)]
+    (row,) = model.generate(torch.tensor([begun]), generation_mode="image", max_new_tokens=room).tolist()
+    assert len(row) == len(begun) + room
+    assert [part.type for part in parse_segments(row, config).parts][:2] == ["text", "image"]
 
 
 def test_without_a_mode_it_is_plain_opt():

@@ -146,6 +146,16 @@ def test_images_become_codes(here, name):
         opened(train=source)
 
 
+def test_a_plain_model_gets_the_bos_and_the_end_of_the_text_tokenizer(here):
+    """As `from_language_model` does with the folder's own: guidance begins with bos, and generation ends at eos."""
+    tokenizer = tiny_text_tokenizer()
+    tokenizer.bos_token, tokenizer.eos_token = None, tokenizer.convert_ids_to_tokens(9)
+    tokenizer.save_pretrained("words")
+    parts = {"language_model": "llama", "visual_tokenizer": "tokenizer", "text_tokenizer": "words"}
+    model = opened(model=parts, lora_r=0).model
+    assert model.config.bos_token_id is None and model.config.eos_token_id == [2, 9]
+
+
 def test_images_are_encoded_once(here):
     Path("a.png").write_bytes(png())
     json_lines("a.jsonl", [{"messages": seen({"path": "a.png"}), "id": "x", "source": "y"}, {"messages": ONE}])

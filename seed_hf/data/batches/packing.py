@@ -1,6 +1,7 @@
 """Packing: several samples share a sequence of a fixed length, and none attends to another."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,8 +69,8 @@ def block_causal_mask(sample_ids: torch.Tensor) -> torch.Tensor:
     return same.tril_()
 
 
-def packed_inputs(batch: Mapping[str, torch.Tensor], attn_implementation: str) -> dict[str, torch.Tensor | int]:
-    """The inputs of OPT for a packed batch, such that the attention in use keeps samples apart.
+def packed_inputs(batch: Mapping[str, torch.Tensor], attn_implementation: str, config: Any = None) -> dict[str, Any]:
+    """The inputs of a language model for a packed batch, such that the attention in use keeps samples apart.
 
     OPT's own attention ignores that `position_ids` start again at 0. So sdpa and eager get the whole mask. The flash
     kernels take no mask: they get the batch as one row, with the borders between samples.
@@ -77,6 +78,8 @@ def packed_inputs(batch: Mapping[str, torch.Tensor], attn_implementation: str) -
     Args:
         batch: From a [`LanguageModelCollator`] with `pack_length`.
         attn_implementation: "sdpa", "eager", or a name with "flash" in it.
+        config: Of the language model, which says whether some layers look only so many tokens back. The flash kernels
+            are told so by the model.
 
     Raises:
         ValueError: The attention is any other.
@@ -94,10 +97,26 @@ def packed_inputs(batch: Mapping[str, torch.Tensor], attn_implementation: str) -
             "max_length_q": ids.shape[1],
             "max_length_k": ids.shape[1],
         }
-    mask = block_causal_mask(batch["sample_ids"])
+    masks = _masks(block_causal_mask(batch["sample_ids"]), config)
     if attn_implementation == "eager":  # adds its mask to the scores
-        mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, torch.finfo(torch.float32).min)
+        masks = {kind: _added(mask) for kind, mask in masks.items()}
+    mask = masks if len(masks) > 1 else next(iter(masks.values()))
     return {"input_ids": ids, "position_ids": positions, "attention_mask": mask}
+
+
+def _masks(mask: torch.Tensor, config: Any) -> dict[str, torch.Tensor]:
+    """The mask of each kind of layers. A model whose layers are all of one kind takes it as it is."""
+    window, kinds = getattr(config, "sliding_window", None), set(getattr(config, "layer_types", None) or ())
+    length = mask.shape[-1]
+    if not window or window >= length or kinds == {"full_attention"}:
+        return {"full_attention": mask}
+    near = torch.ones(length, length, dtype=torch.bool, device=mask.device).triu_(1 - window)
+    sliding = {"sliding_attention": mask & near}
+    return {"full_attention": mask, **sliding} if "full_attention" in kinds else sliding
+
+
+def _added(mask: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, torch.finfo(torch.float32).min)
 
 
 def check_attention(attn_implementation: str) -> None:
