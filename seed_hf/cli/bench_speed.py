@@ -8,10 +8,13 @@ from .bench_report import Dtype, Layers, MaybeThreads, Out, Rounds, Size, check_
 from .shared import Device, comma_separated, plain_errors, quiet_libraries, show_messages
 
 
+Batches = Annotated[str, typer.Option(metavar="SIZES", help="Batch sizes, separated by commas.")]
+
+
 def encode(
     size: Size = "tiny",
     layers: Layers = None,
-    batches: Annotated[str, typer.Option(metavar="SIZES", help="Batch sizes, separated by commas.")] = "1,8,32",
+    batches: Batches = "1,8,32",
     search_images: Annotated[int, typer.Option(help="Whose codes the search by itself finds.", min=1)] = 1024,
     compiled: Annotated[
         str,
@@ -157,7 +160,7 @@ def startup(
 def language(
     model: Annotated[str, typer.Option(help="tiny: seed-tiny's. opt-2.7b, llama-7b: with random weights.")] = "tiny",
     layers: Layers = None,
-    batches: Annotated[str, typer.Option(metavar="SIZES", help="Batch sizes, separated by commas.")] = "1,8",
+    batches: Batches = "1,8",
     lengths: Annotated[
         str, typer.Option(metavar="NUMBERS", help="Tokens of an image that are compared, separated by commas.")
     ] = "32,576,1024,4096",
@@ -195,7 +198,7 @@ def language(
 def draw(
     model: Annotated[str, typer.Option(help="tiny: seed-tiny. sd-1.5, unclip: with random weights.")] = "tiny",
     side: Annotated[int | None, typer.Option(help="Height and width in pixels. Default: the model's.", min=8)] = None,
-    batches: Annotated[str, typer.Option(metavar="SIZES", help="Batch sizes, separated by commas.")] = "1,8",
+    batches: Batches = "1,8",
     many: Annotated[int, typer.Option(help="Images of a call whose memory is compared; 0: none.", min=0)] = 32,
     steps: Annotated[
         str, typer.Option(metavar="NUMBERS", help="Steps before, of DPM-Solver++, and of a distilled UNet.")

@@ -21,7 +21,7 @@ _NO_LANGUAGE_MODEL = "this pipeline has no language model, so it cannot draw fro
 # Suffix of an output file -> Pillow's name of the format.
 _WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 
-Output = Annotated[Path, typer.Option("-o", "--output", help="Image file to write: .png, .jpg, .webp or .bmp.")]
+OUTPUT = typer.Option("-o", "--output", help="Image file to write: .png, .jpg, .webp or .bmp.")
 Seed = Annotated[int, typer.Option(help="Random seed: the same seed draws the same image.", min=0, max=2**63 - 65)]
 Steps = Annotated[int, typer.Option(help="Number of denoising steps.", min=1, max=1000)]
 Guidance = Annotated[
@@ -52,9 +52,7 @@ def draw(
     prompt: Annotated[
         str | None, typer.Argument(help="What to draw, for example: a red apple", show_default=False)
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Image file to write: .png, .jpg, .webp or .bmp.")
-    ] = None,
+    output: Annotated[Path | None, OUTPUT] = None,
     num_images: NumImages = 1,
     seed: Seed = 0,
     steps: Steps = 25,
@@ -158,7 +156,7 @@ def _loaded(model: str | None, device: str | None):
 
 def reconstruct(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Image file.")],
-    output: Output,
+    output: Annotated[Path, OUTPUT],
     seed: Seed = 0,
     steps: Steps = 25,
     guidance: Guidance = None,

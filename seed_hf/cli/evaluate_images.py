@@ -11,7 +11,7 @@ import typer
 
 from . import evaluation as options
 from .shared import Device, plain_errors, quiet_libraries, show_messages
-from .source import Dtype, OnError
+from .source import Dtype, NumberType, OnError
 
 
 if TYPE_CHECKING:
@@ -36,9 +36,6 @@ Steps = Annotated[int, typer.Option("--num-inference-steps", help="Denoising ste
 Guidance = Annotated[float | None, typer.Option("--guidance-scale", help="Default: the pipeline's.")]
 Candidates = Annotated[
     int | None, typer.Option("--num-candidates", help="Code sequences to choose from. Default: the pipeline's.", min=1)
-]
-NumberType = Annotated[
-    Dtype | None, typer.Option("--dtype", help="Number type. Default: bfloat16 on a GPU, float32 on a CPU.")
 ]
 DrawnFrom = Annotated[
     str,

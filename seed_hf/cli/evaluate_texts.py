@@ -7,14 +7,11 @@ import typer
 
 from . import evaluation as options
 from .shared import Device, comma_separated, plain_errors
-from .source import Dtype, OnError
+from .source import NumberType, OnError
 
 
 Model = Annotated[
     str | None, typer.Option("--model", help="Folder or Hub id of a tokenizer, model or pipeline. Default: seed-tiny.")
-]
-NumberType = Annotated[
-    Dtype | None, typer.Option("--dtype", help="Number type. Default: bfloat16 on a GPU, float32 on a CPU.")
 ]
 SeeingModel = Annotated[
     str | None, typer.Option("--model", help="Folder or Hub id of a model or pipeline. Default: seed-tiny.")

@@ -8,7 +8,7 @@ import typer
 
 from . import evaluation as options
 from .shared import Device, comma_separated, plain_errors
-from .source import Dtype, OnError
+from .source import Dtype, NumberType, OnError
 
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def paper_table(
     limit: options.Limit = None,
     on_error: options.BadRows = OnError.raise_,
     device: Device = None,
-    dtype: Annotated[Dtype | None, typer.Option("--dtype", help="Number type.")] = None,
+    dtype: NumberType = None,
 ):
     """Measure a model, task by task; or with --paper-table a whole table of the SEED paper."""
     given = (table, data_dir, out, rows, model, encoder, num_beams, limit, device, dtype)

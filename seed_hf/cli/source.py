@@ -18,6 +18,9 @@ class Dtype(StrEnum):
     float16 = "float16"
 
 
+NumberType = Annotated[
+    Dtype | None, typer.Option("--dtype", help="Number type. Default: bfloat16 on a GPU, float32 on a CPU.")
+]
 Source = Annotated[
     str,
     typer.Argument(

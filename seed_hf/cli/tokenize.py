@@ -18,10 +18,7 @@ def tokenize(
     batch_size: source_options.BatchSize = 64,
     workers: source_options.Workers = None,
     device: Device = None,
-    dtype: Annotated[
-        source_options.Dtype | None,
-        typer.Option(help="Number type. Default: bfloat16 on a GPU, float32 on a CPU."),
-    ] = None,
+    dtype: source_options.NumberType = None,
     rows_per_shard: source_options.RowsPerShard = 4096,
     on_error: source_options.BadPictures = source_options.OnError.skip,
     min_side: source_options.MinSide = 0,
