@@ -39,6 +39,17 @@ def has_native_bf16(device: "torch.device | str" = "cpu") -> bool:
         return False
 
 
+def seeded(seed: int) -> "torch.Generator":
+    """A generator, always on the CPU, so that a seed draws the same image on every device.
+
+    Args:
+        seed: Of all that it draws.
+    """
+    import torch
+
+    return torch.Generator("cpu").manual_seed(seed)
+
+
 def usable_device(device: "torch.device | str | None" = None) -> "torch.device":
     """The device to compute on.
 

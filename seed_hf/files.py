@@ -24,6 +24,17 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file of text.
+
+    Args:
+        path: The file; an existing one is replaced.
+        text: Its content.
+    """
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """An empty temporary folder beside `path`. It is renamed to `path` at the end, or removed if writing fails.

@@ -28,7 +28,7 @@ from measuring import of_codes, of_language_model
 from reading_codes import learn_words, read
 from scene_features import prepare
 from seed_hf.devices import usable_device
-from seed_hf.evaluation.result import write_text
+from seed_hf.files import write_text
 from seeing_codes import code, load_coded, see
 from setting import SCALES, Place, Setting
 from summary import save_plot, table

@@ -27,7 +27,7 @@ from seed_hf.data.sources.source import open_source
 from seed_hf.devices import usable_device
 from seed_hf.evaluation.caption_choice import captions_of_codes, evaluate_choice
 from seed_hf.evaluation.captioning import exact_match
-from seed_hf.files import whole_file, whole_folder
+from seed_hf.files import whole_folder, write_text
 from seed_hf.modeling.processing_seed import plain_text_encoder
 from seed_hf.training import LanguageModelCollator, LanguageModelConfig, LanguageModelTrainer
 from seed_hf.training.trainer import last_complete_checkpoint
@@ -287,8 +287,7 @@ def save(folder: Path, write) -> None:
 
 
 def write_json(file: Path, value) -> None:
-    with whole_file(file) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(file, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def publish(out: Path, settings: Settings, results: dict, repo_id: str | None = None, dry_run: bool = False):

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seed_hf import SeedLlamaForCausalLM
-from seed_hf.files import whole_file
+from seed_hf.files import write_text
 
 
 TEXT = """The mill stood where the two streams met, a mile below the village, and nobody had ground corn in it for \
@@ -60,8 +60,7 @@ def main(argv: list[str] | None = None) -> dict:
         results[name]["largest_difference_of_text_logits"] = (logits - before).abs().max().item()
     written = json.dumps(results, indent=1)
     if arguments.out:
-        with whole_file(arguments.out) as temporary:
-            temporary.write_text(written + "\n", encoding="utf-8")
+        write_text(arguments.out, written + "\n")
     print(written)
     return results
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seed_hf.files import read_json, whole_file
+from seed_hf.files import read_json, write_text
 
 from .loading import locate
 
@@ -91,8 +91,7 @@ class KnownWords:
         text = json.dumps(
             {"things": list(self.things), "words": sorted(self.words), "sure": self.sure}, ensure_ascii=False
         )
-        with whole_file(Path(folder) / KNOWN_WORDS) as path:
-            path.write_text(text + "\n", encoding="utf-8")
+        write_text(Path(folder) / KNOWN_WORDS, text + "\n")
 
 
 def read_known_words(source: Source, kind: str) -> KnownWords | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seed_hf.files import whole_file
+from seed_hf.files import write_text
 
 from .shared import comma_separated, plain_errors
 
@@ -46,5 +46,5 @@ def show(table: Callable[[dict], str], report: dict, out: Path | None) -> None:
     """Print a report, and write it as JSON."""
     typer.echo(table(report))
     if out is not None:
-        with plain_errors(), whole_file(out) as path:
-            path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        with plain_errors():
+            write_text(out, json.dumps(report, indent=2) + "\n")

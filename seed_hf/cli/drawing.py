@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seed_hf.devices import seeded
 from seed_hf.files import whole_file
 from seed_hf.garbage import uncollected
 
@@ -112,7 +113,7 @@ def draw(
                 prompt,
                 num_inference_steps=steps,
                 guidance_scale=guidance,
-                generator=_generator(seed + index),
+                generator=seeded(seed + index),
                 num_candidates=candidates,
                 generation_kwargs=sampling,
             ).images[0]
@@ -175,19 +176,12 @@ def reconstruct(
     settings: dict[str, Any] = {
         "num_inference_steps": steps,
         "guidance_scale": guidance,
-        "generator": _generator(seed),
+        "generator": seeded(seed),
     }
     drawn = pipe(image=loaded, **settings).images[0]
     with plain_errors():
         _write(drawn, output)
     typer.echo(output)
-
-
-def _generator(seed: int):
-    """Always on the CPU, so that a seed draws the same image on every device."""
-    import torch
-
-    return torch.Generator("cpu").manual_seed(seed)
 
 
 def _numbered(path: Path, count: int) -> list[Path]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seed_hf.files import write_text
+
 from . import evaluation as options
 from .shared import Device, plain_errors, quiet_libraries, show_messages
 from .source import Dtype, NumberType, OnError
@@ -164,7 +166,7 @@ def judge(
 ):
     """Train the judge of scenes, and measure it on real images: the ceiling of all that it says of drawings."""
     with plain_errors(), _missing_packages():
-        from seed_hf.evaluation.result import figures_table, write_text
+        from seed_hf.evaluation.result import figures_table
         from seed_hf.evaluation.scene_judge.judge import FACTS, SceneJudge
         from seed_hf.evaluation.scene_judge.measuring import measure
         from seed_hf.evaluation.scene_judge.training import train_judge
@@ -199,7 +201,6 @@ def prompts(
     """Prompts of GenEval's six kinds from any list of objects: one, two, numbers, colours, places, colours of two."""
     with plain_errors(), _missing_packages():
         from seed_hf.evaluation.generation_prompts import lines_of, make_prompts
-        from seed_hf.evaluation.result import write_text
         from seed_hf.pictograms.scene_things import read_things
 
         if out.suffix != ".jsonl":

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seed_hf.files import write_text
+
 from . import evaluation as options
 from .shared import Device, comma_separated, plain_errors
 from .source import Dtype, NumberType, OnError
@@ -50,7 +52,6 @@ def paper_table(
             raise ValueError("Give the name of a task, or --paper-table with --data-dir and --out.")
         from seed_hf.evaluation.formats.opening import open_benchmark
         from seed_hf.evaluation.paper_tables import comparison, rows_of
-        from seed_hf.evaluation.result import write_text
 
         chosen = rows_of(table, comma_separated(rows), data_dir)
         if table == 2 and encoder is None:

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from seed_hf.files import whole_file
+from seed_hf.devices import seeded
+from seed_hf.files import whole_file, write_text
 
 
 logger = logging.getLogger(__name__)
@@ -90,9 +91,7 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
     sheet = contact_sheet(result, drawn.images, sampled.images, images, again)
     with whole_file(out / "see_and_draw.png") as path:
         sheet.save(path, format="PNG")
-    text = json.dumps(result, indent=1, ensure_ascii=False)
-    with whole_file(out / "see_and_draw.json") as path:
-        path.write_text(text, encoding="utf-8")
+    write_text(out / "see_and_draw.json", json.dumps(result, indent=1, ensure_ascii=False))
     return result
 
 
@@ -128,6 +127,4 @@ def _seen(pipe, known, images: list, rows: list[dict]) -> list[dict[str, Any]]:
 
 
 def _generators(count: int) -> list:
-    import torch
-
-    return [torch.Generator().manual_seed(SEED + i) for i in range(count)]
+    return [seeded(SEED + i) for i in range(count)]

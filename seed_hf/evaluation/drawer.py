@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from PIL import Image
 
+from seed_hf.devices import seeded
 from seed_hf.pipelines.prompt_codes import generate_codes
 
 from .result import model_facts
+from .rows import EvaluationRow
 
 
 class Drawer:
@@ -167,7 +169,24 @@ class Drawer:
         return (whole & (written[:, number] == config.eoi_token_id)).tolist()
 
     def _generators(self, ids: Sequence[str]) -> list[torch.Generator]:
-        return [torch.Generator().manual_seed(seed_of(self.seed, each)) for each in ids]
+        return [seeded(seed_of(self.seed, each)) for each in ids]
+
+
+class DrawingTask:
+    """What tasks share whose images a [`Drawer`] draws. The authors' settings of these are not known."""
+
+    drawer: Drawer
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def model(self) -> dict[str, Any]:
+        return self.drawer.facts
+
+    def length(self, row: EvaluationRow) -> int:
+        return len(row.captions[0]) if row.captions else 0
 
 
 def seed_of(seed: int, row_id: str) -> int:

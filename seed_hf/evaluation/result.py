@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seed_hf.artifacts.fingerprints import weights_fingerprint
 from seed_hf.environment import environment
-from seed_hf.files import whole_file
 
 
 if TYPE_CHECKING:
@@ -33,17 +31,6 @@ def model_facts(model: torch.nn.Module) -> dict[str, str]:
 def environment_of() -> dict[str, str]:
     """What a result says of the machine: versions, devices and the date."""
     return {**environment(), "date": datetime.now(UTC).date().isoformat()}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file.
-
-    Args:
-        path: The file; an existing one is replaced.
-        text: Its content.
-    """
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def markdown(result: Mapping[str, Any]) -> str:

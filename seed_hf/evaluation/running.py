@@ -21,10 +21,11 @@ from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
+from seed_hf.files import write_text
 from seed_hf.images import SeedImageError, load_image
 
 from .done_rows import DoneRows
-from .result import environment_of, markdown, write_text
+from .result import environment_of, markdown
 from .rows import EvaluationData, EvaluationRow
 
 

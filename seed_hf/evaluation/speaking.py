@@ -191,3 +191,20 @@ class Speaker:
             "input_ids": torch.tensor([[pad] * (width - len(row)) + row for row in rows]),
             "attention_mask": torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows]),
         }
+
+
+class SpeakingTask:
+    """What tasks share in which a [`Speaker`] says something of images."""
+
+    speaker: Speaker
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        return self.speaker.protocol
+
+    @property
+    def model(self) -> dict[str, Any]:
+        return self.speaker.facts
+
+    def see(self, images: list[Image.Image]) -> list[list[int]]:
+        return self.speaker.codes(images)

@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 
 from seed_hf.artifacts.kinds import kind_of, kind_of_object
 from seed_hf.artifacts.whole import problems
-from seed_hf.files import whole_file
+from seed_hf.files import write_text
 
 from .card import write_card
 from .facts import TRAIN_CONFIG
@@ -69,8 +69,7 @@ class ModelCardCallback(TrainerCallback):
             return None
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(folder / TRAIN_CONFIG) as temporary:
-            temporary.write_text(to_text(self.training), encoding="utf-8")
+        write_text(folder / TRAIN_CONFIG, to_text(self.training))
         try:
             kind = kind_of(folder) if saved else self._kind
             saved = saved and kind is not None and not problems(folder, kind)

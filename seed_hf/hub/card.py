@@ -12,7 +12,7 @@ from huggingface_hub import DatasetCardData, ModelCardData
 from seed_hf.artifacts.hub_ids import is_hub_id
 from seed_hf.artifacts.kinds import KINDS, kind_of
 from seed_hf.artifacts.publishable import is_regular
-from seed_hf.files import read_json, whole_file
+from seed_hf.files import read_json, write_text
 
 from .facts import RESULTS, TRAIN_CONFIG, Facts, facts_of, parents_of, read_facts
 from .front_matter import check_card, size_category
@@ -103,7 +103,7 @@ def write_card(
     def write(output: str | None) -> None:
         text = _card_text(folder, kind, facts, figures, metadata, repo_id, shown, output, described)
         check_card(text, kind)
-        _write(path, text)
+        write_text(path, text)
 
     write(None)
     if run_snippet:
@@ -116,7 +116,7 @@ def write_card(
             write(output)
     _write_results(folder, kind, facts, figures)
     if training:
-        _write(folder / TRAIN_CONFIG, to_text(training))
+        write_text(folder / TRAIN_CONFIG, to_text(training))
     return path
 
 
@@ -195,7 +195,7 @@ def _described(folder: Path, kind: str) -> dict[str, Any]:
 def _write_results(folder: Path, kind: str, facts: Facts, figures: Mapping[str, Any]) -> None:
     kept = folder / RESULTS
     if figures:
-        _write(kept, to_text(figures))
+        write_text(kept, to_text(figures))
     else:
         kept.unlink(missing_ok=True)  # it was of other weights
     entries = eval_result_files(figures, kind, facts.evaluation_dataset) if facts.evaluation_dataset else {}
@@ -205,9 +205,4 @@ def _write_results(folder: Path, kind: str, facts: Facts, figures: Mapping[str, 
             old.unlink()
     for name, text in entries.items():
         there.mkdir(exist_ok=True)
-        _write(folder / name, _OURS + text)
-
-
-def _write(path: Path, text: str) -> None:
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        write_text(folder / name, _OURS + text)

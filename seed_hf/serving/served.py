@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from seed_hf.artifacts.known_words import KnownWords, read_known_words
 from seed_hf.artifacts.loading import DEFAULT, Source, load_model, load_pipeline, locate
+from seed_hf.devices import seeded
 
 from .batches import Job
 
@@ -165,7 +166,7 @@ class ServedModel:
         for job, prompt in zip(jobs, prompts):  # the samples of a batch would depend on each other
             if not job.gone:
                 sampling = {"do_sample": True, "temperature": 1.0} if prompt.sample else {}
-                codes = self.pipe.encode_prompt(prompt.text, _generator(prompt.seed), sampling)
+                codes = self.pipe.encode_prompt(prompt.text, seeded(prompt.seed), sampling)
                 job.finish(codes[0].tolist())
 
     def _draw(self, jobs: list[Job]) -> None:
@@ -181,7 +182,7 @@ class ServedModel:
         width, height = how.size or (None, None)
         drawn = self.pipe(
             codes=torch.tensor([job.work[0] for job in jobs]),
-            generator=[_generator(job.work[1]) for job in jobs],
+            generator=[seeded(job.work[1]) for job in jobs],
             num_inference_steps=how.steps,
             guidance_scale=how.guidance,
             height=height,
@@ -225,13 +226,6 @@ def _without_gradients(run: Callable[[list[Job]], None]) -> Callable[[list[Job]]
 def _finish(jobs: Sequence[Job], results: Sequence[Any]) -> None:
     for job, result in zip(jobs, results):
         job.finish(result)
-
-
-def _generator(seed: int) -> torch.Generator:
-    """Always on the CPU, so that a seed draws the same image on every device."""
-    import torch
-
-    return torch.Generator("cpu").manual_seed(seed)
 
 
 __all__ = ["Drawing", "Prompt", "ServedModel"]

@@ -21,7 +21,7 @@ from torch import nn
 
 from seed_hf.artifacts.fingerprints import weights_fingerprint
 from seed_hf.evaluation.detections import Detection
-from seed_hf.files import read_json, whole_file
+from seed_hf.files import read_json, whole_file, write_text
 
 from .colours import measured_colour
 from .cutouts import cut_out, is_blank, parts_of
@@ -127,8 +127,7 @@ class SceneJudge:
         with whole_file(folder / WEIGHTS) as temporary:
             save_file(state, temporary)
         facts = {"training": self.training, "names": self.names, "hidden": self.counts.hidden}
-        with whole_file(folder / FACTS) as temporary:
-            temporary.write_text(json.dumps(facts, indent=1) + "\n")
+        write_text(folder / FACTS, json.dumps(facts, indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: str | Path, features: JudgeFeatures | None = None) -> SceneJudge:

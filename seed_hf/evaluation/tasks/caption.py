@@ -9,11 +9,11 @@ from seed_hf.evaluation.captioning import normalize_text
 from seed_hf.evaluation.metrics.caption_scores import ScoredCaption, caption_scores
 from seed_hf.evaluation.metrics.caption_words import caption_words
 from seed_hf.evaluation.rows import EvaluationRow
-from seed_hf.evaluation.speaking import Speaker
+from seed_hf.evaluation.speaking import Speaker, SpeakingTask
 
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
 DECLINED = {
     "METEOR": "only as a Java program with 60 MB of paraphrases; nltk's is another metric",
@@ -21,7 +21,7 @@ DECLINED = {
 }
 
 
-class Caption:
+class Caption(SpeakingTask):
     """Captions of images.
 
     Args:
@@ -44,14 +44,6 @@ class Caption:
             "left_out": DECLINED,
         }
 
-    @property
-    def protocol(self) -> dict[str, Any]:
-        return self.speaker.protocol
-
-    @property
-    def model(self) -> dict[str, Any]:
-        return self.speaker.facts
-
     def fault(self, row: EvaluationRow) -> str:
         if row.image is None:
             return "no image"
@@ -59,9 +51,6 @@ class Caption:
 
     def length(self, row: EvaluationRow) -> int:
         return 0
-
-    def see(self, images: list[Image.Image]) -> list[list[int]]:
-        return self.speaker.codes(images)
 
     def measure(self, rows: list[EvaluationRow], seen: list[list[int]]) -> list[dict[str, Any]]:
         return [

@@ -9,18 +9,18 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from seed_hf.evaluation.rows import EvaluationRow
-from seed_hf.evaluation.speaking import Speaker
+from seed_hf.evaluation.speaking import Speaker, SpeakingTask
 
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
 BY = ("loss", "mean_loss", "letter")
 LETTER_PROMPT = "{question}\n{choices}\nAnswer with the option's letter from the given choices directly."
 _LETTER = re.compile(r"\(?\b([A-Z])\b")
 
 
-class Choice:
+class Choice(SpeakingTask):
     """Choices among given answers.
 
     Args:
@@ -56,10 +56,6 @@ class Choice:
             return self.speaker.protocol
         return {"by": "loss", **self.speaker.prompt_protocol}
 
-    @property
-    def model(self) -> dict[str, Any]:
-        return self.speaker.facts
-
     def fault(self, row: EvaluationRow) -> str:
         if row.image is None or not row.question.strip():
             return "no image" if row.image is None else "no question"
@@ -73,9 +69,6 @@ class Choice:
 
     def length(self, row: EvaluationRow) -> int:
         return len(row.question) + max(map(len, row.choices))
-
-    def see(self, images: list[Image.Image]) -> list[list[int]]:
-        return self.speaker.codes(images)
 
     def measure(self, rows: list[EvaluationRow], seen: list[list[int]]) -> list[dict[str, Any]]:
         found = self._by_letter(rows, seen) if self.by == "letter" else self._by_loss(rows, seen)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from seed_hf.evaluation.detections import Asked, Detection, Detector, check
-from seed_hf.evaluation.drawer import Drawer
+from seed_hf.evaluation.drawer import Drawer, DrawingTask
 from seed_hf.evaluation.metrics.intervals import Share
 from seed_hf.evaluation.rows import EvaluationRow
 
@@ -27,7 +27,7 @@ FIELDS = ("correct", "objects", "number", "colours", "relations")
 SOURCES = ("captions", "images", "edits")
 
 
-class Generation:
+class Generation(DrawingTask):
     """Drawings from prompts, redrawings of images from their own codes, or edits, under a detector.
 
     Beside a drawing stands the row's own image under the same rules: the real one, or, of an edit, the one before.
@@ -65,14 +65,6 @@ class Generation:
             "count_valid_spans": self.count_valid_spans,
         }
 
-    @property
-    def protocol(self) -> dict[str, Any]:
-        return {}
-
-    @property
-    def model(self) -> dict[str, Any]:
-        return self.drawer.facts
-
     def fault(self, row: EvaluationRow) -> str:
         if self.source != "captions" and row.image is None:
             return "no image to redraw"
@@ -90,9 +82,6 @@ class Generation:
             return str(error)
         unknown = sorted(asked.labels - set(self.detector.labels))
         return f"the detector does not know {unknown[0]!r}" if unknown else ""
-
-    def length(self, row: EvaluationRow) -> int:
-        return len(row.captions[0]) if row.captions else 0
 
     def see(self, images: list[Image.Image]) -> list[dict[str, Any]]:
         found = self.detector.detect([image.resize(self.drawer.size) for image in images])

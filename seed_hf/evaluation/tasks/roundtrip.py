@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from seed_hf.devices import seeded
 from seed_hf.evaluation.caption_choice import caption_likelihoods
-from seed_hf.evaluation.drawer import Drawer, seed_of
+from seed_hf.evaluation.drawer import Drawer, DrawingTask, seed_of
 from seed_hf.evaluation.metrics.intervals import Mean, Share
 from seed_hf.evaluation.rows import EvaluationRow
 
@@ -26,7 +27,7 @@ SOURCES = ("captions", "images")
 AMONG = (1, 5)
 
 
-class Roundtrip:
+class Roundtrip(DrawingTask):
     """Drawings read again.
 
     Args:
@@ -61,21 +62,10 @@ class Roundtrip:
             "candidates_sha256": digest if self.candidates else None,
         }
 
-    @property
-    def protocol(self) -> dict[str, Any]:
-        return {}
-
-    @property
-    def model(self) -> dict[str, Any]:
-        return self.drawer.facts
-
     def fault(self, row: EvaluationRow) -> str:
         if self.source == "images" and row.image is None:
             return "no image"
         return "no captions" if not row.captions and (self.source == "captions" or self.candidates) else ""
-
-    def length(self, row: EvaluationRow) -> int:
-        return len(row.captions[0]) if row.captions else 0
 
     def see(self, images: list[Image.Image]) -> list[Any]:
         return list(self.drawer.read(images)) if self.source == "images" else [None] * len(images)
@@ -141,7 +131,7 @@ def best_codes(drawer: Drawer, prompt: str, row_id: str, number: int) -> torch.T
         row_id: Decides with the drawer's seed what is sampled, and the noise.
         number: Sequences to sample.
     """
-    generator = torch.Generator().manual_seed(seed_of(drawer.seed, row_id))
+    generator = seeded(seed_of(drawer.seed, row_id))
     options = {"do_sample": True, "top_k": 0, **drawer.generation_kwargs, "num_return_sequences": number}
     codes = drawer.pipeline.encode_prompt(prompt, generator, options, num_candidates=1).cpu()
     read = drawer.read(drawer.draw(codes, [row_id] * number))

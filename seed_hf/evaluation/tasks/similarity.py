@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cosine_similarity
 
-from seed_hf.evaluation.drawer import Drawer
+from seed_hf.evaluation.drawer import Drawer, DrawingTask
 from seed_hf.evaluation.image_encoders import ImageEncoder
 from seed_hf.evaluation.metrics.frechet import FeatureStatistics, frechet_distance
 from seed_hf.evaluation.metrics.intervals import Mean
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SOURCES = ("images", "captions")
 
 
-class Similarity:
+class Similarity(DrawingTask):
     """Drawn images beside the real ones.
 
     Args:
@@ -68,21 +68,10 @@ class Similarity:
             "frechet_encoder": self.frechet.facts if self.frechet else None,
         }
 
-    @property
-    def protocol(self) -> dict[str, Any]:
-        return {}
-
-    @property
-    def model(self) -> dict[str, Any]:
-        return self.drawer.facts
-
     def fault(self, row: EvaluationRow) -> str:
         if row.image is None:
             return "no image"
         return "no captions" if self.source == "captions" and not row.captions else ""
-
-    def length(self, row: EvaluationRow) -> int:
-        return len(row.captions[0]) if row.captions else 0
 
     def see(self, images: list[Image.Image]) -> list[dict[str, Any]]:
         codes = self.drawer.read(images) if self.source == "images" else [None] * len(images)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from seed_hf.evaluation.metrics.vqa_answers import SOFT_FROM, answer_accuracy, normalized_answer
 from seed_hf.evaluation.rows import EvaluationRow
-from seed_hf.evaluation.speaking import Speaker
+from seed_hf.evaluation.speaking import Speaker, SpeakingTask
 
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
 
-class Vqa:
+class Vqa(SpeakingTask):
     """Answers to questions about images.
 
     Args:
@@ -34,14 +34,6 @@ class Vqa:
     def settings(self) -> dict[str, Any]:
         return {**self.speaker.settings, "soft_accuracy_from_answers": SOFT_FROM}
 
-    @property
-    def protocol(self) -> dict[str, Any]:
-        return self.speaker.protocol
-
-    @property
-    def model(self) -> dict[str, Any]:
-        return self.speaker.facts
-
     def fault(self, row: EvaluationRow) -> str:
         if row.image is None or not row.question.strip():
             return "no image" if row.image is None else "no question"
@@ -49,9 +41,6 @@ class Vqa:
 
     def length(self, row: EvaluationRow) -> int:
         return len(row.question)
-
-    def see(self, images: list[Image.Image]) -> list[list[int]]:
-        return self.speaker.codes(images)
 
     def measure(self, rows: list[EvaluationRow], seen: list[list[int]]) -> list[dict[str, Any]]:
         said = self.speaker.say(seen, [row.question for row in rows])
