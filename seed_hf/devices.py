@@ -39,7 +39,7 @@ def has_native_bf16(device: "torch.device | str" = "cpu") -> bool:
         return False
 
 
-def seeded(seed: int) -> "torch.Generator":
+def generator_of(seed: int) -> "torch.Generator":
     """A generator, always on the CPU, so that a seed draws the same image on every device.
 
     Args:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seed_hf.devices import seeded
+from seed_hf.devices import generator_of
 from seed_hf.files import whole_file
 from seed_hf.garbage import uncollected
 
@@ -113,7 +113,7 @@ def draw(
                 prompt,
                 num_inference_steps=steps,
                 guidance_scale=guidance,
-                generator=seeded(seed + index),
+                generator=generator_of(seed + index),
                 num_candidates=candidates,
                 generation_kwargs=sampling,
             ).images[0]
@@ -176,7 +176,7 @@ def reconstruct(
     settings: dict[str, Any] = {
         "num_inference_steps": steps,
         "guidance_scale": guidance,
-        "generator": seeded(seed),
+        "generator": generator_of(seed),
     }
     drawn = pipe(image=loaded, **settings).images[0]
     with plain_errors():

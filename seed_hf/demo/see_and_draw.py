@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from seed_hf.devices import seeded
+from seed_hf.devices import generator_of
 from seed_hf.files import whole_file, write_text
 
 
@@ -127,4 +127,4 @@ def _seen(pipe, known, images: list, rows: list[dict]) -> list[dict[str, Any]]:
 
 
 def _generators(count: int) -> list:
-    return [seeded(SEED + i) for i in range(count)]
+    return [generator_of(SEED + i) for i in range(count)]

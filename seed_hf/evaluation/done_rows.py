@@ -6,12 +6,16 @@ process writes a file of its own, `RESULT.rows-1.jsonl` and so on; all of them c
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 from seed_hf.locks import LockFile
 
@@ -141,3 +145,13 @@ def _difference(old: Mapping, new: Mapping, names: Iterable[str]) -> Iterator[st
             yield from (f"{name} {text}" for text in _difference(before, now, inner))
         else:
             yield f"{name} was {before!r:.60} and is {now!r:.60}"
+
+
+def features_to_text(features: torch.Tensor) -> str:
+    """Features of a record, ready for JSON: float32 in base64."""
+    return base64.b64encode(features.numpy().astype("<f4").tobytes()).decode()
+
+
+def features_of_text(text: str) -> torch.Tensor:
+    """What [`features_to_text`] wrote."""
+    return torch.from_numpy(np.frombuffer(base64.b64decode(text), "<f4").copy())

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from seed_hf.devices import seeded
+from seed_hf.devices import generator_of
 from seed_hf.pipelines.prompt_codes import generate_codes
 
 from .result import model_facts
@@ -169,7 +169,7 @@ class Drawer:
         return (whole & (written[:, number] == config.eoi_token_id)).tolist()
 
     def _generators(self, ids: Sequence[str]) -> list[torch.Generator]:
-        return [seeded(seed_of(self.seed, each)) for each in ids]
+        return [generator_of(seed_of(self.seed, each)) for each in ids]
 
 
 class DrawingTask:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from seed_hf.artifacts.known_words import KnownWords, read_known_words
 from seed_hf.artifacts.loading import DEFAULT, Source, load_model, load_pipeline, locate
-from seed_hf.devices import seeded
+from seed_hf.devices import generator_of
 
 from .batches import Job
 
@@ -166,7 +166,7 @@ class ServedModel:
         for job, prompt in zip(jobs, prompts):  # the samples of a batch would depend on each other
             if not job.gone:
                 sampling = {"do_sample": True, "temperature": 1.0} if prompt.sample else {}
-                codes = self.pipe.encode_prompt(prompt.text, seeded(prompt.seed), sampling)
+                codes = self.pipe.encode_prompt(prompt.text, generator_of(prompt.seed), sampling)
                 job.finish(codes[0].tolist())
 
     def _draw(self, jobs: list[Job]) -> None:
@@ -182,7 +182,7 @@ class ServedModel:
         width, height = how.size or (None, None)
         drawn = self.pipe(
             codes=torch.tensor([job.work[0] for job in jobs]),
-            generator=[seeded(job.work[1]) for job in jobs],
+            generator=[generator_of(job.work[1]) for job in jobs],
             num_inference_steps=how.steps,
             guidance_scale=how.guidance,
             height=height,

@@ -9,7 +9,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from seed_hf.devices import seeded
+from seed_hf.devices import generator_of
 from seed_hf.modeling.generation_seed import CodeSegment, TextSegment
 from seed_hf.modeling.streaming_seed import SeedStreamer
 
@@ -200,7 +200,7 @@ class SeededSampling(LogitsProcessor):
 
     def __init__(self, rows: Sequence[Row]):
         self.rows = rows
-        self.generators = [seeded(row.seed) for row in rows]
+        self.generators = [generator_of(row.seed) for row in rows]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         if not any(row.temperature for row in self.rows):

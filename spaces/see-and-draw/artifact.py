@@ -13,7 +13,7 @@ from transformers.generation.streamers import BaseStreamer
 from seed_hf import SeedForConditionalGeneration, SeedProcessor
 from seed_hf.artifacts.known_words import read_known_words
 from seed_hf.artifacts.loading import DEFAULT, load_pipeline
-from seed_hf.devices import seeded
+from seed_hf.devices import generator_of
 from seed_hf.modeling.generation_seed import CodeSegment, TextSegment
 from seed_hf.texts import MAX_NEW_TOKENS, likely_captions
 
@@ -215,7 +215,7 @@ class _Stop:
 
 
 def _generators(seed: int, count: int) -> list[torch.Generator]:
-    return [seeded(seed + i) for i in range(count)]
+    return [generator_of(seed + i) for i in range(count)]
 
 
 def _reporter(on_step: Callable[[int, int], None] | None, steps: int, before: int = 0):

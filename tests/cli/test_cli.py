@@ -13,16 +13,7 @@ from command_line import refused, run
 from seed_hf import SeedImagePipeline
 from seed_hf.environment import environment
 from tiny import tiny_tokenizer
-from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A saved pipeline with a language model, for --model."""
-    path = tmp_path_factory.mktemp("pipeline")
-    model, processor = tiny_model_and_processor()
-    tiny_pipeline(model, processor=processor, guidance_scale=2.0).save_pretrained(path)
-    return path
+from tiny_diffusion import tiny_pipeline
 
 
 @pytest.fixture(scope="module")

@@ -11,16 +11,8 @@ from PIL import Image
 from command_line import refused, run
 from seed_hf import SeedForConditionalGeneration, SeedImagePipeline
 from seed_hf.artifacts.known_words import KnownWords
-from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
+from tiny_diffusion import tiny_model_and_processor
 from tiny_sources import damaged_rows, noise, rows, write_parquet
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("pipeline")
-    model, processor = tiny_model_and_processor()
-    tiny_pipeline(model, processor=processor, guidance_scale=2.0).save_pretrained(path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import torch
 from seed_hf.artifacts.fingerprints import text_encoder_fingerprint, weights_fingerprint
 from seed_hf.data.sources.listed import FileOfTexts
 from seed_hf.data.sources.source_row import SourceRow
-from seed_hf.devices import seeded
+from seed_hf.devices import generator_of
 from seed_hf.files import sha256_of
 from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
 
@@ -124,7 +124,7 @@ def draw_prompts(
 
     def draw(rows) -> list[dict[str, Any]]:
         texts, seeds = [str(row.caption) for row in rows], [seed + row.row for row in rows]
-        generators = [seeded(one) for one in seeds]
+        generators = [generator_of(one) for one in seeds]
         if sampling or candidates > 1:  # each by its own seed, whatever is drawn beside it
             alone = zip(texts, generators)
             codes = torch.cat([pipeline.encode_prompt(text, one, sampling, candidates) for text, one in alone])

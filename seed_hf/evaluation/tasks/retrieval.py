@@ -7,13 +7,13 @@ its k best (TR@k), a caption if its image is among its k best (IR@k). R@m is the
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import normalize
 
+from seed_hf.evaluation.done_rows import features_of_text, features_to_text
 from seed_hf.evaluation.result import model_facts
 from seed_hf.evaluation.retrieval import RetrievalResult, owner_ranks, recalls
 from seed_hf.evaluation.rows import EvaluationRow
@@ -102,8 +102,8 @@ class Retrieval:
         return [
             {
                 "captions": list(row.captions),
-                "texts": [_written(next(texts)) for _ in row.captions],
-                "images": {name: _written(features) for name, features in image.items()},
+                "texts": [features_to_text(next(texts)) for _ in row.captions],
+                "images": {name: features_to_text(features) for name, features in image.items()},
             }
             for row, image in zip(rows, seen, strict=True)
         ]
@@ -126,10 +126,10 @@ class Retrieval:
             for caption, features in zip(record["captions"], record["texts"], strict=True):
                 if caption not in index:  # a caption of several images is one candidate
                     index[caption] = len(texts)
-                    texts.append(_read(features))
+                    texts.append(features_of_text(features))
                 pairs.append((number, index[caption]))
             for name, features in record["images"].items():
-                images[name].append(_read(features))
+                images[name].append(features_of_text(features))
         own = torch.tensor(sorted(set(pairs)))
         candidates = normalize(torch.stack(texts).double(), dim=-1)
         return {
@@ -148,11 +148,3 @@ def _recalls(images: torch.Tensor, texts: torch.Tensor, own: torch.Tensor) -> di
         num_images=len(images),
         num_captions=len(texts),
     ).to_dict()
-
-
-def _written(features: torch.Tensor) -> str:
-    return base64.b64encode(features.numpy().astype("<f4").tobytes()).decode()
-
-
-def _read(text: str) -> torch.Tensor:
-    return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.float32)

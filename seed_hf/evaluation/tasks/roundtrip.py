@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from seed_hf.devices import seeded
+from seed_hf.devices import generator_of
 from seed_hf.evaluation.caption_choice import caption_likelihoods
 from seed_hf.evaluation.drawer import Drawer, DrawingTask, seed_of
 from seed_hf.evaluation.metrics.intervals import Mean, Share
@@ -131,7 +131,7 @@ def best_codes(drawer: Drawer, prompt: str, row_id: str, number: int) -> torch.T
         row_id: Decides with the drawer's seed what is sampled, and the noise.
         number: Sequences to sample.
     """
-    generator = seeded(seed_of(drawer.seed, row_id))
+    generator = generator_of(seed_of(drawer.seed, row_id))
     options = {"do_sample": True, "top_k": 0, **drawer.generation_kwargs, "num_return_sequences": number}
     codes = drawer.pipeline.encode_prompt(prompt, generator, options, num_candidates=1).cpu()
     read = drawer.read(drawer.draw(codes, [row_id] * number))

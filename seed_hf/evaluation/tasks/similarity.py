@@ -7,14 +7,13 @@ cosine of the drawn image and its caption. All are times 100.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch.nn.functional import cosine_similarity
 
+from seed_hf.evaluation.done_rows import features_of_text, features_to_text
 from seed_hf.evaluation.drawer import Drawer, DrawingTask
 from seed_hf.evaluation.image_encoders import ImageEncoder
 from seed_hf.evaluation.metrics.frechet import FeatureStatistics, frechet_distance
@@ -95,11 +94,14 @@ class Similarity(DrawingTask):
         others = self.frechet.images(drawn) if self.frechet else None
         records = []
         for number, real in enumerate(seen):
-            record = {"drawn": _written(features[number]), "real": _written(real["features"])}
+            record = {"drawn": features_to_text(features[number]), "real": features_to_text(real["features"])}
             if rows[number].captions and self.encoder.reads_text:
-                record["text"] = _written(next(texts))
+                record["text"] = features_to_text(next(texts))
             if others is not None:
-                record |= {"drawn_frechet": _written(others[number]), "real_frechet": _written(real["frechet"])}
+                record |= {
+                    "drawn_frechet": features_to_text(others[number]),
+                    "real_frechet": features_to_text(real["frechet"]),
+                }
             records.append(record)
         return records
 
@@ -108,14 +110,14 @@ class Similarity(DrawingTask):
         drawn, real = (_Statistics(f"{kind}{'_frechet' if self.frechet else ''}") for kind in ("drawn", "real"))
         before = first = last = None
         for record in records:
-            mine, original = _read(record["drawn"]), _read(record["real"])
+            mine, original = features_of_text(record["drawn"]), features_of_text(record["real"])
             means["similarity"].add(_cosine(mine, original))
             if before is not None:
                 means["similarity to another image"].add(_cosine(mine, before))
             first = mine if first is None else first
             before = last = original
             if "text" in record:
-                means["text"].add(_cosine(mine, _read(record["text"])))
+                means["text"].add(_cosine(mine, features_of_text(record["text"])))
             drawn.add(record)
             real.add(record)
         if means["similarity"].rows > 1 and first is not None and last is not None:
@@ -142,7 +144,7 @@ class _Statistics:
         self._statistics: FeatureStatistics | None = None
 
     def add(self, record: Mapping[str, Any]) -> None:
-        self._waiting.append(_read(record[self.name]))
+        self._waiting.append(features_of_text(record[self.name]))
         self.count += 1
         if len(self._waiting) == self._BLOCK:
             self._flush()
@@ -162,11 +164,3 @@ class _Statistics:
 
 def _cosine(first: torch.Tensor, second: torch.Tensor) -> float:
     return 100 * cosine_similarity(first.double(), second.double(), dim=0).item()
-
-
-def _written(features: torch.Tensor) -> str:
-    return base64.b64encode(features.numpy().astype("<f4").tobytes()).decode()
-
-
-def _read(text: str) -> torch.Tensor:
-    return torch.from_numpy(np.frombuffer(base64.b64decode(text), "<f4").copy())
