@@ -17,12 +17,17 @@ _OWN_OPTIONS = {"codes", "begin_image"}
 _OF_THE_CHAT = {"sanitize_control_tokens"}
 
 
-def check_messages(conversation) -> None:
+def check_messages(conversation, options: Mapping[str, Any]) -> None:
     """Raises `ValueError` for a chat that `chat_templates_seed` would write without a part, or with another role.
 
     Args:
         conversation: Messages with `role` and `content`, or a list of conversations.
+        options: Of the template.
     """
+    if unused := [name for name in ("tools", "documents") if options.get(name)]:
+        raise ValueError(
+            f"{' and '.join(unused)} would not be read: SEED's formats have turns of text and images alone."
+        )
     if not conversation:
         raise ValueError("The chat is empty: give at least one message.")
     chats = conversation if isinstance(conversation[0], (list, tuple)) else [conversation]

@@ -3,6 +3,8 @@
 The text rows and all other weights stay as they are, in both directions.
 """
 
+from typing import Any
+
 import torch
 from transformers import AutoTokenizer
 from transformers.configuration_utils import PreTrainedConfig
@@ -60,7 +62,10 @@ def extended(
             f"The text tokenizer has {text_vocab_size} entries, the language model {len(rows)} rows for them. "
             "They do not belong together."
         )
-    _check_special_tokens(source, text_vocab_size)
+    for settings in (source.config, source.generation_config):
+        check_special_tokens(settings, text_vocab_size)
+        if (settings.pad_token_id or 0) < 0:  # as the first Llamas say that there is none
+            settings.pad_token_id = None
     plain_config = source.config.to_dict()
     for name in ("vocab_size", *_OF_THE_CLASS):
         plain_config.pop(name, None)
@@ -137,20 +142,22 @@ def _check_merged(model: PreTrainedModel) -> None:
         )
 
 
-def _check_special_tokens(source: PreTrainedModel, text_vocab_size: int) -> None:
-    """Raises `ValueError` if a special token of a model would become a visual token."""
-    for settings in (source.config, source.generation_config):
-        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            ids = getattr(settings, name, None)
-            beyond = [
-                id for id in (ids if isinstance(ids, list) else [ids]) if id is not None and id >= text_vocab_size
-            ]
-            if beyond:
-                raise ValueError(
-                    f"The language model has {name}={beyond[0]}, but its text tokens are 0 .. {text_vocab_size - 1}: "
-                    f"visual tokens follow. Set {name} to one of the text tokenizer's, in config.json and "
-                    "generation_config.json, or take the tokenizer that has this token."
-                )
+def check_special_tokens(settings: Any, text_vocab_size: int) -> None:
+    """Raises `ValueError` if a special token of a plain model would become a visual token.
+
+    Args:
+        settings: Its configuration or generation config.
+        text_vocab_size: Entries of its text tokenizer.
+    """
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        ids = getattr(settings, name, None)
+        beyond = [id for id in (ids if isinstance(ids, list) else [ids]) if id is not None and id >= text_vocab_size]
+        if beyond:
+            raise ValueError(
+                f"The language model has {name}={beyond[0]}, but its text tokens are 0 .. {text_vocab_size - 1}: "
+                f"visual tokens follow. Set {name} to one of the text tokenizer's, in config.json and "
+                "generation_config.json, or take the tokenizer that has this token."
+            )
 
 
 def _scale(model: PreTrainedModel) -> float | torch.Tensor:
@@ -252,6 +259,7 @@ def _rows_like(rows: torch.Tensor, count: int) -> torch.Tensor:
 
 
 __all__ = [
+    "check_special_tokens",
     "codebook_of_shape",
     "embedding_names",
     "extended",

@@ -244,7 +244,7 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
                 images among them.
 
         Raises:
-            ValueError: As of a call; a role or a part that the processor's own template does not know;
+            ValueError: As of a call; a role, a part or tools that the processor's own template does not know;
                 `return_assistant_tokens_mask` with a template that does not mark what the assistant says.
         """
         call, kwargs = options_of_chat(kwargs, self.image_options)
@@ -252,7 +252,7 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
         if masked:
             check_marks_the_assistant(template)
         if template == written_chat_template(self.caption_prompt, self.question_prompt, self.prompt_format):
-            check_messages(conversation)  # a template of one's own may know more
+            check_messages(conversation, kwargs)  # a template of one's own may know more
         if kwargs.get("tokenize") and (codes := codes_of_chat(conversation)):
             call["codes"] = codes
         out = super().apply_chat_template(conversation, chat_template, processor_kwargs=call, **kwargs)

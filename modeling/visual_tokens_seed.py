@@ -95,7 +95,7 @@ def served_tokenizer(tokenizer: PreTrainedTokenizerBase, chat_template: str | No
 
     Args:
         tokenizer: May add more: the text tower of stage I reads an eos, for example.
-        chat_template: Jinja template of a chat that goes along.
+        chat_template: Jinja template of a chat, as the processor has it, that goes along; see `with_bos`.
     """
     tokenizer = copy.deepcopy(tokenizer)
     first, special = "", []
@@ -104,8 +104,20 @@ def served_tokenizer(tokenizer: PreTrainedTokenizerBase, chat_template: str | No
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{first}$A", pair=f"{first}$A $B", special_tokens=special
     )
-    tokenizer.chat_template = chat_template
+    tokenizer.chat_template = with_bos(chat_template, tokenizer)
     return tokenizer
+
+
+def with_bos(chat_template: str | None, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The template of a chat for a text tokenizer alone, which writes no bos of its own before a chat.
+
+    Args:
+        chat_template: As the processor has it, which writes one.
+        tokenizer: Without a bos, the template stays as it is.
+    """
+    if chat_template is None or tokenizer.bos_token is None or "bos_token" in chat_template:
+        return chat_template
+    return f"{{{{- bos_token }}}}{chat_template}"
 
 
 def _is_code_token(name: str) -> bool:
@@ -121,4 +133,5 @@ __all__ = [
     "extend_text_tokenizer",
     "read_vocabulary",
     "served_tokenizer",
+    "with_bos",
 ]

@@ -22,6 +22,7 @@ from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_text import SeedLlamaForCausalLM
 from seed_hf.modeling.processing_seed import SeedProcessor, read_vocabulary
 from seed_hf.modeling.prompts_seed import find_format, written_chat_template
+from seed_hf.modeling.visual_tokens_seed import with_bos
 from seed_hf.modeling.visual_vocabulary_seed import VisualVocabulary
 
 from .checkpoint_files import read_file, unwrapped
@@ -202,7 +203,8 @@ class SeedLlamaConversion:
         ids = {name: getattr(self.config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
         GenerationConfig(**ids).save_pretrained(folder)
         if self.whole is None:
-            self.tokenizer.chat_template = written_chat_template(prompt_format=self.config.prompt_format)
+            template = written_chat_template(prompt_format=self.config.prompt_format)
+            self.tokenizer.chat_template = with_bos(template, self.tokenizer)
             self.tokenizer.save_pretrained(folder)
             return
         size = self.whole.tokenizer_config.vision_config.image_size

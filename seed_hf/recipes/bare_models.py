@@ -19,6 +19,7 @@ from transformers import (
 
 from seed_hf.artifacts.loading import naming_the_source, pretrained_arguments, snapshot_of
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
+from seed_hf.modeling.extension_seed import check_special_tokens
 from seed_hf.modeling.model_types_seed import check_model_type, read_config
 from seed_hf.modeling.modeling_seed_text import LANGUAGE_MODELS, plain_language_models
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
@@ -95,6 +96,7 @@ def bare_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrai
         plain = _bare(extender.family.plain, extender.family.plain.config_class, source, KEY)
         if section.visual_tokenizer is None:
             return plain
+        check_special_tokens(plain.config, text_vocab_size)
         tokenizer = bare_visual_tokenizer(section.visual_tokenizer, "model.visual_tokenizer")
         kept = {name: value for name, value in plain.config.to_dict().items() if name not in _OF_THE_CLASS}
         config = extender.config_class(

@@ -18,6 +18,7 @@ from seed_hf import SeedForConditionalGeneration, SeedImageProcessor, SeedLlamaF
 from seed_hf.conversion import ConversionError, SeedLlamaConversion, weight_shards
 from seed_hf.conversion.language_parity import compare_language_model
 from seed_hf.modeling.generation_seed import Defect, parse_segments
+from seed_hf.modeling.processing_seed import code_token
 from tiny import tiny_tokenizer
 from two_passes import assert_two_passes
 
@@ -125,6 +126,29 @@ def written(prompt: dict, folder: Path) -> list[int]:
 @pytest.mark.parametrize("prompt", PROMPTS, ids=lambda prompt: prompt["name"])
 def test_chats_have_the_ids_of_the_authors(prompt, folder):
     assert written(prompt, folder) == prompt["ids"]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [p for p in PROMPTS if re.match(r"demo_.*(turns?|images)$", p["name"])],
+    ids=lambda prompt: prompt["name"],
+)
+def test_a_server_of_the_plain_model_writes_the_same_chats(prompt, folder):
+    """It has the text tokenizer alone, which must write bos, too, and images come as the names of their codes."""
+    chosen = "llama2" if "llama2" in prompt["name"] else "vicuna"
+    tokenizers = [golden_processor(chosen, folder).plain_tokenizer()]
+    tokenizers += [AutoTokenizer.from_pretrained(folder)] if chosen == "vicuna" else []  # saved with the template
+    turns = []
+    for number, turn in enumerate(prompt["inputs"]["turns"]):
+        parts = [p["text"] if p["type"] == "text" else span_of(p["codes"]) for p in content(*turn)]
+        turns.append({"role": ("user", "assistant")[number % 2], "content": "".join(parts)})
+    for tokenizer in tokenizers:
+        ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False)
+        assert ids == prompt["ids"]
+
+
+def span_of(codes: list[int]) -> str:
+    return f"<img>{''.join(map(code_token, codes))}</img>"
 
 
 def test_the_named_prompts_are_those_of_the_scripts(converted):

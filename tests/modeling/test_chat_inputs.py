@@ -201,6 +201,12 @@ def test_what_the_template_would_leave_out_is_refused(processors, messages, mess
                 processor.apply_chat_template(messages, tokenize=tokenize)
 
 
+def test_tools_are_refused_by_formats_that_have_none(processors):
+    for processor in processors.values():
+        with pytest.raises(ValueError, match="tools would not be read"):
+            processor.apply_chat_template(CHAT, tools=[{"type": "function", "function": {"name": "look"}}])
+
+
 def test_a_template_of_ones_own_may_know_more(processors):
     turns = [{"role": "tool", "content": [{"type": "number", "value": 3}]}]
     own = "{{ messages[0]['role'] }} {{ messages[0]['content'][0]['value'] }}"

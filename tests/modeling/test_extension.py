@@ -56,6 +56,15 @@ def test_generation_stops_where_the_tokenizer_ends(tmp_path, ends, expected):
     assert model.config.eos_token_id == expected
 
 
+def test_a_padding_token_of_minus_one_is_none(tmp_path):
+    """So the first Llamas say that they have none. Rows that have ended could not be padded with it."""
+    saved(tmp_path, LlamaForCausalLM(LlamaConfig(vocab_size=ROWS, **{**SIZES, "pad_token_id": -1})))
+    model = SeedLlamaForCausalLM.from_language_model(tmp_path, **SMALL).eval()
+    ids, bias = torch.tensor([[0, 7], [0, 8]]), {"sequence_bias": [[[7, 2], 100.0], [[8, 9], 100.0], [[9, 9], 100.0]]}
+    found = model.generate(ids, generation_mode="text", do_sample=False, max_new_tokens=4, **bias)
+    assert found.tolist() == [[0, 7, 2, 2, 2, 2], [0, 8, 9, 9, 9, 9]]
+
+
 def test_gaps_in_the_ids_of_a_tokenizer_are_refused(tmp_path):
     """The last word would have the id of <img>."""
     saved(tmp_path, plain_model("llama"))

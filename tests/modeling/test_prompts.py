@@ -125,6 +125,21 @@ def test_a_tokenizer_without_bos_is_served_without():
     assert processor("a red apple")["input_ids"][0].tolist() == plain("a red apple")
 
 
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("bos", [True, False])
+def test_a_served_chat_begins_as_the_processors(name, bos):
+    """A text tokenizer writes no bos before a chat: its template does."""
+    processor = processor_of(text_tokenizer(bos), prompt_format=name)
+    turns = [{"role": "user", "content": "a red apple"}, {"role": "assistant", "content": "the blue fire engine"}]
+    for chat in (turns[:1], [*turns, *turns[:1]]):
+        expected = processor(processor.apply_chat_template(chat, add_generation_prompt=True))["input_ids"][0].tolist()
+        served = processor.plain_tokenizer()
+        ids = served.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=False)
+        assert ids == expected
+    processor.chat_template = "{{ bos_token }}own"
+    assert processor.plain_tokenizer().chat_template == "{{ bos_token }}own"
+
+
 def test_an_image_that_does_not_fit_is_refused():
     collator = LanguageModelCollator(tiny_text_tokenizer(), CONFIG, directions={"text_to_image": 1.0}, max_length=35)
     with pytest.raises(ValueError, match="35 tokens, but max_length is 35"):

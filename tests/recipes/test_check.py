@@ -200,6 +200,14 @@ def test_what_would_end_a_run_is_found(models, stage):
         refused("train", stage, "--config", path, "--check", "--set", change, words=words)
 
 
+def test_a_special_token_that_would_become_a_visual_one_is_found(models):
+    OPTConfig.from_pretrained("opt", pad_token_id=331).save_pretrained("opt")
+    words = {"text_tokenizer": "text_tokenizer", "visual_tokenizer": "tokenizer"}
+    path = write(recipe_of("lm", {"language_model": "opt", **words}))
+    refused("train", "lm", "--config", path, "--check", words="pad_token_id=331, but its text tokens are 0 .. 330")
+    refused("train", "lm", "--config", path, words="pad_token_id=331, but its text tokens are 0 .. 330")
+
+
 def test_texts_beside_codes_and_alone(models):
     recipe = recipe_of("lm", {"language_model": "lm", "text_tokenizer": "text_tokenizer"})
     recipe["data"] = {"train": "texts.parquet", "directions": {"image_to_text": 1}}
