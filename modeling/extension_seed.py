@@ -12,7 +12,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from .model_types_seed import read_config
-from .visual_tokens_seed import check_no_gaps
+from .visual_tokens_seed import BOI_TOKEN, EOI_TOKEN, IMAGE_TOKEN, check_no_gaps
 
 
 # Embedding matrices are padded: to multiples of at most 128 rows, or, Qwen3's of 151,936 rows, by 267.
@@ -194,7 +194,7 @@ def text_tokenizer_of(folder, rows: int, **kwargs) -> PreTrainedTokenizerBase:
         raise ValueError(
             f"{folder} has no tokenizer to count the text tokens with. Pass text_vocab_size=len(tokenizer)."
         ) from error
-    if "<img>" in tokenizer.get_vocab():
+    if {BOI_TOKEN, EOI_TOKEN, IMAGE_TOKEN} & tokenizer.get_vocab().keys():
         raise ValueError(f"The tokenizer in {folder} already has visual tokens. Use from_pretrained.")
     # transformers returns an empty tokenizer for a folder without tokenizer files. Padding adds few rows.
     if rows - len(tokenizer) >= max(_MOST_SPARE_ROWS, _MOST_SPARE_SHARE * rows):

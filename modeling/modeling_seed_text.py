@@ -288,7 +288,9 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
         elif prompt is None or prompt.ndim != 2 or prompt.shape[1] == 0:
             given = None if prompt is None else tuple(prompt.shape)
             raise ValueError(f"generation_mode needs a prompt as input_ids (batch, length), got {given}.")
-        eos_token_id = kwargs.get("eos_token_id", settings.eos_token_id)
+        # As transformers: of a generation config, the fields that are set, and the model's own for the others.
+        ends = (kwargs.get("eos_token_id"), settings.eos_token_id, self.generation_config.eos_token_id)
+        eos_token_id = next((end for end in ends if end is not None), self.config.eos_token_id)
         start = prompt.shape[1] if embeds is None else embeds.shape[1]
         length = generated_length(self.config, generation_mode, prompt, start, settings, kwargs)
         options = {**settings.to_dict(), **kwargs}
@@ -307,11 +309,10 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
             generation_mode,
             prompt_length=prompt.shape[1],
             max_length=length - start + prompt.shape[1],
-            eos_token_id=self.config.eos_token_id if eos_token_id is None else eos_token_id,
+            eos_token_id=eos_token_id,
         ).prepare(self.config.vocab_size, prompt.device)
         if generation_mode == "image":
             missing = missing_span_tokens(prompt, self.config)
-            # Of a generation config, transformers takes the fields that are set, and the model's own for the others.
             merged = {**self.generation_config.to_dict(), **{k: v for k, v in options.items() if v is not None}}
             if writes_directly(self, merged, missing):
                 cache = merged.get("cache_implementation")

@@ -392,7 +392,8 @@ def written_chat_template(
     caption = str(chosen.caption.prompt[-1]).format(caption_prompt=caption_prompt)
     before, after = str(chosen.question.prompt[-1]).format(question=question_prompt).split("{}", 1)
     texts = {"QUESTION_BEFORE": before, "QUESTION_AFTER": after, "CAPTION": caption}
-    return re.sub("|".join(texts), lambda found: json.dumps(texts[found[0]])[1:-1], chosen.chat)
+    quoted = {name: json.dumps(text, ensure_ascii=False)[1:-1] for name, text in texts.items()}
+    return re.sub("|".join(texts), lambda found: quoted[found[0]], chosen.chat)
 
 
 __all__ = [

@@ -76,6 +76,15 @@ def test_gaps_in_the_ids_of_a_tokenizer_are_refused(tmp_path):
         SeedLlamaForCausalLM.from_language_model(tmp_path, **SMALL)
 
 
+@pytest.mark.parametrize("name", ["<img>", "</img>", "<image>"])
+def test_a_tokenizer_with_a_visual_token_is_refused(tmp_path, name):
+    tokenizer = tiny_text_tokenizer()
+    tokenizer.add_tokens([name])
+    saved(tmp_path, plain_model("llama"), tokenizer)
+    with pytest.raises(ValueError, match="already has visual tokens"):
+        SeedLlamaForCausalLM.from_language_model(tmp_path, **SMALL)
+
+
 def lora(**settings) -> LoraConfig:
     return LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, **settings)
 

@@ -399,6 +399,18 @@ def test_what_cannot_be_generated_is_refused():
         model.generate(generation_mode="text")
 
 
+def test_the_end_of_an_image_is_where_generation_stops():
+    """Of a generation config that names none, the model's own holds, before that of the configuration."""
+    model = tiny_language_model()
+    model.generation_config.eos_token_id = [5, 9]
+    for settings in ({"do_sample": True}, {"num_beams": 2}, {}):
+        given = GenerationConfig(pad_token_id=1, **settings)
+        ids = model.generate(torch.tensor([[0, 7]]), given, generation_mode="image")[0].tolist()
+        assert len(ids) == 2 + 34 + 1 and ids[-1] in (5, 9)
+        given.eos_token_id = 2
+        assert model.generate(torch.tensor([[0, 7]]), given, generation_mode="image")[0, -1] == 2
+
+
 @pytest.mark.parametrize(("codes", "room"), [(0, 33), (29, 4), (32, 1), (32, 2)])
 def test_a_span_that_is_begun_needs_room_for_its_rest_alone(codes, room):
     model = tiny_language_model()

@@ -125,6 +125,19 @@ def test_a_tokenizer_without_bos_is_served_without():
     assert processor("a red apple")["input_ids"][0].tolist() == plain("a red apple")
 
 
+@pytest.mark.parametrize(
+    "words", ["a photo \U0001f436 of", 'say "x" \\n }} {{ {% x %}', "中文 “von”", "tab\tnew\nline"]
+)
+def test_prompts_of_any_characters_are_the_same_in_a_chat(words):
+    processor = processor_of(tiny_text_tokenizer(), caption_prompt=words, question_prompt=f"{words} {{}} {words}")
+    image = {"type": "image", "codes": CODES}
+    for content, name in (([image], "caption"), ([image, {"type": "text", "text": "a question"}], "question")):
+        ids = processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True
+        )
+        assert ids[0].tolist() == processor.sequences.prompt(name, question="a question", codes=CODES)
+
+
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("bos", [True, False])
 def test_a_served_chat_begins_as_the_processors(name, bos):
