@@ -237,7 +237,8 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
             conversation (`list[dict]` or a list of these): Messages with `role` and `content`: a string, or parts of
                 the type "text" or "image". An image has one of `image`, `url`, `path` and `base64`, or `codes`:
                 `num_query_tokens` integers, which are taken as they are.
-            chat_template (`str`, *optional*): A Jinja template instead of the processor's own.
+            chat_template (`str`, *optional*): A Jinja template instead of the processor's own. `bos_token` is empty in
+                it, since a call of the processor writes bos.
             kwargs: As in [`ProcessorMixin.apply_chat_template`]: `add_generation_prompt`, `tokenize`, `return_dict`
                 and others. Options of a call may stand here or in `processor_kwargs`. With
                 `return_assistant_tokens_mask`, `assistant_masks` has 1 for every token that the assistant said, its
@@ -253,6 +254,8 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
             check_marks_the_assistant(template)
         if template == written_chat_template(self.caption_prompt, self.question_prompt, self.prompt_format):
             check_messages(conversation, kwargs)  # a template of one's own may know more
+        if template is not None and "bos_token" in template:
+            kwargs.setdefault("bos_token", "")  # a call writes it: as a token, where a template can only spell it
         if kwargs.get("tokenize") and (codes := codes_of_chat(conversation)):
             call["codes"] = codes
         out = super().apply_chat_template(conversation, chat_template, processor_kwargs=call, **kwargs)

@@ -153,6 +153,17 @@ def test_a_served_chat_begins_as_the_processors(name, bos):
     assert processor.plain_tokenizer().chat_template == "{{ bos_token }}own"
 
 
+@pytest.mark.parametrize("bos", [True, False])
+def test_bos_of_a_template_is_a_token_and_not_its_name(bos):
+    """Templates made for other processors spell it, and so do those of served tokenizers."""
+    processor = processor_of(text_tokenizer(bos))
+    chat = [{"role": "user", "content": [{"type": "image", "codes": CODES}, {"type": "text", "text": "a question"}]}]
+    expected = processor.apply_chat_template(chat, tokenize=True)
+    for template in (processor.plain_tokenizer().chat_template, "{{ bos_token }}" + processor.chat_template):
+        assert torch.equal(processor.apply_chat_template(chat, template, tokenize=True), expected)
+    assert processor.apply_chat_template(chat, "{{ bos_token }}said", bos_token="he ") == "he said"
+
+
 def test_an_image_that_does_not_fit_is_refused():
     collator = LanguageModelCollator(tiny_text_tokenizer(), CONFIG, directions={"text_to_image": 1.0}, max_length=35)
     with pytest.raises(ValueError, match="35 tokens, but max_length is 35"):
