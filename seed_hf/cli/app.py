@@ -21,6 +21,7 @@ from .drawing import draw, reconstruct
 from .env import env
 from .evaluate import evaluate
 from .export import export
+from .option_groups import expanded
 from .publish import card, push
 from .seeing import ask, see, words
 from .serve import serve
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for work in (see, ask, draw, reconstruct, serve, tokenize, cache_features, train, convert, export):
-    app.command()(work)
+    app.command()(expanded(work))
 for name, group in (("data", data), ("evaluate", evaluate), ("bench", bench)):
     app.add_typer(group, name=name)
 for other in (words, card, push, demo, env):

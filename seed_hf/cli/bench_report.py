@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from seed_hf.files import write_text
 
-from .shared import comma_separated, plain_errors
+from .shared import Device, comma_separated, plain_errors
 
 
 Out = Annotated[Path | None, typer.Option("--out", help="JSON file to write.")]
@@ -20,6 +21,21 @@ Size = Annotated[str, typer.Option(help="tiny: seed-tiny. full: the published si
 Layers = Annotated[int | None, typer.Option(help="Blocks of a full-size model. Default: all of them.", min=1)]
 Dtype = Annotated[str | None, typer.Option(help="Number type. Default: bfloat16 on a GPU, float32 on a CPU.")]
 MaybeThreads = Annotated[int | None, typer.Option("--threads", help="Threads of torch. Default: torch's.", min=1)]
+
+
+@dataclass
+class Timing:
+    """What every benchmark of speed on one model takes."""
+
+    device: Device = None
+    dtype: Dtype = None
+    rounds: Rounds = 5
+    threads: MaybeThreads = None
+
+
+@dataclass
+class LongTiming(Timing):
+    rounds: Rounds = 3
 
 
 def check_size(size: str) -> None:

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from .bench_report import Dtype, Layers, MaybeThreads, Out, Rounds, Size, check_out, check_size, positive_numbers, show
+from . import bench_report as options
+from .bench_report import check_out, check_size, positive_numbers, show
 from .shared import Device, comma_separated, plain_errors, quiet_libraries, show_messages
 
 
@@ -12,19 +13,17 @@ Batches = Annotated[str, typer.Option(metavar="SIZES", help="Batch sizes, separa
 
 
 def encode(
-    size: Size = "tiny",
-    layers: Layers = None,
+    *,
+    size: options.Size = "tiny",
+    layers: options.Layers = None,
     batches: Batches = "1,8,32",
     search_images: Annotated[int, typer.Option(help="Whose codes the search by itself finds.", min=1)] = 1024,
     compiled: Annotated[
         str,
         typer.Option("--compile", help="Also compiled by torch.compile: blocks, whole, graphs (CUDA), all or none."),
     ] = "none",
-    device: Device = None,
-    dtype: Dtype = None,
-    rounds: Rounds = 5,
-    threads: MaybeThreads = None,
-    out: Out = None,
+    timing: options.Timing,
+    out: options.Out = None,
 ):
     """Images to codes: against the authors' way, and the codebook search against the whole distance matrix."""
     with plain_errors():
@@ -39,22 +38,14 @@ def encode(
 
         show_messages()
         report = benchmark.measure(
-            size=size,
-            layers=layers,
-            batches=sizes,
-            search_images=search_images,
-            compiled=compiled,
-            device=device,
-            dtype=dtype,
-            rounds=rounds,
-            threads=threads,
+            size=size, layers=layers, batches=sizes, search_images=search_images, compiled=compiled, **vars(timing)
         )
     show(table, report, out)
 
 
 def train(
-    size: Size = "tiny",
-    layers: Layers = None,
+    size: options.Size = "tiny",
+    layers: options.Layers = None,
     stages: Annotated[str, typer.Option(help="Separated by commas.")] = "language-model,stage-1,stage-2",
     samples: Annotated[
         int,
@@ -66,9 +57,9 @@ def train(
     ] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="Also with compiled blocks.")] = False,
     device: Device = None,
-    rounds: Rounds = 3,
-    threads: MaybeThreads = None,
-    out: Out = None,
+    rounds: options.Rounds = 3,
+    threads: options.MaybeThreads = None,
+    out: options.Out = None,
 ):
     """Optimizer steps of each stage, and packed against padded sequences: operations a second beside the limit."""
     with plain_errors():
@@ -98,17 +89,15 @@ def train(
 
 
 def tokenize(
-    size: Size = "tiny",
-    layers: Layers = None,
+    *,
+    size: options.Size = "tiny",
+    layers: options.Layers = None,
     images: Annotated[int, typer.Option(help="Of the source.", min=1)] = 512,
     side: Annotated[int, typer.Option(help="Of an image, in pixels.", min=8)] = 256,
     workers: Annotated[str, typer.Option(help="Numbers of decoding processes, separated by commas.")] = "0,2",
     batch: Annotated[int, typer.Option(help="Images encoded at once.", min=1)] = 64,
-    device: Device = None,
-    dtype: Dtype = None,
-    rounds: Rounds = 3,
-    threads: MaybeThreads = None,
-    out: Out = None,
+    timing: options.LongTiming,
+    out: options.Out = None,
 ):
     """The job `seed-hf tokenize` over a local source against the encoding alone."""
     with plain_errors():
@@ -129,16 +118,13 @@ def tokenize(
             side=side,
             workers=[int(number) for number in numbers],
             batch=batch,
-            device=device,
-            dtype=dtype,
-            rounds=rounds,
-            threads=threads,
+            **vars(timing),
         )
     show(table, report, out)
 
 
 def startup(
-    rounds: Rounds = 5,
+    rounds: options.Rounds = 5,
     cases: Annotated[str, typer.Option(help="see, draw, light; separated by commas.")] = "see,draw,light",
     against: Annotated[
         str | None,
@@ -146,7 +132,7 @@ def startup(
             metavar="PYTHON", help="A Python with another version of seed_hf, started in turn with this one."
         ),
     ] = None,
-    out: Out = None,
+    out: options.Out = None,
 ):
     """Whole commands against the bare imports of the classes that they use, in CPU seconds."""
     with plain_errors():
@@ -158,18 +144,16 @@ def startup(
 
 
 def language(
+    *,
     model: Annotated[str, typer.Option(help="tiny: seed-tiny's. opt-2.7b, llama-7b: with random weights.")] = "tiny",
-    layers: Layers = None,
+    layers: options.Layers = None,
     batches: Batches = "1,8",
     lengths: Annotated[
         str, typer.Option(metavar="NUMBERS", help="Tokens of an image that are compared, separated by commas.")
     ] = "32,576,1024,4096",
     compiled: Annotated[bool, typer.Option("--compile", help="Also steps that torch.compile has compiled.")] = False,
-    device: Device = None,
-    dtype: Dtype = None,
-    rounds: Rounds = 5,
-    threads: MaybeThreads = None,
-    out: Out = None,
+    timing: options.Timing,
+    out: options.Out = None,
 ):
     """Prompts to codes and codes to text: against the default loop of transformers, and more tokens an image."""
     with plain_errors():
@@ -182,20 +166,13 @@ def language(
         if model not in benchmark.MODELS:
             raise ValueError(f"--model is one of {', '.join(benchmark.MODELS)}, got {model!r}.")
         report = benchmark.measure(
-            model=model,
-            layers=layers,
-            batches=sizes,
-            lengths=tokens,
-            compiled=compiled,
-            device=device,
-            dtype=dtype,
-            rounds=rounds,
-            threads=threads,
+            model=model, layers=layers, batches=sizes, lengths=tokens, compiled=compiled, **vars(timing)
         )
     show(table, report, out)
 
 
 def draw(
+    *,
     model: Annotated[str, typer.Option(help="tiny: seed-tiny. sd-1.5, unclip: with random weights.")] = "tiny",
     side: Annotated[int | None, typer.Option(help="Height and width in pixels. Default: the model's.", min=8)] = None,
     batches: Batches = "1,8",
@@ -204,15 +181,12 @@ def draw(
         str, typer.Option(metavar="NUMBERS", help="Steps before, of DPM-Solver++, and of a distilled UNet.")
     ] = "50,20,4",
     prompts: Annotated[bool, typer.Option("--prompts", help="Also from prompts, by OPT-2.7B at full size.")] = False,
-    layers: Layers = None,
+    layers: options.Layers = None,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Also with blocks that torch.compile has compiled.")
     ] = False,
-    device: Device = None,
-    dtype: Dtype = None,
-    rounds: Rounds = 5,
-    threads: MaybeThreads = None,
-    out: Out = None,
+    timing: options.Timing,
+    out: options.Out = None,
 ):
     """Codes and prompts to images: against fifty steps image by image."""
     with plain_errors():
@@ -235,17 +209,14 @@ def draw(
             prompts=prompts,
             layers=layers,
             compiled=compiled,
-            device=device,
-            dtype=dtype,
-            rounds=rounds,
-            threads=threads,
+            **vars(timing),
         )
     show(table, report, out)
 
 
 def fits(
     sizes: Annotated[str, typer.Option(metavar="GB", help="Memory of GPUs, separated by commas.")] = "16,24",
-    out: Out = None,
+    out: options.Out = None,
 ):
     """What of the published sizes fits into a GPU's memory: computed from the numbers of parameters, not measured."""
     with plain_errors():

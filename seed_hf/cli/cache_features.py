@@ -40,6 +40,7 @@ ComputeDtype = Annotated[
 def cache_features(
     source: source_options.Source,
     out: Annotated[Path, typer.Option("--out", help="Folder for the safetensors shards and the manifest.")],
+    *,
     tokenizer: source_options.Tokenizer = None,
     text_encoder: TextEncoder = None,
     text_tokenizer: TextTokenizer = None,
@@ -53,12 +54,7 @@ def cache_features(
     device: Device = None,
     rows_per_shard: source_options.RowsPerShard = 1024,
     on_error: source_options.BadPictures = source_options.OnError.skip,
-    min_side: source_options.MinSide = 0,
-    max_aspect: source_options.MaxAspect = None,
-    split: source_options.Split = "train",
-    image_column: source_options.ImageColumn = None,
-    caption_column: source_options.CaptionColumn = None,
-    id_column: source_options.IdColumn = None,
+    rows: source_options.Rows,
     revision: source_options.Revision = None,
 ):
     """Store the causal and target embeddings of a source, so that stage II runs no frozen network.
@@ -73,12 +69,9 @@ def cache_features(
         if (text_encoder is None) != (text_tokenizer is None):
             raise ValueError("--text-encoder and --text-tokenizer go together: give both or neither.")
         captions = text_encoder is not None
-        if caption_column and not captions:
+        if rows.caption_column and not captions:
             raise ValueError("--caption-column needs --text-encoder, which turns captions into targets.")
-        columns = {"image_column": image_column, "caption_column": caption_column, "id_column": id_column}
-        opened, filters = source_options.open_filtered(
-            source, min_side, max_aspect, split=split, captions=captions, revision=revision, **columns
-        )
+        opened, filters = rows.open(source, captions=captions, revision=revision)
         import torch
 
         from seed_hf.data.features.caching import cache_features as cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +13,7 @@ import typer
 from seed_hf.files import write_text
 
 from . import evaluation as options
-from .shared import Device, plain_errors, quiet_libraries, show_messages
-from .source import Dtype, NumberType, OnError
+from .shared import plain_errors, quiet_libraries, show_messages
 
 
 if TYPE_CHECKING:
@@ -33,12 +33,6 @@ SourceOrEdits = Annotated[
         help="What is drawn from; images: their own codes; edits: an image and an instruction.",
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Of noise and sampled codes.", min=0)]
-Steps = Annotated[int, typer.Option("--num-inference-steps", help="Denoising steps.", min=1)]
-Guidance = Annotated[float | None, typer.Option("--guidance-scale", help="Default: the pipeline's.")]
-Candidates = Annotated[
-    int | None, typer.Option("--num-candidates", help="Code sequences to choose from. Default: the pipeline's.", min=1)
-]
 DrawnFrom = Annotated[
     str,
     typer.Option(
@@ -50,9 +44,22 @@ DrawnFrom = Annotated[
 Pictograms = Annotated[Path, typer.Option("--pictograms", help="Folder of the pictograms.")]
 
 
+@dataclass
+class Drawing:
+    """The settings of a [`Drawer`]."""
+
+    seed: Annotated[int, typer.Option(help="Of noise and sampled codes.", min=0)] = 0
+    num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.", min=1)] = 25
+    guidance_scale: Annotated[float | None, typer.Option(help="Default: the pipeline's.")] = None
+    num_candidates: Annotated[
+        int | None, typer.Option(help="Code sequences to choose from. Default: the pipeline's.", min=1)
+    ] = None
+
+
 def generation(
     data: DrawnFrom,
     out: options.Out,
+    *,
     judge: Annotated[
         Path | None, typer.Option("--judge", help="For scenes: folder of a judge, from `seed-hf evaluate judge`.")
     ] = None,
@@ -65,30 +72,24 @@ def generation(
     valid_spans: Annotated[
         bool, typer.Option("--valid-spans", help="Also count valid image spans without the constraint.")
     ] = False,
-    seed: Seed = 0,
-    num_inference_steps: Steps = 25,
-    guidance_scale: Guidance = None,
-    num_candidates: Candidates = None,
-    batch_size: options.BatchSize = 64,
-    limit: options.Limit = None,
-    on_error: options.BadRows = OnError.raise_,
-    device: Device = None,
-    dtype: NumberType = None,
+    drawing: Drawing,
+    running: options.Running,
 ):
     """Does a drawing show what its prompt asks for? Objects, numbers, colours, places."""
     with plain_errors(), _missing_packages():
         rows = _open(data)
-        eyes = _detector(judge, detector, clip, device)
+        eyes = _detector(judge, detector, clip, running.device)
         from seed_hf.evaluation.tasks.generation import Generation
 
-        drawer = _drawer(pipeline, device, dtype, seed, num_inference_steps, guidance_scale, num_candidates)
+        drawer = _drawer(pipeline, drawing, running)
         task = Generation(drawer, eyes, source=source, count_valid_spans=valid_spans)
-        options.run(task, rows, out, batch_size, limit, on_error)
+        options.run(task, rows, out, running)
 
 
 def similarity(
     data: DrawnFrom,
     out: options.Out,
+    *,
     encoder: Annotated[str, typer.Option(help="Folder of a CLIP, or efficientnet.")],
     pipeline: Pipeline = None,
     images: options.Images = None,
@@ -97,15 +98,8 @@ def similarity(
     fid_weights: Annotated[
         Path | None, typer.Option("--fid-weights", help="Inception weights of torch-fidelity, for FID.")
     ] = None,
-    seed: Seed = 0,
-    num_inference_steps: Steps = 25,
-    guidance_scale: Guidance = None,
-    num_candidates: Candidates = None,
-    batch_size: options.BatchSize = 64,
-    limit: options.Limit = None,
-    on_error: options.BadRows = OnError.raise_,
-    device: Device = None,
-    dtype: NumberType = None,
+    drawing: Drawing,
+    running: options.Running,
 ):
     """How near drawn or redrawn images are to the real ones: CLIP similarity, CLIP-T, FID."""
     with plain_errors(), _missing_packages():
@@ -113,18 +107,19 @@ def similarity(
         from seed_hf.evaluation.image_encoders import InceptionEncoder, open_encoder
         from seed_hf.evaluation.tasks.similarity import Similarity
 
-        found = open_encoder(encoder, device=device)
+        found = open_encoder(encoder, device=running.device)
         extra: dict[str, Any] = {}
         if fid_weights is not None:
-            extra = {"frechet": InceptionEncoder(fid_weights, device=device), "frechet_name": "FID"}
-        drawer = _drawer(pipeline, device, dtype, seed, num_inference_steps, guidance_scale, num_candidates)
+            extra = {"frechet": InceptionEncoder(fid_weights, device=running.device), "frechet_name": "FID"}
+        drawer = _drawer(pipeline, drawing, running)
         task = Similarity(drawer, found, source=source, **extra)
-        options.run(task, rows, out, batch_size, limit, on_error)
+        options.run(task, rows, out, running)
 
 
 def roundtrip(
     data: DrawnFrom,
     out: options.Out,
+    *,
     pipeline: Pipeline = None,
     images: options.Images = None,
     split: options.Split = None,
@@ -135,15 +130,8 @@ def roundtrip(
     best_of: Annotated[
         int, typer.Option("--best-of", help="Sample so many code sequences; keep the one that comes back best.", min=1)
     ] = 1,
-    seed: Seed = 0,
-    num_inference_steps: Steps = 25,
-    guidance_scale: Guidance = None,
-    num_candidates: Candidates = None,
-    batch_size: options.BatchSize = 64,
-    limit: options.Limit = None,
-    on_error: options.BadRows = OnError.raise_,
-    device: Device = None,
-    dtype: NumberType = None,
+    drawing: Drawing,
+    running: options.Running,
 ):
     """Codes to image to codes: how well a model reads what it draws."""
     with plain_errors(), _missing_packages():
@@ -151,10 +139,10 @@ def roundtrip(
         from seed_hf.evaluation.tasks.roundtrip import Roundtrip, some_candidates
 
         captions = (row.captions[0] for row in rows.rows if row.captions)
-        among = some_candidates(captions, candidates, seed) if candidates else []
-        drawer = _drawer(pipeline, device, dtype, seed, num_inference_steps, guidance_scale, num_candidates)
+        among = some_candidates(captions, candidates, drawing.seed) if candidates else []
+        drawer = _drawer(pipeline, drawing, running)
         task = Roundtrip(drawer, source=source, candidates=among, best_of=best_of)
-        options.run(task, rows, out, batch_size, limit, on_error)
+        options.run(task, rows, out, running)
 
 
 def judge(
@@ -250,23 +238,9 @@ def _detector(judge: Path | None, detector: Path | None, clip: Path | None, devi
     return PhotoDetector(detector, clip, device=device)
 
 
-def _drawer(
-    pipeline: str | None,
-    device: str | None,
-    dtype: Dtype | None,
-    seed: int,
-    num_inference_steps: int,
-    guidance_scale: float | None,
-    num_candidates: int | None,
-) -> Drawer:
+def _drawer(pipeline: str | None, drawing: Drawing, running: options.Running) -> Drawer:
     quiet_libraries()
     from seed_hf.artifacts.loading import load_pipeline
     from seed_hf.evaluation.drawer import Drawer
 
-    return Drawer(
-        load_pipeline(pipeline, device=device, dtype=dtype),
-        seed=seed,
-        num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale,
-        num_candidates=num_candidates,
-    )
+    return Drawer(load_pipeline(pipeline, **running.place), **vars(drawing))

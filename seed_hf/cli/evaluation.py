@@ -1,12 +1,13 @@
 """What the commands `seed-hf evaluate TASK` share: options, opening the data, running the task."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .shared import quiet_libraries, show_messages
-from .source import OnError
+from .shared import Device, quiet_libraries, show_messages
+from .source import NumberType, OnError
 
 
 if TYPE_CHECKING:
@@ -31,12 +32,39 @@ Annotations = Annotated[
 Split = Annotated[
     str | None, typer.Option(help="Default: test of Karpathy's splits, validation of pictograms, train of a source.")
 ]
-CaptionColumn = Annotated[str | None, typer.Option(help="Column of a source's captions. Default: found by its name.")]
-ImageColumn = Annotated[str | None, typer.Option(help="Column of a source's images. Default: found by its name.")]
 Out = Annotated[Path, typer.Option("--out", help="JSON file to write; the page goes beside it as .md.")]
-BatchSize = Annotated[int, typer.Option(help="Rows at a time. The figures do not depend on it.", min=1)]
-Limit = Annotated[int | None, typer.Option(help="Only the first rows: quick, but not comparable.", min=1)]
-BadRows = Annotated[OnError, typer.Option("--on-error", help="Rows that cannot be used: stop, or skip and list them.")]
+
+
+@dataclass
+class Captioned:
+    """Which images with captions."""
+
+    images: Images = None
+    split: Split = None
+    image_column: Annotated[
+        str | None, typer.Option(help="Column of a source's images. Default: found by its name.")
+    ] = None
+    caption_column: Annotated[
+        str | None, typer.Option(help="Column of a source's captions. Default: found by its name.")
+    ] = None
+
+
+@dataclass
+class Running:
+    """How a task is run."""
+
+    batch_size: Annotated[int, typer.Option(help="Rows at a time. The figures do not depend on it.", min=1)] = 64
+    limit: Annotated[int | None, typer.Option(help="Only the first rows: quick, but not comparable.", min=1)] = None
+    on_error: Annotated[OnError, typer.Option(help="Rows that cannot be used: stop, or skip and list them.")] = (
+        OnError.raise_
+    )
+    device: Device = None
+    dtype: NumberType = None
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where the functions of `loading` put a model."""
+        return {"device": self.device, "dtype": self.dtype}
 
 
 def open_questions(data: str, images: Path | None, annotations: Path | None, split: str | None) -> "EvaluationData":
@@ -76,16 +104,14 @@ def open_data(
     return source_data(open_source(data, split=split, **columns), split)
 
 
-def run(
-    task: "Task", data: "EvaluationData", out: Path, batch_size: int, limit: int | None, on_error: OnError
-) -> dict[str, Any] | None:
+def run(task: "Task", data: "EvaluationData", out: Path, how: Running) -> dict[str, Any] | None:
     """Run a task, print its page, and give its result, if this process is the last."""
     from seed_hf.evaluation.result import markdown
     from seed_hf.evaluation.running import run_task
 
     quiet_libraries()
     show_messages()
-    result = run_task(task, data, out, batch_size=batch_size, limit=limit, on_error=on_error.value)
+    result = run_task(task, data, out, batch_size=how.batch_size, limit=how.limit, on_error=how.on_error.value)
     if result is not None:
         typer.echo(markdown(result))
     return result

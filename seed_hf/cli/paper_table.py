@@ -9,8 +9,7 @@ import typer
 from seed_hf.files import write_text
 
 from . import evaluation as options
-from .shared import Device, comma_separated, plain_errors
-from .source import Dtype, NumberType, OnError
+from .shared import comma_separated, plain_errors
 
 
 if TYPE_CHECKING:
@@ -32,14 +31,11 @@ def paper_table(
     ] = None,
     encoder: Annotated[str | None, typer.Option(help="Folder of the CLIP of table 2.")] = None,
     num_beams: Annotated[int | None, typer.Option(help="Of captions and answers.", min=1)] = None,
-    batch_size: options.BatchSize = 64,
-    limit: options.Limit = None,
-    on_error: options.BadRows = OnError.raise_,
-    device: Device = None,
-    dtype: NumberType = None,
+    *,
+    running: options.Running,
 ):
     """Measure a model, task by task; or with --paper-table a whole table of the SEED paper."""
-    given = (table, data_dir, out, rows, model, encoder, num_beams, limit, device, dtype)
+    given = (table, data_dir, out, rows, model, encoder, num_beams, running.limit, *running.place.values())
     if context.invoked_subcommand is not None:
         with plain_errors():
             if any(value is not None for value in given):
@@ -64,11 +60,11 @@ def paper_table(
             )
             for row in chosen
         }
-        make = _tasks(model, encoder, {"num_beams": num_beams} if num_beams else {}, device, dtype)
+        make = _tasks(model, encoder, {"num_beams": num_beams} if num_beams else {}, running.place)
         results: list[tuple[Any, dict[str, Any]]] = []
         for row in chosen:
             place = out / f"table{table}_{row.name}.json"
-            found = options.run(make(row.task), opened[row.name], place, batch_size, limit, on_error)
+            found = options.run(make(row.task), opened[row.name], place, running)
             results += [(row, found)] if found is not None else []
         if len(results) == len(chosen):
             page = comparison(table, results)
@@ -77,12 +73,10 @@ def paper_table(
 
 
 def _tasks(
-    model: str | None, encoder: str | None, decoding: dict[str, Any], device: str | None, dtype: Dtype | None
+    model: str | None, encoder: str | None, decoding: dict[str, Any], where: dict[str, Any]
 ) -> "Callable[[str], Task]":
     """From the name of a task to the task; what it needs is loaded once."""
     from functools import cache
-
-    where: dict[str, Any] = {"device": device, "dtype": dtype}
 
     @cache
     def make(name: str) -> "Task":
@@ -97,7 +91,8 @@ def _tasks(
             from seed_hf.evaluation.image_encoders import open_encoder
             from seed_hf.evaluation.tasks.similarity import Similarity
 
-            return Similarity(Drawer(load_pipeline(model, **where)), open_encoder(str(encoder), device=device))
+            eyes = open_encoder(str(encoder), device=where["device"])
+            return Similarity(Drawer(load_pipeline(model, **where)), eyes)
         from seed_hf.artifacts.loading import load_model
         from seed_hf.evaluation.tasks.caption import Caption
         from seed_hf.evaluation.tasks.vqa import Vqa

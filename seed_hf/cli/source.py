@@ -1,5 +1,6 @@
 """What the commands over a source share: options, opening the source, and the line at the end."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -39,28 +40,37 @@ Workers = Annotated[
 ]
 RowsPerShard = Annotated[int, typer.Option(help="Rows of the source in each written file.", min=1)]
 BadPictures = Annotated[OnError, typer.Option(help="What to do with bad rows: skip and report them, or stop.")]
-MinSide = Annotated[int, typer.Option(help="Smallest shorter side of an image in pixels; SEED: 180.", min=0)]
-MaxAspect = Annotated[float | None, typer.Option(help="Largest ratio of the longer to the shorter side; SEED: 1.82.")]
 Split = Annotated[str, typer.Option(help="Split of a Hub dataset or folder; all for every image of a folder.")]
-ImageColumn = Annotated[str | None, typer.Option(help="Column of the images. Default: found by its name.")]
-CaptionColumn = Annotated[
-    str | None,
-    typer.Option(help="Column of the captions; json.caption is a field of json. Default: found by its name."),
-]
-IdColumn = Annotated[
-    str | None,
-    typer.Option(help="Column of the ids; '' for file and row. Default: found by its name, else file and row."),
-]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub dataset.")]
 
 
-def open_filtered(source: str, min_side: int, max_aspect: float | None, *, captions: bool, **settings):
-    """The opened source and its filters. Rows with an empty caption are left out if captions are read."""
-    from seed_hf.data.sources.filters import RowFilters
-    from seed_hf.data.sources.source import open_source
+@dataclass
+class Rows:
+    """Which rows of a source are used."""
 
-    filters = RowFilters(min_side=min_side, max_aspect=max_aspect, empty_captions=not captions)
-    return open_source(source, captions=captions, **settings), filters
+    min_side: Annotated[int, typer.Option(help="Smallest shorter side of an image in pixels; SEED: 180.", min=0)] = 0
+    max_aspect: Annotated[
+        float | None, typer.Option(help="Largest ratio of the longer to the shorter side; SEED: 1.82.")
+    ] = None
+    split: Split = "train"
+    image_column: Annotated[str | None, typer.Option(help="Column of the images. Default: found by its name.")] = None
+    caption_column: Annotated[
+        str | None,
+        typer.Option(help="Column of the captions; json.caption is a field of json. Default: found by its name."),
+    ] = None
+    id_column: Annotated[
+        str | None,
+        typer.Option(help="Column of the ids; '' for file and row. Default: found by its name, else file and row."),
+    ] = None
+
+    def open(self, source: str, *, captions: bool, revision: str | None):
+        """The opened source and its filters. Rows with an empty caption are left out if captions are read."""
+        from seed_hf.data.sources.filters import RowFilters
+        from seed_hf.data.sources.source import open_source
+
+        which = dict(vars(self), captions=captions, revision=revision)
+        sizes = {name: which.pop(name) for name in ("min_side", "max_aspect")}
+        return open_source(source, **which), RowFilters(**sizes, empty_captions=not captions)
 
 
 def say_result(out: Path, manifest: dict, more: str = "", folder: Path | None = None) -> None:

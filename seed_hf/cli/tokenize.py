@@ -14,6 +14,7 @@ from .shared import Device, plain_errors, quiet_libraries, show_messages
 def tokenize(
     source: source_options.Source,
     out: Annotated[Path, typer.Option("--out", help="Folder for the Parquet shards and the manifest.")],
+    *,
     tokenizer: source_options.Tokenizer = None,
     batch_size: source_options.BatchSize = 64,
     workers: source_options.Workers = None,
@@ -21,12 +22,7 @@ def tokenize(
     dtype: source_options.NumberType = None,
     rows_per_shard: source_options.RowsPerShard = 4096,
     on_error: source_options.BadPictures = source_options.OnError.skip,
-    min_side: source_options.MinSide = 0,
-    max_aspect: source_options.MaxAspect = None,
-    split: source_options.Split = "train",
-    image_column: source_options.ImageColumn = None,
-    caption_column: source_options.CaptionColumn = None,
-    id_column: source_options.IdColumn = None,
+    rows: source_options.Rows,
     captions: Annotated[bool, typer.Option(help="Read captions, and leave out rows without one.")] = True,
     revision: source_options.Revision = None,
 ):
@@ -38,10 +34,7 @@ def tokenize(
         from seed_hf.artifacts.loading import load_tokenizer, locate
 
         locate(tokenizer, "tokenizer")  # a wrong name ends here, before the source is opened
-        columns = {"image_column": image_column, "caption_column": caption_column, "id_column": id_column}
-        opened, filters = source_options.open_filtered(
-            source, min_side, max_aspect, split=split, captions=captions, revision=revision, **columns
-        )
+        opened, filters = rows.open(source, captions=captions, revision=revision)
         from seed_hf.data.jobs.settings import JobSettings
         from seed_hf.data.jobs.tokenizing import tokenize_images
 
