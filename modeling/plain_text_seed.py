@@ -50,9 +50,34 @@ def plain_text_encoder(tokenizer: PreTrainedTokenizerBase, *, framed: bool = Fal
     """
     settings = json.loads(tokenizer.backend_tokenizer.to_str())
     settings.update(added_tokens=[], truncation=None, padding=None)
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    _hide(settings["model"], special - {tokenizer.unk_token})
     if not framed:
         settings["post_processor"] = None
     return PlainTextEncoder(Tokenizer.from_str(json.dumps(settings)))
+
+
+def _hide(model: dict, names: set[str]) -> None:
+    """Renames words so that no text can spell them: no piece of a text has a space in it.
+
+    Unigram and word models look up whole words, special tokens among them. BPE builds words by merges, which lead to
+    no special token.
+
+    Args:
+        model: Of a tokenizer, as JSON. A BPE that looks up whole words is changed where no merge leads to the word.
+        names: Of the words.
+    """
+    vocab = model["vocab"]
+    listed = isinstance(vocab, list)  # Unigram's, with scores
+    names = names.intersection(word for word, _ in vocab) if listed else names & vocab.keys()
+    if names and model["type"] == "BPE":
+        merges = (merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"])
+        names = names.difference(m.replace(" ", "", 1) for m in merges) if model.get("ignore_merges") else set()
+    hidden = {name: f" {name} " for name in names}
+    if hidden and listed:
+        model["vocab"] = [[hidden.get(word, word), score] for word, score in vocab]
+    elif hidden:
+        model["vocab"] = {hidden.get(word, word): id for word, id in vocab.items()}
 
 
 def check_text_ids(tokenizer: PreTrainedTokenizerBase, words: dict[str, int], vocabulary: VisualVocabulary) -> None:

@@ -6,9 +6,10 @@ import pickle
 
 import pytest
 import torch
-from tokenizers import processors
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
-from seed_hf import SeedProcessor
+from seed_hf import SeedImageProcessor, SeedProcessor
 from seed_hf.data.batches.image_text import ImageTextCollator
 from seed_hf.data.batches.language_model import LanguageModelCollator
 from seed_hf.modeling.processing_seed import extend_text_tokenizer
@@ -125,6 +126,40 @@ def test_the_text_tower_reads_names_of_visual_tokens_as_text():
         ImageTextCollator(tokenizer=processor.tokenizer)([{"caption": "a <img_00001> <img>"}])["input_ids"], hostile
     )
     processor.tokenizer.decode(hostile[0])
+
+
+SPECIAL, UNIT = ["<s>", "<pad>", "</s>", "<unk>"], list("abcdefghijklmnopqrstuvwxyz<>/ ")
+
+
+def model_of_words(kind: str) -> Tokenizer:
+    """A tokenizer whose model has the special tokens among its words, as sentencepiece's are converted."""
+    numbers = {word: id for id, word in enumerate([*SPECIAL, "\u2581red", "red", "\u2581", *UNIT])}
+    if kind == "unigram":
+        tokenizer = Tokenizer(models.Unigram([(word, 0.0 if id < 4 else -3.0) for word, id in numbers.items()], 3))
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    elif kind == "whole words":
+        tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    elif kind == "word pieces":
+        tokenizer = Tokenizer(models.WordPiece(numbers, unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    else:
+        tokenizer = Tokenizer(models.BPE(numbers, [("\u2581", "red")], ignore_merges=True))
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
+
+@pytest.mark.parametrize("kind", ["unigram", "whole words", "word pieces", "BPE that looks words up"])
+def test_special_tokens_among_the_words_are_text_too(kind):
+    names = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token"), SPECIAL))
+    plain = PreTrainedTokenizerFast(tokenizer_object=model_of_words(kind), **names)
+    processor = SeedProcessor(
+        SeedImageProcessor(size={"height": 28, "width": 28}), extend_text_tokenizer(plain, CODEBOOK_SIZE)
+    )
+    for text in ("<s>", "</s> <pad>", "red </s> red", "a </s>", "</s></s>"):
+        assert not {0, 1, 2} & {*processor(text)["input_ids"][0].tolist()[1:]}, text
+    for text in ("red", "red red", "a red"):
+        assert processor(text)["input_ids"][0].tolist() == [0, *plain(text, add_special_tokens=False).input_ids]
 
 
 def test_words_of_the_plain_tokenizer_keep_their_ids():
