@@ -96,6 +96,8 @@ def open_data(
     from seed_hf.evaluation.formats.source import source_data
 
     if is_benchmark(data):
+        if image_column is not None or caption_column is not None:
+            raise ValueError(f"--image-column and --caption-column go with a source; {data} is a benchmark's file.")
         return open_benchmark(data, images=images, split=split)
     if images is not None:
         raise ValueError(f"--images goes with the annotation file of a benchmark; {data} is a source, which has them.")

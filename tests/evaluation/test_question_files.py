@@ -132,3 +132,21 @@ def test_pictograms(tmp_path):
     }
     with pytest.raises(FileNotFoundError, match="no split 'test' of the pictograms, which have train"):
         open_benchmark(tmp_path, split="test")
+
+
+def test_what_a_format_does_not_have_is_refused(tmp_path):
+    own = write_json(tmp_path / "own.json", [{"image": "a.png", "question": "What?", "answers": ["cat"]}])
+    table = pa.table({"image": ["a.png"], "question": ["What?"], "answers": [["cat"]]})
+    pq.write_table(table, tmp_path / "own.parquet")
+    for file in (own, tmp_path / "own.parquet", gqa_file(tmp_path)):
+        with pytest.raises(ValueError, match="--annotations goes with questions of VQAv2 or OK-VQA"):
+            open_benchmark(file, annotations=own)
+    pictograms = tmp_path / "pictograms"
+    pictograms.mkdir()
+    pq.write_table(pa.Table.from_pylist(pictogram_rows(2)), pictograms / "validation.parquet")
+    for given, words in (
+        ({"annotations": own}, "--annotations goes with"),
+        ({"images": tmp_path}, "leave --images out"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            open_benchmark(pictograms, **given)

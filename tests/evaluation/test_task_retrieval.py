@@ -140,6 +140,7 @@ def test_the_codes_of_any_source_are_counted(tmp_path, saved_model, model_and_pr
         (["--data", "FILE", "--use", "pixels"], "use must be some of codes, embeddings; got pixels"),
         (["--data", "FILE", "--max-text-tokens", "9999"], "max_text_tokens must lie in 2.."),
         (["--data", "FOLDER", "--images", "FOLDER"], "--images goes with the annotation file"),
+        (["--data", "FILE", "--caption-column", "text"], "--image-column and --caption-column go with a source"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, saved_model, arguments, words):

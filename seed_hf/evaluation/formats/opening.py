@@ -44,22 +44,27 @@ def open_benchmark(
     Args:
         path: The file, whose content says which format it has; or the folder of the pictograms.
         images: Folder of the images; default: the folder of the file.
-        annotations: The answers to the questions of VQAv2 or OK-VQA.
+        annotations: The answers to the questions of VQAv2 or OK-VQA, which alone have such a file.
         split: Where a file has several.
         questions: Of the pictograms, questions about the images instead of captions.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: No format that is read, or fields are missing.
+        ValueError: No format that is read, or fields are missing, or something is given that the format does not have.
     """
     file = Path(path)
     if holds_pictograms(file):
+        if images is not None:
+            raise ValueError(f"{file}: the pictograms have their images with them; leave --images out.")
+        _check_no_answers(file, annotations)
         return pictogram_data(file, split, questions=questions)
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file. Give the annotation file of a benchmark, as it is published.")
     folder = Path(images) if images is not None else file.parent
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of images.")
+    if file.suffix.lower() in (*_TEXT, ".parquet"):
+        _check_no_answers(file, annotations)
     if file.suffix.lower() in _TEXT:
         return flickr30k(file, folder, split)
     if file.suffix.lower() == ".parquet":
@@ -73,11 +78,13 @@ def open_benchmark(
             f"{file}: {held}, which is no benchmark that is read. Known are the files of COCO, NoCaps, Karpathy's "
             "splits, Flickr30K, VQAv2, OK-VQA, VizWiz, GQA and SEED-Bench, and lists of rows of your own."
         )
+    if reader is vqa:
+        check_no_split(file, split)
+        return vqa(file, value, folder, None if annotations is None else Path(annotations))
+    _check_no_answers(file, annotations)
     if reader is karpathy:
         return karpathy(file, value, folder, split)
     check_no_split(file, split)
-    if reader is vqa:
-        return vqa(file, value, folder, None if annotations is None else Path(annotations))
     return reader(file, value, folder)
 
 
@@ -96,6 +103,13 @@ def _reader(value: Any) -> Callable[..., EvaluationData] | None:
     if isinstance(value.get("questions"), list):
         return seed_bench if "choice_a" in _first(value["questions"]) else vqa
     return gqa if "imageId" in _first(list(value.values())) else None
+
+
+def _check_no_answers(file: Path, annotations: str | Path | None) -> None:
+    if annotations is not None:
+        raise ValueError(
+            f"{file} has its answers in it, or none; --annotations goes with questions of VQAv2 or OK-VQA."
+        )
 
 
 def _first(values: list) -> dict[str, Any]:
