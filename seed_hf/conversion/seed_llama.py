@@ -247,6 +247,8 @@ def _check_rows(rows, vocabulary: VisualVocabulary) -> None:
 
 
 def _config(released: dict, tokenizer, vocabulary, prompt_format: str | None) -> SeedLlamaConfig:
+    if released.get("num_attention_heads") is None:  # no weight shows it
+        raise ValueError("num_attention_heads is missing.")
     known = {*(field.name for field in fields(LlamaConfig)), *_OLD_NAMES} - {*_DROPPED}
     values = LlamaConfig(**{name: value for name, value in released.items() if name in known}).to_dict()
     for name in ("model_type", "architectures", "transformers_version", "dtype", "_name_or_path", *_DROPPED):

@@ -24,7 +24,7 @@ _SINGLE = ("model.safetensors", "pytorch_model.bin")
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the weights of a folder of transformers, in the order of their index.
+    """The files that hold the weights of a folder, in the order of their index: those that transformers would read.
 
     Args:
         folder: With `model.safetensors` or `pytorch_model.bin`, or shards of one and their index.
@@ -32,22 +32,27 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         ConversionError: There are none, or the index names a file that is not there.
     """
-    for name in _INDICES:
-        if (folder / name).is_file():
-            weight_map = read_json(folder / name).get("weight_map")
-            if not isinstance(weight_map, dict) or not weight_map:
-                raise ConversionError(f"{folder / name}: has no weight_map.")
-            strange = [file for file in weight_map.values() if not _lies_inside(file)]
-            if strange:
-                raise ConversionError(f"{folder / name}: {strange[0]!r:.80} is no name of a file in this folder.")
-            files = [folder / file for file in sorted(set(weight_map.values()))]
-            if missing := [file.name for file in files if not file.is_file()]:
-                raise ConversionError(f"{folder}: {name} names files that are not there: {', '.join(missing)}.")
-            return files
-    files = [folder / name for name in _SINGLE if (folder / name).is_file()]
-    if not files:
-        raise ConversionError(f"{folder}: no weights ({', '.join((*_SINGLE, *_INDICES))}).")
-    return files[:1]
+    for single, index in zip(_SINGLE, _INDICES):
+        if (folder / single).is_file():
+            return [folder / single]
+        if (folder / index).is_file():
+            return _named_in(folder / index)
+    shards = sorted(path.name for path in folder.glob("*-of-*"))
+    hint = f" There are shards ({shards[0]}), but no index that says which weights they hold." if shards else ""
+    raise ConversionError(f"{folder}: no weights ({', '.join((*_SINGLE, *_INDICES))}).{hint}")
+
+
+def _named_in(index: Path) -> list[Path]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ConversionError(f"{index}: has no weight_map.")
+    strange = [file for file in weight_map.values() if not _lies_inside(file)]
+    if strange:
+        raise ConversionError(f"{index}: {strange[0]!r:.80} is no name of a file in this folder.")
+    files = [index.parent / file for file in sorted(set(weight_map.values()))]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise ConversionError(f"{index.parent}: {index.name} names files that are not there: {', '.join(missing)}.")
+    return files
 
 
 def _lies_inside(name) -> bool:

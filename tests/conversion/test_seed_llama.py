@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 import seed_hf.auto  # noqa: F401
@@ -261,6 +262,14 @@ def test_number_types_and_files(tmp_path, converted):
         assert model.dtype == getattr(torch, dtype)
         for name, weight in model.state_dict().items():
             assert torch.equal(weight, plain.state_dict()[name].to(weight.dtype))
+
+
+def test_of_two_copies_the_one_that_transformers_reads(tmp_path):
+    """Pickles that were saved again as safetensors leave their index behind."""
+    source = release(tmp_path / "in", weights={name: torch.zeros_like(w) for name, w in WEIGHTS.items()})
+    save_file({name: w.float() for name, w in WEIGHTS.items() if "inv_freq" not in name}, source / "model.safetensors")
+    conversion = SeedLlamaConversion(source, LAYOUT, tmp_path / "out")
+    assert conversion.write(GOLDEN).holds and conversion.report.files == [str(source / "model.safetensors")]
 
 
 def test_small_shards_say_the_same(tmp_path, converted, monkeypatch):

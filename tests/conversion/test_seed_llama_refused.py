@@ -105,6 +105,24 @@ def test_configurations_of_wrong_types(tmp_path, values):
     check_refused(source, tmp_path / "new" / "out", "config.json: no sound configuration")
 
 
+def test_a_configuration_without_heads(tmp_path):
+    """No weight shows how many there are, and the library would take 32."""
+    source = release(tmp_path / "in")
+    values = json.loads((source / "config.json").read_text())
+    del values["num_attention_heads"]
+    (source / "config.json").write_text(json.dumps(values))
+    check_refused(
+        source, tmp_path / "new" / "out", "config.json: no sound configuration. num_attention_heads is missing"
+    )
+
+
+def test_shards_without_their_index(tmp_path):
+    source = release(tmp_path / "in")
+    (source / "pytorch_model.bin.index.json").unlink()
+    words = "There are shards (pytorch_model-00001-of-00002.bin), but no index that says which weights they hold."
+    check_refused(source, tmp_path / "new" / "out", words)
+
+
 def test_rows_of_another_type(tmp_path):
     source = release(tmp_path / "in")
     edit(source / "config.json", vocab_size="1514")
