@@ -42,7 +42,7 @@ from .empty_prompt import EmptyPromptEmbedding
 from .hub_code import is_a
 from .image_inputs import pil_images
 from .pipeline_folder import PipelineFolder
-from .pipeline_inputs import check_candidates, check_inputs, check_vocabulary
+from .pipeline_inputs import check_candidates, check_inputs, check_processor
 from .pipeline_output import SeedImagePipelineOutput
 from .prompt_codes import generate_codes, nearest_codes
 from .unet_lora import UNetLora
@@ -122,7 +122,7 @@ class SeedImagePipeline(
             raise TypeError(f"processor must be a SeedProcessor or None, got {type(processor).__name__}.")
         visual_tokenizer = _visual_tokenizer(seed_model)
         if processor is not None and seed_model is not None and visual_tokenizer is not seed_model:
-            check_vocabulary(processor.vocabulary, seed_model.config.text_config)
+            check_processor(processor, seed_model.config.text_config)
         check_parts(unet, vae, empty_prompt, image_normalizer)
         check_fit(getattr(visual_tokenizer, "config", None), unet, vae, image_normalizer, image_noising_scheduler)
         if empty_prompt is None and text_encoder is not None and tokenizer is not None:

@@ -391,6 +391,15 @@ def test_wrong_prompts(drawing_pipe, error, words, call):
         drawing_pipe(**call)
 
 
+def test_a_processor_of_another_prompt_format_is_refused():
+    model, processor = tiny_model_and_processor()
+    model.config.text_config.prompt_format = "vicuna"
+    with pytest.raises(ValueError, match=r"in the format 'seed', but the language model reads 'vicuna'. .*'vicuna'\)"):
+        tiny_pipeline(model, processor=processor)
+    parts = (processor.image_processor, processor.tokenizer)
+    assert tiny_pipeline(model, processor=SeedProcessor(*parts, prompt_format="vicuna")).processor
+
+
 def test_a_processor_of_another_vocabulary_is_refused():
     model, processor = tiny_model_and_processor()
     tokenizer = tiny_text_tokenizer()
