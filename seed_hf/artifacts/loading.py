@@ -299,7 +299,12 @@ def _open(source: Source, kind: str, device, dtype) -> tuple[Any, Any]:
         model = cls.from_pretrained(place.folder, dtype=number).to(where).eval()
         if kind == "tokenizer":
             return model, load_image_processor(place.processor, model)
-        return model, processor.from_pretrained(place.processor)
+        beside = processor.from_pretrained(place.processor)
+        if kind == "model":
+            from seed_hf.pipelines.pipeline_inputs import check_processor  # imports torch
+
+            check_processor(beside, model.config.text_config)
+        return model, beside
 
 
 def _search(root: Path, kind: str, source: Source) -> Place:

@@ -52,6 +52,17 @@ def test_each_kind_opens_with_its_processor(folders):
     assert type(pipe).__name__ == "SeedImagePipeline" and pipe.processor is not None
 
 
+def test_a_processor_that_writes_for_another_model_is_refused(folders, tmp_path):
+    """Its prompts would be wrong without a word; a pipeline refuses it, too."""
+    shutil.copytree(folders["model"], tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    values = json.loads(config.read_text())
+    values["text_config"]["prompt_format"] = "vicuna"
+    config.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="model: .*in the format 'seed', but the language model reads 'vicuna'"):
+        load_model(tmp_path / "model", device="cpu")
+
+
 def test_a_tokenizer_without_a_processor_gets_the_default_one_of_its_size(folders, tmp_path):
     shutil.copytree(folders["tokenizer"], tmp_path / "bare")
     (tmp_path / "bare" / "preprocessor_config.json").unlink()
