@@ -13,7 +13,7 @@ from seed_hf.modeling.generation_seed import CodeSegment, parse_segments
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.modeling.prompts_seed import SequenceEncoder
 from seed_hf.pictograms.scene_colours import COLOURS
-from seed_hf.pictograms.scene_texts import caption, full_description
+from seed_hf.pictograms.scene_texts import caption, captions, full_description
 from seed_hf.training import LanguageModelCollator
 
 
@@ -169,17 +169,22 @@ def written_captions(model, codes: np.ndarray) -> list[str]:
     return [" ".join(text.split()) for text in said]
 
 
+def _colours(words: Sequence[str]) -> list[str]:
+    return [word for word in words if word in COLOURS]
+
+
+def _rest(words: Sequence[str]) -> list[str]:
+    return [word for word in words if word not in COLOURS and word not in ("a", "an")]  # which go with the colour
+
+
 def of_captions(said: Sequence[str]) -> dict[str, float]:
     """Captions that are right, and those of which the colours or all but the colours are right, in percent."""
     right = {"captions right": 0, "colours right": 0, "all but colours right": 0}
     for scene, text in zip(scenes("test", len(said)), said):
-        wanted, given = caption(scene).split(), text.split()
-        right["captions right"] += wanted == given
-        wanted_colours, given_colours = ([word for word in of if word in COLOURS] for of in (wanted, given))
-        right["colours right"] += wanted_colours == given_colours
-        # "a" and "an" go with the colour
-        rest = [[word for word in of if word not in COLOURS and word not in ("a", "an")] for of in (wanted, given)]
-        right["all but colours right"] += rest[0] == rest[1]
+        wanted, given = [each.split() for each in captions(scene)], text.split()
+        right["captions right"] += given in wanted
+        right["colours right"] += _colours(given) in map(_colours, wanted)
+        right["all but colours right"] += _rest(given) in map(_rest, wanted)
     return {name: 100 * number / len(said) for name, number in right.items()}
 
 
@@ -194,8 +199,8 @@ def with_part(codes: np.ndarray, usual: np.ndarray, kept: int, end: str) -> np.n
 def of_parts(model, tokenizer: SeedTokenizer, codes: dict[str, np.ndarray]) -> dict[str, list[float]]:
     """What the first and the last codes of an image say alone: captions and retrieval, for each number of `KEPT`."""
     usual = np.array([np.bincount(place).argmax() for place in codes["train"].T])
-    captions, owner = distinct_captions([full_description(scene) for scene in scenes("test", len(codes["test"]))])
-    texts, found = text_features(tokenizer, captions), {}
+    said, owner = distinct_captions([full_description(scene) for scene in scenes("test", len(codes["test"]))])
+    texts, found = text_features(tokenizer, said), {}
     for end in ("first", "last"):
         parts = [with_part(codes["test"], usual, kept, end) for kept in KEPT if kept <= len(usual)]
         right = [of_captions(written_captions(model, part))["captions right"] for part in parts]
@@ -212,12 +217,12 @@ def of_language_model(model, tokenizer: SeedTokenizer, codes: dict[str, np.ndarr
     plain = [caption(scene) for scene in scenes("test", len(test))]
     by_place = code_losses(model, asked, test).mean(0)
     unigram = unigram_losses(codes["train"], test, tokenizer.config.codebook_size)
-    captions = torch.cat(learned_losses(model, plain, test, "image_to_text")).mean().item()
+    of_words = torch.cat(learned_losses(model, plain, test, "image_to_text")).mean().item()
     figures = {
         "code loss": by_place.mean().item(),
         "code loss of frequencies alone": unigram.mean().item(),
         "nats known of an image": (unigram - by_place).sum().item(),
-        "caption loss": captions,
+        "caption loss": of_words,
         **of_captions(written_captions(model, test)),
     }
     offset = model.config.visual_token_offset

@@ -62,7 +62,9 @@ def measure(scenes: Path, out: Path, seeing: list, drawing: list) -> dict[str, d
     for name in SETS:
         data = ("--data", scenes / f"{name}.parquet")
         for task in ("retrieval", "caption", "vqa"):
-            found.setdefault(task, {})[name] = evaluate(task, out / f"{task}-{name}.json", *data, *seeing)
+            all_right = ("--caption-column", "captions") if task == "caption" else ()
+            file = out / f"{task}-{name}.json"
+            found.setdefault(task, {})[name] = evaluate(task, file, *data, *all_right, *seeing)
         for source, task in (("captions", "drawn"), ("images", "redrawn")):
             options = (*data, *judge, "--source", source, *drawing)
             spans = ("--valid-spans",) if (name, task) == ("test", "drawn") else ()

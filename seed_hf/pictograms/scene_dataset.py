@@ -14,7 +14,7 @@ from PIL import Image as PILImage
 from seed_hf.files import whole_file
 
 from .scene_sprites import Sprite, load_sprites
-from .scene_texts import caption, full_description, instruction, questions, some_caption
+from .scene_texts import caption, captions, full_description, instruction, questions, some_caption
 from .scene_things import Thing
 from .scenes import SETS, Scene, World, generator, paint
 
@@ -84,6 +84,7 @@ def _scene_row(
         "id": f"{name}-{seed}-{index}",
         "image": {"bytes": _png(scene, drawings, pixels), "path": None},
         "caption": caption(scene),
+        "captions": captions(scene),
         "wording": some_caption(scene, random),
         "description": full_description(scene),
         "questions": [question for question, _ in asked],
@@ -125,8 +126,8 @@ def _scene_features():
     from datasets import Features, Image, List, Value
 
     text = {name: Value("string") for name in ("caption", "wording", "description")}
-    questions = {name: List(Value("string")) for name in ("questions", "answers")}
-    return Features({"id": Value("string"), "image": Image()} | text | questions | _held_features())
+    lists = {name: List(Value("string")) for name in ("captions", "questions", "answers")}
+    return Features({"id": Value("string"), "image": Image()} | text | lists | _held_features())
 
 
 def _edit_features():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 
@@ -66,11 +67,24 @@ def caption(scene: Scene) -> str:
     return phrase(item)
 
 
+def captions(scene: Scene) -> list[str]:
+    """All captions that are right: `caption(scene)` first; of two things, also what one says of the other of them."""
+    other = [_other_way_round(scene)] if scene.layout == "two" else []
+    return [caption(each) for each in (scene, *other)]
+
+
+def _other_way_round(scene: Scene) -> Scene:
+    return replace(scene, items=scene.items[::-1], relation=OPPOSITES[_relation(scene)])
+
+
 def full_description(scene: Scene) -> str:
     """All that the world's words can say: "a flat drawing of a small blue hamburger at the top left".
 
-    It is what the generation embeddings aim at.
+    It is what the generation embeddings aim at, so it says nothing that the image does not tell: of two things, the
+    left or upper one comes first.
     """
+    if scene.relation in ("right of", "below"):
+        scene = _other_way_round(scene)
     text = caption(scene)
     if scene.layout == "one":
         text = phrase(scene.items[0], scene.size if scene.size != "medium" else None)
@@ -111,13 +125,12 @@ def some_caption(scene: Scene, random: np.random.Generator) -> str:
 
 
 def _some_relation(scene: Scene, random: np.random.Generator) -> str:
-    first, second = scene.items
     if random.random() < 0.15:
-        return f"{phrase(first)} and {phrase(second)}"
-    relation = _relation(scene)
+        return " and ".join(map(phrase, scene.items))
     if random.random() < 0.5:
-        first, second, relation = second, first, OPPOSITES[relation]
-    wordings = RELATION_WORDS[relation]
+        scene = _other_way_round(scene)
+    first, second = scene.items
+    wordings = RELATION_WORDS[_relation(scene)]
     return wordings[random.integers(len(wordings))].format(a=phrase(first), b=phrase(second))
 
 

@@ -45,14 +45,15 @@ def test_questions_about_scenes(tmp_path):
     """Each question of a scene is a row, as the command opens the file; its captions are left alone."""
     item = {"thing": "cat", "colour": "red", "art": "noto/cat", "x": 0.5, "y": 0.5, "size": 0.4}
     asked, said = ["What is shown?", "How many things are there?"], ["a red cat", "one"]
+    both = ["a red cat", "the same said otherwise"]
     row = {"id": "test-0-0", "image": {"bytes": b"png", "path": None}, "caption": "a red cat", "layout": "one"}
-    row |= {"relation": None, "style": "noto", "items": [item], "questions": asked, "answers": said}
+    row |= {"relation": None, "style": "noto", "items": [item], "captions": both, "questions": asked, "answers": said}
     pq.write_table(pa.Table.from_pylist([row, row]), tmp_path / "test.parquet")
     found = open_questions(str(tmp_path / "test.parquet"), None, None, None)
     rows = list(found.rows)
     assert found.format == "scenes" and [each.id for each in rows] == ["test-0-0 0", "test-0-0 1"] * 2
     assert [(each.question, each.answers, each.group) for each in rows[:2]] == [
-        (asked[0], (said[0],), "one"),
+        (asked[0], tuple(both), "one"),
         (asked[1], (said[1],), "one"),
     ]
     assert rows[0].image == b"png" and not rows[0].captions

@@ -14,6 +14,7 @@ from seed_hf.pictograms.scene_sprites import Sprite, load_sprites
 from seed_hf.pictograms.scene_texts import (
     NUMBERS,
     caption,
+    captions,
     full_description,
     instruction,
     place_words,
@@ -235,6 +236,23 @@ def test_captions():
     assert all(text.split()[0] in NUMBERS.values() for text in texts["many"])
 
 
+def test_a_description_does_not_depend_on_which_of_two_things_is_meant():
+    relations = set()
+    for i in SOME:
+        scene = scene_of("train", i)
+        right, description = captions(scene), full_description(scene)
+        assert right[0] == caption(scene) and len({*right}) == (2 if scene.layout == "two" else 1)
+        if scene.layout != "two":
+            continue
+        across = scene.relation in ("left of", "right of")
+        first, second = sorted(scene.items, key=lambda item: item.x if across else item.y)
+        assert description.index(f" {first.thing} ") < description.rindex(f" {second.thing}")
+        assert ("to the left of" in description) == across and ("above" in description) == (not across)
+        assert sum(description.endswith(text) for text in right) == 1
+        relations.add(scene.relation)
+    assert len(relations) == 4
+
+
 @pytest.mark.parametrize(
     ("noun", "more"),
     [("cat", "cats"), ("bus", "buses"), ("watch", "watches"), ("mouse", "mice"), ("strawberry", "strawberries"),
@@ -365,7 +383,7 @@ def test_files(pictograms, tmp_path):
     world = World(sizes["things"])
     scene = world.draw("train", 0, 3)
     assert row["image"].size == (32, 32)
-    assert row["description"] == full_description(scene)
+    assert row["description"] == full_description(scene) and row["captions"] == captions(scene)
     assert dict(zip(row["questions"], row["answers"])) == dict(
         questions(scene, generator("train", 0, 3, 1), list(world.things))
     )

@@ -111,13 +111,13 @@ class _SceneQuestions:
         self._file = file
 
     def __iter__(self) -> Iterator[EvaluationRow]:
-        for row in stored_rows(self._file, ("id", "image", "layout", "questions", "answers")):
+        for row in stored_rows(self._file, ("id", "image", "layout", "captions", "questions", "answers")):
             for number, (question, answer) in enumerate(zip(row["questions"], row["answers"], strict=True)):
                 yield EvaluationRow(
                     f"{row['id']} {number}",
                     row["image"]["bytes"],
                     question=question,
-                    answers=(answer,),
+                    answers=tuple(row["captions"]) if answer in row["captions"] else (answer,),
                     group=row["layout"],
                 )
 
