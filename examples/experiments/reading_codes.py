@@ -80,7 +80,7 @@ def learn_words(place: Place, setting: Setting) -> None:
         train_dataset=Words(size.scenes),
         data_collator=LanguageModelCollator(tokenizer, model.config, seed=setting.seed),
     )
-    fit(trainer, 2e-3)
+    fit(trainer, 5e-3)
     out.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(out / "partial")
     finish(out, model)
@@ -134,6 +134,6 @@ def read(place: Place, setting: Setting) -> tuple[SeedForCausalLM, list[dict]]:
         data_collator=LanguageModelCollator(tokenizer, model.config, seed=setting.seed),
         callbacks=[looks],
     )
-    fit(trainer, 1.5e-3)
+    fit(trainer, 1e-2)
     shutil.rmtree(out, ignore_errors=True)
     return trainer.finished_model().to(usable_device()).eval(), looks.seen

@@ -174,7 +174,7 @@ def code(place: Place, setting: Setting) -> None:
         seen / "model",
         codebook_size=setting.codebook,
         vq_legacy_beta=False,
-        vq_loss_weight=1.0,
+        vq_loss_weight=30.0,  # codes are small: with 1 the codebook hardly holds them
         reconstruction_loss_weight=setting.reconstruction,
         feature_contrast_loss_weight=setting.contrast,
     )
@@ -185,7 +185,7 @@ def code(place: Place, setting: Setting) -> None:
         QuantizationConfig(**arguments, **remedies),
         train_dataset=CausalEmbeddings(causal[: size.scenes]),
     )
-    fit(trainer, 2e-3)
+    fit(trainer, 8e-3)
     model.eval()
     parts = np.array_split(causal, max(1, len(causal) // 512))
     with torch.no_grad():
