@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seed_hf.evaluation.captioning import normalize_text
 from seed_hf.evaluation.metrics.caption_scores import ScoredCaption, caption_scores
@@ -11,9 +11,6 @@ from seed_hf.evaluation.metrics.caption_words import caption_words
 from seed_hf.evaluation.rows import EvaluationRow
 from seed_hf.evaluation.speaking import Speaker, SpeakingTask
 
-
-if TYPE_CHECKING:
-    pass
 
 DECLINED = {
     "METEOR": "only as a Java program with 60 MB of paraphrases; nltk's is another metric",

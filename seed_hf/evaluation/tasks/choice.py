@@ -6,14 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seed_hf.evaluation.rows import EvaluationRow
 from seed_hf.evaluation.speaking import Speaker, SpeakingTask
 
-
-if TYPE_CHECKING:
-    pass
 
 BY = ("loss", "mean_loss", "letter")
 LETTER_PROMPT = "{question}\n{choices}\nAnswer with the option's letter from the given choices directly."

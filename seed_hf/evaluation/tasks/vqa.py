@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seed_hf.evaluation.metrics.vqa_answers import SOFT_FROM, answer_accuracy, normalized_answer
 from seed_hf.evaluation.rows import EvaluationRow
 from seed_hf.evaluation.speaking import Speaker, SpeakingTask
-
-
-if TYPE_CHECKING:
-    pass
 
 
 class Vqa(SpeakingTask):
