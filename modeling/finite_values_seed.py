@@ -46,9 +46,11 @@ def require_finite(
     if results.is_cuda and torch.cuda.is_current_stream_capturing():
         return results
     new = set() if model.training else set(roles) - model.finite_roles
-    looked_at = [values for values in (results, *hiding) if not values.is_meta]
+    looked_at = [values.detach() for values in (results, *hiding) if not values.is_meta and values.numel()]
     looked_at += [weight.detach().sum(dtype=torch.float32) for _, weight in _weights(model, new)]
-    if torch.stack([values.detach().isfinite().all().to(results.device) for values in looked_at]).all():
+    # Both ends are finite if all is: one pass over the values, and no copies.
+    ends = [end.isfinite().to(results.device) for values in looked_at for end in values.aminmax()]
+    if torch.stack(ends).all():
         model.finite_roles |= new
         return results
     wrong = [] if pixel_values is None else _rows(pixel_values)

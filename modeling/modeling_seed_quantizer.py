@@ -46,8 +46,8 @@ class SeedVectorQuantizer(nn.Module):
             at_once = _DISTANCES_AT_ONCE.get(rows.device.type, _DISTANCES_ELSEWHERE) // len(codebook)
             # Compiled code has one graph for every number of rows, so there it is one piece.
             parts = (rows,) if torch.compiler.is_compiling() else rows.split(max(1, at_once))
-            # argmin returns the first of equal minima.
-            nearest = [torch.addmm(half_norms, part, codebook.T, alpha=-1).argmin(-1) for part in parts]
+            # The first of equal minima; on a CPU twice as fast as argmin.
+            nearest = [torch.addmm(half_norms, part, codebook.T, alpha=-1).min(-1).indices for part in parts]
         codes = torch.cat(nearest)
         return codes.view(hidden_states.shape[:-1])
 
