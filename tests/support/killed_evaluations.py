@@ -5,7 +5,10 @@ import multiprocessing
 import os
 import random
 import signal
+import threading
 import time
+
+from tqdm import tqdm
 
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
 from seed_hf.evaluation.running import run_task
@@ -106,4 +109,5 @@ def run_killed(out, kills: int, processes: int, seed: int) -> int:
 
 
 def _run(out, rank, processes):
+    tqdm.set_lock(threading.RLock())  # forked processes share tqdm's own, and a killed one would keep it
     run_task(Slow(), data(rows(60)), out, batch_size=2, rank=rank, world_size=processes)
