@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
 from seed_hf.evaluation.running import run_task
