@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+# Limits under which oneDNN multiplies bf16 by instructions for fp32, five times slower than fp32 itself.
+_WITHOUT_BF16 = ("AVX512_CORE", "AVX512_CORE_VNNI")
 
 
 def has_native_bf16(device: "torch.device | str" = "cpu") -> bool:
     """Whether a device multiplies bf16 matrices in hardware.
 
     Of CPUs only x86 ones with AVX512_BF16 (all CPUs with AMX have it too) are known to; `False` for others. The limits
-    that `ATEN_CPU_CAPABILITY` and `ONEDNN_MAX_CPU_ISA` set count.
+    that `ATEN_CPU_CAPABILITY` and `ONEDNN_MAX_CPU_ISA` set count. With AVX512_BF16 and no AMX it may still be slower
+    than fp32: docs/performance.md.
 
     Args:
         device: `"cpu"`, `"cuda"` ... or a `torch.device`.
@@ -32,6 +35,8 @@ def has_native_bf16(device: "torch.device | str" = "cpu") -> bool:
         return torch.device(device).type == "cuda"
     hardware = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     if hardware is None or not hardware() or not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        return False
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")).upper() in _WITHOUT_BF16:
         return False
     try:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()  # oneDNN multiplies the matrices, under its own limit

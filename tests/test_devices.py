@@ -92,6 +92,17 @@ def test_training_in_bf16_becomes_fp32_without_native_bf16(tmp_path):
     assert said.count("no hardware") == 1 and "It trains in fp32 instead." in said
 
 
+@pytest.mark.parametrize("limit", ["AVX2", "AVX512_CORE", "avx512_core_vnni"])
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+def test_a_limit_of_onednn_below_bf16_counts(name, limit):
+    environment = {key: value for key, value in os.environ.items() if key not in (*AVX2, "DNNL_MAX_CPU_ISA")}
+    code = "from seed_hf.devices import has_native_bf16; print(has_native_bf16())"
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, env={**environment, name: limit}
+    )
+    assert said.stdout == "False\n", said.stderr
+
+
 def test_tokenizing_in_bf16_without_native_bf16_warns_once(tmp_path):
     tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
     source = write_parquet(tmp_path / "a.parquet", rows(3))
