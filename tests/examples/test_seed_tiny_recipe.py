@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from seed_hf import SeedForConditionalGeneration, SeedImagePipeline, SeedProcessor, SeedTokenizer
+from seed_hf import SeedForConditionalGeneration, SeedImagePipeline, SeedProcessor, SeedTokenizer, bundled
 from seed_hf.artifacts.known_words import KnownWords, read_known_words
 from tiny_diffusion import generators, some_codes, tiny_model_and_processor, tiny_pipeline
 
@@ -79,3 +79,31 @@ def test_the_checkpoint_uses_the_packages_own_classes(recipe, tmp_path):
         again(codes=codes, num_inference_steps=1, generator=generators(0, 1), output_type="np").images == drawn
     ).all()
     assert all(read_known_words(tmp_path / folder, "model") == known for folder in ("model", "pipeline"))
+
+
+@torch.no_grad()
+def test_a_run_goes_on_from_a_checkpoint(recipe, capsys, tmp_path):
+    """What is taken apart makes the same checkpoint again, with a text encoder for the empty prompt."""
+    import disassemble
+
+    disassemble.main(["--work", str(tmp_path)])
+    assert not (tmp_path / "teacher" / "unet").exists()  # or recipe.py would skip the teacher
+    with pytest.raises(SystemExit):
+        disassemble.main(["--work", str(tmp_path)])
+    assert f"{tmp_path} is not empty" in capsys.readouterr().err
+
+    vocabulary = recipe.vocabulary.load_vocabulary(tmp_path)
+    teacher = recipe.teacher.Teacher(vocabulary)
+    teacher.text_encoder.save_pretrained(tmp_path / "teacher" / "text_encoder")
+    again = recipe.assemble.load_parts(tmp_path)
+    pipe = SeedImagePipeline.from_pretrained(bundled("seed-tiny", "pipeline"))
+    for name in ("seed_model", "unet", "vae"):
+        weights = getattr(pipe, name).state_dict()
+        assert all(torch.equal(weights[key], value) for key, value in getattr(again, name).state_dict().items())
+    texts = ["a red apple to the left of a yellow star", "<img>"]
+    assert torch.equal(again.processor(texts).input_ids, pipe.processor(texts).input_ids)
+    assert again.processor.tokenizer.get_vocab() == pipe.processor.tokenizer.get_vocab()
+    silent, _ = recipe.vocabulary.encode_texts(vocabulary, [""])
+    torch.testing.assert_close(
+        again.empty_prompt(1), teacher.text_encoder(silent).last_hidden_state, atol=2e-3, rtol=2e-3
+    )
