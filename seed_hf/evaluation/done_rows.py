@@ -65,6 +65,12 @@ class DoneRows:
     def __contains__(self, row: int) -> bool:
         return row in self._places
 
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        path, start = self._places[row]
+        with open(path, "rb") as file:
+            file.seek(start)
+            return json.loads(file.readline())
+
     def __len__(self) -> int:
         return len(self._places)
 

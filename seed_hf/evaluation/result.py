@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seed_hf.artifacts.fingerprints import weights_fingerprint
 from seed_hf.environment import environment
+from seed_hf.files import read_json
 
 
 if TYPE_CHECKING:
@@ -31,6 +33,39 @@ def model_facts(model: torch.nn.Module) -> dict[str, str]:
 def environment_of() -> dict[str, str]:
     """What a result says of the machine: versions, devices and the date."""
     return {**environment(), "date": datetime.now(UTC).date().isoformat()}
+
+
+def check_replaceable(out: Path, task: str) -> None:
+    """Check where a result is written: results replace results alone, and not, say, the data.
+
+    Args:
+        out: The JSON file to write, a page of the same name beside it.
+        task: Its name.
+
+    Raises:
+        ValueError: It does not end with .json, is a folder, or something else is there.
+    """
+    if out.suffix != ".json" or out.is_dir():
+        raise ValueError(f"{out}: the result is a file that ends with .json, with a page beside it. Give such a file.")
+    page = out.with_suffix(".md")
+    if out.exists():
+        other = None if _is_result(out) else out
+    else:
+        other = page if page.exists() and not _is_page(page, task) else None
+    if other is not None:
+        raise ValueError(f"{other}: this is no result of an evaluation, and would be replaced. Give another --out.")
+
+
+def _is_result(path: Path) -> bool:
+    try:
+        return {"task", "settings", "data", "figures"} <= read_json(path).keys()
+    except ValueError:
+        return False
+
+
+def _is_page(path: Path, task: str) -> bool:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return text.startswith(f"# {task}: ") and "\n## Settings\n" in text
 
 
 def markdown(result: Mapping[str, Any]) -> str:

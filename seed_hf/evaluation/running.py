@@ -25,12 +25,13 @@ from seed_hf.files import write_text
 from seed_hf.images import SeedImageError, load_image
 
 from .done_rows import DoneRows
-from .result import environment_of, markdown
+from .result import check_replaceable, environment_of, markdown
 from .rows import EvaluationData, EvaluationRow
 
 
 logger = logging.getLogger(__name__)
 
+ALL = "all"  # the group that is all rows
 _WINDOW = 32  # batches that are sorted by length together
 
 
@@ -96,13 +97,15 @@ def run_task(
         The content of `out`; `None` if other processes are still at work, the last of which writes it.
 
     Raises:
-        ValueError: No rows; a row that cannot be used; or `out` belongs to another evaluation.
+        ValueError: No rows; a row that cannot be used; `out` belongs to another evaluation, or is no result at all; a
+            row that is done has other content by now.
         BlockingIOError: Another evaluation is writing there.
     """
     _check_options(batch_size, limit, on_error)
     rank = int(os.environ.get("RANK", 0)) if rank is None else rank
     world_size = int(os.environ.get("WORLD_SIZE", 1)) if world_size is None else world_size
     out = Path(out)
+    check_replaceable(out, task.name)
     out.parent.mkdir(parents=True, exist_ok=True)
     facts = {"task": task.name, "settings": dict(task.settings), "model": dict(task.model)}
     identity = {**facts, "data": {"format": data.format, **data.identity, **({"limit": limit} if limit else {})}}
@@ -119,6 +122,7 @@ def run_task(
         with tqdm(desc=task.name, unit="row", total=total, disable=rank != 0) as bar:
             for window, count in _windows(mine, _WINDOW * batch_size):  # noqa: B007
                 todo = [(number, row) for number, row in window if number not in done]
+                _check_done(done, window)
                 bar.update(len(window) - len(todo))
                 for records in _measured(task, todo, batch_size, on_error):
                     done.add(records)
@@ -150,7 +154,7 @@ def _check_rows(rows: Sequence[EvaluationRow], fault: Callable[[EvaluationRow], 
     """Raises `ValueError` before the work begins if rows, or the files of their images, cannot be used."""
     if on_error == "skip":
         return
-    bad = [(row.id, reason) for row in rows if (reason := _fault(row, fault))]
+    bad = [(_written(row.id), reason) for row in rows if (reason := _fault(row, fault))]
     if bad:
         raise ValueError(
             f"{len(bad)} of {len(rows)} rows cannot be used, the first: {bad[0][0]}: {bad[0][1]}. "
@@ -158,9 +162,26 @@ def _check_rows(rows: Sequence[EvaluationRow], fault: Callable[[EvaluationRow], 
         )
 
 
+def _reason(row: EvaluationRow, fault: Callable[[EvaluationRow], str]) -> str:
+    """Why a row cannot be used, as far as it tells without its image."""
+    if row.fault:
+        return row.fault
+    if row.group == ALL:
+        return f"its group has the name {ALL!r}, which is that of all rows together"
+    texts = (row.id, row.question, row.instruction, row.group, *row.captions, *row.answers, *row.choices)
+    if broken := [text for text in texts if _written(text) != text]:
+        return f"{broken[0]!r:.60} holds half a surrogate pair, which is no character"
+    return fault(row)
+
+
+def _written(text: str) -> str:
+    """A text that can be written to a file, equal to the given one if that can."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _fault(row: EvaluationRow, fault: Callable[[EvaluationRow], str]) -> str:
-    if row.fault or (reason := fault(row)):
-        return row.fault or reason
+    if reason := _reason(row, fault):
+        return reason
     return f"no file {row.image}" if isinstance(row.image, str) and not os.path.isfile(row.image) else ""
 
 
@@ -190,7 +211,7 @@ def _measured(
     task: Task, window: list[tuple[int, EvaluationRow]], batch_size: int, on_error: str
 ) -> Iterator[list[dict[str, Any]]]:
     """The records of the rows, in batches."""
-    bad = {number: reason for number, row in window if (reason := row.fault or task.fault(row))}
+    bad = {number: reason for number, row in window if (reason := _reason(row, task.fault))}
     images = {row.image: row.id for number, row in window if number not in bad and row.image is not None}
     seen, digests, broken = _see(task, images, batch_size)
     bad |= {number: broken[row.image] for number, row in window if row.image in broken}
@@ -198,16 +219,32 @@ def _measured(
         number, reason = min(bad.items())
         row_id = next(row.id for found, row in window if found == number)
         raise ValueError(f"Row {number} ({row_id}): {reason}. --on-error skip leaves such rows out and lists them.")
-    yield [{"row": number, "id": row.id, "bad": bad[number]} for number, row in window if number in bad]
+    yield [{"row": number, "id": _written(row.id), "bad": bad[number]} for number, row in window if number in bad]
     sound = [(number, row) for number, row in window if number not in bad]
     sound.sort(key=lambda pair: (-task.length(pair[1]), pair[0]))
     for start in range(0, len(sound), batch_size):
         batch = sound[start : start + batch_size]
         measured = task.measure([row for _, row in batch], [seen.get(row.image) for _, row in batch])
         yield [
-            {"row": number, "id": row.id, "sha256": _digest(row, digests.get(row.image)), **record}
+            {"row": number, "id": row.id, "sha256": _digest(row, digest), "image": _image_name(row, digest), **record}
             for (number, row), record in zip(batch, measured, strict=True)
+            for digest in [digests.get(row.image)]
         ]
+
+
+def _check_done(done: DoneRows, window: list[tuple[int, EvaluationRow]]) -> None:
+    """Raises `ValueError` if rows have other captions, answers or images than when they were measured."""
+    digests: dict[Any, str] = {}
+    for number, row in window:
+        if number not in done or "bad" in (record := done[number]):
+            continue
+        if row.image is not None and row.image not in digests:
+            digests[row.image] = _content(row.image)
+        if record["sha256"] != _digest(row, digests.get(row.image)):
+            raise ValueError(
+                f"{done.path}: row {number} ({row.id}) was evaluated with other content than it has now. Give another "
+                "--out, or remove the file."
+            )
 
 
 def _see(
@@ -247,8 +284,14 @@ def _content(image: bytes | str) -> str:
 def _digest(row: EvaluationRow, image: str | None) -> str:
     """Hash of all that a row says, with the content of its image."""
     said = [row.id, image, row.captions, row.question, row.answers, row.choices, row.right, row.group]
-    said += [row.shows] if row.shows else []
+    said += [text for text in (row.shows, row.instruction) if text]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def _image_name(row: EvaluationRow, digest: str | None) -> str | None:
+    """What is equal in rows of one image: by its file's name and content, or where it has none by its content."""
+    name = os.path.basename(row.image) if isinstance(row.image, str) else ""
+    return None if digest is None else hashlib.sha256(f"{name} {digest}".encode()).hexdigest()[:32]
 
 
 def _result(task: Task, identity: Mapping[str, Any], done: DoneRows, environment: Mapping[str, Any]) -> dict[str, Any]:

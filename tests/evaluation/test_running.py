@@ -129,6 +129,65 @@ def test_limit_and_odd_numbers(tmp_path):
         run_task(Widths(), data([EvaluationRow("b", fault="bad")]), tmp_path / "bad.json", on_error="skip")
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("rows.json", "rows.json: this is no result of an evaluation, and would be replaced"),
+        ("NOTES.json", "NOTES.md: this is no result of an evaluation, and would be replaced"),
+        ("rows.jsonl", "the result is a file that ends with .json"),
+        ("out.md", "the result is a file that ends with .json"),
+        ("folder.json", "the result is a file that ends with .json"),
+    ],
+)
+def test_results_replace_results_alone(tmp_path, name, words):
+    """The data, or a page of one's own, is not lost by giving its name as that of the result."""
+    (tmp_path / "folder.json").mkdir()
+    for mine in ("rows.json", "NOTES.md", "rows.jsonl"):
+        (tmp_path / mine).write_text('[{"image": "a.png"}]')
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(ValueError, match=words):
+        run_task(Widths(), data(), tmp_path / name)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    run_task(Widths(), data(), tmp_path / "out.json")
+    (tmp_path / "out.rows.jsonl").unlink()
+    assert run_task(Widths(), data(rows(3)), tmp_path / "out.json")["data"]["rows"] == 3  # a result is replaced
+    (tmp_path / "out.json").unlink()
+    run_task(Widths(), data(rows(3)), tmp_path / "out.json")  # and so is a page
+
+
+@pytest.mark.parametrize("change", ["image", "question", "captions", "file"])
+def test_rows_with_other_content_are_not_mixed_in(tmp_path, change):
+    """Files of images, and sources of the same size, can change without their names."""
+    file, out = tmp_path / "image.png", tmp_path / "out.json"
+    file.write_bytes(noise(1))
+    made = [*rows(4), EvaluationRow("file", str(file), captions=("a dog",))]
+    run_task(Widths(), data(made, lazy=True), out)
+    if change == "file":
+        file.write_bytes(noise(2))
+    elif change == "image":
+        made[3] = EvaluationRow("r3", noise(9, width=13), question="???")
+    else:
+        made[4] = EvaluationRow("file", str(file), **{change: {"question": "?", "captions": ("a cat",)}[change]})
+    with pytest.raises(ValueError, match=r"row [34] \((r3|file)\) was evaluated with other content than it has now"):
+        run_task(Widths(), data(made, lazy=True), out)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (EvaluationRow("a", noise(0), group="all"), "has the name 'all', which is that of all rows together"),
+        (EvaluationRow("a", noise(0), captions=("fine", "half \ud83d")), "holds half a surrogate pair"),
+        (EvaluationRow("a\ud83d", noise(0)), "holds half a surrogate pair"),
+    ],
+)
+def test_rows_that_no_task_can_use(tmp_path, row, words, lazy):
+    with pytest.raises(ValueError, match=words):
+        run_task(Widths(), data([*rows(2), row], lazy), tmp_path / "out.json")
+    result = run_task(Widths(), data([*rows(2), row], lazy), tmp_path / "out.json", on_error="skip")
+    assert result["data"]["rows"] == 2 and words in result["data"]["bad_rows"][0]["bad"]
+
+
 def test_two_evaluations_do_not_write_the_same_file(tmp_path):
     class Second(Widths):
         def measure(self, given, seen):

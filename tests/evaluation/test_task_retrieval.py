@@ -73,6 +73,16 @@ def test_several_captions_are_counted_by_hand():
     assert shared["TR@1"] == 100 and shared["IR@1"] == pytest.approx(200 / 3)
 
 
+@pytest.mark.parametrize("broken", ["images", "texts"])
+def test_features_that_are_no_numbers_are_no_perfect_score(broken):
+    task = object.__new__(Retrieval)
+    task.use = ("codes",)
+    images, texts = torch.randn(3, 4), torch.randn(3, 1, 4)
+    {"images": images, "texts": texts}[broken][1] = torch.nan
+    with pytest.raises(ValueError, match="are NaN or infinite: ranks would mean nothing"):
+        task.figures(records(images, texts, [["a"], ["b"], ["c"]]))
+
+
 def test_one_caption_an_image_is_what_the_report_measures(task, model_and_processor, tmp_path):
     model, processor = model_and_processor
     rows = pictogram_rows(7)

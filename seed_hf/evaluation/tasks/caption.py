@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -60,7 +61,8 @@ class Caption(SpeakingTask):
         groups = list(dict.fromkeys(record["group"] for record in records))
         named = {"all": records, **({group: _Group(records, group) for group in groups} if len(groups) > 1 else {})}
         known = {normalize_text(caption) for record in records for caption in record["captions"]}
-        return {name: {**caption_scores(_Scored(found)), **_matches(found, known)} for name, found in named.items()}
+        images = {name: _Images(found) for name, found in named.items()}
+        return {name: {**caption_scores(_Scored(found)), **_matches(found, known)} for name, found in images.items()}
 
 
 def _matches(records: Iterable[Mapping[str, Any]], known: set[str]) -> dict[str, Any]:
@@ -80,6 +82,27 @@ class _Group:
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         return (record for record in self._records if record["group"] == self._group)
+
+
+class _Images:
+    """A record for each image, with the captions of all its rows: in some data each caption has a row of its own."""
+
+    def __init__(self, records: Iterable[Mapping[str, Any]]):
+        self._records = records
+        rows = Counter(record.get("image") for record in records)
+        self._captions: dict[str, list[str]] = {image: [] for image, count in rows.items() if image and count > 1}
+        for record in records:
+            if (image := record.get("image")) in self._captions:
+                self._captions[image] += record["captions"]
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        done = set()
+        for record in self._records:
+            if (image := record.get("image")) not in self._captions:
+                yield record
+            elif image not in done:
+                done.add(image)
+                yield {**record, "captions": self._captions[image]}
 
 
 class _Scored:

@@ -57,5 +57,6 @@ class Codebook:
 
     def figures(self, records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """The figures of [`codebook_use`]."""
-        codes = torch.tensor([record["codes"] for record in records])
+        images = {record.get("image", number): record["codes"] for number, record in enumerate(records)}
+        codes = torch.tensor(list(images.values()))
         return {"all": codebook_use(codes, self.tokenizer.config.codebook_size).to_dict()}

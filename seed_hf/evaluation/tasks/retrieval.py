@@ -119,26 +119,37 @@ class Retrieval:
 
     def figures(self, records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         index: dict[str, int] = {}
+        rows_of: dict[Any, int] = {}
         texts: list[torch.Tensor] = []
         pairs: list[tuple[int, int]] = []
         images: dict[str, list[torch.Tensor]] = {name: [] for name in self.use}
         for number, record in enumerate(records):
+            image = rows_of.setdefault(record.get("image", number), len(rows_of))
             for caption, features in zip(record["captions"], record["texts"], strict=True):
                 if caption not in index:  # a caption of several images is one candidate
                     index[caption] = len(texts)
                     texts.append(features_of_text(features))
-                pairs.append((number, index[caption]))
+                pairs.append((image, index[caption]))
             for name, features in record["images"].items():
-                images[name].append(features_of_text(features))
+                if image == len(images[name]):  # an image of several rows, each with a caption, is one, too
+                    images[name].append(features_of_text(features))
         own = torch.tensor(sorted(set(pairs)))
-        candidates = normalize(torch.stack(texts).double(), dim=-1)
+        candidates = _unit(texts, "the captions")
         return {
             name: {
-                **_recalls(normalize(torch.stack(features).double(), dim=-1), candidates, own),
+                **_recalls(_unit(features, f"the {name} of the images"), candidates, own),
                 "shared_captions": len(own) - len(texts),
             }
             for name, features in images.items()
         }
+
+
+def _unit(features: list[torch.Tensor], what: str) -> torch.Tensor:
+    """Features as unit vectors in float64."""
+    found = torch.stack(features).double()
+    if not found.isfinite().all():  # a comparison with NaN is false, so that NaN would rank first
+        raise ValueError(f"The features of {what} are NaN or infinite: ranks would mean nothing. Use another --dtype.")
+    return normalize(found, dim=-1)
 
 
 def _recalls(images: torch.Tensor, texts: torch.Tensor, own: torch.Tensor) -> dict[str, Any]:
