@@ -93,7 +93,7 @@ def denoising_loss(model: nn.Module, clean: torch.Tensor, condition: torch.Tenso
     return F.mse_loss(guess.float(), keep * noise - spoil * clean)
 
 
-def fit(model: Teacher, arguments: argparse.Namespace, out: Path, scenes_of: str, full: float = FULL) -> None:
+def fit(model: Teacher, arguments: argparse.Namespace, out: Path, scenes_of: str, full: float) -> None:
     """Train what is not frozen of a teacher on the scenes of a stage; `full` of the texts are full descriptions."""
     tokenizer = load_vocabulary(arguments.work)
     vae = AutoencoderDC.from_pretrained(arguments.work / "autoencoder" / "model").to(device()).eval()
@@ -120,15 +120,18 @@ def fit(model: Teacher, arguments: argparse.Namespace, out: Path, scenes_of: str
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS, batch=BATCH, rate=RATE)
+    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS, batch=BATCH, rate=RATE, full=FULL)
     out = arguments.work / "teacher"
     if (out / "unet").exists():
         return
     torch.manual_seed(0)
     model = Teacher(load_vocabulary(arguments.work))
+    if (out / "begin").exists():  # a run that goes on from a checkpoint
+        model.text_encoder = CLIPTextModel.from_pretrained(out / "begin" / "text_encoder")
+        model.unet = UNet2DConditionModel.from_pretrained(out / "begin" / "unet")
     sizes = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (model.unet, model.text_encoder)]
     logging.info("%.2f M weights in the UNet, %.2f M in the text encoder", *sizes)
-    fit(model, arguments, out, "teacher")
+    fit(model, arguments, out, "teacher", arguments.full)
     scheduler().save_pretrained(out / "scheduler")
     model.text_encoder.save_pretrained(out / "text_encoder")
     model.unet.save_pretrained(out / "unet")

@@ -1,0 +1,55 @@
+"""The decoder of `vision`, once more, when a run goes on from a checkpoint: it writes descriptions from embeddings.
+
+    python examples/seed_tiny/captioner.py --data DIR --work runs/on
+
+`vision` trains it together with the Causal Q-Former, and a checkpoint leaves it behind. Stage II asks it what codes
+hold (`caption_loss_weight`). Here it learns alone, from the causal embeddings that the stage `embeddings` wrote.
+"""
+
+import logging
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from embeddings import Embeddings
+from loop import autocast, device, stage_arguments, train
+from seed_hf.pictograms.scene_texts import full_description
+from vision import Captioner
+from vocabulary import encode_texts, load_vocabulary
+from world import scenes
+
+
+STEPS, BATCH, RATE = 1500, 256, 3e-3
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = stage_arguments(__doc__, argv, steps=STEPS, rate=RATE)
+    work, out = arguments.work, arguments.work / "vision"
+    if (out / "captioner.pt").exists():
+        return
+    tokenizer, embeddings = load_vocabulary(work), Embeddings(work / "embeddings" / "train")
+    torch.manual_seed(0)
+    captioner = Captioner(len(tokenizer)).to(device())
+
+    def batch_of(step: int) -> dict[str, torch.Tensor]:
+        rows = torch.randint(len(embeddings), (BATCH,)).tolist()
+        said = [full_description(scene) for row in rows for scene in scenes("language", row, 1)]
+        ids, mask = encode_texts(tokenizer, said)
+        return {"seen": torch.from_numpy(np.stack([embeddings[row] for row in rows])), "ids": ids, "mask": mask}
+
+    def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:
+        with autocast():
+            logits = captioner(batch["seen"].float(), batch["ids"][:, :-1]).float()
+        words = batch["ids"][:, 1:].where(batch["mask"][:, 1:].bool(), -100)
+        right = (logits.argmax(-1) == words).sum() / (words >= 0).sum()
+        return {"loss": F.cross_entropy(logits.flatten(0, 1), words.flatten()), "words": right}
+
+    train(captioner, batch_of, loss_of, out=out, steps=arguments.steps, minutes=None, learning_rate=arguments.rate,
+          weight_decay=0.05, warmup=60)  # fmt: skip
+    torch.save(captioner.cpu().state_dict(), out / "captioner.pt")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    main()
