@@ -78,6 +78,9 @@ def caption_likelihoods(
     Returns:
         Log-likelihoods `(images, captions)`, and the number of tokens of each caption `(captions,)`. Both include the
         end token.
+
+    Raises:
+        ValueError: They are NaN.
     """
     answers = [processor.sequences.answer("caption", text=caption) for caption in captions]
     ids = [torch.tensor(answer, device=model.device) for answer in answers]
@@ -93,7 +96,21 @@ def caption_likelihoods(
             cache.crop(1 - len(caption))
             logits = torch.cat([first, rest], 1).float().log_softmax(-1)
             scores[start : start + len(prompts), column] = logits.gather(-1, rows[..., None]).sum((1, 2)).cpu()
+    check_numbers(scores)
     return scores, torch.tensor([len(caption) for caption in ids])
+
+
+def check_numbers(likelihoods: torch.Tensor) -> None:
+    """Raises `ValueError` if likelihoods are NaN. A comparison with NaN is false, so that they would rank first.
+
+    Args:
+        likelihoods: Of texts, in any shape.
+    """
+    if likelihoods.isnan().any():
+        raise ValueError(
+            "The language model's likelihoods are NaN, and ranks of them would mean nothing. Either its weights are "
+            "damaged, or numbers became too large for its type: use --dtype float32 or bfloat16."
+        )
 
 
 def captions_of_codes(

@@ -79,6 +79,40 @@ class Drawer:
         height, width = (size, size) if isinstance(size, int) else size
         return width * factor, height * factor
 
+    def check_writes(self) -> None:
+        """Raises `ValueError` if the pipeline has no language model, which writes codes and reads texts."""
+        if not hasattr(self.model, "language_model") or self.pipeline.processor is None:
+            raise ValueError(
+                "This pipeline has no language model, so it draws from the codes of images alone: --source images, "
+                "and for roundtrip --candidates 0."
+            )
+
+    def fault(self, prompt: str) -> str:
+        """Why a prompt cannot be drawn: it is empty, or the model has no room for an image after it; else empty.
+
+        Args:
+            prompt: What to draw.
+        """
+        if not prompt.strip():
+            return "an empty prompt"
+        return self._no_room(self.pipeline.processor.draw([prompt])["input_ids"].shape[1])
+
+    def fault_of_edit(self, instruction: str) -> str:
+        """Why an instruction cannot be followed: the model has no room for an image after it.
+
+        Args:
+            instruction: What to change.
+        """
+        any_codes = torch.zeros(1, self.model.config.text_config.num_query_tokens, dtype=torch.long)
+        return self._no_room(self._chats(any_codes, [instruction])["input_ids"].shape[1])
+
+    def _no_room(self, length: int) -> str:
+        config = self.model.config.text_config
+        limit, image = getattr(config, "max_position_embeddings", None), config.num_query_tokens + 2
+        if limit is None or length + image <= limit:
+            return ""
+        return f"a prompt of {length} tokens and an image of {image} do not fit into the model's {limit} positions"
+
     def codes_of(self, prompts: Sequence[str], ids: Sequence[str]) -> torch.Tensor:
         """The codes that the language model writes for each prompt, a LongTensor `(prompts, 32)` on the CPU.
 
@@ -108,20 +142,26 @@ class Drawer:
         """
         if self.num_candidates != 1:
             raise ValueError(f"An edit has one candidate, got num_candidates={self.num_candidates}.")
+        if not self.generation_kwargs:
+            return self._answer_with_codes(codes, instructions, None, {"do_sample": False, "num_beams": 1})
+        each = zip(codes.split(1), instructions, self._generators(ids), strict=True)
+        options = self.generation_kwargs
+        return torch.cat([self._answer_with_codes(row, [said], seed, options) for row, said, seed in each])
+
+    def _answer_with_codes(
+        self, codes: torch.Tensor, instructions: Sequence[str], generator: torch.Generator | None, options: dict
+    ) -> torch.Tensor:
+        inputs = self._chats(codes, instructions).to(self.model.device)
+        return generate_codes(self.model, inputs, generator, options).cpu()
+
+    def _chats(self, codes: torch.Tensor, instructions: Sequence[str]) -> Any:
         chats = [
             [{"role": "user", "content": [{"type": "image", "codes": row}, {"type": "text", "text": said}]}]
             for row, said in zip(codes.tolist(), instructions, strict=True)
         ]
-        if not self.generation_kwargs:
-            return self._answer_with_codes(chats, None, {"do_sample": False, "num_beams": 1})
-        each = zip(chats, self._generators(ids), strict=True)
-        return torch.cat([self._answer_with_codes([chat], seed, self.generation_kwargs) for chat, seed in each])
-
-    def _answer_with_codes(self, chats: list, generator: torch.Generator | None, options: dict) -> torch.Tensor:
-        inputs = self.pipeline.processor.apply_chat_template(
+        return self.pipeline.processor.apply_chat_template(
             chats, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", padding=True
         )
-        return generate_codes(self.model, inputs.to(self.model.device), generator, options).cpu()
 
     def read(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """The codes that the tokenizer reads from images, a LongTensor `(images, 32)` on the CPU.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,19 @@ THRESHOLD, COUNTING_THRESHOLD = 0.3, 0.9
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 WORDINGS = ("a photo of a {colour} {label}", "a photo of a {colour}-colored {label}", "a photo of a {colour} object")
 GROUND = (0x99, 0x99, 0x99)
+# What GenEval's prompts call COCO's objects, by COCO's names and by those of the Mask2Formers on the Hub.
+GENEVAL_NAMES = {
+    "mouse": "computer mouse",
+    "remote": "tv remote",
+    "keyboard": "computer keyboard",
+    "motorbike": "motorcycle",
+    "aeroplane": "airplane",
+    "sofa": "couch",
+    "pottedplant": "potted plant",
+    "diningtable": "dining table",
+    "tvmonitor": "tv",
+    "hair dryer": "hair drier",
+}
 
 
 class PhotoDetector:
@@ -36,7 +49,7 @@ class PhotoDetector:
 
     Args:
         folder: With a Mask2Former for instances, such as a copy of facebook/mask2former-swin-small-coco-instance: the
-            architecture of GenEval's own detector.
+            architecture of GenEval's own detector. Its labels become those of GenEval's prompts (`GENEVAL_NAMES`).
         clip: With a CLIP; GenEval's is OpenAI's ViT-L/14.
         threshold: Objects are surer than this.
         device: Where it runs; a GPU if there is one. It computes in fp32.
@@ -70,6 +83,7 @@ class PhotoDetector:
         model = load_pretrained(Mask2FormerForUniversalSegmentation, folder)
         self._model = model.to(usable_device(device), torch.float32).eval()
         self._images = load_pretrained(Mask2FormerImageProcessor, folder)
+        self._names = geneval_names(self._model.config.id2label)
         self._colours_of = cache(self._colour_features)
 
     @property
@@ -83,7 +97,7 @@ class PhotoDetector:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        return tuple(self._model.config.id2label.values())
+        return tuple(self._names.values())
 
     def detect(self, images: Sequence[Image.Image]) -> list[list[Detection]]:
         """The objects in each image, with boxes in pixels.
@@ -113,7 +127,7 @@ class PhotoDetector:
             alone[rows, columns] = pixels[rows, columns]
             boxes.append((float(left), float(top), float(right), float(bottom)))
             crops.append(_image(alone[top:bottom, left:right]))
-            labels.append(self._model.config.id2label[segment["label_id"]])
+            labels.append(self._names[segment["label_id"]])
         features = normalize(self._clip.images(crops), dim=-1)
         return [
             Detection(label, box, segment["score"], COLOURS[int((self._colours_of(label) @ row).argmax())])
@@ -127,6 +141,15 @@ class PhotoDetector:
             for colour in COLOURS
         ]
         return normalize(torch.stack([vectors.mean(0) for vectors in each]), dim=-1)
+
+
+def geneval_names(labels: Mapping[int, str]) -> dict[int, str]:
+    """The labels of a detector as GenEval's prompts name them; others stay what they are.
+
+    Args:
+        labels: `id2label` of its configuration.
+    """
+    return {number: GENEVAL_NAMES.get(label, label) for number, label in labels.items()}
 
 
 def _image(pixels: np.ndarray) -> Image.Image:

@@ -11,6 +11,7 @@ import torch
 from seed_hf.modeling.prompts_seed import SequenceEncoder, find_format
 from seed_hf.texts import MAX_NEW_TOKENS, generate_texts
 
+from .caption_choice import check_numbers
 from .result import model_facts
 
 
@@ -161,6 +162,9 @@ class Speaker:
             codes: Of the image of each answer.
             questions: One for each answer.
             answers: Texts.
+
+        Raises:
+            ValueError: They are NaN.
         """
         prompts = self._prompts(codes, questions)
         said = [self._sequences.answer(self.sequence, text=answer) for answer in answers]
@@ -172,6 +176,7 @@ class Speaker:
         logits = self.model(**inputs, use_cache=False, logits_to_keep=longest + 1).logits[:, :-1].float()
         ids = inputs["input_ids"][:, -longest:]
         losses = -logits.log_softmax(-1).gather(-1, ids[..., None])[..., 0]
+        check_numbers(losses)
         return [
             (losses[row, longest - len(answer) :].double().sum().item(), len(answer))
             for row, answer in enumerate(said)

@@ -1,6 +1,7 @@
 """`generation`, `similarity`, `roundtrip`: perfect for the truth, chance for others, in any batch."""
 
 import base64
+import copy
 import io
 import json
 from dataclasses import replace
@@ -25,7 +26,7 @@ from shape_world import shapes, write_shapes
 from tiny_artifacts import save_artifact
 from tiny_clip import save_clip
 from tiny_diffusion import tiny_pipeline
-from tiny_sources import write_folder
+from tiny_sources import noise, write_folder
 
 
 COLOURS = {"red": (220, 30, 30), "green": (40, 170, 60), "blue": (40, 80, 210), "black": (20, 20, 20)}
@@ -210,6 +211,55 @@ def test_drawings_depend_on_the_row_and_not_on_its_neighbours(pipeline, tmp_path
                 else:
                     assert record[name] == others[row_id][name], name
     assert seed_of(3, "row-0") != seed_of(3, "row-1") != seed_of(4, "row-1")
+
+
+def test_what_the_model_has_no_room_for_is_a_bad_row(pipeline):
+    """Before the work, in all tasks that draw or rank texts, and never cut."""
+    drawer = Drawer(pipeline)
+    shows = Asked((Wanted("thing"),)).to_json()
+    fine = EvaluationRow("a", noise(0), ("a red apple",), instruction="make it red", shows=shows)
+    long = "a red apple " * 400
+    tasks = [
+        (Generation(drawer, ColourEyes()), {"captions": (long,), "instruction": ""}),
+        (Generation(drawer, ColourEyes(), source="edits"), {"instruction": long}),
+        (Similarity(drawer, ColourEyes(), source="captions"), {"captions": (long,)}),
+        (Roundtrip(drawer), {"captions": (long,)}),
+        (Roundtrip(drawer, source="images", candidates=["a red apple"]), {"captions": (long,)}),
+    ]
+    for task, changed in tasks:
+        assert task.fault(fine) == "" and "do not fit into the model's" in task.fault(replace(fine, **changed)), task
+        if "captions" in changed and task.source == "captions":
+            assert task.fault(replace(fine, captions=(" ",))) == "an empty prompt"
+    assert Roundtrip(drawer, source="images").fault(replace(fine, captions=(long,))) == ""
+    assert Roundtrip(drawer, candidates=["a red apple", long]).candidates == ["a red apple"]
+    room = max(number for number in range(400) if not drawer.fault("apple " * number or "apple"))
+    assert drawer.codes_of(["apple " * room], ["a"]).shape == (1, 32)
+    with pytest.raises(ValueError, match="room"):
+        drawer.codes_of(["apple " * (room + 1)], ["a"])
+
+
+def test_likelihoods_that_are_no_numbers_are_no_perfect_rank(model_and_processor):
+    model, processor = copy.deepcopy(model_and_processor[0]), model_and_processor[1]
+    drawer = Drawer(tiny_pipeline(model, processor=processor), num_inference_steps=1)
+    task = Roundtrip(drawer, source="images", candidates=["a red apple", "a car"])
+    next(parameter for parameter in model.language_model.parameters() if parameter.ndim == 1).data.fill_(torch.nan)
+    rows = data_of(2).rows
+    with pytest.raises(ValueError, match="likelihoods are NaN"):
+        task.measure(rows, task.see([real(row) for row in rows]))
+
+
+def test_a_pipeline_of_images_alone_draws_no_texts(model_and_processor):
+    drawer = Drawer(tiny_pipeline(model_and_processor[0].visual_tokenizer))
+    assert Similarity(drawer, ColourEyes()).fault(data_of(1).rows[0]) == ""
+    assert Roundtrip(drawer, source="images").fault(data_of(1).rows[0]) == ""
+    for make in (
+        lambda: Similarity(drawer, ColourEyes(), source="captions"),
+        lambda: Generation(drawer, ColourEyes()),
+        lambda: Roundtrip(drawer),
+        lambda: Roundtrip(drawer, source="images", candidates=["a red apple"]),
+    ):
+        with pytest.raises(ValueError, match="has no language model, so it draws from the codes of images alone"):
+            make()
 
 
 def test_the_best_of_several_comes_back_best(pipeline):

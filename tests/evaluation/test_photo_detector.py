@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor, SwinConfig
 
-from seed_hf.evaluation.photo_detector import COLOURS, PhotoDetector
+from seed_hf.evaluation.photo_detector import COLOURS, PhotoDetector, geneval_names
 from tiny_clip import save_clip
 
 
@@ -50,6 +50,27 @@ def test_objects_have_boxes_and_colours(folders):
         assert each.label in detector.labels and each.colour in COLOURS and 0 < each.score <= 1
     sure = PhotoDetector(folders / "detector", folders / "clip", threshold=0.99, device="cpu")
     assert sure.detect(images) == [[], []]
+
+
+def test_labels_are_those_of_genevals_prompts():
+    """Where COCO's 80 objects have other names in GenEval's prompts, or in the models that the Hub has."""
+    objects = (
+        "person bicycle car motorcycle airplane bus train truck boat traffic_light fire_hydrant stop_sign "
+        "parking_meter bench bird cat dog horse sheep cow elephant bear zebra giraffe backpack umbrella "
+        "handbag tie suitcase frisbee skis snowboard sports_ball kite baseball_bat baseball_glove skateboard "
+        "surfboard tennis_racket bottle wine_glass cup fork knife spoon bowl banana apple sandwich orange "
+        "broccoli carrot hot_dog pizza donut cake chair couch potted_plant bed dining_table toilet tv laptop "
+        "computer_mouse tv_remote computer_keyboard cell_phone microwave oven toaster sink refrigerator book "
+        "clock vase scissors teddy_bear hair_drier toothbrush"
+    )
+    asked = [name.replace("_", " ") for name in objects.split()]
+    assert len(asked) == 80
+    coco = {"computer mouse": "mouse", "tv remote": "remote", "computer keyboard": "keyboard"}
+    hub = {"motorcycle": "motorbike", "airplane": "aeroplane", "couch": "sofa", "potted plant": "pottedplant"}
+    hub |= {"dining table": "diningtable", "tv": "tvmonitor", **coco}
+    for other in ({}, coco, hub):
+        labels = {number: other.get(name, name) for number, name in enumerate(asked)}
+        assert list(geneval_names(labels).values()) == asked
 
 
 def test_what_is_no_detector_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """`seed-hf evaluate caption`, `vqa` and `choice`: controls, the authors' settings, batches, commands."""
 
+import copy
 import json
 
 import pytest
@@ -132,6 +133,18 @@ def test_oracle_and_chance_of_answers():
     assert found == {"all": {"accuracy": 100, "majority": 25, "num_questions": 200}}
     two = task.figures([{**record, "group": record["answers"][0]} for record in records])
     assert two["all"]["mean_accuracy_of_groups"] == 100 and two["red"]["majority"] == 100
+
+
+@pytest.mark.parametrize("task", [Caption, Vqa, Choice])
+def test_weights_that_are_no_numbers_are_refused(task, roomy_model, tmp_path):
+    """What they write looks like bad captions and answers."""
+    model = copy.deepcopy(roomy_model[0])
+    weights = dict(model.language_model.named_parameters())
+    name = next(name for name in weights if name.endswith("final_layer_norm.weight"))
+    weights[name].data[3] = torch.inf
+    with pytest.raises(ValueError, match=f"language_model.{name} .1 such in all. of .* holds NaN or infinite values"):
+        run_task(task(model, roomy_model[1]), DATA, tmp_path / "out.json")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_tie_is_no_choice(roomy_model, tmp_path):

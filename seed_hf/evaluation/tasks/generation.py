@@ -41,7 +41,7 @@ class Generation(DrawingTask):
             without the constraint. Only for captions.
 
     Raises:
-        ValueError: Unknown source, or valid spans without captions.
+        ValueError: Unknown source, valid spans without captions, or no language model where one is needed.
     """
 
     name = "generation"
@@ -53,6 +53,8 @@ class Generation(DrawingTask):
             raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {source!r}.")
         if count_valid_spans and source != "captions":
             raise ValueError("Valid spans are counted where the language model draws: with source captions.")
+        if source != "images":
+            drawer.check_writes()
         self.drawer, self.detector, self.source = drawer, detector, source
         self.count_valid_spans = count_valid_spans
 
@@ -80,8 +82,12 @@ class Generation(DrawingTask):
             asked = Asked.from_metadata(json.loads(row.shows))
         except ValueError as error:
             return str(error)
-        unknown = sorted(asked.labels - set(self.detector.labels))
-        return f"the detector does not know {unknown[0]!r}" if unknown else ""
+        if unknown := sorted(asked.labels - set(self.detector.labels)):
+            return f"the detector does not know {unknown[0]!r}"
+        if self.source == "images":
+            return ""
+        edits = self.source == "edits"
+        return self.drawer.fault_of_edit(row.instruction) if edits else self.drawer.fault(row.captions[0])
 
     def see(self, images: list[Image.Image]) -> list[dict[str, Any]]:
         found = self.detector.detect([image.resize(self.drawer.size) for image in images])

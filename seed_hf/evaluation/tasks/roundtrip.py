@@ -18,6 +18,7 @@ from seed_hf.evaluation.caption_choice import caption_likelihoods
 from seed_hf.evaluation.drawer import Drawer, DrawingTask, seed_of
 from seed_hf.evaluation.metrics.intervals import Mean, Share
 from seed_hf.evaluation.rows import EvaluationRow
+from seed_hf.evaluation.speaking import Speaker
 
 
 if TYPE_CHECKING:
@@ -33,12 +34,13 @@ class Roundtrip(DrawingTask):
     Args:
         drawer: Draws and reads.
         source: What is drawn from: "captions" through the language model, or the codes of "images".
-        candidates: Captions that the own one is ranked among; () for no ranks.
+        candidates: Captions that the own one is ranked among; () for no ranks. Those that do not fit into the model
+            are left out.
         best_of: Of so many sampled code sequences, keep the one of which most codes come back; 1 for the drawer's own
             way. Only for captions.
 
     Raises:
-        ValueError: Unknown source, or several sequences without captions.
+        ValueError: Unknown source, several sequences without captions, or no language model where one is needed.
     """
 
     name = "roundtrip"
@@ -48,8 +50,11 @@ class Roundtrip(DrawingTask):
             raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {source!r}.")
         if best_of < 1 or best_of > 1 and source != "captions":
             raise ValueError(f"best_of must be at least 1, and 1 for images, got {best_of}.")
+        if source == "captions" or candidates:
+            drawer.check_writes()
         self.drawer, self.source, self.best_of = drawer, source, best_of
-        self.candidates = list(dict.fromkeys(candidates))
+        self._speaker = Speaker(drawer.model, drawer.pipeline.processor, "caption") if candidates else None
+        self.candidates = [text for text in dict.fromkeys(candidates) if not self._no_room(text)]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -65,7 +70,15 @@ class Roundtrip(DrawingTask):
     def fault(self, row: EvaluationRow) -> str:
         if self.source == "images" and row.image is None:
             return "no image"
-        return "no captions" if not row.captions and (self.source == "captions" or self.candidates) else ""
+        if not row.captions:
+            return "no captions" if self.source == "captions" or self.candidates else ""
+        if self.source == "captions" and (fault := self.drawer.fault(row.captions[0])):
+            return fault
+        return self._no_room(row.captions[0])
+
+    def _no_room(self, caption: str) -> str:
+        """Why the likelihood of a caption cannot be told: it does not fit behind the codes."""
+        return self._speaker.fault(answer=caption) if self._speaker else ""
 
     def see(self, images: list[Image.Image]) -> list[Any]:
         return list(self.drawer.read(images)) if self.source == "images" else [None] * len(images)

@@ -38,7 +38,7 @@ class Similarity(DrawingTask):
         frechet_name: What the distance is called.
 
     Raises:
-        ValueError: Unknown source.
+        ValueError: Unknown source, or captions without a language model.
     """
 
     name = "similarity"
@@ -54,6 +54,8 @@ class Similarity(DrawingTask):
     ):
         if source not in SOURCES:
             raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {source!r}.")
+        if source == "captions":
+            drawer.check_writes()
         self.drawer, self.encoder, self.source = drawer, encoder, source
         self.frechet, self.frechet_name = frechet, frechet_name
 
@@ -70,7 +72,9 @@ class Similarity(DrawingTask):
     def fault(self, row: EvaluationRow) -> str:
         if row.image is None:
             return "no image"
-        return "no captions" if self.source == "captions" and not row.captions else ""
+        if self.source == "images":
+            return ""
+        return self.drawer.fault(row.captions[0]) if row.captions else "no captions"
 
     def see(self, images: list[Image.Image]) -> list[dict[str, Any]]:
         codes = self.drawer.read(images) if self.source == "images" else [None] * len(images)
