@@ -103,7 +103,7 @@ def similarity(
 ):
     """How near drawn or redrawn images are to the real ones: CLIP similarity, CLIP-T, FID."""
     with plain_errors(), _missing_packages():
-        rows = _open(data, images, split)
+        rows = _open(data, images, split, captions=source != "images")
         from seed_hf.evaluation.image_encoders import InceptionEncoder, open_encoder
         from seed_hf.evaluation.tasks.similarity import Similarity
 
@@ -135,7 +135,7 @@ def roundtrip(
 ):
     """Codes to image to codes: how well a model reads what it draws."""
     with plain_errors(), _missing_packages():
-        rows = _open(data, images, split)
+        rows = _open(data, images, split, captions=source != "images" or candidates > 0)
         from seed_hf.evaluation.tasks.roundtrip import Roundtrip, some_candidates
 
         captions = (row.captions[0] for row in rows.rows if row.captions)
@@ -213,13 +213,13 @@ def _missing_packages():
         raise ValueError(str(error)) from error
 
 
-def _open(data: str, images: Path | None = None, split: str | None = None) -> EvaluationData:
+def _open(data: str, images: Path | None = None, split: str | None = None, *, captions: bool = True) -> EvaluationData:
     from seed_hf.evaluation.formats.edits import edits, is_edit_file
     from seed_hf.evaluation.formats.prompts import open_prompts
 
     found = edits(Path(data)) if is_edit_file(data) else open_prompts(data)
     if found is None:
-        return options.open_data(data, images, split)
+        return options.open_data(data, images, split, captions=captions)
     if images is not None or split is not None:
         raise ValueError(f"--images and --split do not go with {data}: it is one set, with all that it has.")
     return found

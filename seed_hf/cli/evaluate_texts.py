@@ -46,7 +46,7 @@ def codebook(
 ):
     """Count the codes of images: how many are used, how evenly, how many differ within an image."""
     with plain_errors():
-        rows = options.open_data(data, **vars(which))
+        rows = options.open_data(data, **vars(which), captions=False)
         from seed_hf.artifacts.loading import load_text_tower
         from seed_hf.evaluation.tasks.codebook import Codebook
 

@@ -89,8 +89,9 @@ def open_data(
     *,
     image_column: str | None = None,
     caption_column: str | None = None,
+    captions: bool = True,
 ) -> "EvaluationData":
-    """A benchmark's file, or any source of images with captions."""
+    """A benchmark's file, or any source of images with captions; or without them, where the task can do so."""
     from seed_hf.data.sources.source import open_source
     from seed_hf.evaluation.formats.opening import is_benchmark, open_benchmark
     from seed_hf.evaluation.formats.source import source_data
@@ -101,9 +102,17 @@ def open_data(
         return open_benchmark(data, images=images, split=split)
     if images is not None:
         raise ValueError(f"--images goes with the annotation file of a benchmark; {data} is a source, which has them.")
-    split = split or "train"
     columns: dict[str, Any] = {"image_column": image_column, "caption_column": caption_column}
-    return source_data(open_source(data, split=split, **columns), split)
+    try:
+        found = open_source(data, split=split or "train", **columns)
+    except ValueError:
+        if captions or caption_column is not None:
+            raise
+        found = open_source(data, split=split or "train", captions=False, **columns)
+    used = found.has_splits() and "://" not in data
+    if split not in (None, "all") and not used:
+        raise ValueError(f"{data}: it has no splits, so --split {split} would change nothing. Leave it out.")
+    return source_data(found, (split or "train") if used else None)
 
 
 def run(task: "Task", data: "EvaluationData", out: Path, how: Running) -> dict[str, Any] | None:

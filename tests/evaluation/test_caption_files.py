@@ -133,3 +133,44 @@ def test_missing_and_foreign_files(tmp_path):
         open_benchmark(write_json(tmp_path / "other.json", value))
     with pytest.raises(ValueError, match="one split"):
         open_benchmark(coco_captions(tmp_path, SAID), split="test")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("image,caption\na.jpg,a dog, running\n", "row 1 has more values than there are columns"),
+        ("image,caption\na.jpg\n", "row 1 has fewer values than there are columns"),
+        ('image,caption\na.jpg,"a dog\nb.jpg,a cat\n', "Is a quotation mark not closed"),
+        ('image,caption\na.jpg,"' + "a dog " * 30000, "Is a quotation mark not closed"),
+        ("image_name,comment_number,comment\na.jpg,0\n", "row 1 has fewer values"),
+        ('raw,split,filename\n"[""a""]",test\n', "row 1 has fewer values"),
+        ('raw,split,filename\n"[""a""]"\n', "row 1 has fewer values"),
+        ('raw,split,filename\n"[""a""]",test,a.jpg,b\n', "row 1 has more values"),
+        ('raw,split,filename\n"[""a""]",test,a.jpg\n"[""b""]",test,a.jpg\n', "the image: a.jpg is there twice"),
+        ("raw,split,filename\n", "it has no rows"),
+    ],
+)
+def test_tables_lose_no_words_and_no_rows(tmp_path, text, words):
+    """A comma or a quotation mark too many cut captions, and swallowed the rows behind it."""
+    (tmp_path / "captions.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=words):
+        open_benchmark(tmp_path / "captions.csv")
+
+
+def test_an_image_that_is_there_twice_is_refused(tmp_path):
+    """It would count twice, in a file that is not the published one."""
+    said = {"a.jpg": ["a dog"], "b.jpg": ["a cat"]}
+    for path in (coco_captions(tmp_path, said), karpathy_coco(tmp_path, said)):
+        value = json.loads(path.read_text())
+        value["images"].append(value["images"][1])
+        path.write_text(json.dumps(value))
+        with pytest.raises(ValueError, match=f"{path.name}: the image: 391896 is there twice"):
+            open_benchmark(path)
+
+
+def test_blanks_are_no_captions(tmp_path):
+    said = {"a.jpg": ["", "a dog", " \n"], "b.jpg": [" "]}
+    (tmp_path / "own.jsonl").write_text("\n".join(json.dumps({"image": k, "captions": v}) for k, v in said.items()))
+    made = (coco_captions(tmp_path, said), karpathy_coco(tmp_path, said), tmp_path / "own.jsonl")
+    for path in made:
+        assert [row.captions for row in open_benchmark(path).rows] == [("a dog",), ()], path

@@ -107,6 +107,35 @@ def test_rows_of_ones_own(tmp_path):
         open_benchmark(write_json(tmp_path / "rows.json", [{"image": "a", "question": [1]}]))
 
 
+@pytest.mark.parametrize(
+    ("choices", "answer", "right", "words"),
+    [
+        (["dog", "cat"], 1, 1, ""),
+        (["dog", "cat"], "1", 1, ""),
+        (["dog", "cat"], 2, None, "the answer '2' is no choice"),
+        (["1", "2", "3"], "2", 1, ""),
+        (["1", "2", "3"], "B", 1, ""),
+        (["1", "2", "3"], 2, None, "the answer '2' may be a choice or its number"),
+        (["10", "20", "30"], "2", None, "the answer '2' may be a choice or its number"),
+        (["dog", "cat"], ["dog", "cat"], None, "2 answers, where one of the choices is right"),
+    ],
+)
+def test_the_right_choice_is_never_guessed(tmp_path, choices, answer, right, words):
+    row = {"image": "a.jpg", "question": "Which?", "choices": choices, "answer": answer}
+    (found,) = open_benchmark(write_json(tmp_path / "rows.json", [row])).rows
+    assert found.right == right and found.fault.startswith(words) and bool(found.fault) == bool(words)
+
+
+def test_a_question_that_is_there_twice_is_refused(tmp_path):
+    for place, name in enumerate(("questions", "annotations")):
+        files = vqa_files(tmp_path, ASKED)
+        value = json.loads(files[place].read_text())
+        value[name].append(value[name][0])
+        write_json(files[place], value)
+        with pytest.raises(ValueError, match=f"{name}.json: the question: 42000 is there twice"):
+            open_benchmark(files[0], annotations=files[1])
+
+
 def test_parquet_with_questions(tmp_path):
     table = pa.table(
         {"image": [{"bytes": noise(0), "path": None}], "question": ["What?"], "answers": [["cat", "dog"]]}

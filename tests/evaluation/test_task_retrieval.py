@@ -9,6 +9,7 @@ import torch
 
 from benchmark_files import coco_captions, karpathy_coco, write_images
 from command_line import refused, run
+from seed_hf.cli.evaluation import open_data
 from seed_hf.data.sources.source import open_source
 from seed_hf.evaluation.codebook import codebook_use
 from seed_hf.evaluation.formats.opening import open_benchmark
@@ -20,7 +21,7 @@ from seed_hf.evaluation.tasks.retrieval import Retrieval
 from seed_hf.images import load_image
 from tiny_evaluation import pictogram_rows
 from tiny_sources import rows as source_rows
-from tiny_sources import write_folder
+from tiny_sources import write_folder, write_parquet, write_tar
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +141,45 @@ def test_the_codes_of_any_source_are_counted(tmp_path, saved_model, model_and_pr
     status, _, error = run("evaluate", "codebook", "--model", saved_model, "--data", folder, "--out", out)
     assert status == 0, error
     assert json.loads(out.read_text())["figures"]["all"] == codebook_use(codes, 64).to_dict()
+
+
+def test_images_without_captions_have_codes(tmp_path, saved_model):
+    made = source_rows(3)
+    for row in made:
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "images" / f"{row['id']}.png").write_bytes(row["image"])
+    command = ("--model", saved_model, "--data", tmp_path / "images", "--out", tmp_path / "out.json")
+    status, _, error = run("evaluate", "codebook", *command)
+    assert status == 0, error
+    assert json.loads((tmp_path / "out.json").read_text())["figures"]["all"]["num_images"] == 3
+    refused("evaluate", "codebook", *command, "--caption-column", "text", words="no column 'text'")
+    refused("evaluate", "retrieval", *command, words="none of its columns looks like a caption")
+
+
+def test_a_split_that_chooses_nothing_is_refused(tmp_path):
+    """All rows would be evaluated, and the result would call them the split that was asked for."""
+    made = source_rows(2)
+    write_folder(tmp_path / "folder", made)
+    for name in ("shards", "splits"):
+        (tmp_path / name).mkdir()
+    write_parquet(tmp_path / "shards" / "a.parquet", made)
+    write_tar(tmp_path / "a.tar", made)
+    for name in ("folder", "shards", "shards/a.parquet", "shards/*.parquet", "a.tar"):
+        place = str(tmp_path / name)
+        with pytest.raises(ValueError, match="it has no splits, so --split test would change nothing"):
+            open_data(place, None, "test")
+        for split in (None, "all"):
+            assert open_data(place, None, split).identity["split"] is None
+    for split in ("train", "test"):
+        write_parquet(tmp_path / "splits" / f"{split}-0.parquet", made[: 1 + (split == "test")])
+        found = open_data(str(tmp_path / "splits"), None, split)
+        assert found.identity["split"] == split and len(list(found.rows)) == 1 + (split == "test")
+    with pytest.raises(ValueError, match="--split validation would change nothing"):
+        open_data(str(tmp_path / "splits"), None, "validation")
+    for split in ("train", "test"):
+        (tmp_path / "images" / split).mkdir(parents=True)
+        write_folder(tmp_path / "images" / split, made[:1])
+    assert open_data(str(tmp_path / "images"), None, "test").identity["split"] == "test"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from .columns import ColumnChoice, Columns, holds_lists
 from .fingerprint import file_stamp
-from .folder_files import is_read
+from .folder_files import is_read, split_of
 from .image_folder import image_folder_columns, image_folder_files, image_folder_rows
 from .locating import locate
 from .parquet import parquet_length, parquet_rows, parquet_schema
@@ -115,6 +115,15 @@ class ImageTextSource:
         if self.format == "webdataset":
             return tar_rows(file, self.part_name(part), self.choice, start, stop)
         return image_folder_rows(file, self.root, self.split, self.choice, start, stop)
+
+    def has_splits(self) -> bool:
+        """Whether the split chose what is read: by folders of images, by names of files in a folder, or on the Hub."""
+        if self.format == "imagefolder":
+            names = (os.path.relpath(file, self.files[0]) for file in self._read_files(0))
+            return any(map(split_of, names))
+        if self.folder is not None:
+            return all(os.path.basename(file).startswith(self.split) for file in self.files)
+        return is_remote(self.files[0])
 
     def has_caption_lists(self) -> bool:
         """Whether captions are lists. The first part that shows it decides: its schema, or its first rows."""

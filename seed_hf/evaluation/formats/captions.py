@@ -7,10 +7,11 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
 
-from .json_files import Entry, identity_of, image_path, read_text
+from .json_files import Entry, check_once, identity_of, image_path, read_text, with_words
 
 
 def karpathy(file: Path, value: dict, images: Path, split: str | None) -> EvaluationData:
@@ -32,11 +33,12 @@ def karpathy(file: Path, value: dict, images: Path, split: str | None) -> Evalua
         if entry.text("split") != split:
             continue
         name, place = entry.text("filename"), entry.text("filepath", "")
-        captions = tuple(sentence.text("raw") for sentence in entry.entries("sentences"))
+        captions = with_words(sentence.text("raw") for sentence in entry.entries("sentences"))
         row_id = entry.text("cocoid", "") or entry.text("imgid", name)
         rows.append(EvaluationRow(row_id, image_path(images, f"{place}/{name}" if place else name, name), captions))
     if not rows:
         raise ValueError(f"{file}: no images of the split {split!r}; it has {', '.join(splits)}.")
+    check_once((row.id for row in rows), f"{file}: the image")
     dataset = value.get("dataset") if isinstance(value.get("dataset"), str) else "captions"
     return EvaluationData(f"{dataset}-karpathy", rows, identity_of(file, split=split))
 
@@ -52,6 +54,7 @@ def coco(file: Path, value: dict, images: Path) -> EvaluationData:
         ValueError: Fields are missing.
     """
     whole = Entry(value, file.name)
+    check_once((entry.text("id") for entry in whole.entries("images")), f"{file}: the image")
     captions: dict[str, list[str]] = {entry.text("id"): [] for entry in whole.entries("images")}
     for entry in whole.entries("annotations"):
         image = entry.text("image_id")
@@ -64,7 +67,7 @@ def coco(file: Path, value: dict, images: Path) -> EvaluationData:
         row_id = entry.text("id")
         name = entry.text("file_name")
         path = image_path(images, name, f"{folder}/{name}")
-        rows.append(EvaluationRow(row_id, path, tuple(captions[row_id]), group=entry.text("domain", "")))
+        rows.append(EvaluationRow(row_id, path, with_words(captions[row_id]), group=entry.text("domain", "")))
     name = "nocaps" if any(row.group for row in rows) else "coco-captions"
     return EvaluationData(name, rows, identity_of(file))
 
@@ -103,11 +106,30 @@ def _flickr_pairs(file: Path, text: str) -> Iterator[tuple[str, str]]:
     if image is None or caption is None:
         yield from _flickr_lines(file, text)
         return
-    table = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
-    for number, row in enumerate(table, 1):
-        if not row.get(image) or not (row.get(caption) or "").strip():
-            raise ValueError(f"{file}: row {number} has no image or no caption.")
+    for place, row in _table(file, text, skipinitialspace=True):
+        if not row[image] or not row[caption].strip():
+            raise ValueError(f"{place} has no image or no caption.")
         yield row[image], row[caption].strip()
+
+
+def _table(file: Path, text: str, **options: Any) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a CSV, each with what messages call it; all have a value in each column.
+
+    Raises:
+        ValueError: A row has fewer or more values, or a quotation mark is not closed.
+    """
+    table = csv.DictReader(io.StringIO(text, newline=""), strict=True, **options)
+    try:
+        for number, row in enumerate(table, 1):
+            place = f"{file}: row {number}"
+            if None in row or None in row.values():
+                raise ValueError(
+                    f"{place} has {'more' if None in row else 'fewer'} values than there are columns. A value with "
+                    "commas stands in quotation marks."
+                )
+            yield place, row
+    except csv.Error as error:
+        raise ValueError(f"{file}: line {table.line_num}: {error}. Is a quotation mark not closed?") from error
 
 
 def _flickr_lines(file: Path, text: str) -> Iterator[tuple[str, str]]:
@@ -124,20 +146,22 @@ def _flickr_lines(file: Path, text: str) -> Iterator[tuple[str, str]]:
 
 
 def _flickr_table(file: Path, text: str, images: Path, split: str) -> EvaluationData:
-    table = csv.DictReader(io.StringIO(text, newline=""))
-    if missing := {"raw", "split", "filename"} - set(table.fieldnames or ()):
+    columns = set(next(csv.reader(io.StringIO(text, newline="")), ()))
+    if missing := {"raw", "split", "filename"} - columns:
         raise ValueError(f"{file}: no column {', '.join(sorted(missing))}.")
     rows, splits = [], set()
-    for number, line in enumerate(table):
+    for place, line in _table(file, text):
         splits.add(line["split"])
         if line["split"] == split:
             try:
-                captions = Entry({"raw": json.loads(line["raw"])}, f"{file.name}: row {number}").texts("raw")
+                captions = with_words(Entry({"raw": json.loads(line["raw"])}, place).texts("raw"))
             except json.JSONDecodeError as error:
-                raise ValueError(f"{file}: row {number}: raw is no list of captions ({error}).") from error
+                raise ValueError(f"{place}: raw is no list of captions ({error}).") from error
             rows.append(EvaluationRow(line["filename"], image_path(images, line["filename"]), captions))
     if not rows:
-        raise ValueError(f"{file}: no rows of the split {split!r}; it has {', '.join(sorted(splits))}.")
+        found = f"it has {', '.join(sorted(splits))}" if splits else "it has no rows"
+        raise ValueError(f"{file}: no rows of the split {split!r}; {found}.")
+    check_once((row.id for row in rows), f"{file}: the image")
     return EvaluationData("flickr30k", rows, identity_of(file, split=split))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,29 @@ def entries(values: list, place: str) -> list[Entry]:
         place: What messages call the list.
     """
     return [Entry(value, f"{place}[{number}]") for number, value in enumerate(values)]
+
+
+def check_once(ids: Iterable[str], place: str) -> None:
+    """Raises `ValueError` if rows have the same id, which would count twice, or of which one would count for both.
+
+    Args:
+        ids: Of the rows.
+        place: What messages call them.
+    """
+    seen: set[str] = set()
+    for row_id in ids:
+        if row_id in seen:
+            raise ValueError(f"{place}: {row_id} is there twice. The published file has it once.")
+        seen.add(row_id)
+
+
+def with_words(captions: Iterable[str]) -> tuple[str, ...]:
+    """The captions that say something; blanks are none.
+
+    Args:
+        captions: Of an image.
+    """
+    return tuple(caption for caption in captions if caption.strip())
 
 
 def image_path(folder: Path, *names: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
 
-from .json_files import Entry, entries, identity_of, image_path
+from .json_files import Entry, entries, identity_of, image_path, with_words
 
 
 _IDS = ("id", "question_id", "image_id")
@@ -69,11 +69,10 @@ def own_row(entry: Entry, number: int, images: Path) -> EvaluationRow:
         ValueError: A field is something else.
     """
     given = {name for name in NAMES if entry.value.get(name) is not None}
-    captions = next((entry.texts(name) for name in ("captions", "caption") if name in given), ())
+    captions = with_words(next((entry.texts(name) for name in ("captions", "caption") if name in given), ()))
     choices = entry.texts("choices") if "choices" in given else ()
     answers = _answers(entry, "answers" if "answers" in given else "answer") if given & {"answer", "answers"} else ()
-    right = _right(answers, choices)
-    fault = "" if right is not None or not (choices and answers) else f"the answer {answers[0]!r:.60} is no choice"
+    right, fault = _right(answers, choices, number=isinstance(entry.value.get("answer"), int))
     return EvaluationRow(
         next((entry.text(name) for name in _IDS if name in given), str(number)),
         _image(entry, images) if "image" in given else None,
@@ -106,13 +105,24 @@ def _answers(entry: Entry, name: str) -> tuple[str, ...]:
     return entry.texts(name) if isinstance(found, list) else (str(found),)
 
 
-def _right(answers: tuple[str, ...], choices: tuple[str, ...]) -> int | None:
-    """The choice that is the answer: its text, its letter, or, where choices are no numbers, its number from 0."""
+def _right(answers: tuple[str, ...], choices: tuple[str, ...], *, number: bool) -> tuple[int | None, str]:
+    """The choice that is the answer: its text, its letter, or its number from 0; and why there is none.
+
+    Args:
+        answers: One.
+        choices: To choose from.
+        number: Whether the answer is a number in the data, and not a text.
+    """
     if not answers or not choices:
-        return None
+        return None, ""
     answer = answers[0]
-    if answer in choices:
-        return choices.index(answer)
-    number = ord(answer) - ord("A") if len(answer) == 1 and answer.isupper() else -1
-    number = int(answer) if answer.isdecimal() else number
-    return number if 0 <= number < len(choices) else None
+    if len(answers) > 1:
+        return None, f"{len(answers)} answers, where one of the choices is right"
+    if answer in choices and not number:
+        return choices.index(answer), ""
+    place = ord(answer) - ord("A") if len(answer) == 1 and answer.isupper() else -1
+    if answer.isdecimal():
+        if any(choice.strip().isdecimal() for choice in choices):
+            return None, f"the answer {answer!r:.60} may be a choice or its number; give the text of the choice"
+        place = int(answer)
+    return (place, "") if 0 <= place < len(choices) else (None, f"the answer {answer!r:.60} is no choice")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
 
-from .json_files import Entry, entries, identity_of, image_path, read_any_json
+from .json_files import Entry, check_once, entries, identity_of, image_path, read_any_json
 
 
 _LETTERS = "ABCD"
@@ -30,6 +30,8 @@ def vqa(file: Path, value: dict, images: Path, annotations: Path | None) -> Eval
     if not annotations.is_file():
         raise FileNotFoundError(f"{annotations}: no such file of annotations.")
     whole, answered = Entry(value, file.name), Entry(read_any_json(annotations), annotations.name)
+    for entry, name in ((whole, "questions"), (answered, "annotations")):
+        check_once((each.text("question_id") for each in entry.entries(name)), f"{entry.place}: the question")
     found = {entry.text("question_id"): entry for entry in answered.entries("annotations")}
     folder = whole.text("data_subtype", "").replace("-dev", "")
     rows = []

@@ -13,7 +13,7 @@ def source_data(source: Any, split: str | None = None) -> EvaluationData:
 
     Args:
         source: An `ImageTextSource`, from `open_source`.
-        split: That it was opened with, for the result.
+        split: That chose among its files, for the result; `None` if it has none.
     """
     return EvaluationData(source.format, _SourceRows(source), {"split": split, **source.identity()})
 
