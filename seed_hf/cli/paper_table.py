@@ -35,10 +35,11 @@ def paper_table(
     running: options.Running,
 ):
     """Measure a model, task by task; or with --paper-table a whole table of the SEED paper."""
-    given = (table, data_dir, out, rows, model, encoder, num_beams, running.limit, *running.place.values())
     if context.invoked_subcommand is not None:
         with plain_errors():
-            if any(value is not None for value in given):
+            if any(value is not None for value in (table, data_dir, out, rows, model, encoder, num_beams)) or (
+                running != options.Running()
+            ):
                 raise ValueError(
                     f"Options of a task follow its name: seed-hf evaluate {context.invoked_subcommand} ..."
                 )
@@ -52,6 +53,9 @@ def paper_table(
         chosen = rows_of(table, comma_separated(rows), data_dir)
         if table == 2 and encoder is None:
             raise ValueError("Table 2 compares images by a CLIP: --encoder FOLDER.")
+        for name, value, of in (("--encoder", encoder, 2), ("--num-beams", num_beams, 3)):
+            if value is not None and table != of:
+                raise ValueError(f"{name} is for table {of}; table {table} would not use it.")
         opened = {
             row.name: open_benchmark(
                 data_dir / row.data,

@@ -12,7 +12,7 @@ from PIL import Image
 from seed_hf.devices import generator_of
 from seed_hf.pipelines.prompt_codes import generate_codes
 
-from .result import model_facts
+from .result import generation_settings, image_settings, model_facts
 from .rows import EvaluationRow
 
 
@@ -61,10 +61,17 @@ class Drawer:
     def settings(self) -> dict[str, Any]:
         """All that decides the images beside the weights. Ready for JSON."""
         names = ("seed", "num_inference_steps", "guidance_scale", "num_candidates", "generation_kwargs")
+        processor = self.pipeline.processor
         return {
             **{name: getattr(self, name) for name in names},
             "scheduler": type(self.pipeline.scheduler).__name__,
+            **({} if processor is None else self._processor_settings(processor)),
         }
+
+    def _processor_settings(self, processor: Any) -> dict[str, Any]:
+        prompts = {"prompt_format": processor.prompt_format, "image_prompt": processor.image_prompt}
+        writes = generation_settings(self.model) if hasattr(self.model, "language_model") else {}
+        return {**prompts, **image_settings(processor.image_processor), **writes}
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -125,6 +125,8 @@ def rows_of(table: int, names: Sequence[str] | None, folder: Path) -> list[Paper
     if table not in TABLES:
         raise ValueError(f"The paper's tables are {', '.join(map(str, TABLES))}; got {table}.")
     known = {row.name: row for row in TABLES[table]}
+    if names is not None and not names:
+        raise ValueError(f"Table {table} has the rows {', '.join(known)}; got none of them.")
     if unknown := [name for name in names or () if name not in known]:
         raise ValueError(f"Table {table} has the rows {', '.join(known)}; got {', '.join(unknown)}.")
     rows = [row for name, row in known.items() if names is None or name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,37 @@ def model_facts(model: torch.nn.Module) -> dict[str, str]:
     if text_config := getattr(config, "text_config", None):
         facts["language_model"] = text_config.model_type
     return {**facts, "sha256": weights_fingerprint(model)}
+
+
+_IMAGE_SETTINGS = "size resample rescale_factor image_mean image_std do_resize do_rescale do_normalize".split()
+# Special ids follow from the vocabulary; sampling is off; what tasks decide stands in their settings.
+_WITHOUT_EFFECT = (
+    "transformers_version use_cache output_attentions output_hidden_states output_scores output_logits "
+    "return_dict_in_generate pad_token_id bos_token_id eos_token_id decoder_start_token_id do_sample temperature "
+    "top_k top_p min_p typical_p epsilon_cutoff eta_cutoff num_beams max_new_tokens max_length length_penalty "
+    "num_return_sequences cache_implementation cache_config"
+).split()
+
+
+def image_settings(image_processor: Any) -> dict[str, Any]:
+    """How images are prepared, ready for JSON: it decides codes and features as the weights do.
+
+    Args:
+        image_processor: Of the model.
+    """
+    found = image_processor.to_dict()
+    return {"image_processor": json.loads(json.dumps({name: found.get(name) for name in _IMAGE_SETTINGS}))}
+
+
+def generation_settings(model: Any) -> dict[str, Any]:
+    """What the generation config of a model changes in its texts, such as `repetition_penalty`; empty if nothing.
+
+    Args:
+        model: Generates.
+    """
+    found = model.generation_config.to_diff_dict()
+    changed = {name: value for name, value in found.items() if name[0] != "_" and name not in _WITHOUT_EFFECT}
+    return {"generation_config": json.loads(json.dumps(changed, default=str))} if changed else {}
 
 
 def environment_of() -> dict[str, str]:

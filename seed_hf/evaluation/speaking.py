@@ -12,7 +12,7 @@ from seed_hf.modeling.prompts_seed import SequenceEncoder, find_format
 from seed_hf.texts import MAX_NEW_TOKENS, generate_texts
 
 from .caption_choice import check_numbers
-from .result import model_facts
+from .result import generation_settings, image_settings, model_facts
 
 
 if TYPE_CHECKING:
@@ -66,6 +66,9 @@ class Speaker:
         prompt: Replaces the processor's; that of a question has `{}` for it.
         decoding: Settings that replace the authors' for this format of prompts, or the package's where theirs are not
             known.
+
+    Raises:
+        ValueError: A prompt without `{}`, numbers out of range, or a length penalty without beams.
     """
 
     def __init__(
@@ -84,18 +87,22 @@ class Speaker:
         known = AUTHORS_DECODING[sequence].get(self._sequences.prompt_format, {})
         default = {name: value for name, value in known.items() if name != "do_sample"}
         self.decoding = Decoding(**{**default, **(decoding or {})})
+        if "length_penalty" in (decoding or {}) and self.decoding.num_beams == 1:
+            raise ValueError("length_penalty weighs beams, and greedy decoding has none: give num_beams, too.")
 
     @property
     def prompt_settings(self) -> dict[str, Any]:
-        """The format of prompts and the prompt in use."""
+        """The format of prompts, the prompt in use, and how images are prepared."""
         name = f"{self.sequence}_prompt"
         prompt = self._sequences.prompts.get(name, self._sequences.question_prompt)
-        return {"prompt_format": self._sequences.prompt_format, name: prompt}
+        images = image_settings(self.processor.image_processor)
+        return {"prompt_format": self._sequences.prompt_format, name: prompt, **images}
 
     @property
     def settings(self) -> dict[str, Any]:
         """Prompt and decoding."""
-        return {**self.prompt_settings, **asdict(self.decoding), "do_sample": False}
+        decoding = {**asdict(self.decoding), "do_sample": False, **generation_settings(self.model)}
+        return {**self.prompt_settings, **decoding}
 
     @property
     def prompt_protocol(self) -> dict[str, Any]:

@@ -248,6 +248,12 @@ def test_likelihoods_that_are_no_numbers_are_no_perfect_rank(model_and_processor
         task.measure(rows, task.see([real(row) for row in rows]))
 
 
+def test_what_decides_drawings_is_in_the_settings(pipeline):
+    settings = Roundtrip(Drawer(pipeline), candidates=["a car"]).settings
+    assert {"prompt_format", "image_prompt", "caption_prompt", "image_processor", "scheduler"} <= settings.keys()
+    assert Similarity(Drawer(pipeline), ColourEyes()).settings["image_processor"]["size"]
+
+
 def test_a_pipeline_of_images_alone_draws_no_texts(model_and_processor):
     drawer = Drawer(tiny_pipeline(model_and_processor[0].visual_tokenizer))
     assert Similarity(drawer, ColourEyes()).fault(data_of(1).rows[0]) == ""

@@ -71,6 +71,11 @@ def test_what_is_missing_is_said_before_the_work(folder, saved_model, tmp_path):
     refused(
         "evaluate", "--model", saved_model, "caption", "--data", "x", "--out", "y", words="Options of a task follow"
     )
+    for option in (("--batch-size", 3), ("--on-error", "skip"), ("--dtype", "float32")):
+        refused("evaluate", *option, "caption", "--data", "x", "--out", "y", words="Options of a task follow its name")
+    refused(*common, "--paper-table", 1, "--num-beams", 5, words="--num-beams is for table 3; table 1 would not")
+    refused(*common, "--paper-table", 1, "--encoder", folder, words="--encoder is for table 2; table 1 would not use")
+    refused(*common, "--paper-table", 1, "--rows", "", words="has the rows flickr30k, coco; got none of them")
     assert not (tmp_path / "out").exists()
 
 

@@ -1,6 +1,7 @@
 """`seed-hf evaluate retrieval`: several captions an image, counted as the paper does; controls; the command."""
 
 import base64
+import copy
 import json
 
 import numpy as np
@@ -98,6 +99,16 @@ def test_one_caption_an_image_is_what_the_report_measures(task, model_and_proces
         assert {name: result["figures"][use][name] for name in expected} == pytest.approx(expected)
     assert result["model"]["sha256"] and result["data"]["format"] == "imagefolder"
     assert open_picture(rows[0]).size == (24, 24)
+
+
+def test_another_text_tokenizer_is_refused(model_and_processor):
+    """A model's may not be that of stage I: its ids would be looked up as other words."""
+    model, processor = copy.deepcopy(model_and_processor)
+    parts = model.visual_tokenizer, processor.image_processor, processor.tokenizer
+    assert Retrieval(*parts).settings["image_processor"]
+    model.visual_tokenizer.config.qformer_config.vocab_size -= 1
+    with pytest.raises(ValueError, match="it is not the one of stage I. Give the folder of the visual tokenizer"):
+        Retrieval(*parts)
 
 
 def test_batches_do_not_matter(task, tmp_path):

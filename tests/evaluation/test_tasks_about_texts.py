@@ -135,6 +135,39 @@ def test_oracle_and_chance_of_answers():
     assert two["all"]["mean_accuracy_of_groups"] == 100 and two["red"]["majority"] == 100
 
 
+def test_the_same_choices_tie_in_any_batch(roomy_model, tmp_path):
+    """They came into different batches, padded by others, and one of them won by its last bits."""
+    choices = ("red", "a very long answer that pads the others in its batch", "red", "blue or green or yellow", "red")
+    asked = [EvaluationRow(str(i), noise(i), question="Which?" * (i + 1), choices=choices, right=0) for i in range(3)]
+    for size in (1, 2, 3, 64):
+        run_task(Choice(*roomy_model), EvaluationData("made", asked), tmp_path / f"{size}.json", batch_size=size)
+        for line in lines(tmp_path / f"{size}.rows.jsonl"):
+            assert line["losses"][0] == line["losses"][2] == line["losses"][4]
+
+
+def test_what_decides_the_texts_is_in_the_settings(roomy_model, tmp_path):
+    """Also what lies in the model's folder beside the weights: another preparation of images, a penalty."""
+    model, processor = copy.deepcopy(roomy_model)
+    before = Caption(model, processor).settings
+    assert before["image_processor"]["image_mean"] and "generation_config" not in before
+    run_task(Caption(model, processor, max_new_tokens=3), DATA, tmp_path / "out.json", limit=1)
+    model.generation_config.repetition_penalty = 1.3
+    assert Caption(model, processor).settings == {**before, "generation_config": {"repetition_penalty": 1.3}}
+    model.generation_config.repetition_penalty = None
+    processor.image_processor.image_mean = [0.0, 0.0, 0.0]
+    assert Vqa(model, processor).settings["image_processor"]["image_mean"] == [0.0, 0.0, 0.0]
+    assert Choice(model, processor).settings["image_processor"]["image_mean"] == [0.0, 0.0, 0.0]
+    with pytest.raises(ValueError, match="rows of another evaluation; settings image_processor image_mean was"):
+        run_task(Caption(model, processor, max_new_tokens=3), DATA, tmp_path / "out.json", limit=1)
+
+
+def test_a_length_penalty_without_beams_is_refused(roomy_model):
+    for task in (Caption, Vqa):
+        with pytest.raises(ValueError, match="greedy decoding has none"):
+            task(*roomy_model, length_penalty=2.0)
+        assert task(*roomy_model, length_penalty=2.0, num_beams=2).settings["length_penalty"] == 2
+
+
 @pytest.mark.parametrize("task", [Caption, Vqa, Choice])
 def test_weights_that_are_no_numbers_are_refused(task, roomy_model, tmp_path):
     """What they write looks like bad captions and answers."""

@@ -75,15 +75,19 @@ class Choice(SpeakingTask):
         ]
 
     def _by_loss(self, rows: list[EvaluationRow], seen: list[list[int]]) -> list[tuple[int | None, dict[str, Any]]]:
-        tasks = [(codes, row.question, text) for row, codes in zip(rows, seen, strict=True) for text in row.choices]
+        # A text has one loss, in whatever batch: choices that are the same are a tie.
+        texts_of = [list(dict.fromkeys(row.choices)) for row in rows]
+        asked = zip(rows, seen, texts_of, strict=True)
+        tasks = [(codes, row.question, text) for row, codes, texts in asked for text in texts]
         losses: list[float] = []
         for start in range(0, len(tasks), len(rows)):
             codes, questions, texts = zip(*tasks[start : start + len(rows)], strict=True)
             for loss, tokens in self.speaker.losses(codes, questions, texts):
                 losses.append(loss / tokens if self.by == "mean_loss" else loss)
         found: list[tuple[int | None, dict[str, Any]]] = []
-        for row in rows:
-            own, losses = losses[: len(row.choices)], losses[len(row.choices) :]
+        for row, texts in zip(rows, texts_of, strict=True):
+            loss_of, losses = dict(zip(texts, losses)), losses[len(texts) :]
+            own = [loss_of[text] for text in row.choices]
             # A tie is no choice: a model that cannot tell the answers apart is not right by their order.
             best = [number for number, loss in enumerate(own) if loss == min(own)]
             found.append((best[0] if len(best) == 1 else None, {"losses": own}))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from seed_hf.evaluation.codebook import codebook_use
-from seed_hf.evaluation.result import model_facts
+from seed_hf.evaluation.result import image_settings, model_facts
 from seed_hf.evaluation.rows import EvaluationRow
 
 
@@ -31,7 +31,7 @@ class Codebook:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"codebook_size": self.tokenizer.config.codebook_size}
+        return {"codebook_size": self.tokenizer.config.codebook_size, **image_settings(self.image_processor)}
 
     @property
     def protocol(self) -> dict[str, Any]:

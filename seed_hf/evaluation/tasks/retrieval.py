@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import normalize
 
 from seed_hf.evaluation.done_rows import features_of_text, features_to_text
-from seed_hf.evaluation.result import model_facts
+from seed_hf.evaluation.result import image_settings, model_facts
 from seed_hf.evaluation.retrieval import RetrievalResult, owner_ranks, recalls
 from seed_hf.evaluation.rows import EvaluationRow
 from seed_hf.modeling.plain_text_seed import plain_text_encoder
@@ -39,7 +39,7 @@ class Retrieval:
         max_text_tokens: Longer captions are cut; by default 35 or as many as the text tower takes.
 
     Raises:
-        ValueError: The tokenizer has no text tower, or an unknown use.
+        ValueError: The tokenizer has no text tower, the text tokenizer is another one, or an unknown use.
     """
 
     name = "retrieval"
@@ -64,10 +64,17 @@ class Retrieval:
         self.use = tuple(name for name in USES if name in use)
         self.max_text_tokens = max_text_tokens or min(MAX_TEXT_TOKENS, limit)
         self._encoder = plain_text_encoder(text_tokenizer, framed=True)
+        words, known = max(self._encoder.vocabulary().values()) + 1, tokenizer.config.qformer_config.vocab_size
+        if words > known:
+            raise ValueError(
+                f"The text tokenizer has {words} words and the text tower {known}: it is not the one of stage I. Give "
+                "the folder of the visual tokenizer itself, with its own text tokenizer in it."
+            )
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"use": list(self.use), "max_text_tokens": self.max_text_tokens, "reranking": None}
+        settings = {"use": list(self.use), "max_text_tokens": self.max_text_tokens, "reranking": None}
+        return {**settings, **image_settings(self.image_processor)}
 
     @property
     def protocol(self) -> dict[str, Any]:

@@ -65,6 +65,7 @@ class Roundtrip(DrawingTask):
             "best_of": self.best_of,
             "candidates": len(self.candidates),
             "candidates_sha256": digest if self.candidates else None,
+            **({"caption_prompt": self._speaker.prompt_settings["caption_prompt"]} if self._speaker else {}),
         }
 
     def fault(self, row: EvaluationRow) -> str:
