@@ -149,7 +149,10 @@ def _ask_models(tuners_utils: Any) -> None:
 
     @functools.wraps(begin)
     def __init__(self, model, peft_config, adapter_name, *args, **kwargs):
-        ask(self, model, peft_config[adapter_name] if isinstance(peft_config, dict) else peft_config)
+        # VeRA and others size what layers share before they inject. Those that have no layers by `model_type`
+        # (trainable tokens) look at the model, which they do not have yet.
+        if getattr(type(self), "target_module_mapping", None):
+            ask(self, model, peft_config[adapter_name] if isinstance(peft_config, dict) else peft_config)
         begin(self, model, peft_config, adapter_name, *args, **kwargs)
 
     @functools.wraps(inject)

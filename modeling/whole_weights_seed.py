@@ -1,6 +1,7 @@
 """Weights that a checkpoint lacks are an error. Without this, transformers draws them at random and logs a line."""
 
 import copy
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -9,6 +10,8 @@ from transformers.modeling_utils import PreTrainedModel
 
 
 _SHOWN = 5  # names in a message
+# What peft sets itself: a part of the names of weights that it does not save (AdaLoRA), or saves apart (SHiRA).
+_SET_BY_PEFT = frozenset({"ranknum", "shira_indices"})
 _new_weights: ContextVar[frozenset[str]] = ContextVar("new_weights", default=frozenset())
 
 
@@ -58,7 +61,9 @@ class WholeWeights:
         # Without the second names of shared weights: trained rows of the embeddings are those of the output layer too.
         own = {name for name, _ in self.named_parameters()}  # type: ignore[attr-defined]
         mismatched = () if free else found.mismatched_keys
-        check_weights(source, "adapter", found.missing_keys & own, mismatched, found.unexpected_keys)
+        # Outside of the model are projections that layers share, which peft draws again from the adapter's seed.
+        unknown = {name for name in found.unexpected_keys if not name.startswith("base_model.")}
+        check_weights(source, "adapter", _by_adapters(found.missing_keys & own), mismatched, _by_adapters(unknown))
         return found
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
@@ -113,8 +118,29 @@ def _check_adapter_alone(model, adapters: set[str], given: set[str]) -> None:
     if any(of.get(name, "") is None for name in given):
         return  # the base is there: a checkpoint of everything
     meant = {of[name] for name in given if name in of} or adapters
-    missing = {name for name, adapter in of.items() if adapter in meant} - given
+    missing = _by_adapters({name for name, adapter in of.items() if adapter in meant} - given)
+    if any(_shares_weights(model.peft_config[adapter]) for adapter in meant):
+        # Their layers all name a weight that is saved once, outside of this model.
+        kinds = {_kind_of_weight(name, adapters) for name in given}
+        missing = {name for name in missing if _kind_of_weight(name, adapters) in kinds}
     check_weights("state_dict", "adapter", missing, unexpected=given - model.state_dict().keys())
+
+
+def _by_adapters(names: set[str]) -> set[str]:
+    """Without those that peft sets itself."""
+    return {name for name in names if not _SET_BY_PEFT & set(name.split("."))}
+
+
+def _shares_weights(config) -> bool:
+    """Whether the layers of an adapter have weights in common: VBLoRA, Uni-LoRA, TinyLoRA."""
+    tuner = sys.modules["peft.mapping"].PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type]
+    return getattr(tuner, "uses_shared_state", False)
+
+
+def _kind_of_weight(name: str, adapters: set[str]) -> str | None:
+    """What an adapter calls a weight: `"vera_lambda_b"` of `"model.layers.0.q_proj.vera_lambda_b.default"`."""
+    parts = name.split(".")
+    return next((before for before, part in zip(parts, parts[1:]) if part in adapters), None)
 
 
 def _listed(names) -> str:

@@ -6,6 +6,7 @@ import peft
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 
 from tiny_families import FAMILIES, plain_model, visual_model, whole_model
 from tiny_language import TEXT_VOCAB_SIZE
@@ -173,6 +174,59 @@ def test_adapters_are_saved_and_merged(name, kind, tmp_path):
     merged = whole.merge_and_unload()
     assert type(merged) is type(plain) and merged.state_dict().keys() == plain.state_dict().keys()
     torch.testing.assert_close(merged(**inputs).logits, expected, atol=1e-4, rtol=1e-4)
+
+
+KEPT_APART = {
+    "adalora": LAYERS["adalora"],  # its ranks are not saved
+    "shira": lambda: peft.ShiraConfig(r=2, **TASK),  # its places are saved, but are no weights
+    "randlora": lambda: peft.RandLoraConfig(r=4, **TASK),  # the other three save once what all layers share
+    "vblora": lambda: peft.VBLoRAConfig(r=2, num_vectors=5, vector_length=8, **TASK),
+    "tinylora": lambda: peft.TinyLoraConfig(**TASK),
+}
+
+
+@pytest.mark.parametrize("kind", KEPT_APART)
+@torch.no_grad()
+def test_an_adapter_comes_back_whatever_its_method_saves(kind, tmp_path):
+    """They were "not the weights of this adapter", because names in the file are not those of the model's weights."""
+    whole = adapted(whole_model("llama"), KEPT_APART[kind]())
+    inputs = image_prompt(whole.config.text_config)
+    expected = whole(**inputs).logits
+    assert not torch.allclose(whole_model("llama")(**inputs).logits, expected, atol=1e-3)
+    whole.save_pretrained(tmp_path)
+    loaded = [PeftModel.from_pretrained(whole_model("llama"), tmp_path)]
+    if kind not in ("vblora", "tinylora"):  # transformers refuses what layers share
+        loaded.append(whole_model("llama"))
+        loaded[1].load_adapter(tmp_path)
+    for model in loaded:
+        torch.testing.assert_close(model.eval()(**inputs).logits, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["adalora", "vblora"])
+def test_an_adapter_with_a_layer_left_out_is_refused(kind, tmp_path):
+    whole = adapted(whole_model("llama"), KEPT_APART[kind]())
+    whole.save_pretrained(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    weights = load_file(file)
+    name = next(name for name in weights if "layers.1" in name)
+    save_file({key: value for key, value in weights.items() if key != name}, file)
+    layer = name.removeprefix("base_model.model.").split("_proj")[0]
+    with pytest.raises(ValueError, match=rf"Missing \(1\): {layer}"):
+        PeftModel.from_pretrained(whole_model("llama"), tmp_path)
+
+
+@families
+def test_tokens_are_trained_without_naming_a_layer(name):
+    """It ended in "'TrainableTokensModel' object has no attribute 'model'"."""
+    config = visual_model(name).config
+    tokens = [5, config.boi_token_id]
+    for model in (visual_model(name), whole_model(name)):
+        rows = model.get_input_embeddings().weight.detach().clone()
+        tuned = adapted(model, peft.TrainableTokensConfig(token_indices=tokens, **TASK))
+        assert sum(value.numel() for value in tuned.parameters() if value.requires_grad) == 2 * rows.shape[1]
+        found = tuned.merge_and_unload().get_input_embeddings().weight
+        changed = (found != rows).any(dim=1).nonzero().flatten().tolist()
+        assert changed == tokens
 
 
 @pytest.mark.parametrize("name", FAMILIES)
