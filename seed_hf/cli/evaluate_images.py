@@ -77,6 +77,7 @@ def generation(
 ):
     """Does a drawing show what its prompt asks for? Objects, numbers, colours, places."""
     with plain_errors(), _missing_packages():
+        _check_candidates(drawing, source)
         rows = _open(data)
         eyes = _detector(judge, detector, clip, running.device)
         from seed_hf.evaluation.tasks.generation import Generation
@@ -103,6 +104,7 @@ def similarity(
 ):
     """How near drawn or redrawn images are to the real ones: CLIP similarity, CLIP-T, FID."""
     with plain_errors(), _missing_packages():
+        _check_candidates(drawing, source)
         rows = _open(data, images, split, captions=source != "images")
         from seed_hf.evaluation.image_encoders import InceptionEncoder, open_encoder
         from seed_hf.evaluation.tasks.similarity import Similarity
@@ -135,6 +137,7 @@ def roundtrip(
 ):
     """Codes to image to codes: how well a model reads what it draws."""
     with plain_errors(), _missing_packages():
+        _check_candidates(drawing, source, best_of)
         rows = _open(data, images, split, captions=source != "images" or candidates > 0)
         from seed_hf.evaluation.tasks.roundtrip import Roundtrip, some_candidates
 
@@ -160,6 +163,8 @@ def judge(
         from seed_hf.evaluation.scene_judge.training import train_judge
 
         show_messages()
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"{out}: this is a file. Give the folder of a judge.")
         if (out / FACTS).is_file():
             if scenes is not None or seed is not None:
                 raise ValueError(f"{out} holds a judge already: --scenes and --seed are for a new one.")
@@ -188,11 +193,14 @@ def prompts(
 ):
     """Prompts of GenEval's six kinds from any list of objects: one, two, numbers, colours, places, colours of two."""
     with plain_errors(), _missing_packages():
+        from seed_hf.evaluation.formats.prompts import open_prompts
         from seed_hf.evaluation.generation_prompts import lines_of, make_prompts
         from seed_hf.pictograms.scene_things import read_things
 
         if out.suffix != ".jsonl":
             raise ValueError(f"--out must end with .jsonl, got {out}.")
+        if out.exists() and open_prompts(out) is None:
+            raise ValueError(f"{out}: this file holds no prompts, and would be replaced. Give another --out.")
         if objects is None:
             names = [thing.name for thing in read_things()]
         elif objects.is_file():
@@ -223,6 +231,15 @@ def _open(data: str, images: Path | None = None, split: str | None = None, *, ca
     if images is not None or split is not None:
         raise ValueError(f"--images and --split do not go with {data}: it is one set, with all that it has.")
     return found
+
+
+def _check_candidates(drawing: Drawing, source: str, best_of: int = 1) -> None:
+    if drawing.num_candidates is None:
+        return
+    if source == "images":
+        raise ValueError("--num-candidates: the codes of images are drawn as they are. It goes with other sources.")
+    if best_of > 1:
+        raise ValueError("--best-of samples and chooses by itself: leave --num-candidates out.")
 
 
 def _detector(judge: Path | None, detector: Path | None, clip: Path | None, device: str | None) -> Detector:

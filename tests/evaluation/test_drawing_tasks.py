@@ -347,6 +347,11 @@ def test_geneval_metadata_is_read_as_it_is_published(tmp_path):
         (["similarity", "--data", "PROMPTS", "--encoder", "nowhere"], "nowhere: no CLIP here"),
         (["similarity", "--data", "PROMPTS", "--images", "J", "--encoder", "efficientnet"], "--images and --split"),
         (["judge", "--pictograms", "nowhere", "--out", "J"], "train.parquet does not exist"),
+        (["similarity", "--data", "PROMPTS", "--num-candidates", "2", "--encoder", "x"], "the codes of images are drawn"),
+        (["generation", "--data", "PROMPTS", "--num-candidates", "2", "--source", "images"], "the codes of images"),
+        (["roundtrip", "--data", "PROMPTS", "--num-candidates", "2", "--best-of", "3"], "leave --num-candidates out"),
+        (["judge", "--pictograms", "nowhere", "--out", "rows.jsonl"], "rows.jsonl: this is a file"),
+        (["prompts", "--out", "rows.jsonl"], "rows.jsonl: this file holds no prompts, and would be replaced"),
         (["prompts", "--out", "prompts.txt"], "--out must end with .jsonl"),
         (["prompts", "--out", "p.jsonl", "--objects", "nowhere.txt"], "nowhere.txt: no such file of objects"),
     ],
@@ -354,6 +359,7 @@ def test_geneval_metadata_is_read_as_it_is_published(tmp_path):
 def test_mistakes_are_one_line(tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "p.jsonl").write_text("\n".join(lines_of(make_prompts(["dog", "cup"], 2))))
+    (tmp_path / "rows.jsonl").write_text('{"image": "a.png", "caption": "a dog"}\n')
     out = [] if arguments[0] in ("judge", "prompts") else ["--out", "out.json"]
     refused("evaluate", *(str(tmp_path / "p.jsonl") if a == "PROMPTS" else a for a in arguments), *out, words=words)
 

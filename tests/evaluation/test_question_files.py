@@ -103,6 +103,8 @@ def test_rows_of_ones_own(tmp_path):
         open_benchmark(
             write_json(tmp_path / "rows.json", [{"image": "data:image/png;base64,@@", "question": "What?"}])
         )
+    with pytest.raises(ValueError, match=r"rows.json\[0\]: image must hold bytes or a path, got int"):
+        open_benchmark(write_json(tmp_path / "rows.json", [{"image": {"path": 3}, "question": "What?"}]))
     with pytest.raises(ValueError, match=r"rows.json\[0\]: question must be str or int or float, got list"):
         open_benchmark(write_json(tmp_path / "rows.json", [{"image": "a", "question": [1]}]))
 

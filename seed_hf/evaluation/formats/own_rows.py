@@ -90,6 +90,8 @@ def _image(entry: Entry, images: Path) -> bytes | str:
     found: Any = entry.get("image", str, bytes, dict)
     if isinstance(found, dict):
         found = found.get("bytes") or found.get("path") or ""
+        if not isinstance(found, (str, bytes)):
+            raise ValueError(f"{entry.place}: image must hold bytes or a path, got {type(found).__name__}.")
     if isinstance(found, str) and found.startswith("data:image/"):
         try:
             return base64.b64decode(found.partition(",")[2], validate=True)

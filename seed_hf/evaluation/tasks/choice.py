@@ -81,8 +81,8 @@ class Choice(SpeakingTask):
         tasks = [(codes, row.question, text) for row, codes, texts in asked for text in texts]
         losses: list[float] = []
         for start in range(0, len(tasks), len(rows)):
-            codes, questions, texts = zip(*tasks[start : start + len(rows)], strict=True)
-            for loss, tokens in self.speaker.losses(codes, questions, texts):
+            codes, questions, answers = zip(*tasks[start : start + len(rows)], strict=True)
+            for loss, tokens in self.speaker.losses(codes, questions, answers):
                 losses.append(loss / tokens if self.by == "mean_loss" else loss)
         found: list[tuple[int | None, dict[str, Any]]] = []
         for row, texts in zip(rows, texts_of, strict=True):
