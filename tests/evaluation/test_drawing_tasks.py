@@ -347,7 +347,7 @@ def test_geneval_metadata_is_read_as_it_is_published(tmp_path):
         (["similarity", "--data", "PROMPTS", "--encoder", "nowhere"], "nowhere: no CLIP here"),
         (["similarity", "--data", "PROMPTS", "--images", "J", "--encoder", "efficientnet"], "--images and --split"),
         (["judge", "--pictograms", "nowhere", "--out", "J"], "train.parquet does not exist"),
-        (["similarity", "--data", "PROMPTS", "--num-candidates", "2", "--encoder", "x"], "the codes of images are drawn"),
+        (["similarity", "--data", "PROMPTS", "--num-candidates", "2", "--encoder", "x"], "the codes of images"),
         (["generation", "--data", "PROMPTS", "--num-candidates", "2", "--source", "images"], "the codes of images"),
         (["roundtrip", "--data", "PROMPTS", "--num-candidates", "2", "--best-of", "3"], "leave --num-candidates out"),
         (["judge", "--pictograms", "nowhere", "--out", "rows.jsonl"], "rows.jsonl: this is a file"),
