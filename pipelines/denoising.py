@@ -84,6 +84,8 @@ def predict_noise(pipeline, latents: torch.Tensor, timestep, prompt_embeds, clas
     """
     guided = pipeline.do_classifier_free_guidance
     inputs = pipeline.scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, timestep)
+    if class_labels is not None:
+        class_labels = class_labels[-len(inputs) :]  # a callback may have ended guidance
     condition = {"encoder_hidden_states": prompt_embeds, "class_labels": class_labels}
     options = pipeline.cross_attention_kwargs
     if pipeline.captured_unet is not None and not options:

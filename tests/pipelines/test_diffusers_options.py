@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler
+from diffusers.callbacks import SDCFGCutoffCallback
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 
@@ -125,6 +126,20 @@ def test_image_embeddings_of_unclip():
     call = {**SETTINGS, "image_embeds": embeds[:1]}
     images = [each(**call, generator=torch.Generator().manual_seed(0)).images for each in (alone, pipe)]
     assert alone.is_unclip and torch.equal(*images)
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_a_callback_of_diffusers_ends_guidance(kind):
+    """With unCLIP it ended in an error of shapes: the class labels kept their rows of guidance."""
+    target = {"generation_target": "image", "num_generation_tokens": 1} if kind == "image" else {}
+    pipe = SeedImagePipeline.from_diffusion(tiny_donor(kind), tiny_tokenizer(**target))
+    pipe.set_progress_bar_config(disable=True)
+    calls = ({}, {"guidance_scale": 1.0}, {"callback_on_step_end": SDCFGCutoffCallback(cutoff_step_ratio=0.0)})
+    guided, free, cut = (
+        pipe(codes=some_codes(1), generator=generators(1), **{**SETTINGS, **call}).images for call in calls
+    )
+    assert cut.isfinite().all()
+    assert not torch.allclose(cut, guided, atol=1e-4) and not torch.allclose(cut, free, atol=1e-4)
 
 
 # Images
