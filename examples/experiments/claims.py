@@ -31,6 +31,13 @@ def mean(rows) -> list[float]:
     return [sum(of) / len(of) for of in zip(*rows)]
 
 
+def log_scale(axis, values) -> None:
+    """A logarithmic x axis whose ticks are the values that were measured."""
+    axis.set_xscale("log")
+    axis.set_xticks(list(values), labels=[str(value) for value in values])
+    axis.minorticks_off()
+
+
 def plot_queries(axes, arms: Arms) -> None:
     left, right = axes
     for arm, runs in arms.items():
@@ -42,7 +49,8 @@ def plot_queries(axes, arms: Arms) -> None:
             for how, style in (("greedy", "-"), ("sampled", ":")):
                 right.plot(steps, [look[f"valid, {how}"] for look in run["looks"]], style, color=line.get_color())
     left.set(xlabel="place of the code", ylabel="nats", title="known of each code beyond its frequency")
-    right.set(xlabel="steps of the language model", ylabel="%", xscale="log", title="valid without the constraint")
+    right.set(xlabel="steps of the language model", ylabel="%", title="valid without the constraint")
+    log_scale(right, steps)
     left.legend()
 
 
@@ -52,7 +60,8 @@ def plot_order(axes, arms: Arms) -> None:
             for end, style in (("first", "-"), ("last", ":")):
                 values = mean(run[f"{name} of the {end} codes"] for run in runs)
                 (line,) = axis.plot(KEPT[: len(values)], values, style, label=f"{arm}, {end}")
-        axis.set(xlabel="codes that are kept", ylabel="%", xscale="log", title=name)
+        axis.set(xlabel="codes that are kept", ylabel="%", title=name)
+        log_scale(axis, KEPT[: len(values)])
     axes[0].legend()
 
 
