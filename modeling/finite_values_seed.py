@@ -50,7 +50,7 @@ def require_finite(
     looked_at += [weight.detach().sum(dtype=torch.float32) for _, weight in _weights(model, new)]
     # Both ends are finite if all is: one pass over the values, and no copies.
     ends = [end.isfinite().to(results.device) for values in looked_at for end in values.aminmax()]
-    if torch.stack(ends).all():
+    if not ends or torch.stack(ends).all():  # none: nothing was asked for
         model.finite_roles |= new
         return results
     wrong = [] if pixel_values is None else _rows(pixel_values)
