@@ -128,6 +128,24 @@ def test_the_right_choice_is_never_guessed(tmp_path, choices, answer, right, wor
     assert found.right == right and found.fault.startswith(words) and bool(found.fault) == bool(words)
 
 
+@pytest.mark.parametrize("mark", ["{}. ", "({}) ", "{}) ", "{}: ", ""])
+@pytest.mark.parametrize(("answer", "right"), [("B", 1), ("2 dogs", 1), ("1 dog", 0), ("whole", 1)])
+def test_the_questions_of_mme_unify(tmp_path, mark, answer, right):
+    """Its field is `choice`; letters before the choices are taken off, because asking by letter writes them."""
+    texts = ["1 dog", "2 dogs", "no dog"]
+    choice = [mark.format(letter) + text for letter, text in zip("ABC", texts)]
+    answer = choice[1] if answer == "whole" else answer
+    row = {"image": "a.jpg", "question": "How many?", "choice": choice, "answer": answer, "category": "Counting"}
+    (found,) = open_benchmark(write_json(tmp_path / "rows.json", [row])).rows
+    assert (found.choices, found.right, found.group, found.fault) == (tuple(texts), right, "Counting", "")
+
+
+def test_choices_that_only_look_lettered_stay(tmp_path):
+    row = {"image": "a.jpg", "question": "Which?", "choices": ["A. Smith", "C. Jones"], "answer": "C. Jones"}
+    (found,) = open_benchmark(write_json(tmp_path / "rows.json", [row])).rows
+    assert (found.choices, found.right) == (("A. Smith", "C. Jones"), 1)
+
+
 def test_a_question_that_is_there_twice_is_refused(tmp_path):
     for place, name in enumerate(("questions", "annotations")):
         files = vqa_files(tmp_path, ASKED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from .json_files import Entry, entries, identity_of, image_path, with_words
 
 _IDS = ("id", "question_id", "image_id")
 _GROUPS = ("group", "category", "answer_type")
-NAMES = ("image", "caption", "captions", "question", "answer", "answers", "choices", *_GROUPS, *_IDS)
+NAMES = ("image", "caption", "captions", "question", "answer", "answers", "choice", "choices", *_GROUPS, *_IDS)
+# A choice that begins with its letter: "A. a cat", "(A) a cat" or "A: a cat".
+_LETTERED = re.compile(r"\(?([A-Z])[.):]\s*")
 
 
 def own_rows(file: Path, value: list, images: Path) -> EvaluationData:
-    """A list of objects with `image` (a path) and some of `NAMES`, which is also how LAVIS writes COCO and Flickr30K.
+    """A list of objects with `image` (a path) and some of `NAMES`: LAVIS' COCO and Flickr30K, and what MME-Unify asks.
 
     Args:
         file, value: The file, and its parsed JSON.
@@ -70,8 +73,10 @@ def own_row(entry: Entry, number: int, images: Path) -> EvaluationRow:
     """
     given = {name for name in NAMES if entry.value.get(name) is not None}
     captions = with_words(next((entry.texts(name) for name in ("captions", "caption") if name in given), ()))
-    choices = entry.texts("choices") if "choices" in given else ()
+    written = next((entry.texts(name) for name in ("choices", "choice") if name in given), ())
+    choices = _unlettered(written)
     answers = _answers(entry, "answers" if "answers" in given else "answer") if given & {"answer", "answers"} else ()
+    answers = tuple(dict(zip(written, choices)).get(answer, answer) for answer in answers)
     right, fault = _right(answers, choices, number=isinstance(entry.value.get("answer"), int))
     return EvaluationRow(
         next((entry.text(name) for name in _IDS if name in given), str(number)),
@@ -105,6 +110,14 @@ def _answers(entry: Entry, name: str) -> tuple[str, ...]:
     if isinstance(found, list) and all(isinstance(answer, dict) for answer in found):
         return tuple(answer.text("answer") for answer in entry.entries(name))
     return entry.texts(name) if isinstance(found, list) else (str(found),)
+
+
+def _unlettered(choices: tuple[str, ...]) -> tuple[str, ...]:
+    """Choices without the letters that say their places, where all have them; asking by letter adds its own."""
+    marks = [_LETTERED.match(choice) for choice in choices]
+    if not all(mark and mark[1] == chr(ord("A") + place) for place, mark in enumerate(marks)):
+        return choices
+    return tuple(choice[mark.end() :] for choice, mark in zip(choices, marks) if mark)
 
 
 def _right(answers: tuple[str, ...], choices: tuple[str, ...], *, number: bool) -> tuple[int | None, str]:
