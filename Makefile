@@ -63,10 +63,11 @@ $(VENV)/.dev: setup.py $(VENV)/.demo
 	$(PIP) --editable ".[train,demo,serve,dev]"
 	touch $@
 
-# A venv that sees the packages of the first one behind its own.
+# A venv that sees the packages of the first one behind its own, with this one: its folder alone would not do, because
+# what is installed as editable lies there in files that only `addsitedir` reads.
 $(VENV)/.lowest: constraints-lowest.txt $(VENV)/.dev
 	$(PYTHON) -m venv --without-pip $(VENV)/lowest
-	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > \
+	$(BIN)/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" > \
 		"$$($(LOWEST)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/newest.pth"
 	$(BIN)/python -m pip --python $(LOWEST)/python install --quiet --disable-pip-version-check \
 		--no-deps --requirement constraints-lowest.txt
