@@ -10,14 +10,12 @@ import logging
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from embeddings import Embeddings
 from loop import autocast, device, stage_arguments, train
-from seed_hf.pictograms.scene_texts import full_description
-from vision import Captioner
+from vision import Captioner, caption_loss
 from vocabulary import encode_texts, load_vocabulary
-from world import scenes
+from world import descriptions
 
 
 STEPS, BATCH, RATE = 1500, 256, 3e-3
@@ -34,16 +32,14 @@ def main(argv: list[str] | None = None) -> None:
 
     def batch_of(step: int) -> dict[str, torch.Tensor]:
         rows = torch.randint(len(embeddings), (BATCH,)).tolist()
-        said = [full_description(scene) for row in rows for scene in scenes("language", row, 1)]
-        ids, mask = encode_texts(tokenizer, said)
+        ids, mask = encode_texts(tokenizer, descriptions(rows))
         return {"seen": torch.from_numpy(np.stack([embeddings[row] for row in rows])), "ids": ids, "mask": mask}
 
     def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:
         with autocast():
-            logits = captioner(batch["seen"].float(), batch["ids"][:, :-1]).float()
-        words = batch["ids"][:, 1:].where(batch["mask"][:, 1:].bool(), -100)
-        right = (logits.argmax(-1) == words).sum() / (words >= 0).sum()
-        return {"loss": F.cross_entropy(logits.flatten(0, 1), words.flatten()), "words": right}
+            logits = captioner(batch["seen"].float(), batch["ids"][:, :-1])
+        loss, words = caption_loss(logits, batch["ids"], batch["mask"])
+        return {"loss": loss, "words": words}
 
     train(captioner, batch_of, loss_of, out=out, steps=arguments.steps, minutes=None, learning_rate=arguments.rate,
           weight_decay=0.05, warmup=60)  # fmt: skip

@@ -14,9 +14,8 @@ from transformers import CLIPTextModel
 
 from loop import autocast, device, stage_arguments, train
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
-from seed_hf.pictograms.scene_texts import full_description
 from vocabulary import encode_texts, load_vocabulary
-from world import scenes
+from world import descriptions
 
 
 STEPS, BATCH, RATE = 6000, 256, 1e-3
@@ -37,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
 
     def batch_of(step: int) -> dict[str, torch.Tensor]:
         rows = torch.randint(len(codes), (BATCH,))
-        said = [full_description(scene) for row in rows.tolist() for scene in scenes("language", row, 1)]
+        said = descriptions(rows.tolist())
         return {"codes": codes[rows], "ids": encode_texts(tokenizer, said)[0]}
 
     def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:

@@ -15,11 +15,10 @@ from torch.nn import functional as F
 
 from loop import autocast, device, stage_arguments, train
 from seed_hf import SeedTokenizer
-from seed_hf.pictograms.scene_texts import full_description
 from seed_hf.pipelines.empty_prompt import EmptyPromptEmbedding
 from teacher import Teacher
 from vocabulary import encode_texts, load_vocabulary
-from world import scenes
+from world import descriptions
 
 
 STEPS, BATCH, RATE = 600, 256, 3e-3
@@ -41,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
 
     def batch_of(step: int) -> dict[str, torch.Tensor]:
         rows = torch.randint(len(codes), (BATCH,))
-        said = [full_description(scene) for row in rows.tolist() for scene in scenes("language", row, 1)]
+        said = descriptions(rows.tolist())
         return {"codes": codes[rows], "ids": torch.cat([encode_texts(tokenizer, said)[0], silent])}
 
     def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:

@@ -60,6 +60,13 @@ class Captioner(nn.Module):
         return self.last(hidden) @ self.words.weight.T
 
 
+def caption_loss(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss of the next words of `(batch, length)` texts, and the share of them that is likeliest."""
+    words = ids[:, 1:].where(mask[:, 1:].bool(), -100)
+    loss = F.cross_entropy(logits.float().flatten(0, 1), words.flatten())
+    return loss, (logits.argmax(-1) == words).sum() / (words >= 0).sum()
+
+
 class Seer(nn.Module):
     def __init__(self, vocabulary: int):
         super().__init__()
@@ -103,15 +110,14 @@ def main(argv: list[str] | None = None) -> None:
             embeddings = seer.model.get_causal_embeddings(pixels)
             contrast = seer.model._contrastive(embeddings, ids, mask, None)
             logits = seer.captioner(embeddings, ids[:, :-1])
-        words = ids[:, 1:].where(mask[:, 1:].bool(), -100)
-        caption = F.cross_entropy(logits.float().flatten(0, 1), words.flatten())
+        caption, words = caption_loss(logits, ids, mask)
         spread = alike(embeddings)
         return {
             "loss": contrast.loss.float() + caption + APART * spread,
             "contrast": contrast.loss,
             "caption": caption,
             "alike": spread,
-            "words": (logits.argmax(-1) == words).sum() / (words >= 0).sum(),
+            "words": words,
             "named": (contrast.logits_per_image.argmax(1) == torch.arange(len(ids), device=ids.device)).float().mean(),
         }
 

@@ -1,5 +1,6 @@
 """The small world as batches: images, captions and questions of scenes that no two steps share."""
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -57,6 +58,11 @@ def images(
 def normalised_images(found: list[Scene], data: Path, pixels: int) -> torch.Tensor:
     """Images of any set as the ViT takes them, also those with drawings that are held out."""
     return normalise(images(found, data, pixels, ("train", "test_style")).float() / 255)
+
+
+def descriptions(rows: Iterable[int]) -> list[str]:
+    """Full descriptions of scenes of the stage "language", whose embeddings and codes are kept."""
+    return [full_description(scene) for row in rows for scene in scenes("language", row, 1)]
 
 
 def captions(found: list[Scene], stage: str, start: int, full: float = 0.0) -> list[str]:
