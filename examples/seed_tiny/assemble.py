@@ -44,6 +44,7 @@ def load_parts(work: Path) -> SeedImagePipeline:
         bos_token_id=text_tokenizer.bos_token_id,
         eos_token_id=text_tokenizer.eos_token_id,
         pad_token_id=text_tokenizer.pad_token_id,
+        use_cache=True,  # training turned it off
     )
     pipe = SeedImagePipeline(
         seed_model=model,

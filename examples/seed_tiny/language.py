@@ -27,7 +27,7 @@ from world import SEEDS, captions, scenes, world
 TEXT_STEPS, STEPS, BATCH = 300, 8000, 128
 TEXT_RATE, RATE = 2e-3, 5e-3
 LENGTH = 128  # tokens; no row is longer, so rows are packed into sequences of this length: two fifths were padding
-CODE_WEIGHT = 0.2  # an image is 32 tokens and a caption five: at 1 seven eighths of the loss would be the codes'
+CODE_WEIGHT = 0.3  # an image is 32 tokens and a caption five: at 1 seven eighths of the loss would be the codes'
 # A request is a drawing that is asked for in a chat.
 DIRECTIONS = {"image_to_text": 0.2, "question": 0.28, "text_to_image": 0.37, "request": 0.05, "edit": 0.1}
 

@@ -4,6 +4,9 @@ The generation embeddings aim at the teacher's text features of the full descrip
 an image from saying the same 32 times, or nothing of it: queries that differ (`vision.py`), a k-means start with
 revival, a loss that measures what tells images apart (`feature_contrast_loss_weight`), and one that measures what the
 decoder of the vision stage can write of what the codes hold (`caption_loss_weight`).
+
+It goes on from the tokenizer in `quantization/begin`, if there is one: codes then keep much of their meaning, and a
+language model that has learned them can follow.
 """
 
 import logging
@@ -29,16 +32,21 @@ STEPS, BATCH, RATE = 3000, 128, 6e-3
 
 
 class Rows(Dataset):
-    """Causal embeddings of scenes, again and again, with their full descriptions."""
+    """Causal embeddings of scenes, again and again, with their full descriptions; those of two things twice as often.
+
+    Two things are a quarter of the scenes, have twice as much to say and are what codes lose first.
+    """
 
     def __init__(self, embeddings: Embeddings, number: int):
         self.embeddings, self.number = embeddings, number
+        two = [row for row in range(len(embeddings)) if scenes("language", row, 1)[0].layout == "two"]
+        self.order = np.random.default_rng(0).permutation([*range(len(embeddings)), *two])
 
     def __len__(self) -> int:
         return self.number
 
     def __getitem__(self, index: int) -> dict:
-        row = index % len(self.embeddings)
+        row = int(self.order[index % len(self.order)])
         (scene,) = scenes("language", row, 1)
         causal = torch.from_numpy(self.embeddings[row].astype(np.float32))
         return {"causal_embeddings": causal, "caption": full_description(scene)}
@@ -50,15 +58,19 @@ def main(argv: list[str] | None = None) -> None:
     if (out / "model").exists():
         return
     tokenizer = load_vocabulary(work)
-    model = SeedTokenizer.from_stage_one(
-        work / "contrastive" / "model",
-        codebook_size=CODEBOOK,
-        vq_legacy_beta=False,
-        vq_loss_weight=30.0,  # codes are small: with 1 the codebook hardly holds them
-        reconstruction_loss_weight=1.0,
-        feature_contrast_loss_weight=0.5,
-        generation_loss_weight=2.0,
-    )
+    settings = {
+        "codebook_size": CODEBOOK,
+        "vq_legacy_beta": False,
+        "vq_loss_weight": 30.0,  # codes are small: with 1 the codebook hardly holds them
+        "reconstruction_loss_weight": 1.0,
+        "feature_contrast_loss_weight": 0.5,
+        "generation_loss_weight": 2.0,
+    }
+    begun = (out / "begin").exists()
+    if begun:
+        model = SeedTokenizer.from_pretrained(out / "begin", **settings)
+    else:
+        model = SeedTokenizer.from_stage_one(work / "contrastive" / "model", **settings)
     model.to(device()).freeze_for("quantization")
     captioner = Captioner(len(tokenizer))
     captioner.load_state_dict(torch.load(work / "vision" / "captioner.pt", map_location="cpu", weights_only=True))
@@ -71,9 +83,9 @@ def main(argv: list[str] | None = None) -> None:
             learning_rate=arguments.rate,
             logging_steps=20,
             save_steps=250,
-            codebook_init="kmeans",
+            codebook_init="none" if begun else "kmeans",
             revive_dead_codes_every=25,
-            caption_loss_weight=1.0,
+            caption_loss_weight=3.0,
         ),
         target_encoder=CLIPTextModel.from_pretrained(work / "teacher" / "text_encoder"),
         caption_decoder=captioner,
