@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> None:
         rows = torch.randint(len(codes), (arguments.batch,))
         batch = {"codes": codes[rows], "ids": encode_texts(tokenizer, descriptions(rows.tolist()))[0]}
         if arguments.denoising:
-            found = [scene for row in rows[: arguments.batch // VIEWS].tolist() for scene in scenes("language", row, 1)]
+            shown = rows[: arguments.batch // VIEWS].tolist()
+            found = [scene for row in shown for scene in scenes("language", row, 1)]
             batch["pixels"] = images(found, arguments.data, 64)
         return batch
 
