@@ -63,6 +63,8 @@ class SeedTokenizerConfig(OwnModelType, PublishedConfig):
         feature_contrast_loss_weight (`float`, *optional*, defaults to 0): Weight of another such loss: the
             cross-entropy of finding the image features of the causal embeddings, among those of the batch, by those of
             the reconstructed ones, with stage I's temperature. It needs no captions.
+        contrastive_loss_weight (`float`, *optional*, defaults to 0): Weight of stage I's loss in stage II, for a
+            Q-Former that learns along (`QuantizationConfig.train_qformer`). Rows then need captions. Not in the paper.
         teacher_dropout (`bool`, *optional*, defaults to `False`): Whether the frozen Q-Former keeps its dropout in
             stage II. The authors' code keeps it, because it puts only the ViT into eval mode; the paper does not
             mention it.
@@ -108,6 +110,7 @@ class SeedTokenizerConfig(OwnModelType, PublishedConfig):
         generation_loss_weight: float = 0.5,
         feature_loss_weight: float = 0.0,
         feature_contrast_loss_weight: float = 0.0,
+        contrastive_loss_weight: float = 0.0,
         teacher_dropout: bool = False,
         label_smoothing: float = 0.1,
         temperature_init: float = 0.07,
@@ -135,6 +138,7 @@ class SeedTokenizerConfig(OwnModelType, PublishedConfig):
         self.generation_loss_weight = generation_loss_weight
         self.feature_loss_weight = feature_loss_weight
         self.feature_contrast_loss_weight = feature_contrast_loss_weight
+        self.contrastive_loss_weight = contrastive_loss_weight
         self.teacher_dropout = teacher_dropout
         self.label_smoothing = label_smoothing
         self.temperature_init = temperature_init
@@ -193,6 +197,8 @@ class SeedTokenizerConfig(OwnModelType, PublishedConfig):
         for name in ("feature_loss_weight", "feature_contrast_loss_weight"):
             if getattr(self, name) and not (self.text_tower and self.embedding_decoder):
                 raise ValueError(f"{name} needs text_tower=True and embedding_decoder=True.")
+        if self.contrastive_loss_weight and not self.text_tower:
+            raise ValueError("contrastive_loss_weight needs text_tower=True.")
         check_sizes(self, "num_query_tokens", "codebook_size", "code_dim", "projection_dim")
         check_sizes(self, "num_generation_tokens", "generation_dim")
         for name in self.sub_configs:

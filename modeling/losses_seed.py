@@ -47,6 +47,7 @@ def quantization_losses(
     generation_embeddings: torch.Tensor,
     reconstructed_embeddings: torch.Tensor | None = None,
     target_embeddings: torch.Tensor | None = None,
+    contrastive_loss: torch.Tensor | None = None,
     image_features: Callable[[torch.Tensor], torch.Tensor] | None = None,
     temperature: torch.Tensor | float = 1.0,
 ) -> dict[str, torch.Tensor]:
@@ -59,6 +60,7 @@ def quantization_losses(
         generation_embeddings: What the diffusion model is conditioned on.
         reconstructed_embeddings: Of the shape of `causal_embeddings`, for `reconstruction_loss`: 1 - mean cosine.
         target_embeddings: Of the shape of `generation_embeddings`, for `generation_loss`: the mean squared error.
+        contrastive_loss: That of stage I, where it goes on.
         image_features: Takes embeddings to L2-normalised features `(batch, projection_dim)`, for `feature_loss` and
             `feature_contrast_loss`.
         temperature: Divides the cosines of `feature_contrast_loss`; no gradient goes to it.
@@ -91,6 +93,8 @@ def quantization_losses(
                 f"{tuple(generation_embeddings.shape)}, got {tuple(target_embeddings.shape)}."
             )
         losses["generation_loss"] = F.mse_loss(generation_embeddings.float(), target_embeddings.float())
+    if contrastive_loss is not None:
+        losses["contrastive_loss"] = contrastive_loss
     losses["loss"] = sum(getattr(config, f"{name}_weight") * value for name, value in losses.items())
     return losses
 

@@ -99,6 +99,7 @@ class SeedTokenizer(CompiledBlocks, FlashByPart, PublishedModel, WholeWeights, P
         self.generation_decoder = SeedGenerationDecoder(config)
         self._keys_to_ignore_on_load_unexpected = weights_left_out(config, self.PARTS)
         self._frozen_modules: tuple[nn.Module, ...] = ()
+        self._qformer_learns = False  # in stage II
         self.finite_roles: set[str] = set()  # whose weights were found finite since the last call of `train`
         self.post_init()
 
@@ -334,14 +335,14 @@ class SeedTokenizer(CompiledBlocks, FlashByPart, PublishedModel, WholeWeights, P
 
         Args:
             pixel_values: `(batch, 3, image_size, image_size)`.
-            input_ids, attention_mask: `(batch, length)`; the captions, for stage I.
+            input_ids, attention_mask: `(batch, length)`; the captions, for stage I's loss.
             vision_embeddings: `(batch, patches + 1, vision width)`; given, the ViT is not run.
             causal_embeddings: `(batch, num_query_tokens, hidden_size)`; given, ViT and Q-Former are not run.
             target_embeddings: The target of the generation embeddings in stage II, of the same shape: features of the
                 diffusion model's text encoder, or one image embedding.
             stage: `"contrastive"` (stage I), `"quantization"` (stage II) or `None`.
-            gather_features: For stage I on several processes: returns the features of all processes, with a gradient,
-                for those of this one `(batch, projection_dim)`, and the row at which this process's own begin.
+            gather_features: For stage I's loss on several processes: returns the features of all processes, with a
+                gradient, for those of this one `(batch, projection_dim)`, and the row at which its own begin.
             output_hidden_states, output_attentions: Whether the output also holds those of ViT and Causal Q-Former.
                 Attentions need eager attention. Default: what the configuration says.
 
@@ -356,7 +357,8 @@ class SeedTokenizer(CompiledBlocks, FlashByPart, PublishedModel, WholeWeights, P
         outputs = asked_outputs(self, output_hidden_states, output_attentions)
         seen: dict = {}
         if causal_embeddings is None:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and stage == "contrastive"):
+            learns = stage == "contrastive" or (stage == "quantization" and self._qformer_learns)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
                 vision, qformer = see_images(self, pixel_values, vision_embeddings, **outputs)
             causal_embeddings = qformer.last_hidden_state
             if outputs:
@@ -375,9 +377,13 @@ class SeedTokenizer(CompiledBlocks, FlashByPart, PublishedModel, WholeWeights, P
         if self.config.embedding_decoder:
             output.reconstructed_embeddings = self.embedding_decoder(decoded)
         if stage == "quantization":
+            matched = None
+            if self.config.contrastive_loss_weight:
+                matched = self._contrastive(causal_embeddings, input_ids, attention_mask, gather_features).loss
             losses = quantization_losses(
                 self.config,
                 vq_loss=vq_loss,
+                contrastive_loss=matched,
                 causal_embeddings=causal_embeddings,
                 generation_embeddings=output.generation_embeddings,
                 reconstructed_embeddings=output.reconstructed_embeddings,
@@ -413,16 +419,18 @@ class SeedTokenizer(CompiledBlocks, FlashByPart, PublishedModel, WholeWeights, P
             logits_per_text=per_text,
         )
 
-    def freeze_for(self, stage: str) -> None:
+    def freeze_for(self, stage: str, train_qformer: bool = False) -> None:
         """Freezes what the paper freezes in `"contrastive"` (stage I) or `"quantization"` (stage II).
 
         Stage I trains the Q-Former, its queries, the norm after the ViT, both projections and the temperature. Stage
-        II trains everything after the Q-Former. Frozen modules stay in eval mode even after `train()`, except the
-        Q-Former of stage II with `teacher_dropout`, as in the authors' code.
+        II trains everything after the Q-Former; with `train_qformer`, which the paper does not have, it also trains
+        Q-Former, queries and, if there is one, the text tower. Frozen modules stay in eval mode even after `train()`,
+        except the Q-Former of stage II with `teacher_dropout`, as in the authors' code.
         """
         if stage == "contrastive":
             self._require_text_tower()
-        self._frozen_modules = freeze(self, stage)
+        self._frozen_modules = freeze(self, stage, train_qformer)
+        self._qformer_learns = stage == "contrastive" or train_qformer
         self.train(self.training)
 
     def train(self, mode: bool = True):

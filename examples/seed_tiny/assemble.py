@@ -37,7 +37,7 @@ def load_parts(work: Path) -> SeedImagePipeline:
     """The pipeline of all trained parts, with weights rounded to float16 as they are stored."""
     text_tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "vocabulary")
     text_encoder = CLIPTextModel.from_pretrained(work / "teacher" / "text_encoder").eval()
-    visual = SeedTokenizer.from_pretrained(work / "generation" / "model")
+    visual = SeedTokenizer.from_pretrained(work / "drawing" / "model")
     language = SeedForCausalLM.from_pretrained(work / "language" / "model")
     model = SeedForConditionalGeneration.from_parts(visual, language).eval()
     model.generation_config.update(
@@ -48,7 +48,7 @@ def load_parts(work: Path) -> SeedImagePipeline:
     )
     pipe = SeedImagePipeline(
         seed_model=model,
-        unet=UNet2DConditionModel.from_pretrained(work / "unet" / "model").eval(),
+        unet=UNet2DConditionModel.from_pretrained(work / "drawing" / "unet").eval(),
         vae=AutoencoderDC.from_pretrained(work / "autoencoder" / "model").eval(),
         scheduler=DPMSolverMultistepScheduler.from_pretrained(work / "teacher" / "scheduler"),
         processor=SeedProcessor(

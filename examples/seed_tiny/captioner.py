@@ -3,16 +3,16 @@
     python examples/seed_tiny/captioner.py --data DIR --work runs/on
 
 `vision` trains it together with the Causal Q-Former, and a checkpoint leaves it behind. Stage II asks it what codes
-hold (`caption_loss_weight`). Here it learns alone, from the causal embeddings that the stage `embeddings` wrote.
+hold (`caption_loss_weight`). Here it learns alone, from the causal embeddings of `contrastive/model`.
 """
 
 import logging
 
-import numpy as np
 import torch
 
-from embeddings import Embeddings
+from features import Shards
 from loop import autocast, device, stage_arguments, train
+from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from vision import Captioner, caption_loss
 from vocabulary import encode_texts, load_vocabulary
 from world import descriptions
@@ -26,18 +26,21 @@ def main(argv: list[str] | None = None) -> None:
     work, out = arguments.work, arguments.work / "vision"
     if (out / "captioner.pt").exists():
         return
-    tokenizer, embeddings = load_vocabulary(work), Embeddings(work / "embeddings" / "train")
+    tokenizer, seen = load_vocabulary(work), Shards(work / "features" / "train")
+    model = SeedTokenizer.from_pretrained(work / "contrastive" / "model").to(device()).eval()
     torch.manual_seed(0)
     captioner = Captioner(len(tokenizer)).to(device())
 
     def batch_of(step: int) -> dict[str, torch.Tensor]:
-        rows = torch.randint(len(embeddings), (BATCH,)).tolist()
+        rows = torch.randint(len(seen), (BATCH,)).tolist()
         ids, mask = encode_texts(tokenizer, descriptions(rows))
-        return {"seen": torch.from_numpy(np.stack([embeddings[row] for row in rows])), "ids": ids, "mask": mask}
+        return {"seen": seen.batch(rows), "ids": ids, "mask": mask}
 
     def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:
         with autocast():
-            logits = captioner(batch["seen"].float(), batch["ids"][:, :-1])
+            with torch.no_grad():
+                embeddings = model.get_causal_embeddings(vision_embeddings=batch["seen"].float())
+            logits = captioner(embeddings.float(), batch["ids"][:, :-1])
         loss, words = caption_loss(logits, batch["ids"], batch["mask"])
         return {"loss": loss, "words": words}
 

@@ -2,17 +2,36 @@
 
 import logging
 
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from features import Shards
 from loop import device, stage_arguments, trainer_arguments
 from optimizer import MuonAdamW
-from pixels import changed_images
-from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.training import ContrastiveConfig, ContrastiveTrainer, ImageTextCollator
 from vocabulary import load_vocabulary
-from world import SceneRows
+from world import captions, scenes, two_twice
 
 
 STEPS, BATCH, RATE = 200, 128, 2e-4
+
+
+class SeenRows(Dataset):
+    """What the ViT sees of scenes, with a caption in some wording; `full` of them are the full description."""
+
+    def __init__(self, seen: Shards, stage: str, number: int, full: float):
+        self.seen, self.stage, self.number, self.full = seen, stage, number, full
+        self.order = two_twice(len(seen))
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, index: int) -> dict:
+        row = int(self.order[index % len(self.order)])
+        (caption,) = captions(scenes("language", row, 1), self.stage, index, self.full)
+        return {"vision_embeddings": torch.from_numpy(self.seen[row].astype(np.float32)), "caption": caption}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -21,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     if (out / "model").exists():
         return
     model = SeedTokenizer.from_pretrained(arguments.work / "vision" / "model")
-    size = model.config.vision_config.image_size
+    seen = Shards(arguments.work / "features" / "train")
     model.to(device()).freeze_for("contrastive")
     trainer = ContrastiveTrainer(
         model,
@@ -33,14 +52,9 @@ def main(argv: list[str] | None = None) -> None:
             logging_steps=10,
             save_steps=250,
         ),
-        train_dataset=SceneRows("contrastive", arguments.data, arguments.steps * BATCH, size, full=0.7),
+        train_dataset=SeenRows(seen, "contrastive", arguments.steps * BATCH, full=0.7),
         optimizers=(MuonAdamW(model, RATE, 0.05), None),
-        data_collator=ImageTextCollator(
-            SeedImageProcessor(size={"height": size, "width": size}),
-            load_vocabulary(arguments.work),
-            augment=changed_images,
-            seed=0,
-        ),
+        data_collator=ImageTextCollator(None, load_vocabulary(arguments.work), seed=0),
     )
     trainer.train(resume_from_checkpoint=True)
     trainer.save_state()

@@ -49,10 +49,12 @@ def main(argv: list[str] | None = None) -> None:
         "teacher/begin/unet": pipe.unet,
         "teacher/begin/empty_prompt": pipe.empty_prompt,
         "unet/model": pipe.unet,
+        "drawing/unet": pipe.unet,
+        "seeing/model": pipe.seed_model.visual_tokenizer.vision_model,
         "language/model": pipe.seed_model.language_model,
         # Stage II keeps the weights of stage I.
         **dict.fromkeys(
-            (f"{stage}/model" for stage in ("contrastive", "quantization", "generation")),
+            (f"{stage}/model" for stage in ("contrastive", "quantization", "generation", "drawing")),
             pipe.seed_model.visual_tokenizer,
         ),
     }

@@ -17,11 +17,11 @@ from model import CODEBOOK
 from optimizer import MuonAdamW
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.pictograms.scene_texts import caption as plainest
-from seed_hf.pictograms.scene_texts import instruction, questions
+from seed_hf.pictograms.scene_texts import in_reading_order, instruction, questions
 from seed_hf.pictograms.scenes import generator
 from seed_hf.training import InstructionCollator, LanguageModelCollator, LanguageModelConfig, LanguageModelTrainer
 from vocabulary import load_vocabulary
-from world import SEEDS, captions, scenes, world
+from world import SEEDS, captions, scenes, two_twice, world
 
 
 TEXT_STEPS, STEPS, BATCH = 300, 8000, 128
@@ -68,8 +68,9 @@ class Texts(Dataset):
 
 
 class CodeRows(Dataset):
-    """Codes of scenes with a direction, and edits; captions, questions and wordings differ from epoch to epoch.
+    """Codes of scenes with a direction, and edits; those of two things twice as often.
 
+    Captions, questions and wordings differ from row to row, also those of one scene.
     What is written of an image is always its plainest caption, so that the probability of a caption is about what is
     seen, not about how it is said. What is drawn may be said in any wording.
     """
@@ -81,20 +82,22 @@ class CodeRows(Dataset):
             number,
             skipped,
         )
+        self.order = two_twice(len(codes))
 
     def __len__(self) -> int:
         return self.number
 
     def __getitem__(self, index: int) -> dict:
-        epoch, row = divmod(index + self.skipped, len(self.codes))
-        random = generator("train", SEEDS["language"], row, 4 + epoch)
+        index += self.skipped
+        row = int(self.order[index % len(self.order)])
+        random = generator("train", SEEDS["language"], index, 4)
         direction = random.choice(list(DIRECTIONS), p=list(DIRECTIONS.values()))
         if direction == "edit":
             return self._edit(random)
         (scene,) = scenes("language", row, 1)
-        said = plainest(scene)
+        said = plainest(in_reading_order(scene))
         if direction in ("text_to_image", "request"):
-            (said,) = captions([scene], "language", row + epoch * 10**7, full=0.2)
+            (said,) = captions([scene], "language", index, full=0.2)
         asked = questions(scene, random, list(world().things)) if direction == "question" else None
         found = {"codes": self.codes[row], "caption": said, "questions": asked}
         if direction == "request":

@@ -24,6 +24,11 @@ def share(right: list[bool]) -> str:
     return f"{100 * np.mean(right):.1f}" if right else "-"
 
 
+def said_of(description: str) -> str:
+    """A description without the style."""
+    return description.partition(" drawing of ")[2]
+
+
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -55,6 +60,9 @@ def main() -> None:
         figures = {
             "all things": share([all(item.thing in text for item in scene.items) for scene, text in pairs]),
             "both of two": share([all(item.thing in text for item in scene.items) for scene, text in two]),
+            "two in order, with colours": share(
+                [said_of(full_description(scene)) == said_of(text) for scene, text in two]
+            ),
             "a single thing": share([item.thing in text for item, text in alone]),
             "its colour": share([item.colour in text.split() for item, text in alone if item.colour]),
             "the whole description": share([full_description(scene) == text for scene, text in pairs]),

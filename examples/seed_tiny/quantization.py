@@ -1,9 +1,10 @@
 """Stage II: codebook, decoder and Reverse Q-Former, learned by gradient by `QuantizationTrainer`.
 
-The generation embeddings aim at the teacher's text features of the full description. Four things keep the codes of
+The generation embeddings aim at the teacher's text features of the full description. Five things keep the codes of
 an image from saying the same 32 times, or nothing of it: queries that differ (`vision.py`), a k-means start with
-revival, a loss that measures what tells images apart (`feature_contrast_loss_weight`), and one that measures what the
-decoder of the vision stage can write of what the codes hold (`caption_loss_weight`).
+revival, a loss that measures what tells images apart (`feature_contrast_loss_weight`), one that measures what the
+decoder of the vision stage can write of what the codes hold (`caption_loss_weight`), and a Q-Former that learns along
+(`train_qformer`): with that of stage I alone, what tells two things apart is lost among all else that it sees.
 
 It goes on from the tokenizer in `quantization/begin`, if there is one: codes then keep much of their meaning, and a
 language model that has learned them can follow.
@@ -16,7 +17,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import CLIPTextModel
 
-from embeddings import Embeddings
+from features import Shards
 from loop import device, stage_arguments, trainer_arguments
 from model import CODEBOOK, TEXT_LENGTH
 from optimizer import MuonAdamW
@@ -25,22 +26,18 @@ from seed_hf.pictograms.scene_texts import full_description
 from seed_hf.training import ImageTextCollator, QuantizationConfig, QuantizationTrainer
 from vision import Captioner
 from vocabulary import load_vocabulary
-from world import scenes
+from world import scenes, two_twice
 
 
 STEPS, BATCH, RATE = 3000, 128, 6e-3
 
 
 class Rows(Dataset):
-    """Causal embeddings of scenes, again and again, with their full descriptions; those of two things twice as often.
+    """What the ViT sees of scenes, again and again, with full descriptions; scenes of two things twice as often."""
 
-    Two things are a quarter of the scenes, have twice as much to say and are what codes lose first.
-    """
-
-    def __init__(self, embeddings: Embeddings, number: int):
-        self.embeddings, self.number = embeddings, number
-        two = [row for row in range(len(embeddings)) if scenes("language", row, 1)[0].layout == "two"]
-        self.order = np.random.default_rng(0).permutation([*range(len(embeddings)), *two])
+    def __init__(self, seen: Shards, number: int):
+        self.seen, self.number = seen, number
+        self.order = two_twice(len(seen))
 
     def __len__(self) -> int:
         return self.number
@@ -48,8 +45,8 @@ class Rows(Dataset):
     def __getitem__(self, index: int) -> dict:
         row = int(self.order[index % len(self.order)])
         (scene,) = scenes("language", row, 1)
-        causal = torch.from_numpy(self.embeddings[row].astype(np.float32))
-        return {"causal_embeddings": causal, "caption": full_description(scene)}
+        seen = torch.from_numpy(self.seen[row].astype(np.float32))
+        return {"vision_embeddings": seen, "caption": full_description(scene)}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -64,6 +61,7 @@ def main(argv: list[str] | None = None) -> None:
         "vq_loss_weight": 30.0,  # codes are small: with 1 the codebook hardly holds them
         "reconstruction_loss_weight": 1.0,
         "feature_contrast_loss_weight": 0.5,
+        "contrastive_loss_weight": 0.5,
         "generation_loss_weight": 2.0,
     }
     begun = (out / "begin").exists()
@@ -71,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         model = SeedTokenizer.from_pretrained(out / "begin", **settings)
     else:
         model = SeedTokenizer.from_stage_one(work / "contrastive" / "model", **settings)
-    model.to(device()).freeze_for("quantization")
+    model.to(device()).freeze_for("quantization", train_qformer=True)  # the optimizer takes what learns
     captioner = Captioner(len(tokenizer))
     captioner.load_state_dict(torch.load(work / "vision" / "captioner.pt", map_location="cpu", weights_only=True))
     trainer = QuantizationTrainer(
@@ -86,10 +84,11 @@ def main(argv: list[str] | None = None) -> None:
             codebook_init="none" if begun else "kmeans",
             revive_dead_codes_every=25,
             caption_loss_weight=3.0,
+            train_qformer=True,
         ),
         target_encoder=CLIPTextModel.from_pretrained(work / "teacher" / "text_encoder"),
         caption_decoder=captioner,
-        train_dataset=Rows(Embeddings(work / "embeddings" / "train"), arguments.steps * BATCH),
+        train_dataset=Rows(Shards(work / "features" / "train"), arguments.steps * BATCH),
         optimizers=(MuonAdamW(model, arguments.rate, 0.01), None),
         data_collator=ImageTextCollator(None, tokenizer, max_text_tokens=TEXT_LENGTH, padding="max_length", seed=0),
     )

@@ -20,7 +20,8 @@ import assemble
 import autoencoder
 import codes
 import contrastive
-import embeddings
+import drawing
+import features
 import generation
 import language
 import quantization
@@ -40,20 +41,21 @@ STAGES = {
     "teacher": teacher,
     "unet": unet,
     "seeing": seeing,
+    "features": features,
     "vision": vision,
     "contrastive": contrastive,
-    "embeddings": embeddings,
     "quantization": quantization,
     "codes": codes,
     "generation": generation,
+    "drawing": drawing,
     "language": language,
 }
 # What `--quick` changes.
 QUICK = {
     name: ["--steps", "3"] for name in ("autoencoder", "seeing", "vision", "contrastive", "quantization", "generation")
 }
-QUICK |= {name: ["--steps", "3", "--batch", "16"] for name in ("teacher", "unet")}
-QUICK |= {"embeddings": ["--number", "256", "--edits", "64"], "language": ["--text-steps", "2", "--steps", "2"]}
+QUICK |= {name: ["--steps", "3", "--batch", "16"] for name in ("teacher", "unet", "drawing")}
+QUICK |= {"features": ["--number", "256", "--edits", "64"], "language": ["--text-steps", "2", "--steps", "2"]}
 
 
 def main() -> None:

@@ -1,10 +1,11 @@
 """Teacher stage: the ViT learns to name what stands where, as EVA-CLIP's did before BLIP-2 took it.
 
 The features of the patches of each thing, averaged, are asked for the thing, its colour and its style, and are pulled
-to what EfficientNet-Lite0 sees in the drawing on its own, in its own colours. When it knows the drawings, they are
-restyled at random, and beside the scenes it sees any drawing of the training split, without a name: that is how it
-learns to know a thing in art that it has not seen. The heads that answer are left behind; the ViT is frozen from here
-on.
+to what EfficientNet-Lite0 sees in the drawing on its own, in its own colours. Each patch also tells its row and
+column: what is asked of boxes does not need them, and without them no query can find the left one of two things. When
+the ViT knows the drawings, they are restyled at random, and beside the scenes it sees any drawing of the training
+split, without a name: that is how it learns to know a thing in art that it has not seen. The heads that answer are
+left behind; the ViT is frozen from here on.
 """
 
 import logging
@@ -52,6 +53,7 @@ class Namer(nn.Module):
                 "reference": nn.Linear(WIDTH, DIRECTIONS),
             }
         )
+        self.place = nn.Linear(WIDTH, 2 * (SIDE // self.vit.config.patch_size))
 
     def look(self, pixels: torch.Tensor, patches: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(features of the `patches` patches with most ink, `(batch, patches, width)`, the numbers of these)"""
@@ -67,11 +69,16 @@ class Namer(nn.Module):
         return self.vit.post_layernorm(self.vit.encoder(inputs_embeds=hidden).last_hidden_state)[:, 1:], kept
 
     def forward(self, pixels: torch.Tensor, boxes: torch.Tensor, patches: int) -> dict[str, torch.Tensor]:
-        """Answers `(batch, 4, ...)` about what is in the boxes `(batch, 4, grid * grid)`, shares of patches."""
+        """Answers `(batch, 4, ...)` about what is in the boxes `(batch, 4, grid * grid)`, shares of patches.
+
+        And under `"place"` the loss of the patches' rows and columns.
+        """
         features, kept = self.look(pixels, patches)
         shares = boxes.gather(2, kept[:, None].expand(-1, MOST, -1)) + 1e-6
         pooled = (shares / shares.sum(-1, keepdim=True)) @ features
-        return {name: head(pooled) for name, head in self.heads.items()}
+        places = self.place(features).float().unflatten(-1, (2, -1)).movedim(-1, 1)
+        true = torch.stack([kept // places.shape[1], kept % places.shape[1]], -1)
+        return {"place": F.cross_entropy(places, true), **{name: head(pooled) for name, head in self.heads.items()}}
 
 
 def any_drawings(data: Path, names: list[str], random: np.random.Generator) -> tuple[list[str], torch.Tensor, list]:
@@ -176,7 +183,9 @@ def main(argv: list[str] | None = None) -> None:
             right[f"{name} right"] = (given.argmax(-1) == wanted).sum() / (wanted >= 0).sum()
         alike = F.cosine_similarity(answers["reference"].float(), batch["reference"], dim=-1)
         losses["reference"] = 1 - (alike * batch["there"]).sum() / batch["there"].sum()
+        losses["place"] = answers["place"]
         total = losses["thing"] + losses["colour"] + 0.3 * losses["style"] + 3 * losses["reference"]
+        total = total + 0.1 * losses["place"]
         return {"loss": total, **losses, **right}
 
     train(namer, batch_of, loss_of, out=out, steps=arguments.steps, minutes=arguments.minutes, learning_rate=RATE,

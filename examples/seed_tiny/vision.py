@@ -6,22 +6,23 @@ It learns on scenes and their full descriptions:
 - a small decoder, which is left behind, writes the description from the 32 embeddings;
 - the embeddings of an image, each less the mean of its place, are kept apart (`alike`): without that they all say the
   same, and so do the codes later.
+
+It goes on from `vision/begin`, a tokenizer in `model` and the decoder, if it is there.
 """
 
 import logging
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers.models.blip_2.modeling_blip_2 import Blip2VisionModel
 
+from features import Shards
 from loop import autocast, device, stage_arguments, train
 from model import TEXT_LENGTH, WIDTH, tokenizer_config
-from pixels import changed_images, normalise
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from vocabulary import encode_texts, load_vocabulary
-from world import captions, images, scenes
+from world import captions, scenes, two_twice
 
 
 STEPS, BATCH, RATE = 6000, 128, 1e-3
@@ -71,7 +72,6 @@ class Seer(nn.Module):
     def __init__(self, vocabulary: int):
         super().__init__()
         self.model = SeedTokenizer(tokenizer_config(vocabulary))
-        self.model.vision_model.requires_grad_(False)
         self.captioner = Captioner(vocabulary)
 
 
@@ -88,38 +88,36 @@ def main(argv: list[str] | None = None) -> None:
     out = arguments.work / "vision"
     if (out / "model").exists():
         return
-    tokenizer = load_vocabulary(arguments.work)
+    tokenizer, seen = load_vocabulary(arguments.work), Shards(arguments.work / "features" / "train")
     torch.manual_seed(0)
     seer = Seer(len(tokenizer))
+    if (begin := out / "begin").exists():
+        seer.model = SeedTokenizer.from_pretrained(begin / "model")
+        seer.captioner.load_state_dict(torch.load(begin / "captioner.pt", map_location="cpu", weights_only=True))
     vit = Blip2VisionModel.from_pretrained(arguments.work / "seeing" / "model")
     seer.model.vision_model.load_state_dict(vit.state_dict())
+    seer.model.vision_model.requires_grad_(False)
     seer.to(device())
-    size = seer.model.config.vision_config.image_size
+    order = two_twice(len(seen))
 
     def batch_of(step: int) -> dict[str, torch.Tensor]:
-        start = step * BATCH
-        found = scenes("vision", start, BATCH)
-        ids, mask = encode_texts(tokenizer, captions(found, "vision", start, FULL))
-        pixels = images(found, arguments.data, size, mirror=np.random.default_rng(step))
-        return {"pixels": pixels, "ids": ids, "mask": mask}
+        rows = order[torch.randint(len(order), (BATCH,)).numpy()].tolist()
+        found = [scene for row in rows for scene in scenes("language", row, 1)]
+        ids, mask = encode_texts(tokenizer, captions(found, "vision", step * BATCH, FULL))
+        return {"seen": seen.batch(rows), "ids": ids, "mask": mask}
 
     def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:
-        pixels = normalise(changed_images(batch["pixels"].float() / 255))
         ids, mask = batch["ids"], batch["mask"]
         with autocast():
-            embeddings = seer.model.get_causal_embeddings(pixels)
+            embeddings = seer.model.get_causal_embeddings(vision_embeddings=batch["seen"].float())
             contrast = seer.model._contrastive(embeddings, ids, mask, None)
             logits = seer.captioner(embeddings, ids[:, :-1])
         caption, words = caption_loss(logits, ids, mask)
         spread = alike(embeddings)
-        return {
-            "loss": contrast.loss.float() + caption + APART * spread,
-            "contrast": contrast.loss,
-            "caption": caption,
-            "alike": spread,
-            "words": words,
-            "named": (contrast.logits_per_image.argmax(1) == torch.arange(len(ids), device=ids.device)).float().mean(),
-        }
+        named = (contrast.logits_per_image.argmax(1) == torch.arange(len(ids), device=ids.device)).float().mean()
+        loss = contrast.loss.float() + caption + APART * spread
+        losses = {"contrast": contrast.loss, "caption": caption, "alike": spread, "words": words, "named": named}
+        return {"loss": loss, **losses}
 
     train(seer, batch_of, loss_of, out=out, steps=arguments.steps, minutes=arguments.minutes, learning_rate=RATE,
           weight_decay=0.05, warmup=60)  # fmt: skip

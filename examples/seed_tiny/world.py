@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from pixels import normalise
 from seed_hf.pictograms.scene_sprites import Sprite, load_sprites
@@ -14,7 +13,7 @@ from seed_hf.pictograms.scene_texts import full_description, some_caption
 from seed_hf.pictograms.scenes import Scene, World, generator, paint
 
 
-# Stages train on scenes of their own, but for stage II, which sees those of the language model.
+# Stages before `features` train on scenes of their own; those after it share the scenes of "language".
 SEEDS = {
     "autoencoder": 1,
     "teacher": 2,
@@ -65,6 +64,15 @@ def descriptions(rows: Iterable[int]) -> list[str]:
     return [full_description(scene) for row in rows for scene in scenes("language", row, 1)]
 
 
+def two_twice(rows: int) -> np.ndarray:
+    """Rows of the stage "language" in a fixed random order; those of two things come twice.
+
+    Two things are a quarter of the scenes, have twice as much to say and are what codes and captions lose first.
+    """
+    two = [row for row in range(rows) if scenes("language", row, 1)[0].layout == "two"]
+    return np.random.default_rng(0).permutation([*range(rows), *two])
+
+
 def captions(found: list[Scene], stage: str, start: int, full: float = 0.0) -> list[str]:
     """One wording for each scene, always the same for the same scene; `full` of them the full description."""
     said = []
@@ -72,29 +80,3 @@ def captions(found: list[Scene], stage: str, start: int, full: float = 0.0) -> l
         random = generator("train", 1000 + SEEDS[stage], start + number)
         said.append(full_description(scene) if random.random() < full else some_caption(scene, random))
     return said
-
-
-class SceneRows(Dataset):
-    """Scenes as rows for the trainers: `pixels`, and one `caption`.
-
-    Args:
-        stage: whose scenes.
-        data: folder of the pictogram set.
-        number: rows; no two are the same scene.
-        pixels: side of the images.
-        full: share of full descriptions among the captions.
-    """
-
-    def __init__(self, stage: str, data: Path, number: int, pixels: int = 96, full: float = 0.0):
-        self.stage, self.data, self.number, self.pixels, self.full = stage, data, number, pixels, full
-
-    def __len__(self) -> int:
-        return self.number
-
-    def __getitem__(self, index: int) -> dict:
-        found = scenes(self.stage, index, 1)
-        mirror = generator("train", 2000 + SEEDS[self.stage], index)
-        return {
-            "pixels": images(found, self.data, self.pixels, mirror=mirror)[0],
-            "caption": captions(found, self.stage, index, self.full)[0],
-        }

@@ -77,14 +77,17 @@ def _other_way_round(scene: Scene) -> Scene:
     return replace(scene, items=scene.items[::-1], relation=OPPOSITES[_relation(scene)])
 
 
+def in_reading_order(scene: Scene) -> Scene:
+    """The same image with the left or upper of its two things first: which comes first, no image tells."""
+    return _other_way_round(scene) if scene.relation in ("right of", "below") else scene
+
+
 def full_description(scene: Scene) -> str:
     """All that the world's words can say: "a flat drawing of a small blue hamburger at the top left".
 
-    It is what the generation embeddings aim at, so it says nothing that the image does not tell: of two things, the
-    left or upper one comes first.
+    It is what the generation embeddings aim at, so it says nothing that the image does not tell.
     """
-    if scene.relation in ("right of", "below"):
-        scene = _other_way_round(scene)
+    scene = in_reading_order(scene)
     text = caption(scene)
     if scene.layout == "one":
         text = phrase(scene.items[0], scene.size if scene.size != "medium" else None)

@@ -93,7 +93,7 @@ def _check_tokenizer(recipe: Recipe, plan: Plan, noting: Noting) -> None:
                 "Stage I needs the Q-Former's text path, which this model lacks: text_tower is false. Start from a "
                 "model with one (model.blip2, or model.config: {text_tower: true})."
             )
-        model.freeze_for(recipe.stage)
+        model.freeze_for(recipe.stage, getattr(args, "train_qformer", False))
         check_target(recipe.model, model.config.generation_target)
     with noting():
         encoder = bare_encoder(recipe.model)

@@ -20,6 +20,7 @@ from seed_hf.data.features.targets import image_targets, text_targets
 
 from .arguments import StageArguments
 from .codebook import kmeans, pick
+from .gathering import gather_features
 from .options import checked
 from .trainer import SeedTrainer
 from .watched_images import WatchedCodes
@@ -43,6 +44,10 @@ class QuantizationConfig(StageArguments):
         kmeans_iterations (`int`, *optional*, defaults to 10): Iterations of k-means.
         revive_dead_codes_every (`int`, *optional*, defaults to 0): Number of steps after which codes that were not
             used meanwhile move to random encoder outputs of the last batch. 0 leaves them alone, as in the paper.
+        train_qformer (`bool`, *optional*, defaults to `False`): Whether the Q-Former and its queries learn along,
+            so that what codes should keep reaches the embeddings that they are made of. The paper freezes them. Rows
+            then need images (`pixel_values` or `vision_embeddings`) and, if the model has a text tower, captions for
+            `contrastive_loss_weight` of its configuration.
         caption_loss_weight (`float`, *optional*, defaults to 0.0): Of what the trainer's `caption_decoder` would have
             to write of the reconstructed embeddings. The paper has no such loss.
     """
@@ -55,6 +60,7 @@ class QuantizationConfig(StageArguments):
     kmeans_batches: int = 8
     kmeans_iterations: int = 10
     revive_dead_codes_every: int = 0
+    train_qformer: bool = False
     caption_loss_weight: float = 0.0
 
     def __post_init__(self):
@@ -81,7 +87,7 @@ class QuantizationTrainer(SeedTrainer):
     These metrics are logged with the loss:
 
     - `vq_loss`, `reconstruction_loss`, `generation_loss` and, if they have a weight, `feature_loss`,
-      `feature_contrast_loss` and `caption_loss`, all unweighted.
+      `feature_contrast_loss`, `contrastive_loss` and `caption_loss`, all unweighted.
     - `used_codes`, `dead_codes` and `perplexity` of the codebook in the logging window.
     - `code_distance`: root mean square distance of the encoder's outputs from their codebook vectors.
     - `distinct_codes`: how many different codes an image has. Only this metric shows that all codes of an image are
@@ -107,7 +113,10 @@ class QuantizationTrainer(SeedTrainer):
     config_class = QuantizationConfig
     stage_name, watched = "Stage II", WatchedCodes
     more_metrics = ("used_codes", "dead_codes", "perplexity", "code_distance")
-    loss_names = ("vq_loss", "reconstruction_loss", "generation_loss", "feature_loss", "feature_contrast_loss")
+    loss_names = (
+        *("vq_loss", "reconstruction_loss", "generation_loss"),
+        *("feature_loss", "feature_contrast_loss", "contrastive_loss"),
+    )
     metric_names = (*loss_names, "caption_loss", "distinct_codes")
 
     def __init__(
@@ -121,7 +130,8 @@ class QuantizationTrainer(SeedTrainer):
     ):
         args = checked(type(self), args, kwargs)
         check_caption_loss(model, args, caption_decoder)
-        model.freeze_for("quantization")
+        check_texts(model, target_encoder)
+        model.freeze_for("quantization", args.train_qformer)
         kwargs["data_collator"] = kwargs.get("data_collator") or ImageTextCollator()
         super().__init__(model=model, args=args, **kwargs)
         size, device = model.config.codebook_size, self.args.device
@@ -145,7 +155,10 @@ class QuantizationTrainer(SeedTrainer):
             )
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        outputs = model(**self._model_inputs(inputs), stage="quantization")
+        if self.args.train_qformer and "causal_embeddings" in inputs:
+            raise ValueError("With train_qformer, rows need images or vision_embeddings: causal embeddings change.")
+        gather = gather_features if self.accelerator.num_processes > 1 else None
+        outputs = model(**self._model_inputs(inputs), stage="quantization", gather_features=gather)
         window = self.window(model)
         for name in self.loss_names:
             if (loss := getattr(outputs, name)) is not None:
@@ -168,6 +181,8 @@ class QuantizationTrainer(SeedTrainer):
         dtype = self.accelerator.unwrap_model(self.model).dtype  # features may be cached in half precision
         text = {"input_ids", "attention_mask"}
         kept = {name: value.to(dtype) for name, value in inputs.items() if name not in text}
+        if self.accelerator.unwrap_model(self.model).config.contrastive_loss_weight:
+            kept |= {name: value for name, value in inputs.items() if name in text}
         if self.target_encoder is not None and "target_embeddings" not in inputs:
             config = self.accelerator.unwrap_model(self.model).config
             with torch.no_grad():
@@ -269,6 +284,18 @@ def check_caption_loss(model, args: QuantizationConfig, caption_decoder: nn.Modu
         )
     if caption_decoder is not None and not model.config.embedding_decoder:
         raise ValueError("This tokenizer reconstructs no causal embeddings, so no caption can be written of them.")
+
+
+def check_texts(model, target_encoder: nn.Module | None) -> None:
+    """Rows have one `input_ids`, which text tower and target encoder would both read."""
+    config = model.config
+    if config.contrastive_loss_weight and target_encoder is not None and config.generation_target == "text":
+        sizes = target_encoder.config.vocab_size, config.qformer_config.vocab_size
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"The target encoder has a vocabulary of {sizes[0]:,} and the text tower one of {sizes[1]:,}, so they "
+                "cannot read the same input_ids. Compute target_embeddings beforehand (docs/cached_features.md)."
+            )
 
 
 def caption_loss_of(decoder: nn.Module, embeddings: torch.Tensor, inputs: dict) -> torch.Tensor:

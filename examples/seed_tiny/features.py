@@ -1,22 +1,22 @@
-"""What stage I sees: causal embeddings of scenes, computed once, for stage II and for the language model's codes.
+"""What the frozen ViT sees of scenes, computed once for all stages after it.
 
-`embeddings/train/`: scene `i` of the stage "language" is row `i`. `embeddings/edits/`: the scenes before and after
-edit `i` are rows `2 i` and `2 i + 1`. All are slightly changed at random, as in training. A file holds `SHARD` rows,
-`(rows, 32, width)` float16; what is there is not computed again.
+`features/train/`: scene `i` of the stage "language" is row `i`. `features/edits/`: the scenes before and after edit
+`i` are rows `2 i` and `2 i + 1`. All are slightly changed at random, as in training. A file holds `SHARD` rows,
+`(rows, patches + 1, width)` float16; what is there is not computed again.
 """
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
+from transformers.models.blip_2.modeling_blip_2 import Blip2VisionModel
 
 from loop import autocast, batches, device, stage_arguments
 from pixels import changed_images, normalise
-from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.pictograms.scenes import Scene
 from world import SEEDS, images, scenes, world
 
@@ -25,7 +25,7 @@ NUMBER, EDITS = 200_000, 40_000
 BATCH, SHARD = 256, 4096
 
 
-class Embeddings:
+class Shards:
     """Rows of a folder of shards, read from disk as they are asked for."""
 
     def __init__(self, folder: Path):
@@ -37,6 +37,9 @@ class Embeddings:
     def __getitem__(self, row: int) -> np.ndarray:
         return self.shards[row // SHARD][row % SHARD]
 
+    def batch(self, rows: Iterable[int]) -> torch.Tensor:
+        return torch.from_numpy(np.stack([self[row] for row in rows]))
+
 
 def of_edits(start: int, count: int) -> list[Scene]:
     """Scenes before and after in turn; `start` and `count` are even."""
@@ -45,11 +48,11 @@ def of_edits(start: int, count: int) -> list[Scene]:
 
 
 @torch.no_grad()
-def embed(
-    model: SeedTokenizer, data: Path, scenes_of: Callable[[int, int], list[Scene]], number: int, folder: Path
+def see(
+    vit: Blip2VisionModel, data: Path, scenes_of: Callable[[int, int], list[Scene]], number: int, folder: Path
 ) -> None:
-    """Write the embeddings of `number` scenes `scenes_of(start, count)` into `folder`."""
-    size = model.config.vision_config.image_size
+    """Write what the ViT sees of `number` scenes `scenes_of(start, count)` into `folder`."""
+    size = vit.config.image_size
     folder.mkdir(parents=True, exist_ok=True)
 
     def batch_of(part: int) -> dict[str, torch.Tensor]:
@@ -66,19 +69,18 @@ def embed(
             torch.manual_seed(part)
             with autocast():
                 pixels = normalise(changed_images(batch["pixels"].float() / 255))
-                parts.append(model.get_causal_embeddings(pixels).half().cpu())
-        np.save(folder / "partial", torch.cat(parts).numpy())
-        os.replace(folder / "partial.npy", path)
+                parts.append(vit(pixels).last_hidden_state.half().cpu())
+        with open(path.with_suffix(".partial"), "wb") as file:  # several processes may share the work
+            np.save(file, torch.cat(parts).numpy())
+        os.replace(path.with_suffix(".partial"), path)
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = stage_arguments(__doc__, argv, number=NUMBER, edits=EDITS)
-    out = arguments.work / "embeddings"
-    model = SeedTokenizer.from_pretrained(arguments.work / "contrastive" / "model").to(device()).eval()
-    embed(model, arguments.data, of_edits, 2 * arguments.edits, out / "edits")
-    embed(
-        model, arguments.data, lambda start, count: scenes("language", start, count), arguments.number, out / "train"
-    )
+    out = arguments.work / "features"
+    vit = Blip2VisionModel.from_pretrained(arguments.work / "seeing" / "model").to(device()).eval()
+    see(vit, arguments.data, of_edits, 2 * arguments.edits, out / "edits")
+    see(vit, arguments.data, lambda start, count: scenes("language", start, count), arguments.number, out / "train")
 
 
 if __name__ == "__main__":
