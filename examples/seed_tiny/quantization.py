@@ -24,12 +24,13 @@ from optimizer import MuonAdamW
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.pictograms.scene_texts import full_description
 from seed_hf.training import ImageTextCollator, QuantizationConfig, QuantizationTrainer
-from vision import Captioner
+from vision import Captioner, alike
 from vocabulary import load_vocabulary
 from world import scenes, two_twice
 
 
 STEPS, BATCH, RATE = 3000, 128, 6e-3
+APART = 3.0
 
 
 class Rows(Dataset):
@@ -47,6 +48,15 @@ class Rows(Dataset):
         (scene,) = scenes("language", row, 1)
         seen = torch.from_numpy(self.seen[row].astype(np.float32))
         return {"vision_embeddings": seen, "caption": full_description(scene)}
+
+
+class ApartTrainer(QuantizationTrainer):
+    """Also keeps the places of an image apart, as `vision` did: a Q-Former that learns along says the same twice."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        loss = loss + APART * alike(outputs.causal_embeddings)
+        return (loss, outputs) if return_outputs else loss
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -72,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     model.to(device()).freeze_for("quantization", train_qformer=True)  # the optimizer takes what learns
     captioner = Captioner(len(tokenizer))
     captioner.load_state_dict(torch.load(work / "vision" / "captioner.pt", map_location="cpu", weights_only=True))
-    trainer = QuantizationTrainer(
+    trainer = ApartTrainer(
         model,
         QuantizationConfig(
             **trainer_arguments(out),
