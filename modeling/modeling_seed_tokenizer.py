@@ -430,7 +430,7 @@ class SeedTokenizer(CompiledBlocks, FlashByPart, PublishedModel, WholeWeights, P
         if stage == "contrastive":
             self._require_text_tower()
         self._frozen_modules = freeze(self, stage, train_qformer)
-        self._qformer_learns = stage == "contrastive" or train_qformer
+        self._qformer_learns = train_qformer
         self.train(self.training)
 
     def train(self, mode: bool = True):
