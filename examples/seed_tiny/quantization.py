@@ -24,13 +24,13 @@ from optimizer import MuonAdamW
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.pictograms.scene_texts import full_description
 from seed_hf.training import ImageTextCollator, QuantizationConfig, QuantizationTrainer
-from vision import Captioner, alike
+from vision import Captioner
 from vocabulary import load_vocabulary
 from world import scenes, two_twice
 
 
 STEPS, BATCH, RATE = 3000, 128, 6e-3
-APART = 3.0
+APART = 0.03
 
 
 class Rows(Dataset):
@@ -50,12 +50,27 @@ class Rows(Dataset):
         return {"vision_embeddings": seen, "caption": full_description(scene)}
 
 
+def near(vectors: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
+    """How many other places of an image a place's vector is near to, smoothly, the mean over `(batch, places, width)`.
+
+    Args:
+        vectors: that are compared with the codebook.
+        distance: mean squared distance to the codes that they take; as near, two places may take the same.
+    """
+    squares = torch.cdist(vectors.float(), vectors.float()).square()
+    return (squares / -distance).exp().sum(-1).mean() - 1
+
+
 class ApartTrainer(QuantizationTrainer):
-    """Also keeps the places of an image apart, as `vision` did: a Q-Former that learns along says the same twice."""
+    """Also keeps the codes of an image apart: a Q-Former that learns along has several places say the same."""
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
-        loss = loss + APART * alike(outputs.causal_embeddings)
+        tokenizer = self.accelerator.unwrap_model(model)
+        vectors = tokenizer.code_encoder(outputs.causal_embeddings)
+        taken = tokenizer.quantizer.lookup(outputs.codes)
+        distance = (vectors - taken).square().sum(-1).mean().detach()
+        loss = loss + APART * near(vectors, distance)
         return (loss, outputs) if return_outputs else loss
 
 
