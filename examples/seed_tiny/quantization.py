@@ -30,7 +30,7 @@ from world import scenes, two_twice
 
 
 STEPS, BATCH, RATE = 3000, 128, 6e-3
-APART = 0.03
+APART = 0.01
 
 
 class Rows(Dataset):

@@ -159,10 +159,10 @@ def _check_unused(recipe: TokenizerRecipe) -> None:
         }
         unused |= {f"model.{name}": getattr(model, name) for name in ("text_encoder", "image_encoder")}
         reason = "data.features hold their own targets, and neither images nor captions"
-    elif recipe.stage == "quantization" and not model.text_encoder:
+    elif recipe.stage == "quantization" and not (model.text_encoder or recipe.trainer.train_qformer):
         unused = {f"data.{name}": getattr(data, name) for name in ("caption_column", "max_text_tokens")}
         unused["model.text_tokenizer"] = model.text_tokenizer
-        reason = "stage II reads captions only for model.text_encoder"
+        reason = "stage II reads captions only for model.text_encoder and trainer.train_qformer"
     else:
         unused, reason = {}, ""
     if given := [name for name, value in unused.items() if value is not None]:

@@ -113,7 +113,9 @@ def reads_captions(recipe: TokenizerRecipe) -> bool:
     Args:
         recipe: Of stage I or II.
     """
-    return recipe.stage == "contrastive" or recipe.model.text_encoder is not None
+    if recipe.stage == "contrastive" or recipe.model.text_encoder is not None:
+        return True
+    return recipe.trainer.train_qformer and recipe.model.text_tokenizer is not None  # no text tower, no captions
 
 
 def collator_of(

@@ -79,6 +79,19 @@ def test_quantization_with_a_text_encoder(folder):
     assert not torch.equal(before.quantizer.embedding.weight, after.quantizer.embedding.weight)
 
 
+def test_quantization_with_a_qformer_that_learns_along(folder):
+    tiny_tokenizer(contrastive_loss_weight=0.5).save_pretrained("tokenizer")
+    model = {"tokenizer": "tokenizer", "text_tokenizer": "text_tokenizer"}
+    recipe = {"model": model, "data": {"train": "images.parquet"}, "trainer": {**TRAINER, "output_dir": "out"}}
+    with pytest.raises(ValueError, match="model.text_tokenizer is not used"):
+        run_stage("quantization", write(recipe))
+    recipe["trainer"]["train_qformer"] = True
+    run_stage("quantization", write(recipe))
+    assert "contrastive_loss" in json.loads((folder / "out" / "trainer_state.json").read_text())["log_history"][0]
+    before, after = SeedTokenizer.from_pretrained("tokenizer"), SeedTokenizer.from_pretrained("out")
+    assert not torch.equal(before.query_tokens, after.query_tokens)
+
+
 def test_weights_in_fp16_train_in_fp32_on_a_cpu(folder, caplog):
     """Hardly any CPU has hardware for fp16. The trained model is saved in fp32."""
     tiny_tokenizer().half().save_pretrained("tokenizer")
