@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import broadcast
@@ -290,7 +291,8 @@ def check_texts(model, target_encoder: nn.Module | None) -> None:
     """Rows have one `input_ids`, which text tower and target encoder would both read."""
     config = model.config
     if config.contrastive_loss_weight and target_encoder is not None and config.generation_target == "text":
-        sizes = target_encoder.config.vocab_size, config.qformer_config.vocab_size
+        encoder: Any = target_encoder.config
+        sizes = encoder.vocab_size, config.qformer_config.vocab_size
         if sizes[0] != sizes[1]:
             raise ValueError(
                 f"The target encoder has a vocabulary of {sizes[0]:,} and the text tower one of {sizes[1]:,}, so they "
