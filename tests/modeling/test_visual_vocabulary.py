@@ -253,7 +253,7 @@ def fields(saved):
 
 
 # Fields that 0.1 did not have, with the value that means what 0.1 did.
-NEW_FIELDS = {"feature_contrast_loss_weight": 0.0, "prompt_format": "seed"}
+NEW_FIELDS = {"feature_contrast_loss_weight": 0.0, "contrastive_loss_weight": 0.0, "prompt_format": "seed"}
 GONE_FIELDS = {"generation_memory_dim", "generation_memory_rank"}  # of an option that is off in these folders
 
 
