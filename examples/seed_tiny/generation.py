@@ -2,7 +2,7 @@
 
 What an image's codes are does not change here, so the language model can learn them at the same time. The generation
 decoder aims, as before, at the teacher's text features of the full description; it sees the codes of the language
-model's scenes, which are computed once.
+model's scenes, which are computed once, those of two things twice as often.
 """
 
 import logging
@@ -15,10 +15,10 @@ from transformers import CLIPTextModel
 from loop import autocast, device, stage_arguments, train
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from vocabulary import encode_texts, load_vocabulary
-from world import descriptions
+from world import descriptions, two_twice
 
 
-STEPS, BATCH, RATE = 6000, 256, 1e-3
+STEPS, BATCH, RATE = 6000, 256, 3e-3
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -31,10 +31,11 @@ def main(argv: list[str] | None = None) -> None:
     teacher = CLIPTextModel.from_pretrained(work / "teacher" / "text_encoder").to(device()).requires_grad_(False)
     visual.generation_decoder.requires_grad_(True)
     codes = torch.from_numpy(np.load(work / "codes" / "train.npy").astype(np.int64))
+    order = two_twice(len(codes))
 
     def batch_of(step: int) -> dict[str, torch.Tensor]:
-        rows = torch.randint(len(codes), (arguments.batch,))
-        return {"codes": codes[rows], "ids": encode_texts(tokenizer, descriptions(rows.tolist()))[0]}
+        rows = order[torch.randint(len(order), (arguments.batch,)).numpy()].tolist()
+        return {"codes": codes[rows], "ids": encode_texts(tokenizer, descriptions(rows))[0]}
 
     def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:
         with autocast():
