@@ -2,36 +2,15 @@
 
 import logging
 
-import numpy as np
-import torch
-from torch.utils.data import Dataset
-
-from features import Shards
+from features import SeenRows, Shards
 from loop import device, stage_arguments, trainer_arguments
 from optimizer import MuonAdamW
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.training import ContrastiveConfig, ContrastiveTrainer, ImageTextCollator
 from vocabulary import load_vocabulary
-from world import captions, scenes, two_twice
 
 
 STEPS, BATCH, RATE = 200, 128, 2e-4
-
-
-class SeenRows(Dataset):
-    """What the ViT sees of scenes, with a caption in some wording; `full` of them are the full description."""
-
-    def __init__(self, seen: Shards, stage: str, number: int, full: float):
-        self.seen, self.stage, self.number, self.full = seen, stage, number, full
-        self.order = two_twice(len(seen))
-
-    def __len__(self) -> int:
-        return self.number
-
-    def __getitem__(self, index: int) -> dict:
-        row = int(self.order[index % len(self.order)])
-        (caption,) = captions(scenes("language", row, 1), self.stage, index, self.full)
-        return {"vision_embeddings": torch.from_numpy(self.seen[row].astype(np.float32)), "caption": caption}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -9,18 +9,16 @@ codes stay.
 
 import logging
 
-import numpy as np
 import torch
 from diffusers import AutoencoderDC, UNet2DConditionModel
 from torch import nn
 from torch.nn import functional as F
-from transformers import CLIPTextModel
 
+from generation import decoder_parts
 from loop import autocast, device, stage_arguments, train
-from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
-from teacher import BLUR, SILENT, VIEWS, denoising_loss
+from teacher import SILENT, VIEWS, blurred, denoising_loss, latents_of
 from vocabulary import encode_texts, load_vocabulary
-from world import captions, descriptions, images, scenes, two_twice
+from world import captions, descriptions, images, scenes, some_of
 
 
 STEPS, BATCH, RATE = 6000, 32, 1e-3
@@ -34,17 +32,14 @@ def main(argv: list[str] | None = None) -> None:
     if (out / "unet").exists():
         return
     tokenizer = load_vocabulary(work)
-    visual = SeedTokenizer.from_pretrained(work / "generation" / "model").to(device()).requires_grad_(False)
-    visual.generation_decoder.requires_grad_(True)
-    text_encoder = CLIPTextModel.from_pretrained(work / "teacher" / "text_encoder").to(device()).requires_grad_(False)
+    visual, text_encoder, codes, order = decoder_parts(work, "generation")
     vae = AutoencoderDC.from_pretrained(work / "autoencoder" / "model").to(device()).eval()
     unet = UNet2DConditionModel.from_pretrained(work / "unet" / "model").to(device())
-    codes = torch.from_numpy(np.load(work / "codes" / "train.npy").astype(np.int64))
-    order, size = two_twice(len(codes)), arguments.batch
+    size = arguments.batch
     silent, _ = encode_texts(tokenizer, [""])
 
     def batch_of(step: int) -> dict[str, torch.Tensor]:
-        rows = order[torch.randint(len(order), (ALIGNED * size,)).numpy()].tolist()
+        rows = some_of(order, ALIGNED * size)
         drawn, said = [scene for row in rows[:size] for scene in scenes("language", row, 1)], []
         for view in range(VIEWS // 2):
             said += captions(drawn, "unet", (step * VIEWS + view) * size, FULL)
@@ -57,16 +52,15 @@ def main(argv: list[str] | None = None) -> None:
         }
 
     def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:
+        latents = latents_of(vae, batch["pixels"])
         with torch.no_grad(), autocast():
-            latents = vae.encode(batch["pixels"].float() / 127.5 - 1).latent.float() * vae.config.scaling_factor
             texts = text_encoder(input_ids=torch.cat([batch["ids"], batch["described"]])).last_hidden_state.float()
         read, wanted = texts.split([len(batch["ids"]), len(batch["described"])])
         with autocast():
             guess = visual.decode(batch["codes"]).float()
-        read = read + BLUR * torch.rand(len(read), 1, 1, device=read.device) * torch.randn_like(read)
         views = [guess[:size]] * (VIEWS - VIEWS // 2)
         drawn = denoising_loss(
-            lambda *inputs: unet(*inputs).sample, latents.repeat(VIEWS, 1, 1, 1), torch.cat([read, *views])
+            lambda *inputs: unet(*inputs).sample, latents.repeat(VIEWS, 1, 1, 1), torch.cat([blurred(read), *views])
         )
         error = F.mse_loss(guess, wanted)
         return {"loss": drawn + error, "drawn": drawn, "error": error}

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 from tqdm import tqdm
 from transformers.models.blip_2.modeling_blip_2 import Blip2VisionModel
 
 from loop import autocast, batches, device, stage_arguments
 from pixels import changed_images, normalise
 from seed_hf.pictograms.scenes import Scene
-from world import SEEDS, images, scenes, world
+from world import SEEDS, captions, images, scenes, two_twice, world
 
 
 NUMBER, EDITS = 200_000, 40_000
@@ -39,6 +40,22 @@ class Shards:
 
     def batch(self, rows: Iterable[int]) -> torch.Tensor:
         return torch.from_numpy(np.stack([self[row] for row in rows]))
+
+
+class SeenRows(Dataset):
+    """What the ViT sees of scenes, with a caption in some wording; `full` of them are the full description."""
+
+    def __init__(self, seen: Shards, stage: str, number: int, full: float):
+        self.seen, self.stage, self.number, self.full = seen, stage, number, full
+        self.order = two_twice(len(seen))
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, index: int) -> dict:
+        row = int(self.order[index % len(self.order)])
+        (caption,) = captions(scenes("language", row, 1), self.stage, index, self.full)
+        return {"vision_embeddings": torch.from_numpy(self.seen[row].astype(np.float32)), "caption": caption}
 
 
 def of_edits(start: int, count: int) -> list[Scene]:

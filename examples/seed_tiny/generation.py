@@ -6,6 +6,7 @@ model's scenes, which are computed once, those of two things twice as often.
 """
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,10 +16,19 @@ from transformers import CLIPTextModel
 from loop import autocast, device, stage_arguments, train
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from vocabulary import encode_texts, load_vocabulary
-from world import descriptions, two_twice
+from world import descriptions, some_of, two_twice
 
 
 STEPS, BATCH, RATE = 6000, 256, 3e-3
+
+
+def decoder_parts(work: Path, stage: str) -> tuple[SeedTokenizer, CLIPTextModel, torch.Tensor, np.ndarray]:
+    """The tokenizer of a stage, all frozen but its generation decoder; the text encoder; codes; and rows of these."""
+    visual = SeedTokenizer.from_pretrained(work / stage / "model").to(device()).requires_grad_(False)
+    visual.generation_decoder.requires_grad_(True)
+    teacher = CLIPTextModel.from_pretrained(work / "teacher" / "text_encoder").to(device()).requires_grad_(False)
+    codes = torch.from_numpy(np.load(work / "codes" / "train.npy").astype(np.int64))
+    return visual, teacher, codes, two_twice(len(codes))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -27,14 +37,10 @@ def main(argv: list[str] | None = None) -> None:
     if (out / "model").exists():
         return
     tokenizer = load_vocabulary(work)
-    visual = SeedTokenizer.from_pretrained(work / "quantization" / "model").to(device()).requires_grad_(False)
-    teacher = CLIPTextModel.from_pretrained(work / "teacher" / "text_encoder").to(device()).requires_grad_(False)
-    visual.generation_decoder.requires_grad_(True)
-    codes = torch.from_numpy(np.load(work / "codes" / "train.npy").astype(np.int64))
-    order = two_twice(len(codes))
+    visual, teacher, codes, order = decoder_parts(work, "quantization")
 
     def batch_of(step: int) -> dict[str, torch.Tensor]:
-        rows = order[torch.randint(len(order), (arguments.batch,)).numpy()].tolist()
+        rows = some_of(order, arguments.batch)
         return {"codes": codes[rows], "ids": encode_texts(tokenizer, descriptions(rows))[0]}
 
     def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:

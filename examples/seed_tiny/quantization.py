@@ -12,42 +12,21 @@ language model that has learned them can follow.
 
 import logging
 
-import numpy as np
 import torch
-from torch.utils.data import Dataset
 from transformers import CLIPTextModel
 
-from features import Shards
+from features import SeenRows, Shards
 from loop import device, stage_arguments, trainer_arguments
 from model import CODEBOOK, TEXT_LENGTH
 from optimizer import MuonAdamW
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
-from seed_hf.pictograms.scene_texts import full_description
 from seed_hf.training import ImageTextCollator, QuantizationConfig, QuantizationTrainer
 from vision import Captioner
 from vocabulary import load_vocabulary
-from world import scenes, two_twice
 
 
 STEPS, BATCH, RATE = 3000, 128, 6e-3
 APART = 0.01
-
-
-class Rows(Dataset):
-    """What the ViT sees of scenes, again and again, with full descriptions; scenes of two things twice as often."""
-
-    def __init__(self, seen: Shards, number: int):
-        self.seen, self.number = seen, number
-        self.order = two_twice(len(seen))
-
-    def __len__(self) -> int:
-        return self.number
-
-    def __getitem__(self, index: int) -> dict:
-        row = int(self.order[index % len(self.order)])
-        (scene,) = scenes("language", row, 1)
-        seen = torch.from_numpy(self.seen[row].astype(np.float32))
-        return {"vision_embeddings": seen, "caption": full_description(scene)}
 
 
 def near(vectors: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
@@ -113,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
         ),
         target_encoder=CLIPTextModel.from_pretrained(work / "teacher" / "text_encoder"),
         caption_decoder=captioner,
-        train_dataset=Rows(Shards(work / "features" / "train"), arguments.steps * BATCH),
+        train_dataset=SeenRows(Shards(work / "features" / "train"), "language", arguments.steps * BATCH, full=1.0),
         optimizers=(MuonAdamW(model, arguments.rate, 0.01), None),
         data_collator=ImageTextCollator(None, tokenizer, max_text_tokens=TEXT_LENGTH, padding="max_length", seed=0),
     )

@@ -60,8 +60,20 @@ class Teacher(nn.Module):
 
     def forward(self, noisy: torch.Tensor, times: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         words = self.text_encoder(input_ids=ids).last_hidden_state
-        level = BLUR * torch.rand(len(words), 1, 1, device=words.device)
-        return self.unet(noisy, times, words + level * torch.randn_like(words)).sample
+        return self.unet(noisy, times, blurred(words)).sample
+
+
+def blurred(words: torch.Tensor) -> torch.Tensor:
+    """Text features `(batch, length, width)`, each text's with noise of a size of its own."""
+    level = BLUR * torch.rand(len(words), 1, 1, device=words.device)
+    return words + level * torch.randn_like(words)
+
+
+@torch.no_grad()
+def latents_of(vae: AutoencoderDC, pixels: torch.Tensor) -> torch.Tensor:
+    """The UNet's latents of `(batch, 3, height, width)` uint8."""
+    with autocast():
+        return vae.encode(pixels.float() / 127.5 - 1).latent.float() * vae.config.scaling_factor
 
 
 def scheduler() -> DPMSolverMultistepScheduler:
@@ -111,8 +123,7 @@ def fit(model: Teacher, arguments: argparse.Namespace, out: Path, scenes_of: str
         return {"pixels": images(found, arguments.data, 64), "ids": ids}
 
     def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:
-        with torch.no_grad(), autocast():
-            latents = vae.encode(batch["pixels"].float() / 127.5 - 1).latent.float() * vae.config.scaling_factor
+        latents = latents_of(vae, batch["pixels"])
         return {"loss": denoising_loss(model, latents.repeat(VIEWS, 1, 1, 1), batch["ids"])}
 
     train(model, batch_of, loss_of, out=out, steps=arguments.steps, minutes=arguments.minutes,

@@ -22,7 +22,7 @@ from loop import autocast, device, stage_arguments, train
 from model import TEXT_LENGTH, WIDTH, tokenizer_config
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from vocabulary import encode_texts, load_vocabulary
-from world import captions, scenes, two_twice
+from world import captions, scenes, some_of, two_twice
 
 
 STEPS, BATCH, RATE = 6000, 128, 1e-3
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
     order = two_twice(len(seen))
 
     def batch_of(step: int) -> dict[str, torch.Tensor]:
-        rows = order[torch.randint(len(order), (BATCH,)).numpy()].tolist()
+        rows = some_of(order, BATCH)
         found = [scene for row in rows for scene in scenes("language", row, 1)]
         ids, mask = encode_texts(tokenizer, captions(found, "vision", step * BATCH, FULL))
         return {"seen": seen.batch(rows), "ids": ids, "mask": mask}

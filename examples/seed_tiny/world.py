@@ -73,6 +73,11 @@ def two_twice(rows: int) -> np.ndarray:
     return np.random.default_rng(0).permutation([*range(rows), *two])
 
 
+def some_of(order: np.ndarray, count: int) -> list[int]:
+    """`count` rows of an order, with torch's random numbers."""
+    return order[torch.randint(len(order), (count,)).numpy()].tolist()
+
+
 def captions(found: list[Scene], stage: str, start: int, full: float = 0.0) -> list[str]:
     """One wording for each scene, always the same for the same scene; `full` of them the full description."""
     said = []

@@ -115,8 +115,12 @@ class QuantizationTrainer(SeedTrainer):
     stage_name, watched = "Stage II", WatchedCodes
     more_metrics = ("used_codes", "dead_codes", "perplexity", "code_distance")
     loss_names = (
-        *("vq_loss", "reconstruction_loss", "generation_loss"),
-        *("feature_loss", "feature_contrast_loss", "contrastive_loss"),
+        "vq_loss",
+        "reconstruction_loss",
+        "generation_loss",
+        "feature_loss",
+        "feature_contrast_loss",
+        "contrastive_loss",
     )
     metric_names = (*loss_names, "caption_loss", "distinct_codes")
 
