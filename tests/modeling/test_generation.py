@@ -113,6 +113,17 @@ def test_other_processors_cannot_leave_a_row_without_choice():
     assert out[0].argmax() == EOI and out[0, EOI] == 0 and (out > -INF).sum() == 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_no_score_is_high_enough_for_what_may_not_follow(dtype):
+    scores = torch.randn(2, CONFIG.vocab_size).to(dtype)
+    scores[:, 7] = INF
+    processor = VisualSpanLogitsProcessor(CONFIG, "interleaved", prompt_length=1)
+    out = processor(torch.tensor([[0, *SPAN[:3]], [0] * 4]), scores)
+    assert out.dtype == dtype
+    assert out[0, 7] == -INF and out[1, 7] == INF
+    assert torch.equal(out[0, sorted(CODE_IDS)], scores[0, sorted(CODE_IDS)])
+
+
 def test_several_ends_and_none():
     assert allowed("image", [0, *SPAN], eos_token_id=[2, 7]) == {2, 7}
     with pytest.raises(ValueError, match="eos_token_id"):
