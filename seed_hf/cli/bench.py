@@ -6,13 +6,13 @@ from typing import Annotated, Any
 import typer
 
 from .bench_report import Out, Rounds, Threads, check_out, positive_numbers, show
-from .bench_speed import draw, encode, fits, language, startup, tokenize, train
+from .bench_speed import draw, encode, fits, language, quantized, startup, tokenize, train
 from .option_groups import expanded
 from .shared import plain_errors, show_messages
 
 
 bench = typer.Typer(help="Measure two ways of the same work side by side in one run.", no_args_is_help=True)
-for speed in (encode, language, draw, fits, train, tokenize, startup):
+for speed in (encode, language, draw, fits, quantized, train, tokenize, startup):
     bench.command()(expanded(speed))
 
 Captions = Annotated[

@@ -227,3 +227,20 @@ def fits(
 
         report = benchmark.measure(sizes=gpus)
     show(benchmark.table, report, out)
+
+
+def quantized(
+    *,
+    model: Annotated[str | None, typer.Option(help="Model or pipeline. Default: seed-tiny.")] = None,
+    prompts: Annotated[int, typer.Option(help="Written as codes, and captioned, in one batch.", min=1)] = 32,
+    timing: options.LongTiming,
+    out: options.Out = None,
+):
+    """A model whose language model has 16, 8 and 4 bits: memory, time, and the codes and captions that change."""
+    with plain_errors():
+        check_out(out)
+        quiet_libraries()
+        from seed_hf.bench import quantized as benchmark
+
+        report = benchmark.measure(model=model, prompts=prompts, **vars(timing))
+    show(benchmark.table, report, out)
