@@ -21,7 +21,8 @@ class VisualSpanLogitsProcessor(LogitsProcessor):
 
     The ids of a row alone decide what it may continue with. Nothing is remembered between calls, so beams may be
     reordered and rows may be dropped. All of it is tensor operations, without a loop over rows and without waiting
-    for the device. Neither the `<image>` placeholder nor an unused row of the vocabulary is ever allowed.
+    for the device. Neither the `<image>` placeholder nor an unused row of the vocabulary is ever allowed. Scores that
+    are NaN stay NaN.
 
     Args:
         config ([`VisualVocabulary`] or a configuration such as `SeedTextConfig`): Where the visual tokens lie.

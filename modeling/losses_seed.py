@@ -56,7 +56,7 @@ def quantization_losses(
     Args:
         config: Its `*_loss_weight` fields are the weights.
         vq_loss: Of the quantizer.
-        causal_embeddings: `(batch, num_query_tokens, hidden_size)`.
+        causal_embeddings: `(batch, num_query_tokens, hidden_size)`, targets without a gradient.
         generation_embeddings: What the diffusion model is conditioned on.
         reconstructed_embeddings: Of the shape of `causal_embeddings`, for `reconstruction_loss`: 1 - mean cosine.
         target_embeddings: Of the shape of `generation_embeddings`, for `generation_loss`: the mean squared error.
@@ -72,7 +72,8 @@ def quantization_losses(
     """
     losses = {"vq_loss": vq_loss}
     if reconstructed_embeddings is not None:
-        cosine = F.cosine_similarity(reconstructed_embeddings.float(), causal_embeddings.float(), -1)
+        # Where the Q-Former learns along, it would come to meet what is reconstructed, until all images are alike.
+        cosine = F.cosine_similarity(reconstructed_embeddings.float(), causal_embeddings.float().detach(), -1)
         losses["reconstruction_loss"] = 1 - cosine.mean()
     if config.feature_loss_weight or config.feature_contrast_loss_weight:
         if image_features is None or reconstructed_embeddings is None:

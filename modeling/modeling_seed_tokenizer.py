@@ -378,7 +378,7 @@ class SeedTokenizer(CompiledBlocks, FlashByPart, PublishedModel, WholeWeights, P
             output.reconstructed_embeddings = self.embedding_decoder(decoded)
         if stage == "quantization":
             matched = None
-            if self.config.contrastive_loss_weight:
+            if self.config.contrastive_loss_weight and self._qformer_learns:
                 matched = self._contrastive(causal_embeddings, input_ids, attention_mask, gather_features).loss
             losses = quantization_losses(
                 self.config,

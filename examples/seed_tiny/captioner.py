@@ -23,8 +23,8 @@ STEPS, BATCH, RATE = 1500, 256, 3e-3
 
 def main(argv: list[str] | None = None) -> None:
     arguments = stage_arguments(__doc__, argv, steps=STEPS, rate=RATE)
-    work, out = arguments.work, arguments.work / "vision"
-    if (out / "captioner.pt").exists():
+    work, result = arguments.work, arguments.work / "vision" / "captioner.pt"
+    if result.exists():
         return
     tokenizer, seen = load_vocabulary(work), Shards(work / "features" / "train")
     model = SeedTokenizer.from_pretrained(work / "contrastive" / "model").to(device()).eval()
@@ -44,9 +44,9 @@ def main(argv: list[str] | None = None) -> None:
         loss, words = caption_loss(logits, batch["ids"], batch["mask"])
         return {"loss": loss, "words": words}
 
-    train(captioner, batch_of, loss_of, out=out, steps=arguments.steps, minutes=None, learning_rate=arguments.rate,
-          weight_decay=0.05, warmup=60)  # fmt: skip
-    torch.save(captioner.cpu().state_dict(), out / "captioner.pt")
+    train(captioner, batch_of, loss_of, out=work / "captioner", steps=arguments.steps, minutes=None,
+          learning_rate=arguments.rate, weight_decay=0.05, warmup=60)  # fmt: skip
+    torch.save(captioner.cpu().state_dict(), result)
 
 
 if __name__ == "__main__":

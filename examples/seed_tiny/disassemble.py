@@ -52,9 +52,9 @@ def main(argv: list[str] | None = None) -> None:
         "drawing/unet": pipe.unet,
         "seeing/model": pipe.seed_model.visual_tokenizer.vision_model,
         "language/model": pipe.seed_model.language_model,
-        # Stage II keeps the weights of stage I.
+        # Every stage since `vision` gets the tokenizer as it is at the end: stage II has changed its Q-Former, too.
         **dict.fromkeys(
-            (f"{stage}/model" for stage in ("contrastive", "quantization", "generation", "drawing")),
+            (f"{stage}/model" for stage in ("vision", "contrastive", "quantization", "generation", "drawing")),
             pipe.seed_model.visual_tokenizer,
         ),
     }

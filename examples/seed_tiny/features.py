@@ -2,7 +2,7 @@
 
 `features/train/`: scene `i` of the stage "language" is row `i`. `features/edits/`: the scenes before and after edit
 `i` are rows `2 i` and `2 i + 1`. All are slightly changed at random, as in training. A file holds `SHARD` rows,
-`(rows, patches + 1, width)` float16; what is there is not computed again.
+`(rows, patches + 1, width)` float16; what is there is not computed again. `vit.txt` says whose eyes they are.
 """
 
 import logging
@@ -18,6 +18,7 @@ from transformers.models.blip_2.modeling_blip_2 import Blip2VisionModel
 
 from loop import autocast, batches, device, stage_arguments
 from pixels import changed_images, normalise
+from seed_hf.artifacts.fingerprints import weights_fingerprint
 from seed_hf.pictograms.scenes import Scene
 from world import SEEDS, captions, images, scenes, two_twice, world
 
@@ -31,6 +32,8 @@ class Shards:
 
     def __init__(self, folder: Path):
         self.shards = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))]
+        if any(len(shard) != SHARD for shard in self.shards[:-1]):
+            raise ValueError(f"{folder}: a shard before the last is not whole; make the stage's features again.")
 
     def __len__(self) -> int:
         return sum(map(len, self.shards))
@@ -71,6 +74,11 @@ def see(
     """Write what the ViT sees of `number` scenes `scenes_of(start, count)` into `folder`."""
     size = vit.config.image_size
     folder.mkdir(parents=True, exist_ok=True)
+    eyes, own = folder / "vit.txt", weights_fingerprint(vit)
+    if not any(folder.glob("*.npy")):
+        eyes.write_text(own, encoding="utf-8")
+    elif not eyes.exists() or eyes.read_text(encoding="utf-8") != own:
+        raise SystemExit(f"{folder} holds what another ViT has seen: move it away.")
 
     def batch_of(part: int) -> dict[str, torch.Tensor]:
         found = scenes_of(part * BATCH, min(BATCH, number - part * BATCH))
@@ -79,15 +87,16 @@ def see(
     total, each = -(-number // BATCH), SHARD // BATCH
     for first in tqdm(range(0, total, each), desc=folder.name):
         path = folder / f"{first // each:05d}.npy"
-        if path.exists():
-            continue
+        rows = min(SHARD, number - first * BATCH)
+        if path.exists() and len(np.load(path, mmap_mode="r")) >= rows:
+            continue  # the last one of a shorter run is not whole
         parts = []
         for part, batch in enumerate(batches(batch_of, first, min(first + each, total)), first):
             torch.manual_seed(part)
             with autocast():
                 pixels = normalise(changed_images(batch["pixels"].float() / 255))
                 parts.append(vit(pixels).last_hidden_state.half().cpu())
-        with open(path.with_suffix(".partial"), "wb") as file:  # several processes may share the work
+        with open(path.with_suffix(".partial"), "wb") as file:
             np.save(file, torch.cat(parts).numpy())
         os.replace(path.with_suffix(".partial"), path)
 

@@ -1,9 +1,10 @@
 """What the teacher draws, beside real images and the autoencoder's: is it recognised, is it like the real image?
 
 `measure_drawings.py --data D --work W --judge J [--count N]` draws full descriptions of the test sets; and once stage
-II is there, from the codes of their images, with the same noise. `J` is the folder that
-`seed-hf evaluate judge --pictograms D --out J` wrote. `alike` is the mean cosine, times 100, of EfficientNet-Lite0's
-features of an image and the real one, with its 95 % interval over the scenes: table 2 of the paper asks this of CLIP.
+II is there, from the codes of their images, with the same noise. Once `drawing` is done, its UNet and decoder draw.
+`J` is the folder that `seed-hf evaluate judge --pictograms D --out J` wrote. `alike` is the mean cosine, times 100, of
+EfficientNet-Lite0's features of an image and the real one, with its 95 % interval over the scenes: table 2 of the
+paper asks this of CLIP.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
 
 from look import draw_from, load_teacher, sheet, text_features
@@ -61,7 +63,10 @@ def main() -> None:
     judge, encoder = SceneJudge.load(arguments.judge), EfficientNetEncoder()
     model, vae, tokenizer, step = load_teacher(arguments.work)
     print("step", step)
-    stage_two = arguments.work / "generation" / "model"
+    last = arguments.work / "drawing"
+    if (last / "unet").exists():
+        model.unet = UNet2DConditionModel.from_pretrained(last / "unet").eval()
+    stage_two = (last if (last / "unet").exists() else arguments.work / "generation") / "model"
     eyes = SeedTokenizer.from_pretrained(stage_two).eval() if stage_two.exists() else None
     for name in arguments.sets:
         found = scenes("measuring", 2 * 10**9, arguments.count, name)

@@ -46,15 +46,15 @@ def main() -> None:
     arguments = parser.parse_args()
     model, processor = load_model(arguments.checkpoint / "model", device="cpu")
     known = read_known_words(arguments.checkpoint / "model", "model")
-    scenes = rows_of(arguments.scenes / "validation.parquet", ["caption"])[: arguments.count]
+    scenes = rows_of(arguments.scenes / "validation.parquet", ["captions"])[: arguments.count]
     foreign = [
         row
         for row in rows_of(arguments.pictograms / "test_concept.parquet", ["caption"])
         if known.unknown(row["caption"])
     ][: arguments.count]
     said = likeliest(model, processor, [image_of(row) for row in scenes])
-    right = [score for (text, score), row in zip(said, scenes) if text == row["caption"]]
-    wrong = [score for (text, score), row in zip(said, scenes) if text != row["caption"]]
+    right = [score for (text, score), row in zip(said, scenes) if text in row["captions"]]
+    wrong = [score for (text, score), row in zip(said, scenes) if text not in row["captions"]]
     other = [score for _, score in likeliest(model, processor, [image_of(row) for row in foreign])]
     print(f"{len(right)} captions right, {len(wrong)} wrong, {len(other)} images of other things")
     print("| limit | right ones called a guess | wrong ones | of other things |\n| --- | --- | --- | --- |")

@@ -153,7 +153,7 @@ def questions(scene: Scene, random: np.random.Generator, things: list[str]) -> l
     while (other := things[random.integers(len(things))]) in shown:
         pass
     asked = [
-        ("What is shown?", caption(scene)),
+        ("What is shown?", caption(in_reading_order(scene))),  # one answer, that the image tells
         (f"Is there {with_article(item.thing)}?", "yes"),
         (f"Is there {with_article(other)}?", "no"),
         ("How many things are there?", NUMBERS[len(scene.items)]),

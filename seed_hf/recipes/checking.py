@@ -21,6 +21,7 @@ from seed_hf.data.sources.source import open_source
 from seed_hf.devices import has_native_bf16
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.training.quantization import check_cached, check_texts
 
 from .bare_models import bare_encoder, bare_language_model, bare_tokenizer, bare_visual_tokenizer
 from .identity import run_identity
@@ -32,7 +33,15 @@ from .places import load_words, naming_the_key
 from .plan import Plan
 from .run_record import RunRecord
 from .schema import LANGUAGE_STAGES, Recipe
-from .tokenizer_stages import check_target, collator_of, is_streamed, open_images, open_processor, reads_captions
+from .tokenizer_stages import (
+    check_captions,
+    check_target,
+    collator_of,
+    is_streamed,
+    open_images,
+    open_processor,
+    reads_captions,
+)
 
 
 def check_recipe(recipe: Recipe) -> Plan:
@@ -95,6 +104,7 @@ def _check_tokenizer(recipe: Recipe, plan: Plan, noting: Noting) -> None:
             )
         model.freeze_for(recipe.stage, getattr(args, "train_qformer", False))
         check_target(recipe.model, model.config.generation_target)
+        check_captions(recipe, model.config)
     with noting():
         encoder = bare_encoder(recipe.model)
         if encoder is not None:
@@ -106,6 +116,8 @@ def _check_tokenizer(recipe: Recipe, plan: Plan, noting: Noting) -> None:
         with noting():
             processor = open_processor(recipe.model, model.config)
             collator_of(recipe, model.config, processor, encoder)
+            if getattr(args, "train_qformer", False):
+                check_texts(model, encoder)
         if recipe.stage == "quantization" and encoder is None and not recipe.data.features:
             plan.notes.append(
                 f"the generation embeddings have no target without model.{model.config.generation_target}_encoder"
@@ -162,6 +174,8 @@ def _count_images(recipe: Recipe, split: str, plan: Plan, model: SeedTokenizer |
             plan.rows[split] = len(features)
             if model is not None and len(features):
                 _check_shapes(features[0], model.config)
+            if getattr(recipe.trainer, "train_qformer", False):
+                check_cached(features)
     elif is_streamed(recipe, split):
         named = {"image_column": data.image_column, "caption_column": data.caption_column}
         with naming_the_key(f"data.{split}"):

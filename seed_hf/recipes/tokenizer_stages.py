@@ -39,6 +39,7 @@ def tokenizer_trainer(recipe: TokenizerRecipe) -> tuple[ContrastiveTrainer | Qua
     set_seed(args.seed)
     tokenizer = _open_tokenizer(model)
     processor = open_processor(model, tokenizer.config)
+    check_captions(recipe, tokenizer.config)
     encoder = _open_target_encoder(model, tokenizer.config.generation_target)
     if recipe.stage == "quantization" and encoder is None and not recipe.data.features:
         wanted = f"model.{tokenizer.config.generation_target}_encoder"
@@ -107,6 +108,24 @@ def check_target(model: TokenizerModel, target: str) -> None:
         raise ValueError(f"model.{given}_encoder does not go with the tokenizer's generation_target {target!r}.")
 
 
+def check_captions(recipe: TokenizerRecipe, config: SeedTokenizerConfig) -> None:
+    """Refuse a stage II whose Q-Former learns along without the captions that it needs, or with others.
+
+    Args:
+        recipe: Of stage I or II.
+        config: Of the tokenizer.
+    """
+    if recipe.stage != "quantization" or not recipe.trainer.train_qformer:
+        return
+    model = recipe.model
+    if config.text_tower and model.text_tokenizer is None:
+        raise ValueError(
+            "trainer.train_qformer goes on with stage I's loss, which reads captions: it needs model.text_tokenizer."
+        )
+    if not config.text_tower and model.text_tokenizer is not None and model.text_encoder is None:
+        raise ValueError("model.text_tokenizer is not used: the tokenizer has no text tower.")
+
+
 def reads_captions(recipe: TokenizerRecipe) -> bool:
     """Whether the stage needs the captions of the images.
 
@@ -129,18 +148,20 @@ def collator_of(
         processor: Of the images.
         encoder: Of the targets of stage II.
     """
+    # Features of a text encoder are compared place by place, padding included.
+    aligned = recipe.stage == "quantization" and recipe.model.text_encoder is not None
     words = None
     if reads_captions(recipe):
         rows = config.qformer_config.vocab_size
-        if recipe.stage == "quantization" and encoder is not None:
+        if aligned and encoder is not None:
             rows = encoder.config.get_text_config().vocab_size
         words = load_words(recipe.model.text_tokenizer, "model.text_tokenizer", rows)
-    data, contrastive = recipe.data, recipe.stage == "contrastive"
+    data = recipe.data
     return ImageTextCollator(
         processor,
         words,
-        max_text_tokens=data.max_text_tokens or (CAPTION_TOKENS if contrastive else config.num_generation_tokens),
-        padding="longest" if contrastive else "max_length",
+        max_text_tokens=data.max_text_tokens or (config.num_generation_tokens if aligned else CAPTION_TOKENS),
+        padding="max_length" if aligned else "longest",
         augment=random_crop_flip if data.augment else None,
         seed=recipe.trainer.seed,
     )

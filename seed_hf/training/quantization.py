@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 
 from seed_hf.codes import CodebookUsage, distinct
 from seed_hf.data.batches.image_text import ImageTextCollator
+from seed_hf.data.features.cached import CachedFeatures, FeatureFile
 from seed_hf.data.features.targets import image_targets, text_targets
 
 from .arguments import StageArguments
@@ -28,6 +29,7 @@ from .watched_images import WatchedCodes
 
 
 logger = logging.getLogger(__name__)
+_CHANGING = "With train_qformer, rows need images or vision_embeddings: causal embeddings change."
 USAGE_FILE = "codebook_usage.safetensors"
 
 
@@ -135,7 +137,11 @@ class QuantizationTrainer(SeedTrainer):
     ):
         args = checked(type(self), args, kwargs)
         check_caption_loss(model, args, caption_decoder)
-        check_texts(model, target_encoder)
+        if args.train_qformer:
+            check_texts(model, target_encoder)
+            for rows in (kwargs.get("train_dataset"), kwargs.get("eval_dataset")):
+                for each in rows.values() if isinstance(rows, dict) else [rows]:
+                    check_cached(each)
         model.freeze_for("quantization", args.train_qformer)
         kwargs["data_collator"] = kwargs.get("data_collator") or ImageTextCollator()
         super().__init__(model=model, args=args, **kwargs)
@@ -161,7 +167,7 @@ class QuantizationTrainer(SeedTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if self.args.train_qformer and "causal_embeddings" in inputs:
-            raise ValueError("With train_qformer, rows need images or vision_embeddings: causal embeddings change.")
+            raise ValueError(_CHANGING)
         gather = gather_features if self.accelerator.num_processes > 1 else None
         outputs = model(**self._model_inputs(inputs), stage="quantization", gather_features=gather)
         window = self.window(model)
@@ -186,7 +192,7 @@ class QuantizationTrainer(SeedTrainer):
         dtype = self.accelerator.unwrap_model(self.model).dtype  # features may be cached in half precision
         text = {"input_ids", "attention_mask"}
         kept = {name: value.to(dtype) for name, value in inputs.items() if name not in text}
-        if self.accelerator.unwrap_model(self.model).config.contrastive_loss_weight:
+        if self.args.train_qformer and self.accelerator.unwrap_model(self.model).config.contrastive_loss_weight:
             kept |= {name: value for name, value in inputs.items() if name in text}
         if self.target_encoder is not None and "target_embeddings" not in inputs:
             config = self.accelerator.unwrap_model(self.model).config
@@ -291,8 +297,29 @@ def check_caption_loss(model, args: QuantizationConfig, caption_decoder: nn.Modu
         raise ValueError("This tokenizer reconstructs no causal embeddings, so no caption can be written of them.")
 
 
+def check_cached(rows: Any) -> None:
+    """Refuse cached features that a Q-Former which learns along would leave behind.
+
+    Args:
+        rows: A dataset, or `None`.
+
+    Raises:
+        ValueError: They hold causal embeddings.
+    """
+    if isinstance(rows, (CachedFeatures, FeatureFile)) and len(rows) and "causal_embeddings" in rows[0]:
+        raise ValueError(_CHANGING)
+
+
 def check_texts(model, target_encoder: nn.Module | None) -> None:
-    """Rows have one `input_ids`, which text tower and target encoder would both read."""
+    """Where the Q-Former learns along, text tower and target encoder both read the one `input_ids` of a row.
+
+    Args:
+        model: A `SeedTokenizer`.
+        target_encoder: Of the diffusion model.
+
+    Raises:
+        ValueError: They have vocabularies of different sizes.
+    """
     config = model.config
     if config.contrastive_loss_weight and target_encoder is not None and config.generation_target == "text":
         encoder: Any = target_encoder.config
@@ -300,7 +327,7 @@ def check_texts(model, target_encoder: nn.Module | None) -> None:
         if sizes[0] != sizes[1]:
             raise ValueError(
                 f"The target encoder has a vocabulary of {sizes[0]:,} and the text tower one of {sizes[1]:,}, so they "
-                "cannot read the same input_ids. Compute target_embeddings beforehand (docs/cached_features.md)."
+                "cannot read the same input_ids. Give rows target_embeddings of your own, without a target encoder."
             )
 
 

@@ -16,6 +16,7 @@ from seed_hf.pictograms.scene_texts import (
     caption,
     captions,
     full_description,
+    in_reading_order,
     instruction,
     place_words,
     plural,
@@ -285,6 +286,9 @@ def test_answers_are_true():
         if scene.layout == "two":
             first, second = (item.thing for item in scene.items)
             assert asked[f"Where is the {first}?"].endswith(f"the {second}")
+            # Which of them was chosen first, no image tells.
+            assert asked["What is shown?"] == caption(in_reading_order(scene))
+            assert re.search("to the left of|above", asked["What is shown?"])
 
 
 # ---- drawings ----

@@ -21,7 +21,7 @@ from seed_hf.recipes.checking import check_recipe
 from seed_hf.recipes.language_model_stage import language_model_trainer
 from seed_hf.recipes.reading import read_recipe
 from seed_hf.recipes.running import run_stage
-from seed_hf.recipes.tokenizer_stages import tokenizer_trainer
+from seed_hf.recipes.tokenizer_stages import collator_of, tokenizer_trainer
 from stage_recipes import OPT, TRAINER, contrastive, folder, write  # noqa: F401  folder is a fixture
 from tiny import tiny_image_encoder, tiny_text_encoder, tiny_tokenizer
 from tiny_blip2 import blip2
@@ -239,3 +239,18 @@ def test_a_folder_that_cannot_be_written_is_found(models):
     (models / "closed").mkdir(mode=0o500)
     recipe = write(contrastive(output_dir="closed/out"))
     refused("train", "contrastive", "--config", recipe, "--check", words="closed cannot be written")
+
+
+def test_captions_that_no_text_encoder_reads_are_as_long_as_in_stage_one(models):
+    """With the image target there is one generation embedding, which is no length of a caption."""
+    tiny_tokenizer(contrastive_loss_weight=0.5, generation_target="image", num_generation_tokens=1).save_pretrained(
+        "image_target"
+    )
+    parts = {"tokenizer": "image_target", "image_encoder": "image_encoder", "text_tokenizer": "text_tokenizer"}
+    recipe = read_recipe("quantization", write(recipe_of("quantization", parts, train_qformer=True)))
+    assert check_recipe(recipe).rows == {"train": 8}
+    config = SeedTokenizer.from_pretrained("image_target").config
+    batches = collator_of(recipe, config, SeedImageProcessor.for_tokenizer(config), tiny_image_encoder())
+    rows = [{"image": Image.new("RGB", (28, 28)), "caption": text} for text in ("a red apple", "a blue car")]
+    ids = batches(rows)["input_ids"]
+    assert ids.shape[1] > 1 and not torch.equal(ids[0], ids[1])

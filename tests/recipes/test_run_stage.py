@@ -15,6 +15,8 @@ from command_line import run
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.recipes.checking import check_recipe
+from seed_hf.recipes.reading import read_recipe
 from seed_hf.recipes.running import run_stage
 from stage_recipes import CAPTIONS, OPT, TRAINER, contrastive, folder, write  # noqa: F401  folder is a fixture
 from tiny import tiny_text_encoder, tiny_tokenizer, tiny_tokenizer_config
@@ -86,6 +88,17 @@ def test_quantization_with_a_qformer_that_learns_along(folder):
     with pytest.raises(ValueError, match="model.text_tokenizer is not used"):
         run_stage("quantization", write(recipe))
     recipe["trainer"]["train_qformer"] = True
+    for change, words in (
+        ({"model": {"tokenizer": "tokenizer"}}, "it needs model.text_tokenizer"),
+        ({"data": {"features": "features.safetensors"}}, "causal embeddings change"),
+        ({"model": {"config": json.loads(json.dumps(tiny_tokenizer_config(text_tower=False).to_dict())),
+                    "text_tokenizer": "text_tokenizer"}}, "the tokenizer has no text tower"),
+    ):  # fmt: skip
+        save_file({"causal_embeddings": torch.zeros(2, 32, 24)}, "features.safetensors")
+        with pytest.raises(ValueError, match=words):
+            check_recipe(read_recipe("quantization", write(recipe | change)))
+        with pytest.raises(ValueError, match=words):
+            run_stage("quantization", write(recipe | change))
     run_stage("quantization", write(recipe))
     assert "contrastive_loss" in json.loads((folder / "out" / "trainer_state.json").read_text())["log_history"][0]
     before, after = SeedTokenizer.from_pretrained("tokenizer"), SeedTokenizer.from_pretrained("out")
