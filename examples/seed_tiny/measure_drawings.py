@@ -63,10 +63,11 @@ def main() -> None:
     judge, encoder = SceneJudge.load(arguments.judge), EfficientNetEncoder()
     model, vae, tokenizer, step = load_teacher(arguments.work)
     print("step", step)
-    last = arguments.work / "drawing"
-    if (last / "unet").exists():
-        model.unet = UNet2DConditionModel.from_pretrained(last / "unet").eval()
-    stage_two = (last if (last / "unet").exists() else arguments.work / "generation") / "model"
+    last = "generation"
+    if (arguments.work / "drawing" / "unet").exists():
+        last = "drawing"
+        model.unet = UNet2DConditionModel.from_pretrained(arguments.work / last / "unet").eval()
+    stage_two = arguments.work / last / "model"
     eyes = SeedTokenizer.from_pretrained(stage_two).eval() if stage_two.exists() else None
     for name in arguments.sets:
         found = scenes("measuring", 2 * 10**9, arguments.count, name)

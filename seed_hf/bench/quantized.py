@@ -19,13 +19,13 @@ from seed_hf.artifacts.loading import Source, load_model, load_pretrained, locat
 from seed_hf.pictograms.scene_texts import caption
 from seed_hf.pictograms.scenes import World
 from seed_hf.pipelines.prompt_codes import generate_codes
+from seed_hf.texts import generate_texts
 
 from . import frame
 from .frame import Bench, Way, equal_share
 
 
 KEPT = ["visual_tokenizer", "lm_head"]
-TEXT = 32  # tokens of a caption, at most
 
 
 def measure(
@@ -126,9 +126,7 @@ def captions_of(model: Any, processor: Any, codes: torch.Tensor) -> list[str]:
         processor: Its processor.
         codes: `(images, num_query_tokens)`.
     """
-    inputs = processor.caption(codes=codes).to(model.device)
-    ids = model.generate(**inputs, generation_mode="text", do_sample=False, max_new_tokens=TEXT)
-    return processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    return generate_texts(model, processor, processor.caption(codes=codes))
 
 
 def equal_texts(first: list[str], other: list[str]) -> float:
