@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from seed_hf.threads import available_cores
+from seed_hf.cli.shared import open_model, open_pipeline
+from seed_hf.threads import SMALL, available_cores, fit_threads
 
 
 CORES = available_cores()
@@ -70,3 +72,30 @@ def test_cores_that_the_process_may_run_on(tmp_path):
         assert available_cores(tmp_path) == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize(
+    ("width", "device", "threads"),
+    [(100, "cpu", 1), (SMALL // 1000, "cpu", 2), (100, "meta", 2), (0, "cpu", 2)],
+    ids=["small", "large", "elsewhere", "no model"],
+)
+def test_small_models_have_one_thread(width, device, threads):
+    before = torch.get_num_threads()
+    models = [torch.nn.Linear(size, 1000, device=device) for size in (width, 2)] if width else []
+    try:
+        torch.set_num_threads(2)
+        fit_threads(None, *models, "a processor")
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_commands_that_write_and_draw_fit_their_threads():
+    before = torch.get_num_threads()
+    try:
+        for open_one in (open_model, open_pipeline):
+            torch.set_num_threads(2)
+            open_one(None, device="cpu")
+            assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)

@@ -49,7 +49,7 @@ class SeedLmms(lmms):
         prompt: str | None = None,
         output_dir: str = "outputs/lmms_eval",
         seed: int = 0,
-        num_inference_steps: int = 25,
+        num_inference_steps: int = 20,
         **kwargs: Any,
     ):
         super().__init__()

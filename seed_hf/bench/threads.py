@@ -1,4 +1,4 @@
-"""Speed of seed-tiny by the number of CPU threads and by how OpenMP's threads wait, beside other work.
+"""Speed of small models by the number of CPU threads and by how OpenMP's threads wait, beside other work.
 
 Each setting has a process of its own, and all are timed in turn, so that whatever else the machine does slows them
 alike. Other processes keep cores busy meanwhile. A timing that takes too long is given up.
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 from seed_hf.threads import available_cores
 
@@ -61,10 +62,10 @@ def table(report: dict) -> str:
     Args:
         report: Of `measure`.
     """
-    lines = ["seconds".ljust(42) + "".join(f"{task:>24}" for task in TASKS)]
+    lines = ["seconds".ljust(42) + "".join(f"{task:>23}" for task in TASKS)]
     for name, tasks in report["seconds"].items():
         shown = [f"over {report['limit']:g}" if value is None else f"{value:.2f}" for value in tasks.values()]
-        lines.append(name.ljust(42) + "".join(f"{value:>24}" for value in shown))
+        lines.append(name.ljust(42) + "".join(f"{value:>23}" for value in shown))
     return "\n".join(lines)
 
 
@@ -101,36 +102,70 @@ class Worker:
         return float(answer or "inf")
 
 
-def caption(pipe, inputs) -> None:
-    pipe.seed_model.generate(**inputs, generation_mode="text", max_new_tokens=24, do_sample=False)
+def caption(loaded: "Loaded") -> None:
+    loaded.pipe.seed_model.generate(**loaded.inputs, generation_mode="text", max_new_tokens=24, do_sample=False)
 
 
-def draw(pipe, inputs) -> None:
+def draw(loaded: "Loaded", number: int = 1) -> None:
     import torch
 
-    pipe("a red apple", num_inference_steps=25, generator=torch.Generator().manual_seed(0))
+    loaded.pipe(["a red apple"] * number, generator=torch.Generator().manual_seed(0))
 
 
-TASKS = {"captions of 8 images": caption, "a drawing": draw}
+def write(loaded: "Loaded", weights: str) -> None:
+    import torch
+
+    ids = torch.ones(1, 20, dtype=torch.long)
+    loaded.writers[weights].generate(ids, attention_mask=ids, min_new_tokens=8, max_new_tokens=8, do_sample=False)
+
+
+# Random OPTs, by their weights: width, layers, width in between.
+WRITERS = {"29 M weights": (512, 8, 2048), "91 M weights": (768, 12, 3072)}
+TASKS = {
+    "captions of 8 images": caption,
+    "a drawing": draw,
+    "8 drawings": partial(draw, number=8),
+    **{f"8 tokens, {weights}": partial(write, weights=weights) for weights in WRITERS},
+}
+
+
+class Loaded:
+    """Models and inputs of the tasks: seed-tiny, the images of its demo, and larger language models."""
+
+    def __init__(self):
+        from transformers import OPTConfig, OPTForCausalLM
+
+        from seed_hf.artifacts.bundled import bundled
+        from seed_hf.images import load_image
+        from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
+
+        self.pipe = SeedImagePipeline.from_pretrained(bundled("seed-tiny", "pipeline"))
+        self.pipe.set_progress_bar_config(disable=True)
+        images = [load_image(path) for path in sorted(bundled("seed-tiny", "demo").glob("*.png"))]
+        self.inputs = self.pipe.processor.caption(images)
+        self.writers = {}
+        for weights, (width, layers, between) in WRITERS.items():
+            sizes = {
+                "hidden_size": width,
+                "word_embed_proj_dim": width,
+                "ffn_dim": between,
+                "num_hidden_layers": layers,
+            }
+            config = OPTConfig(**sizes, num_attention_heads=8, max_position_embeddings=64, vocab_size=8000)
+            self.writers[weights] = OPTForCausalLM(config).eval()
 
 
 def work(threads: int) -> None:
-    """What a [`Worker`]'s process does: load seed-tiny, then a task for each line of its input."""
+    """What a [`Worker`]'s process does: load the models, then a task for each line of its input."""
     import torch
 
-    from seed_hf.artifacts.bundled import bundled
-    from seed_hf.images import load_image
-    from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
-
     torch.set_num_threads(1)  # loading is not measured
-    pipe = SeedImagePipeline.from_pretrained(bundled("seed-tiny", "pipeline"))
-    pipe.set_progress_bar_config(disable=True)
-    inputs = pipe.processor.caption([load_image(path) for path in sorted(bundled("seed-tiny", "demo").glob("*.png"))])
+    loaded = Loaded()
     torch.set_num_threads(threads)
     print("ready", flush=True)
     for line in sys.stdin:
         began = time.perf_counter()
-        TASKS[line.strip()](pipe, inputs)
+        TASKS[line.strip()](loaded)
         print(time.perf_counter() - began, flush=True)
 
 

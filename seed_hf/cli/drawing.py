@@ -11,7 +11,7 @@ from seed_hf.files import whole_file
 from seed_hf.garbage import uncollected
 
 from .many import OnBad, RowsPerShard, job_options
-from .shared import Device, Model, plain_errors, quiet_libraries, show_messages, warn_of_unknown_words
+from .shared import Device, Model, open_pipeline, plain_errors, quiet_libraries, show_messages, warn_of_unknown_words
 from .source import say_result
 
 
@@ -56,7 +56,7 @@ def draw(
     output: Annotated[Path | None, OUTPUT] = None,
     num_images: NumImages = 1,
     seed: Seed = 0,
-    steps: Steps = 25,
+    steps: Steps = 20,
     guidance: Guidance = None,
     candidates: Candidates = None,
     temperature: Temperature = None,
@@ -149,17 +149,15 @@ def _draw_many(prompts: str, column: str | None, out: Path, model, device, drawi
 
 def _loaded(model: str | None, device: str | None):
     with uncollected():
-        from seed_hf.artifacts.loading import load_pipeline
-
         quiet_libraries()
-        return load_pipeline(model, device=device)
+        return open_pipeline(model, device=device)
 
 
 def reconstruct(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Image file.")],
     output: Annotated[Path, OUTPUT],
     seed: Seed = 0,
-    steps: Steps = 25,
+    steps: Steps = 20,
     guidance: Guidance = None,
     model: Model = None,
     device: Device = None,

@@ -13,7 +13,7 @@ import typer
 from seed_hf.files import write_text
 
 from . import evaluation as options
-from .shared import plain_errors, quiet_libraries, show_messages
+from .shared import open_pipeline, plain_errors, quiet_libraries, show_messages
 
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Drawing:
     """The settings of a [`Drawer`]."""
 
     seed: Annotated[int, typer.Option(help="Of noise and sampled codes.", min=0)] = 0
-    num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.", min=1)] = 25
+    num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.", min=1)] = 20
     guidance_scale: Annotated[float | None, typer.Option(help="Default: the pipeline's.")] = None
     num_candidates: Annotated[
         int | None, typer.Option(help="Code sequences to choose from. Default: the pipeline's.", min=1)
@@ -257,7 +257,6 @@ def _detector(judge: Path | None, detector: Path | None, clip: Path | None, devi
 
 def _drawer(pipeline: str | None, drawing: Drawing, running: options.Running) -> Drawer:
     quiet_libraries()
-    from seed_hf.artifacts.loading import load_pipeline
     from seed_hf.evaluation.drawer import Drawer
 
-    return Drawer(load_pipeline(pipeline, **running.place), **vars(drawing))
+    return Drawer(open_pipeline(pipeline, **running.place), **vars(drawing))

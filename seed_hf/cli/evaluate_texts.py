@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from . import evaluation as options
-from .shared import comma_separated, plain_errors
+from .shared import comma_separated, open_model, plain_errors
 
 
 Model = Annotated[
@@ -88,10 +88,9 @@ def caption(
     """Caption images: CIDEr-D, BLEU, ROUGE-L and exact match."""
     with plain_errors():
         rows = options.open_data(data, **vars(which))
-        from seed_hf.artifacts.loading import load_model
         from seed_hf.evaluation.tasks.caption import Caption
 
-        parts = load_model(model, **running.place)
+        parts = open_model(model, **running.place)
         task = Caption(*parts, prompt=prompt, **decoding.given)
         options.run(task, rows, out, running)
 
@@ -111,10 +110,9 @@ def vqa(
     """Answer questions about images: the soft accuracy of the VQA challenge, by type of question."""
     with plain_errors():
         rows = options.open_questions(data, images, annotations, split)
-        from seed_hf.artifacts.loading import load_model
         from seed_hf.evaluation.tasks.vqa import Vqa
 
-        parts = load_model(model, **running.place)
+        parts = open_model(model, **running.place)
         task = Vqa(*parts, prompt=prompt, **decoding.given)
         options.run(task, rows, out, running)
 
@@ -134,9 +132,8 @@ def choice(
     """Choose among given answers: accuracy, by type of question."""
     with plain_errors():
         rows = options.open_questions(data, images, None, split)
-        from seed_hf.artifacts.loading import load_model
         from seed_hf.evaluation.tasks.choice import Choice
 
-        parts = load_model(model, **running.place)
+        parts = open_model(model, **running.place)
         task = Choice(*parts, by=by.value, prompt=prompt, **decoding.given)
         options.run(task, rows, out, running)

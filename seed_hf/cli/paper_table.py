@@ -9,7 +9,7 @@ import typer
 from seed_hf.files import write_text
 
 from . import evaluation as options
-from .shared import comma_separated, plain_errors
+from .shared import comma_separated, open_model, open_pipeline, plain_errors
 
 
 if TYPE_CHECKING:
@@ -90,17 +90,15 @@ def _tasks(
 
             return Retrieval(*load_text_tower(model, **where))
         if name == "similarity":
-            from seed_hf.artifacts.loading import load_pipeline
             from seed_hf.evaluation.drawer import Drawer
             from seed_hf.evaluation.image_encoders import open_encoder
             from seed_hf.evaluation.tasks.similarity import Similarity
 
             eyes = open_encoder(str(encoder), device=where["device"])
-            return Similarity(Drawer(load_pipeline(model, **where)), eyes)
-        from seed_hf.artifacts.loading import load_model
+            return Similarity(Drawer(open_pipeline(model, **where)), eyes)
         from seed_hf.evaluation.tasks.caption import Caption
         from seed_hf.evaluation.tasks.vqa import Vqa
 
-        return (Caption if name == "caption" else Vqa)(*load_model(model, **where), **decoding)
+        return (Caption if name == "caption" else Vqa)(*open_model(model, **where), **decoding)
 
     return make

@@ -9,7 +9,16 @@ import typer
 from seed_hf.garbage import uncollected
 
 from .many import BatchSize, Lines, OnBad, RowsPerShard, Workers, images_of, job_options, say_lines
-from .shared import AsJson, Device, Model, plain_errors, quiet_libraries, show_messages, warn_of_unknown_words
+from .shared import (
+    AsJson,
+    Device,
+    Model,
+    open_model,
+    plain_errors,
+    quiet_libraries,
+    show_messages,
+    warn_of_unknown_words,
+)
 
 
 def see(
@@ -155,10 +164,8 @@ def _ask_many(questions: str, column: str | None, image: str | None, out: Path, 
 
 def _loaded(model: str | None, device: str | None):
     with uncollected():
-        from seed_hf.artifacts.loading import load_model
-
         quiet_libraries(drawing=False)
-        return load_model(model, device=device)
+        return open_model(model, device=device)
 
 
 def words(model: Model = None, as_json: AsJson = False):

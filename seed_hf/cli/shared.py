@@ -3,9 +3,11 @@
 import logging
 import os
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from seed_hf.threads import fit_threads
 
 
 DEBUG = "SEED_HF_DEBUG"
@@ -46,6 +48,24 @@ def quiet_libraries(*, drawing: bool = True):
         import diffusers
 
         diffusers.utils.logging.disable_progress_bar()
+
+
+def open_model(source: str | None, **place: Any) -> tuple[Any, Any]:
+    """A model that reads and writes, and its processor, with as many CPU threads as suit it."""
+    from seed_hf.artifacts.loading import load_model
+
+    loaded = load_model(source, **place)
+    fit_threads(*loaded)
+    return loaded
+
+
+def open_pipeline(source: str | None, **place: Any) -> Any:
+    """A pipeline, with as many CPU threads as suit it."""
+    from seed_hf.artifacts.loading import load_pipeline
+
+    pipe = load_pipeline(source, **place)
+    fit_threads(*pipe.components.values())
+    return pipe
 
 
 def warn_of_unknown_words(source: str | None, kind: str, text: str):

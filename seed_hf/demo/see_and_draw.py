@@ -18,7 +18,7 @@ from seed_hf.files import whole_file, write_text
 logger = logging.getLogger(__name__)
 
 PICTURES = Path(__file__).parents[1] / "checkpoints" / "seed-tiny" / "demo"
-STEPS, SEED = 25, 0
+STEPS, SEED = 20, 0
 SAMPLES = 6  # drawings of the first prompt with codes that are sampled
 
 
@@ -53,8 +53,10 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
     from seed_hf.artifacts.loading import load_pipeline
     from seed_hf.demo.contact_sheet import contact_sheet
     from seed_hf.images import load_image
+    from seed_hf.threads import fit_threads
 
     pipe, known = load_pipeline(model, device=device), read_known_words(model, "pipeline")
+    fit_threads(*pipe.components.values())
     prompts, rows = demo_prompts(), demo_pictures()
     images = [load_image(PICTURES / row["file"]) for row in rows]
 

@@ -35,7 +35,7 @@ class Drawer:
         pipeline: Any,
         *,
         seed: int = 0,
-        num_inference_steps: int = 25,
+        num_inference_steps: int = 20,
         guidance_scale: float | None = None,
         num_candidates: int | None = None,
         generation_kwargs: dict[str, Any] | None = None,

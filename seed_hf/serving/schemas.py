@@ -118,7 +118,7 @@ class Chat(Body):
     logprobs: Literal[False] | None = None
     store: Literal[False] | None = None
     user: Text | None = None
-    steps: Annotated[int, Field(ge=1)] = 25
+    steps: Annotated[int, Field(ge=1)] = 20
     guidance: Annotated[float, Field(ge=0, le=100)] | None = None
 
     @property
@@ -135,7 +135,7 @@ class Generation(Body):
     response_format: Literal["b64_json"] | None = None
     user: Text | None = None
     seed: Seed = 0
-    steps: Annotated[int, Field(ge=1)] = 25
+    steps: Annotated[int, Field(ge=1)] = 20
     guidance: Annotated[float, Field(ge=0, le=100)] | None = None
 
 
@@ -160,7 +160,7 @@ class Codes(Body):
     size: Text | None = None
     user: Text | None = None
     seed: Seed = 0
-    steps: Annotated[int, Field(ge=1)] = 25
+    steps: Annotated[int, Field(ge=1)] = 20
     guidance: Annotated[float, Field(ge=0, le=100)] | None = None
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from seed_hf.artifacts.known_words import KnownWords, read_known_words
 from seed_hf.artifacts.loading import DEFAULT, Source, load_model, load_pipeline, locate
 from seed_hf.devices import generator_of
+from seed_hf.threads import fit_threads
 
 from .batches import Job
 
@@ -33,7 +34,7 @@ class Drawing:
         size: Width and height; `None` is what the UNet was trained at.
     """
 
-    steps: int = 25
+    steps: int = 20
     guidance: float | None = None
     size: tuple[int, int] | None = None
 
@@ -112,8 +113,10 @@ class ServedModel:
             locate(source, "pipeline")
         except ValueError:  # a model alone
             model, processor = load_model(source, device=device, dtype=dtype)
+            fit_threads(model)
             return cls(name, model, processor, None, read_known_words(source, "model"))
         pipe = load_pipeline(source, device=device, dtype=dtype)
+        fit_threads(*pipe.components.values())
         if not hasattr(pipe.seed_model, "language_model") or pipe.processor is None:
             raise ValueError(
                 f"{place}: this pipeline has no language model or no processor, so it cannot read and write. Build it "

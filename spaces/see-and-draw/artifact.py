@@ -16,6 +16,7 @@ from seed_hf.artifacts.loading import DEFAULT, load_pipeline
 from seed_hf.devices import generator_of
 from seed_hf.modeling.generation_seed import CodeSegment, TextSegment
 from seed_hf.texts import MAX_NEW_TOKENS, likely_captions
+from seed_hf.threads import fit_threads
 
 
 REPLY_TOKENS = 96  # of a chat's reply: enough for two images and some words
@@ -37,6 +38,7 @@ class Artifact:
         self.is_seed_tiny = source == DEFAULT
         self.name = source
         self.pipe = pipe = load_pipeline(source)
+        fit_threads(*pipe.components.values())
         if not isinstance(pipe.seed_model, SeedForConditionalGeneration) or not isinstance(
             pipe.processor, SeedProcessor
         ):
@@ -82,7 +84,7 @@ class Artifact:
         prompt: str,
         *,
         images: int = 1,
-        steps: int = 25,
+        steps: int = 20,
         seed: int = 0,
         sample: bool = False,
         on_step: Callable[[int, int], None] | None = None,
@@ -103,7 +105,7 @@ class Artifact:
         )
         return drawn.images, drawn.codes.tolist()
 
-    def redraw(self, *rows: list[int], steps: int = 25, seed: int = 0, on_step=None) -> list[Image.Image]:
+    def redraw(self, *rows: list[int], steps: int = 20, seed: int = 0, on_step=None) -> list[Image.Image]:
         """One image for each row of codes, all from the same noise, so that they differ only by their codes.
 
         They are drawn one by one, because rounding in a batch depends on its size.

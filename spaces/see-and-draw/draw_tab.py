@@ -54,7 +54,7 @@ def draw_tab(artifact: Artifact, model_turn: dict) -> None:
             note = gr.Markdown(artifact.note(prompts[0]), elem_id="draw-note")
             examples = gr.Examples([[text] for text in prompts], prompt, label="Prompts to try", examples_per_page=20)
             number = gr.Slider(1, IMAGES, 1, step=1, label="Images at once", elem_id="draw-number")
-            steps = gr.Slider(1, STEPS, 25, step=1, label="Denoising steps")
+            steps = gr.Slider(1, STEPS, 20, step=1, label="Denoising steps")
             with gr.Row(elem_classes="pair"):
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEED, min_width=120)
                 sample = gr.Checkbox(

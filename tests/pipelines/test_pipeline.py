@@ -148,7 +148,7 @@ def test_other_schedulers(pipe, scheduler):
 def test_default_scheduler_is_dpm_solver_plus_plus(pipe):
     assert isinstance(pipe.scheduler, DPMSolverMultistepScheduler)
     assert pipe.scheduler.config.algorithm_type == "dpmsolver++"
-    assert inspect.signature(pipe.__call__).parameters["num_inference_steps"].default == 25
+    assert inspect.signature(pipe.__call__).parameters["num_inference_steps"].default == 20
 
 
 def test_works_with_the_deep_compression_autoencoder():

@@ -77,7 +77,7 @@ def draw_prompts(
     out: str | os.PathLike,
     *,
     seed: int = 0,
-    steps: int = 25,
+    steps: int = 20,
     guidance_scale: float | None = None,
     num_candidates: int | None = None,
     temperature: float | None = None,
