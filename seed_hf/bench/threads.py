@@ -112,6 +112,10 @@ def draw(loaded: "Loaded", number: int = 1) -> None:
     loaded.pipe(["a red apple"] * number, generator=torch.Generator().manual_seed(0))
 
 
+def encode(loaded: "Loaded") -> None:
+    loaded.pipe.visual_tokenizer.encode(loaded.inputs["pixel_values"].repeat(4, 1, 1, 1))
+
+
 def write(loaded: "Loaded", weights: str) -> None:
     import torch
 
@@ -122,6 +126,7 @@ def write(loaded: "Loaded", weights: str) -> None:
 # Random OPTs, by their weights: width, layers, width in between.
 WRITERS = {"29 M weights": (512, 8, 2048), "91 M weights": (768, 12, 3072)}
 TASKS = {
+    "codes of 32 images": encode,
     "captions of 8 images": caption,
     "a drawing": draw,
     "8 drawings": partial(draw, number=8),
