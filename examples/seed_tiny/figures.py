@@ -10,9 +10,13 @@ import argparse
 import json
 from pathlib import Path
 
+from seed_hf.threads import prepare_threads
+
+
+prepare_threads()  # before torch is imported
+
 from seed_hf.cli.app import app
 from seed_hf.hub.results import read_results, to_text
-from seed_hf.threads import prepare_threads
 
 
 SETS = {
@@ -128,7 +132,6 @@ def main() -> None:
         "--quick", action="store_true", help="eight rows and a hasty judge, to see that everything runs"
     )
     arguments = parser.parse_args()
-    prepare_threads()
     given = arguments.checkpoint
     seeing, drawing = (["--model", given / "model"], ["--pipeline", given / "pipeline"]) if given else ([], [])
     scenes = prepare(arguments.pictograms, arguments.out, arguments.rows, arguments.quick)

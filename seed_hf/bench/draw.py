@@ -77,7 +77,7 @@ def measure(
         "draw", device, dtype, rounds, seconds, threads, model=model, side=side, steps=vars(steps), compiled=compiled
     )
     if model == "tiny":
-        pipe = load_pipeline(None, device=str(bench.device))
+        pipe = load_pipeline(None, device=str(bench.device), dtype=bench.dtype)
     else:
         pipe = full_size_pipeline(model, bench.device, bench.dtype)
     pipes = Pipes(pipe, side, steps, bench, compiled)

@@ -51,7 +51,7 @@ def measure(
     """
     bench = Bench("quantized", device, dtype, rounds, seconds, threads, model=str(model or "seed-tiny"))
     place = locate(model, "model")
-    whole, processor = load_model(place.folder, device=bench.device, dtype=bench.dtype)
+    whole, processor = load_model(model, device=bench.device, dtype=bench.dtype)
     cls = load_class(class_name_in(place.folder, "model"))
     world = World()
     texts = [caption(world.draw("test", 0, index)) for index in range(prompts)]

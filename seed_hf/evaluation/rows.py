@@ -20,6 +20,7 @@ class EvaluationRow:
         answers: What people answered, each as often as it was given.
         choices: The answers to choose from.
         right: Index of the right choice.
+        choice_fault: Why none is, where that is not clear; of no interest where nothing is chosen.
         group: Rows of a group get figures of their own: a domain, a type of question.
         shows: What an image of the caption must show: a line of GenEval's metadata, see [`Asked`].
         fault: Why the row cannot be used; empty for a sound one.
@@ -33,6 +34,7 @@ class EvaluationRow:
     answers: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     right: int | None = None
+    choice_fault: str = ""
     group: str = ""
     shows: str = ""
     fault: str = ""

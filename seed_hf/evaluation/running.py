@@ -15,6 +15,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -239,7 +240,8 @@ def _check_done(done: DoneRows, window: list[tuple[int, EvaluationRow]]) -> None
         if number not in done or "bad" in (record := done[number]):
             continue
         if row.image is not None and row.image not in digests:
-            digests[row.image] = _content(row.image)
+            with suppress(OSError):  # gone, which is other content, too
+                digests[row.image] = _content(row.image)
         if record["sha256"] != _digest(row, digests.get(row.image)):
             raise ValueError(
                 f"{done.path}: row {number} ({row.id}) was evaluated with other content than it has now. Give another "

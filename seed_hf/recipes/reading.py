@@ -159,10 +159,14 @@ def _check_unused(recipe: TokenizerRecipe) -> None:
         }
         unused |= {f"model.{name}": getattr(model, name) for name in ("text_encoder", "image_encoder")}
         reason = "data.features hold their own targets, and neither images nor captions"
-    elif recipe.stage == "quantization" and not (model.text_encoder or recipe.trainer.train_qformer):
+    elif recipe.stage == "quantization" and not (
+        model.text_encoder or (recipe.trainer.train_qformer and model.text_tokenizer)
+    ):
         unused = {f"data.{name}": getattr(data, name) for name in ("caption_column", "max_text_tokens")}
         unused["model.text_tokenizer"] = model.text_tokenizer
-        reason = "stage II reads captions only for model.text_encoder and trainer.train_qformer"
+        reason = (
+            "stage II reads captions only for model.text_encoder, or trainer.train_qformer with model.text_tokenizer"
+        )
     else:
         unused, reason = {}, ""
     if given := [name for name, value in unused.items() if value is not None]:

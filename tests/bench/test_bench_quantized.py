@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import torch
 
 from seed_hf.bench.quantized import configs, equal_texts, measure, table, weight_bytes
-from tiny_diffusion import tiny_model_and_processor
+from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
 
 
 def test_half_of_the_bits_take_half_of_the_memory(tmp_path):
@@ -27,6 +27,13 @@ def test_half_of_the_bits_take_half_of_the_memory(tmp_path):
     assert sizes["as it is"] == weight_bytes(model)
     assert sizes["bfloat16"] < 0.6 * sizes["as it is"]  # numbers of positions stay integers
     assert f"bfloat16 {sizes['bfloat16'] / 1e6:.1f}" in table(report)
+
+
+def test_a_pipeline_has_a_model(tmp_path):
+    model, processor = tiny_model_and_processor()
+    tiny_pipeline(model, processor=processor).save_pretrained(tmp_path)
+    report = measure(model=tmp_path, prompts=1, device="cpu", rounds=1, seconds=0.0)
+    assert report["weight_bytes"]["as it is"] > report["weight_bytes"]["bfloat16"]
 
 
 def test_equal_texts():

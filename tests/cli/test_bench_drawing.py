@@ -1,5 +1,7 @@
 """`seed-hf bench language` and `seed-hf bench draw`: every case and way runs; the figures are not looked at."""
 
+import torch
+
 from command_line import refused, run
 from seed_hf.bench import draw, language
 from seed_hf.bench.frame import Bench, table
@@ -36,6 +38,14 @@ def test_draw():
     assert list(measured.report["cases"]) == [
         "codes to images, batch 2", "prompts to images, batch 2", "2 images, 2 steps"
     ]  # fmt: skip
+
+
+def test_seed_tiny_draws_in_the_number_type_that_is_reported(monkeypatch):
+    used = []
+    monkeypatch.setattr(draw, "add_cases", lambda bench, pipes, *_: used.append((bench.dtype, pipes.plain.unet.dtype)))
+    for dtype in ("float32", "bfloat16"):
+        draw.measure(device="cpu", dtype=dtype, rounds=1)
+    assert used == [(torch.float32, torch.float32), (torch.bfloat16, torch.bfloat16)]
 
 
 def test_fits():

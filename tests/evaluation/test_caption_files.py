@@ -95,6 +95,12 @@ def test_captions_as_a_table_and_lines_within_texts(tmp_path):
     assert rows["a.jpg"].captions == ("A dog\u2028runs",)
 
 
+def test_names_of_columns_may_have_blanks(tmp_path):
+    (tmp_path / "captions.txt").write_text("image , caption\na.jpg, A dog\n")
+    _, rows = read(tmp_path / "captions.txt")
+    assert rows["a.jpg"].captions == ("A dog",)
+
+
 def test_images_of_coco_2017_lie_in_a_folder_of_their_own(tmp_path):
     write_images(tmp_path, "val2017/a.jpg")
     _, rows = read(coco_captions(tmp_path, SAID, "captions_val2017.json"))

@@ -189,6 +189,18 @@ def test_roundtrip_is_perfect_for_the_truth_and_chance_for_others(oracle, tmp_pa
     assert alone["mean rank of the own caption"] in np.linspace(1, 2, 13)  # the own one and another
 
 
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_figures_of_another_image_do_not_depend_on_how_many_rows_an_image_has(oracle, tmp_path, times):
+    rows = [replace(row, id=f"{row.id} {time}") for row in data_of(2).rows for time in range(times)]
+    data = EvaluationData("colours", rows)
+    similarity = run_task(Similarity(oracle(0), ColourEyes(), source="images"), data, tmp_path / "a.json")["figures"]
+    alone = run_task(Similarity(oracle(0), ColourEyes(), source="images"), data_of(2), tmp_path / "b.json")["figures"]
+    name = "similarity to another image"
+    assert similarity["all"][name] == pytest.approx(alone["all"][name]) and alone["all"][name] < 90
+    again = run_task(Roundtrip(oracle(0), source="images"), data, tmp_path / "c.json")["figures"]["all"]
+    assert again["equal codes"] == 100 and again["equal to those of another drawing"] == 0
+
+
 def test_drawings_depend_on_the_row_and_not_on_its_neighbours(pipeline, tmp_path):
     drawer = Drawer(pipeline, num_inference_steps=2, guidance_scale=1.0, seed=3)
     data = data_of(3)

@@ -9,6 +9,7 @@ import pytest
 from benchmark_files import gqa_file, seed_bench_file, vizwiz_file, vqa_files, write_images, write_json
 from seed_hf.cli.evaluation import open_questions
 from seed_hf.evaluation.formats.opening import is_benchmark, open_benchmark
+from seed_hf.evaluation.formats.prompts import scene_questions
 from seed_hf.pictograms.questions import questions_by_topic
 from tiny_evaluation import pictogram_rows
 from tiny_sources import noise
@@ -98,7 +99,7 @@ def test_rows_of_ones_own(tmp_path):
     assert [row.id for row in found] == ["7", "1", "x", "3", "4", "5", "6"]
     assert found[0].captions == ("A dog", "A cat") and found[1].group == "animals"
     assert found[2].answers == ("cat", "a cat") and [row.right for row in found[3:]] == [1, 1, 0, None]
-    assert "'bird' is no choice" in found[6].fault
+    assert "'bird' is no choice" in found[6].choice_fault
     with pytest.raises(ValueError, match=r"rows.json\[0\]: image is no base64"):
         open_benchmark(
             write_json(tmp_path / "rows.json", [{"image": "data:image/png;base64,@@", "question": "What?"}])
@@ -125,7 +126,8 @@ def test_rows_of_ones_own(tmp_path):
 def test_the_right_choice_is_never_guessed(tmp_path, choices, answer, right, words):
     row = {"image": "a.jpg", "question": "Which?", "choices": choices, "answer": answer}
     (found,) = open_benchmark(write_json(tmp_path / "rows.json", [row])).rows
-    assert found.right == right and found.fault.startswith(words) and bool(found.fault) == bool(words)
+    assert found.right == right and found.choice_fault.startswith(words)
+    assert bool(found.choice_fault) == bool(words) and not found.fault
 
 
 @pytest.mark.parametrize("mark", ["{}. ", "({}) ", "{}) ", "{}: ", ""])
@@ -154,6 +156,23 @@ def test_a_question_that_is_there_twice_is_refused(tmp_path):
         write_json(files[place], value)
         with pytest.raises(ValueError, match=f"{name}.json: the question: 42000 is there twice"):
             open_benchmark(files[0], annotations=files[1])
+
+
+def test_a_question_of_other_benchmarks_that_is_there_twice_is_refused(tmp_path):
+    value = json.loads(vizwiz_file(tmp_path).read_text())
+    with pytest.raises(ValueError, match=f"rows.json: the image: {value[0]['image']} is there twice"):
+        open_benchmark(write_json(tmp_path / "rows.json", [*value, value[0]]))
+    value = json.loads(seed_bench_file(tmp_path).read_text())
+    value["questions"].append(value["questions"][0])
+    with pytest.raises(ValueError, match=f"rows.json: the question: {value['questions'][0]['question_id']} is there"):
+        open_benchmark(write_json(tmp_path / "rows.json", value))
+
+
+def test_questions_of_scenes_need_a_file_of_todays(tmp_path):
+    columns = {name: ["x"] for name in ("id", "caption", "layout", "relation", "style", "items", "image")}
+    pq.write_table(pa.table({**columns, "questions": [["What?"]], "answers": [["x"]]}), tmp_path / "scenes.parquet")
+    with pytest.raises(ValueError, match="scenes.parquet: was written by an earlier version"):
+        scene_questions(tmp_path / "scenes.parquet")
 
 
 def test_parquet_with_questions(tmp_path):
@@ -200,3 +219,10 @@ def test_what_a_format_does_not_have_is_refused(tmp_path):
     ):
         with pytest.raises(ValueError, match=words):
             open_benchmark(pictograms, **given)
+
+
+def test_several_answers_do_not_matter_where_nothing_is_chosen(tmp_path):
+    row = {"image": "a.jpg", "question": "What?", "choices": ["cat", "dog"], "answers": ["cat", "cat", "kitten"]}
+    (found,) = open_benchmark(write_json(tmp_path / "rows.json", [row])).rows
+    assert found.fault == "" and found.right is None and "3 answers" in found.choice_fault
+    assert found.answers == ("cat", "cat", "kitten")

@@ -7,6 +7,7 @@ import pytest
 from seed_hf.data.sources.source import open_source
 from seed_hf.evaluation.formats.opening import open_benchmark
 from seed_hf.evaluation.formats.source import source_data
+from seed_hf.evaluation.metrics.others import Others
 from seed_hf.evaluation.running import run_task
 from seed_hf.evaluation.tasks.caption import Caption
 from seed_hf.evaluation.tasks.codebook import Codebook
@@ -74,3 +75,14 @@ def test_a_row_for_each_caption_gives_the_figures_of_a_row_for_each_image(
     for group, figures in whole["figures"].items():
         assert split["figures"][group] == pytest.approx(figures), group
         assert figures["num_images"] == 4
+
+
+@pytest.mark.parametrize("order", ["0123", "00112233", "0011223300", "0000011111222223333"])
+def test_another_image_is_never_the_same_one(order):
+    others, found = Others(), []
+    for row, number in enumerate(order):
+        found.append((number, others.before({"row": row, "image": f"hash {number}"}, number)))
+    assert found[0][1] is None and all(mine != other for mine, other in found)
+    assert {other for _, other in found[order.rindex("3") :]} <= {"2", "3"} and found[-1][1] is not None
+    alone = Others()
+    assert [alone.before({"row": row, "image": None}, row) for row in range(3)] == [None, 0, 1]

@@ -276,6 +276,8 @@ def test_a_change_is_read_as_carefully_as_the_file(write, value):
         ("quantization", ["model.text_encoder=x", "model.text_tokenizer=x"], "model.text_encoder is not used"),
         ("quantization", ["data.features=null", "data.train=x", "data.caption_column=c"], "caption_column is not"),
         ("quantization", ["data.features=null", "data.train=x", "model.text_tokenizer=x"], "text_tokenizer is not"),
+        ("quantization", ["data.features=null", "data.train=x", "trainer.train_qformer=true",
+                          "data.max_text_tokens=3"], "data.max_text_tokens is not used: stage II reads captions"),
         ("contrastive", ["data.streaming=true", "trainer.max_steps=1", "trainer.train_sampling_strategy=sequential"],
          "does not order a stream"),
     ],

@@ -120,6 +120,7 @@ def _table(file: Path, text: str, **options: Any) -> Iterator[tuple[str, dict[st
     """
     table = csv.DictReader(io.StringIO(text, newline=""), strict=True, **options)
     try:
+        table.fieldnames = [name.strip() for name in table.fieldnames or ()]
         for number, row in enumerate(table, 1):
             place = f"{file}: row {number}"
             if None in row or None in row.values():

@@ -77,7 +77,7 @@ def own_row(entry: Entry, number: int, images: Path) -> EvaluationRow:
     choices = _unlettered(written)
     answers = _answers(entry, "answers" if "answers" in given else "answer") if given & {"answer", "answers"} else ()
     answers = tuple(dict(zip(written, choices)).get(answer, answer) for answer in answers)
-    right, fault = _right(answers, choices, number=isinstance(entry.value.get("answer"), int))
+    right, choice_fault = _right(answers, choices, number=isinstance(entry.value.get("answer"), int))
     return EvaluationRow(
         next((entry.text(name) for name in _IDS if name in given), str(number)),
         _image(entry, images) if "image" in given else None,
@@ -86,8 +86,8 @@ def own_row(entry: Entry, number: int, images: Path) -> EvaluationRow:
         answers=answers,
         choices=choices,
         right=right,
+        choice_fault=choice_fault,
         group=next((entry.text(name) for name in _GROUPS if name in given), ""),
-        fault=fault,
     )
 
 

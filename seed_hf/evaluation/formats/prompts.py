@@ -102,7 +102,12 @@ def scene_questions(file: Path) -> EvaluationData:
 
     Args:
         file: `test.parquet`, `test_colour.parquet` ...
+
+    Raises:
+        ValueError: An earlier version wrote it, without the captions that answer "What is shown?".
     """
+    if not has_columns(file, ("captions", "questions", "answers")):
+        raise ValueError(f"{file}: was written by an earlier version. Make it again with `seed-hf data scenes`.")
     return EvaluationData("scenes", _SceneQuestions(file), identity_of(file))
 
 

@@ -63,6 +63,7 @@ def vizwiz(file: Path, value: list, images: Path) -> EvaluationData:
         answers = tuple(answer.text("answer") for answer in entry.entries("answers"))
         group, question = entry.text("answer_type", ""), entry.text("question")
         rows.append(EvaluationRow(image, image_path(images, image), question=question, answers=answers, group=group))
+    check_once((row.id for row in rows), f"{file.name}: the image")
     return EvaluationData("vizwiz", rows, identity_of(file))
 
 
@@ -124,4 +125,5 @@ def seed_bench(file: Path, value: dict, images: Path) -> EvaluationData:
                 group=str(dimensions.get(dimension, dimension)),
             )
         )
+    check_once((row.id for row in rows), f"{file.name}: the question")
     return EvaluationData("seed-bench", rows, identity_of(file, questions_about_videos=videos or None))

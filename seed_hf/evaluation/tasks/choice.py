@@ -59,7 +59,7 @@ class Choice(SpeakingTask):
         if not 1 < len(row.choices) <= len(ascii_uppercase):
             return f"{len(row.choices)} choices"
         if row.right is None:
-            return "no right choice"
+            return row.choice_fault or "no right choice"
         if self.by == "letter":
             return self.speaker.fault(lettered_question(row.question, row.choices))
         return next((fault for text in row.choices if (fault := self.speaker.fault(row.question, text))), "")

@@ -17,6 +17,7 @@ from seed_hf.devices import generator_of
 from seed_hf.evaluation.caption_choice import caption_likelihoods
 from seed_hf.evaluation.drawer import Drawer, DrawingTask, seed_of
 from seed_hf.evaluation.metrics.intervals import Mean, Share
+from seed_hf.evaluation.metrics.others import Others
 from seed_hf.evaluation.rows import EvaluationRow
 from seed_hf.evaluation.speaking import Speaker
 
@@ -113,14 +114,13 @@ class Roundtrip(DrawingTask):
         equal, shuffled, whole = Mean(), Mean(), Share()
         first: dict[int, Share] = {place: Share() for place in AMONG}
         ranks = Mean()
-        before: list[int] | None = None
+        others = Others()  # codes that were read
         for record in records:
             equal.add(100 * record["equal"])
             whole.add(record["equal"] == 1)
-            if before is not None:
+            if (before := others.before(record, record["read"])) is not None:
                 same = sum(a == b for a, b in zip(record["written"], before, strict=True))
                 shuffled.add(100 * same / len(before))
-            before = record["read"]
             if "rank" in record:
                 ranks.add(record["rank"])
                 for place, share in first.items():

@@ -18,6 +18,7 @@ from seed_hf.evaluation.drawer import Drawer, DrawingTask
 from seed_hf.evaluation.image_encoders import ImageEncoder
 from seed_hf.evaluation.metrics.frechet import FeatureStatistics, frechet_distance
 from seed_hf.evaluation.metrics.intervals import Mean
+from seed_hf.evaluation.metrics.others import Others
 from seed_hf.evaluation.rows import EvaluationRow
 
 
@@ -112,20 +113,20 @@ class Similarity(DrawingTask):
     def figures(self, records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         means = {name: Mean() for name in ("similarity", "similarity to another image", "text")}
         drawn, real = (_Statistics(f"{kind}{'_frechet' if self.frechet else ''}") for kind in ("drawn", "real"))
-        before = first = last = None
+        others = Others()  # the real images' features
+        first = None
         for record in records:
             mine, original = features_of_text(record["drawn"]), features_of_text(record["real"])
             means["similarity"].add(_cosine(mine, original))
-            if before is not None:
+            if (before := others.before(record, original)) is not None:
                 means["similarity to another image"].add(_cosine(mine, before))
-            first = mine if first is None else first
-            before = last = original
+            first = first or (record, mine)
             if "text" in record:
                 means["text"].add(_cosine(mine, features_of_text(record["text"])))
             drawn.add(record)
             real.add(record)
-        if means["similarity"].rows > 1 and first is not None and last is not None:
-            means["similarity to another image"].add(_cosine(first, last))
+        if first is not None and (last := others.before(first[0], None)) is not None:
+            means["similarity to another image"].add(_cosine(first[1], last))
         low, high = means["similarity"].interval
         figures: dict[str, Any] = {"rows": means["similarity"].rows, "similarity": means["similarity"].mean}
         figures |= {"similarity, low": low, "similarity, high": high}
