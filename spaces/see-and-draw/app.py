@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 SEED_TINY = """\
 **This is seed-tiny, a very small model of a small world, 64 x 64 pixels.** It knows icon-like images of some 150
 things in eleven colours: one thing anywhere, two beside one another, up to four of a kind. It does not know
-photographs. It gets many images wrong, and says where it only guesses.
+photographs. It gets some images wrong, and says where it only guesses.
 """
 OTHER = "The model on this page is **{}**."
 PRIVACY = f"""\
