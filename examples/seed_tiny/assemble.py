@@ -30,7 +30,7 @@ from world import world
 
 PARTS = ("tokenizer", "model", "pipeline")
 SHARD = 14_000_000
-SURE = 0.8  # a caption that the model finds less likely than this is called a guess (measure_sureness.py)
+SURE = 0.9  # a caption that the model finds less likely than this is called a guess (measure_sureness.py)
 
 
 def load_parts(work: Path) -> SeedImagePipeline:

@@ -16,7 +16,7 @@ from seed_hf.artifacts.loading import load_model
 from seed_hf.texts import encode_images, likely_texts
 
 
-BATCH, LIMITS = 32, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+BATCH, LIMITS = 32, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
 def likeliest(model, processor, images: list[Image.Image]) -> list[tuple[str, float]]:
