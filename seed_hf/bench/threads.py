@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 
 from seed_hf.threads import available_cores
@@ -125,7 +126,7 @@ def write(loaded: "Loaded", weights: str) -> None:
 
 # Random OPTs, by their weights: width, layers, width in between.
 WRITERS = {"29 M weights": (512, 8, 2048), "91 M weights": (768, 12, 3072)}
-TASKS = {
+TASKS: dict[str, Callable[["Loaded"], None]] = {
     "codes of 32 images": encode,
     "captions of 8 images": caption,
     "a drawing": draw,
