@@ -43,15 +43,15 @@ def compare(made: torch.Tensor, real: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS)
+    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS, batch=BATCH)
     out = arguments.work / "autoencoder"
     if (out / "model").exists():
         return
     torch.manual_seed(0)
-    model = build().to(device())
+    model, batch = build().to(device()), arguments.batch
 
     def batch_of(step: int) -> dict[str, torch.Tensor]:
-        return {"pixels": images(scenes("autoencoder", step * BATCH, BATCH), arguments.data, 64)}
+        return {"pixels": images(scenes("autoencoder", step * batch, batch), arguments.data, 64)}
 
     def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:
         real = batch["pixels"].float() / 127.5 - 1

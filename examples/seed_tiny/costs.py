@@ -1,4 +1,4 @@
-"""What the stages cost: seconds by the clock, and energy as CodeCarbon estimates it, over all sittings.
+"""What the stages cost: time by the clock and of CPU cores, and energy as CodeCarbon estimates it, over all sittings.
 
 `recipe.py` counts while CodeCarbon is installed (`pip install codecarbon`); `costs.py --work W` prints the table. A
 line is written every minute, so a run that is killed loses no more than that.
@@ -8,6 +8,7 @@ import argparse
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from pathlib import Path
 
 
 FILE = "costs.jsonl"
+COUNTED = ("seconds", "core_seconds", "kwh")
 
 
 def counted(work: Path, stage: str):
@@ -31,8 +33,12 @@ def _counted(path: Path, stage: str) -> Iterator[None]:
     from codecarbon.output_methods.base_output import BaseOutput
 
     class Lines(BaseOutput):
+        computed = time.process_time()
+
         def out(self, total, delta):
-            row = {"stage": stage, "seconds": delta.duration, "kwh": delta.energy_consumed}
+            before, self.computed = self.computed, time.process_time()
+            cores = self.computed - before
+            row = {"stage": stage, "seconds": delta.duration, "core_seconds": cores, "kwh": delta.energy_consumed}
             with open(path, "a", encoding="utf-8") as lines:
                 lines.write(json.dumps(row) + "\n")
 
@@ -55,11 +61,11 @@ def _counted(path: Path, stage: str) -> Iterator[None]:
 
 
 def totals(lines: list[str]) -> dict[str, dict[str, float]]:
-    """Seconds and kilowatt hours of each stage, in the order in which they began."""
+    """Seconds, seconds of a core and kilowatt hours of each stage, in the order in which they began."""
     found: dict[str, dict[str, float]] = {}
     for line in lines:
         row = json.loads(line)
-        sums = found.setdefault(row["stage"], {"seconds": 0.0, "kwh": 0.0})
+        sums = found.setdefault(row["stage"], dict.fromkeys(COUNTED, 0.0))
         for name in sums:
             sums[name] += row[name]
     return found
@@ -72,10 +78,11 @@ def main() -> None:
     if not path.is_file():
         sys.exit(f"{path} is not there: nothing was counted. Run recipe.py with CodeCarbon installed.")
     found = totals(path.read_text(encoding="utf-8").splitlines())
-    found["all"] = {name: sum(row[name] for row in found.values()) for name in ("seconds", "kwh")}
-    print("| stage | minutes | watt hours |\n| --- | --- | --- |")
+    found["all"] = {name: sum(row[name] for row in found.values()) for name in COUNTED}
+    print("| stage | minutes | minutes of a core | watt hours |\n| --- | --- | --- | --- |")
     for stage, row in found.items():
-        print(f"| `{stage}` | {row['seconds'] / 60:.1f} | {row['kwh'] * 1000:.1f} |")
+        minutes, cores = row["seconds"] / 60, row["core_seconds"] / 60
+        print(f"| `{stage}` | {minutes:.1f} | {cores:.1f} | {row['kwh'] * 1000:.1f} |")
 
 
 if __name__ == "__main__":

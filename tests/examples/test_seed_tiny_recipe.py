@@ -34,13 +34,13 @@ def test_the_results_of_a_few_steps_become_no_part_of_a_real_run(recipe, quick, 
 def test_costs_add_up_over_sittings(recipe, monkeypatch, capsys, tmp_path):
     import costs
 
-    spent = [("unet", 60.0, 0.001), ("seeing", 30.0, 0.002), ("unet", 90.0, 0.003)]
-    lines = [json.dumps({"stage": stage, "seconds": seconds, "kwh": kwh}) for stage, seconds, kwh in spent]
+    spent = [("unet", 60, 66, 0.001), ("seeing", 30, 30, 0.002), ("unet", 90, 120, 0.003)]
+    lines = [json.dumps(dict(zip(("stage", "seconds", "core_seconds", "kwh"), row))) for row in spent]
     (tmp_path / costs.FILE).write_text("\n".join(lines) + "\n")
     monkeypatch.setattr(sys, "argv", ["costs.py", "--work", str(tmp_path)])
     costs.main()
     table = capsys.readouterr().out.splitlines()[2:]
-    assert table == ["| `unet` | 2.5 | 4.0 |", "| `seeing` | 0.5 | 2.0 |", "| `all` | 3.0 | 6.0 |"]
+    assert table == ["| `unet` | 2.5 | 3.1 | 4.0 |", "| `seeing` | 0.5 | 0.5 | 2.0 |", "| `all` | 3.0 | 3.6 | 6.0 |"]
     monkeypatch.setattr(sys, "argv", ["costs.py", "--work", str(tmp_path / "other")])
     with pytest.raises(SystemExit, match="nothing was counted"):
         costs.main()
