@@ -1,5 +1,6 @@
-"""What callbacks may ask a pipeline about the call that is running."""
+"""What callbacks may ask a pipeline about the call that is running, and pipelines for calls beside it."""
 
+import copy
 from typing import Any
 
 
@@ -35,6 +36,17 @@ class CallState:
     def interrupt(self) -> bool:
         """Whether a callback has stopped the call by setting `pipe._interrupt`."""
         return self._interrupt
+
+    def beside(self) -> Any:
+        """A pipeline of the same models that may draw in another thread at the same time.
+
+        A call changes the scheduler and what callbacks are told; the models it only uses. Not with offloading or
+        CUDA graphs, which change them, too.
+        """
+        other = copy.copy(self)
+        for name in ("scheduler", "image_noising_scheduler"):
+            setattr(other, name, copy.deepcopy(getattr(self, name)))
+        return other
 
     def _begin_call(self, guidance_scale: float, guidance_rescale: float, cross_attention_kwargs: dict | None) -> None:
         self._guidance_scale, self._guidance_rescale = guidance_scale, guidance_rescale

@@ -1,7 +1,13 @@
 """From prompts to visual codes: the language model writes them, the text tower picks the best candidate."""
 
+import threading
+from contextlib import nullcontext
+
 import torch
 from transformers.modeling_utils import PreTrainedModel
+
+
+_STATE = threading.Lock()  # torch's random state is that of all threads
 
 
 def generate_codes(
@@ -24,7 +30,8 @@ def generate_codes(
     """
     device = inputs["input_ids"].device
     source = generator[0] if isinstance(generator, list) else generator
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=source is not None):
+    devices = [device] if device.type == "cuda" else []
+    with nullcontext() if source is None else _STATE, torch.random.fork_rng(devices, enabled=source is not None):
         if source is not None:
             copied = torch.Generator(source.device)
             copied.set_state(source.get_state())

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from seed_hf.many import encode_many
+from seed_hf.threads import on_all_cores
+
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +71,7 @@ def encode_images(
         images: RGB.
     """
     pixels = processor.image_processor(images, return_tensors="pt")["pixel_values"]
-    return model.visual_tokenizer.encode(pixels.to(model.device, model.visual_tokenizer.dtype))
+    return encode_many(model.visual_tokenizer, pixels)
 
 
 def likely_captions(
@@ -159,13 +162,22 @@ def generate_texts(
         length_penalty: The score of a beam is divided by its length to this power.
     """
     import torch
+    from transformers import PreTrainedModel
 
     inputs = {name: value.to(model.device) for name, value in inputs.items()}
     settings: dict[str, Any] = {"do_sample": False, "num_beams": num_beams, "max_new_tokens": max_new_tokens}
     if num_beams > 1:
         settings["length_penalty"] = length_penalty
+    rows, width = inputs["input_ids"].shape
+
+    def write(part: slice) -> torch.Tensor:
+        own = {name: value[part] for name, value in inputs.items()}
+        return model.generate(**own, generation_mode="text", **settings)
+
+    # peft changes its model during a call; of several images a prompt nobody knows which are whose.
+    whole = not isinstance(model, PreTrainedModel) or any(len(value) != rows for value in inputs.values())
     with torch.inference_mode():
-        ids = model.generate(**inputs, generation_mode="text", **settings)
-    new = ids[:, inputs["input_ids"].shape[1] :]
-    texts = processor.post_process_multimodal_output(new, generation_mode="text")
+        written = [write(slice(None))] if whole else on_all_cores(write, rows)
+    new = [ids[:, width:] for ids in written]
+    texts = [text for ids in new for text in processor.post_process_multimodal_output(ids, generation_mode="text")]
     return [text.strip() for text in texts]

@@ -1,17 +1,37 @@
-"""CPU threads: as many as there are cores, and asleep while they wait."""
+"""CPU threads: as many as there are cores, and asleep while they wait; and batches of which each core has a part."""
 
 import os
 import subprocess
 import sys
+import time
+from threading import Barrier
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from seed_hf import threads as threads_module
 from seed_hf.cli.shared import open_model, open_pipeline
-from seed_hf.threads import SMALL, available_cores, fit_threads
+from seed_hf.many import draw_many, encode_many
+from seed_hf.texts import describe
+from seed_hf.threads import SMALL, available_cores, fit_threads, on_all_cores
+from tiny_diffusion import generators, some_codes, tiny_model_and_processor, tiny_pipeline
 
 
 CORES = available_cores()
+
+
+@pytest.fixture
+def three_threads():
+    """torch has three threads; afterwards everything is as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    threads_module._cores = None
+    torch.set_num_threads(before)
+
+
 PREPARED = """
 import sys
 import seed_hf.threads
@@ -76,26 +96,77 @@ def test_cores_that_the_process_may_run_on(tmp_path):
 
 @pytest.mark.parametrize(
     ("width", "device", "threads"),
-    [(100, "cpu", 1), (SMALL // 1000, "cpu", 2), (100, "meta", 2), (0, "cpu", 2)],
+    [(100, "cpu", 1), (SMALL // 1000, "cpu", 3), (100, "meta", 3), (0, "cpu", 3)],
     ids=["small", "large", "elsewhere", "no model"],
 )
-def test_small_models_have_one_thread(width, device, threads):
-    before = torch.get_num_threads()
+def test_small_models_have_one_thread(width, device, threads, three_threads):
     models = [torch.nn.Linear(size, 1000, device=device) for size in (width, 2)] if width else []
-    try:
-        torch.set_num_threads(2)
-        fit_threads(None, *models, "a processor")
-        assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
+    fit_threads(None, *models, "a processor")
+    assert torch.get_num_threads() == threads
 
 
-def test_commands_that_write_and_draw_fit_their_threads():
-    before = torch.get_num_threads()
-    try:
-        for open_one in (open_model, open_pipeline):
-            torch.set_num_threads(2)
-            open_one(None, device="cpu")
-            assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)
+def test_a_larger_model_has_its_threads_again(three_threads):
+    for size, threads, parts in ((2, 1, 3), (2, 1, 3), (SMALL // 1000, 3, 1)):
+        fit_threads(torch.nn.Linear(size, 1000))
+        assert torch.get_num_threads() == threads and len(on_all_cores(str, 7)) == parts
+
+
+def test_commands_that_write_and_draw_fit_their_threads(three_threads):
+    for open_one in (open_model, open_pipeline):
+        torch.set_num_threads(3)
+        threads_module._cores = None
+        open_one(None, device="cpu")
+        assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "lengths"), [(0, [0]), (1, [1]), (2, [1, 1]), (3, [1] * 3), (7, [3, 3, 1]), (4, [2, 2])]
+)
+def test_each_core_has_a_part_of_a_batch(rows, lengths, three_threads):
+    """In order, at the same time, without gradients; a part is not shared out again."""
+    batch, meet = list(range(rows)), Barrier(len(lengths), timeout=60)
+
+    def work(part: slice) -> list[int]:
+        meet.wait()  # for all parts: they run at the same time
+        assert len(lengths) == 1 or torch.is_inference_mode_enabled()
+        (inner,) = on_all_cores(lambda inside: batch[part][inside], len(batch[part])) if len(lengths) > 1 else [batch]
+        return inner
+
+    fit_threads(torch.nn.Linear(2, 2))
+    found = on_all_cores(work, rows)
+    assert [len(part) for part in found] == lengths and sum(found, []) == batch
+
+
+def test_a_fault_in_a_part_ends_the_batch_after_all_parts(three_threads):
+    ended = []
+
+    def work(part: slice) -> None:
+        if part.start == 1:
+            raise ValueError("the second")
+        time.sleep(0.05)
+        ended.append(part.start)
+
+    fit_threads(torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="the second"):
+        on_all_cores(work, 3)
+    assert sorted(ended) == [0, 2]
+    assert on_all_cores(lambda part: part.start, 3) == [0, 1, 2]  # and the next batch is computed
+
+
+def test_parts_say_and_draw_what_the_whole_batch_does(three_threads):
+    model, processor = tiny_model_and_processor()
+    pipe = tiny_pipeline(model, processor=processor)
+    pipe.set_progress_bar_config(disable=True)
+    images = [Image.new("RGB", (20, 20), (30 * number, 90, 250 - 30 * number)) for number in range(7)]
+    pixels = processor.image_processor(images, return_tensors="pt")["pixel_values"]
+    codes = some_codes(7)
+
+    def results() -> tuple:
+        drawn = draw_many(pipe, codes, generators(*range(7)), num_inference_steps=3, output_type="np")
+        return encode_many(model.visual_tokenizer, pixels), describe(model, processor, images), np.stack(drawn)
+
+    whole = results()
+    fit_threads(model)
+    parts = results()
+    assert torch.equal(whole[0], parts[0]) and whole[1] == parts[1]
+    np.testing.assert_allclose(whole[2], parts[2], atol=1e-5)

@@ -16,17 +16,20 @@ from functools import partial
 from seed_hf.threads import available_cores
 
 
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
 WAITING = {
     "spinning, libgomp's default": {},
     "GOMP_SPINCOUNT=1000": {"GOMP_SPINCOUNT": "1000"},
-    "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "OMP_WAIT_POLICY=PASSIVE": PASSIVE,
 }
+PARTS = "a part of the batch on each core"  # what `fit_threads` does for small models
 # Ends with its parent, even if that is killed.
 BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
 
 
 def measure(*, busy: int = 2, threads: int = 2, rounds: int = 3, limit: float = 15.0) -> dict:
-    """Seconds of captions and of a drawing, with one thread and with several that wait in different ways.
+    """Seconds of codes, captions and drawings, with one thread, with several that wait in different ways, and with a
+    part of each batch on each core.
 
     Args:
         busy: Processes that keep a core busy.
@@ -37,13 +40,14 @@ def measure(*, busy: int = 2, threads: int = 2, rounds: int = 3, limit: float = 
     Returns:
         A report for JSON: `seconds`, for each setting and task the median, `None` where it was given up.
     """
-    settings = {"one thread": (1, {}), **{f"{threads} threads, {name}": (threads, WAITING[name]) for name in WAITING}}
+    settings = {"one thread": (["1"], {}), PARTS: ([str(threads), "parts"], PASSIVE)}
+    settings |= {f"{threads} threads, {name}": ([str(threads)], WAITING[name]) for name in WAITING}
     workers: dict[str, Worker] = {}
     others: list[subprocess.Popen] = []
     times: dict[str, dict[str, list[float]]] = {name: {task: [] for task in TASKS} for name in settings}
     try:
-        for name, (count, variables) in settings.items():
-            workers[name] = Worker(count, variables)
+        for name, (how, variables) in settings.items():
+            workers[name] = Worker(how, variables)
         others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(busy)]
         for _ in range(rounds):
             for name, worker in workers.items():
@@ -73,10 +77,10 @@ def table(report: dict) -> str:
 class Worker:
     """A process that does a task whenever it reads its name, and answers with the seconds."""
 
-    def __init__(self, threads: int, variables: dict[str, str]):
+    def __init__(self, how: list[str], variables: dict[str, str]):
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "KMP_"))}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "seed_hf.bench.threads", str(threads)],
+            [sys.executable, "-m", "seed_hf.bench.threads", *how],
             env={**clean, **variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -104,17 +108,24 @@ class Worker:
 
 
 def caption(loaded: "Loaded") -> None:
-    loaded.pipe.seed_model.generate(**loaded.inputs, generation_mode="text", max_new_tokens=24, do_sample=False)
+    from seed_hf.texts import generate_texts
+
+    generate_texts(loaded.pipe.seed_model, loaded.pipe.processor, loaded.inputs, max_new_tokens=24)
 
 
 def draw(loaded: "Loaded", number: int = 1) -> None:
     import torch
 
-    loaded.pipe(["a red apple"] * number, generator=torch.Generator().manual_seed(0))
+    from seed_hf.many import draw_many
+
+    codes = loaded.pipe.encode_prompt(["a red apple"] * number)
+    draw_many(loaded.pipe, codes, [torch.Generator().manual_seed(seed) for seed in range(number)])
 
 
 def encode(loaded: "Loaded") -> None:
-    loaded.pipe.visual_tokenizer.encode(loaded.inputs["pixel_values"].repeat(4, 1, 1, 1))
+    from seed_hf.many import encode_many
+
+    encode_many(loaded.pipe.visual_tokenizer, loaded.inputs["pixel_values"].repeat(4, 1, 1, 1))
 
 
 def write(loaded: "Loaded", weights: str) -> None:
@@ -161,13 +172,17 @@ class Loaded:
             self.writers[weights] = OPTForCausalLM(config).eval()
 
 
-def work(threads: int) -> None:
+def work(threads: int, parts: bool) -> None:
     """What a [`Worker`]'s process does: load the models, then a task for each line of its input."""
     import torch
+
+    from seed_hf.threads import fit_threads
 
     torch.set_num_threads(1)  # loading is not measured
     loaded = Loaded()
     torch.set_num_threads(threads)
+    if parts:
+        fit_threads(loaded.pipe.visual_tokenizer, loaded.pipe.unet)
     print("ready", flush=True)
     for line in sys.stdin:
         began = time.perf_counter()
@@ -181,4 +196,4 @@ def _median(values: list[float]) -> float | None:
 
 
 if __name__ == "__main__":
-    work(int(sys.argv[1]))
+    work(int(sys.argv[1]), "parts" in sys.argv)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from seed_hf.threads import fit_threads
+
 from . import source as source_options
 from .shared import Device, comma_separated, plain_errors, quiet_libraries, show_messages
 
@@ -96,7 +98,9 @@ def conversations(
         if out.suffix != ".parquet":
             raise ValueError(f"--out {out}: the name of a Parquet file ends with .parquet.")
         quiet_libraries()
-        encode = codes_of_images(*load_tokenizer(tokenizer, device=device))
+        loaded = load_tokenizer(tokenizer, device=device)
+        fit_threads(*loaded)
+        encode = codes_of_images(*loaded)
         show_messages()
         ignored = comma_separated(ignore_columns) or ()
         rows = sequence_rows(

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from seed_hf.threads import fit_threads
+
 from . import evaluation as options
 from .shared import comma_separated, open_model, plain_errors
 
@@ -51,6 +53,7 @@ def codebook(
         from seed_hf.evaluation.tasks.codebook import Codebook
 
         tokenizer, image_processor, _ = load_text_tower(model, **running.place)
+        fit_threads(tokenizer)
         options.run(Codebook(tokenizer, image_processor), rows, out, running)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from seed_hf.garbage import uncollected
+from seed_hf.threads import fit_threads
 
 from . import source as source_options
 from .shared import Device, plain_errors, quiet_libraries, show_messages
@@ -41,6 +42,7 @@ def tokenize(
         quiet_libraries(drawing=False)
         with uncollected():
             model, image_processor = load_tokenizer(tokenizer, device=device, dtype=dtype)
+        fit_threads(model)
         settings = JobSettings(
             image_processor=image_processor,
             batch_size=batch_size,

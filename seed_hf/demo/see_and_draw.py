@@ -53,6 +53,7 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
     from seed_hf.artifacts.loading import load_pipeline
     from seed_hf.demo.contact_sheet import contact_sheet
     from seed_hf.images import load_image
+    from seed_hf.many import draw_many
     from seed_hf.threads import fit_threads
 
     pipe, known = load_pipeline(model, device=device), read_known_words(model, "pipeline")
@@ -62,14 +63,15 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
 
     logger.info("Drawing %d prompts", len(prompts))
     texts = [row["prompt"] for row in prompts]
-    drawn = pipe(texts, generator=_generators(len(prompts)), num_inference_steps=STEPS)
+    wanted = pipe.encode_prompt(texts)
+    drawn = draw_many(pipe, wanted, _generators(len(prompts)), num_inference_steps=STEPS)
     logger.info("Drawing %r %d times", texts[0], SAMPLES)
-    sampled = _samples(pipe, texts[0])
+    varied, sampled = _samples(pipe, texts[0])
 
     logger.info("Looking at %d images", len(images))
     seen = _seen(pipe, known, images, rows)
     codes = torch.tensor([row["codes"] for row in seen])
-    again = pipe(codes=codes, generator=_generators(len(images)), num_inference_steps=STEPS).images
+    again = draw_many(pipe, codes, _generators(len(images)), num_inference_steps=STEPS)
     result = {
         "model": "seed-tiny" if model is None else str(model),
         "settings": {
@@ -84,13 +86,13 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
         "things": list(known.things) if known else None,
         "prompts": [
             {**row, "codes": codes, "note": known.note(row["prompt"]) if known else None}
-            for row, codes in zip(prompts, drawn.codes.tolist())
+            for row, codes in zip(prompts, wanted.tolist())
         ],
-        "samples": {"prompt": texts[0], "codes": sampled.codes.tolist()},
+        "samples": {"prompt": texts[0], "codes": varied.tolist()},
         "pictures": seen,
         "seconds": round(time.monotonic() - began, 1),
     }
-    sheet = contact_sheet(result, drawn.images, sampled.images, images, again)
+    sheet = contact_sheet(result, drawn, sampled, images, again)
     with whole_file(out / "see_and_draw.png") as path:
         sheet.save(path, format="PNG")
     write_text(out / "see_and_draw.json", json.dumps(result, indent=1, ensure_ascii=False))
@@ -98,12 +100,14 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
 
 
 def _samples(pipe, prompt: str):
-    """The first prompt again and again, with codes of its own each, as `seed-hf draw -n` draws them."""
+    """Codes and drawings of the first prompt again and again, as `seed-hf draw -n` draws them."""
     import torch
+
+    from seed_hf.many import draw_many
 
     noise = _generators(SAMPLES)
     codes = torch.cat([pipe.encode_prompt(prompt, each, {"do_sample": True, "temperature": 1.0}) for each in noise])
-    return pipe(codes=codes, generator=noise, num_inference_steps=STEPS)
+    return codes, draw_many(pipe, codes, noise, num_inference_steps=STEPS)
 
 
 def _seen(pipe, known, images: list, rows: list[dict]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from seed_hf.many import encode_many
 from seed_hf.modeling.prompts_seed import SequenceEncoder, find_format
 from seed_hf.texts import MAX_NEW_TOKENS, generate_texts
 
@@ -145,7 +146,7 @@ class Speaker:
             images: RGB images.
         """
         pixels = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
-        return self.model.visual_tokenizer.encode(pixels.to(self.model.device, self.model.dtype)).tolist()
+        return encode_many(self.model.visual_tokenizer, pixels).tolist()
 
     def say(self, codes: Sequence[Sequence[int]], questions: Sequence[str] | None = None) -> list[str]:
         """What the model says about images.

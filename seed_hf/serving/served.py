@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from seed_hf.artifacts.known_words import KnownWords, read_known_words
 from seed_hf.artifacts.loading import DEFAULT, Source, load_model, load_pipeline, locate
 from seed_hf.devices import generator_of
+from seed_hf.many import draw_many, encode_many
 from seed_hf.threads import fit_threads
 
 from .batches import Job
@@ -153,7 +154,7 @@ class ServedModel:
         return self.processor.image_processor(image, return_tensors="pt").pixel_values[0]
 
     def _encode(self, jobs: list[Job]) -> None:
-        _finish(jobs, self.tokenizer.encode(self._stacked(jobs)).tolist())
+        _finish(jobs, encode_many(self.tokenizer, self._stacked(jobs)).tolist())
 
     def _write(self, jobs: list[Job]) -> None:
         from .writing import write
@@ -183,16 +184,17 @@ class ServedModel:
         assert self.pipe is not None
         how: Drawing = jobs[0].key  # type: ignore[assignment]
         width, height = how.size or (None, None)
-        drawn = self.pipe(
-            codes=torch.tensor([job.work[0] for job in jobs]),
-            generator=[generator_of(job.work[1]) for job in jobs],
+        drawn = draw_many(
+            self.pipe,
+            torch.tensor([job.work[0] for job in jobs]),
+            [generator_of(job.work[1]) for job in jobs],
             num_inference_steps=how.steps,
             guidance_scale=how.guidance,
             height=height,
             width=width,
             callback_on_step_end=interrupt_if_nobody_waits,
         )
-        _finish(jobs, drawn.images)
+        _finish(jobs, drawn)
 
     def _image_features(self, jobs: list[Job]) -> None:
         import torch

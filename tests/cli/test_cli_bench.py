@@ -54,8 +54,8 @@ def test_threads(tmp_path, monkeypatch):
     settings = ["--busy", 1, "--rounds", 1, "--limit", 0.1]
     status, out, _ = run("bench", "threads", *settings, "--out", tmp_path / "a.json")
     report = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
-    assert status == 0 and [list(tasks) for tasks in report["seconds"].values()] == [list(TASKS)] * 2
-    assert [line[:10] for line in out.splitlines()] == ["seconds   ", "one thread", "2 threads,"]
+    assert status == 0 and [list(tasks) for tasks in report["seconds"].values()] == [list(TASKS)] * 3
+    assert [line[:10] for line in out.splitlines()] == ["seconds   ", "one thread", "a part of ", "2 threads,"]
     assert report["seconds"]["one thread"]["a drawing"] is None and "over 0.1" in out.splitlines()[1]
 
 

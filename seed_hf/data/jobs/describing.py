@@ -12,6 +12,7 @@ from seed_hf.artifacts.fingerprints import text_encoder_fingerprint
 from seed_hf.data.sources.listed import FileOfTexts, NamedImages
 from seed_hf.data.sources.source import ImageTextSource
 from seed_hf.data.sources.source_row import SourceRow
+from seed_hf.many import encode_many
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.processing_seed import SeedProcessor
 from seed_hf.texts import MAX_NEW_TOKENS, generate_texts, likely_texts
@@ -144,7 +145,7 @@ def _run(source, model, processor, out, say, how: dict, description: str, beams:
 
     def compute(pixels: torch.Tensor, part: int, rows: list[SourceRow]) -> dict[str, list]:
         def lines(numbers) -> list[dict[str, Any]]:
-            codes = model.visual_tokenizer.encode(normalise(pixels[list(numbers)], table).to(model.dtype))
+            codes = encode_many(model.visual_tokenizer, normalise(pixels[list(numbers)], table))
             columns = say(codes, [rows[number] for number in numbers])
             return [dict(zip(columns, values)) for values in zip(*columns.values(), strict=True)]
 

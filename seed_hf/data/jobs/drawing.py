@@ -15,6 +15,7 @@ from seed_hf.data.sources.listed import FileOfTexts
 from seed_hf.data.sources.source_row import SourceRow
 from seed_hf.devices import generator_of
 from seed_hf.files import sha256_of
+from seed_hf.many import draw_many
 from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
 
 from .batch_memory import in_parts
@@ -130,9 +131,7 @@ def draw_prompts(
             codes = torch.cat([pipeline.encode_prompt(text, one, sampling, candidates) for text, one in alone])
         else:
             codes = pipeline.encode_prompt(texts)
-        drawn = pipeline(
-            codes=codes, generator=generators, num_inference_steps=steps, guidance_scale=guidance_scale
-        ).images
+        drawn = draw_many(pipeline, codes, generators, num_inference_steps=steps, guidance_scale=guidance_scale)
         columns = {"prompt": texts, "seed": seeds, "codes": codes.tolist(), "drawn": drawn}
         return [dict(zip(columns, values)) for values in zip(*columns.values(), strict=True)]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from PIL import Image
 
+from seed_hf.many import encode_many
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
@@ -27,7 +28,7 @@ def codes_of_images(
         found: list[list[int]] = []
         for first in range(0, len(images), batch_size):
             pixels = image_processor(images[first : first + batch_size], return_tensors="pt")["pixel_values"]
-            found += tokenizer.encode(pixels.to(tokenizer.device, tokenizer.dtype)).tolist()
+            found += encode_many(tokenizer, pixels).tolist()
         return found
 
     return codes

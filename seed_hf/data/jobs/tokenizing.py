@@ -9,6 +9,7 @@ import torch
 from seed_hf.artifacts.fingerprints import tokenizer_fingerprint
 from seed_hf.data.sources.source import ImageTextSource
 from seed_hf.data.sources.source_row import SourceRow
+from seed_hf.many import encode_many
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 from .code_shards import CodeFolder
@@ -78,7 +79,7 @@ def tokenize_images(
         if values.is_cuda:  # the shard looks at the codes: here the GPU would have nothing to do meanwhile
             return {"codes": tokenizer.encode(values, wait=False).int()}
         try:
-            return {"codes": tokenizer.encode(values).int()}
+            return {"codes": encode_many(tokenizer, values).int()}
         except ValueError:
             _name_the_row(tokenizer, values, rows)
             raise

@@ -17,6 +17,7 @@ from seed_hf.evaluation.done_rows import features_of_text, features_to_text
 from seed_hf.evaluation.result import image_settings, model_facts
 from seed_hf.evaluation.retrieval import RetrievalResult, owner_ranks, recalls
 from seed_hf.evaluation.rows import EvaluationRow
+from seed_hf.many import encode_many
 from seed_hf.modeling.plain_text_seed import plain_text_encoder
 
 
@@ -98,7 +99,8 @@ class Retrieval:
         pixels = pixels.to(self.tokenizer.device, self.tokenizer.dtype)
         found = {}
         if "codes" in self.use:
-            found["codes"] = self.tokenizer.get_image_features(codes=self.tokenizer.encode(pixels)).pooler_output
+            codes = encode_many(self.tokenizer, pixels)
+            found["codes"] = self.tokenizer.get_image_features(codes=codes).pooler_output
         if "embeddings" in self.use:
             found["embeddings"] = self.tokenizer.get_image_features(pixels).pooler_output
         return [{name: features[row].float().cpu() for name, features in found.items()} for row in range(len(images))]
