@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 
 SMALL = 50_000_000  # weights: one thread writes with 29 M faster than two that sleep in between, with 91 M slower
+LEAST = 4  # rows of a part: with fewer, Python's work is most of it, and threads do that one after another
 Result = TypeVar("Result")
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 
@@ -70,7 +71,7 @@ def on_all_cores(work: Callable[[slice], Result], rows: int) -> list[Result]:
     Raises:
         Whatever `work` raises, for the first part that does, after all have ended.
     """
-    return [work(slice(0, rows))] if _cores is None or rows < 2 else _cores.map(work, rows)
+    return [work(slice(0, rows))] if _cores is None or rows < 2 * LEAST else _cores.map(work, rows)
 
 
 class _Cores:
@@ -84,7 +85,7 @@ class _Cores:
     def map(self, work: Callable[[slice], Result], rows: int) -> list[Result]:
         if getattr(self._inside, "a_part", False):  # its batch was shared out already
             return [work(slice(0, rows))]
-        size = -(-rows // self.number)
+        size = -(-rows // min(self.number, rows // LEAST))
         parts = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
         running = [self._pool.submit(self._compute, work, part) for part in parts]
         wait(running)
