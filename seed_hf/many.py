@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
 
 
+STEPS = 20  # denoising steps where nobody says how many: the pipeline's default, and the authors'
+
+
 def encode_many(tokenizer: SeedTokenizer, pixels: torch.Tensor) -> torch.Tensor:
     """The codes `(images, num_query_tokens)` of images, on the tokenizer's device.
 

@@ -9,6 +9,7 @@ import typer
 from seed_hf.devices import generator_of
 from seed_hf.files import whole_file
 from seed_hf.garbage import uncollected
+from seed_hf.many import STEPS
 
 from .many import OnBad, RowsPerShard, job_options
 from .shared import Device, Model, open_pipeline, plain_errors, quiet_libraries, show_messages, warn_of_unknown_words
@@ -56,7 +57,7 @@ def draw(
     output: Annotated[Path | None, OUTPUT] = None,
     num_images: NumImages = 1,
     seed: Seed = 0,
-    steps: Steps = 20,
+    steps: Steps = STEPS,
     guidance: Guidance = None,
     candidates: Candidates = None,
     temperature: Temperature = None,
@@ -157,7 +158,7 @@ def reconstruct(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Image file.")],
     output: Annotated[Path, OUTPUT],
     seed: Seed = 0,
-    steps: Steps = 20,
+    steps: Steps = STEPS,
     guidance: Guidance = None,
     model: Model = None,
     device: Device = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seed_hf.files import write_text
+from seed_hf.many import STEPS
 
 from . import evaluation as options
 from .shared import open_pipeline, plain_errors, quiet_libraries, show_messages
@@ -49,7 +50,7 @@ class Drawing:
     """The settings of a [`Drawer`]."""
 
     seed: Annotated[int, typer.Option(help="Of noise and sampled codes.", min=0)] = 0
-    num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.", min=1)] = 20
+    num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.", min=1)] = STEPS
     guidance_scale: Annotated[float | None, typer.Option(help="Default: the pipeline's.")] = None
     num_candidates: Annotated[
         int | None, typer.Option(help="Code sequences to choose from. Default: the pipeline's.", min=1)

@@ -13,12 +13,13 @@ from typing import Any
 
 from seed_hf.devices import generator_of
 from seed_hf.files import whole_file, write_text
+from seed_hf.many import STEPS, draw_many
 
 
 logger = logging.getLogger(__name__)
 
 PICTURES = Path(__file__).parents[1] / "checkpoints" / "seed-tiny" / "demo"
-STEPS, SEED = 20, 0
+SEED = 0
 SAMPLES = 6  # drawings of the first prompt with codes that are sampled
 
 
@@ -53,7 +54,6 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
     from seed_hf.artifacts.loading import load_pipeline
     from seed_hf.demo.contact_sheet import contact_sheet
     from seed_hf.images import load_image
-    from seed_hf.many import draw_many
     from seed_hf.threads import fit_threads
 
     pipe, known = load_pipeline(model, device=device), read_known_words(model, "pipeline")
@@ -102,8 +102,6 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
 def _samples(pipe, prompt: str):
     """Codes and drawings of the first prompt again and again, as `seed-hf draw -n` draws them."""
     import torch
-
-    from seed_hf.many import draw_many
 
     noise = _generators(SAMPLES)
     codes = torch.cat([pipe.encode_prompt(prompt, each, {"do_sample": True, "temperature": 1.0}) for each in noise])

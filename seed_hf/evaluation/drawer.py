@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from seed_hf.devices import generator_of
-from seed_hf.many import draw_many
+from seed_hf.many import STEPS, draw_many
 from seed_hf.pipelines.prompt_codes import generate_codes
 
 from .result import generation_settings, image_settings, model_facts
@@ -36,7 +36,7 @@ class Drawer:
         pipeline: Any,
         *,
         seed: int = 0,
-        num_inference_steps: int = 20,
+        num_inference_steps: int = STEPS,
         guidance_scale: float | None = None,
         num_candidates: int | None = None,
         generation_kwargs: dict[str, Any] | None = None,

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from seed_hf.many import STEPS
+
 from .limits import Limits
 
 
@@ -118,7 +120,7 @@ class Chat(Body):
     logprobs: Literal[False] | None = None
     store: Literal[False] | None = None
     user: Text | None = None
-    steps: Annotated[int, Field(ge=1)] = 20
+    steps: Annotated[int, Field(ge=1)] = STEPS
     guidance: Annotated[float, Field(ge=0, le=100)] | None = None
 
     @property
@@ -135,7 +137,7 @@ class Generation(Body):
     response_format: Literal["b64_json"] | None = None
     user: Text | None = None
     seed: Seed = 0
-    steps: Annotated[int, Field(ge=1)] = 20
+    steps: Annotated[int, Field(ge=1)] = STEPS
     guidance: Annotated[float, Field(ge=0, le=100)] | None = None
 
 
@@ -160,7 +162,7 @@ class Codes(Body):
     size: Text | None = None
     user: Text | None = None
     seed: Seed = 0
-    steps: Annotated[int, Field(ge=1)] = 20
+    steps: Annotated[int, Field(ge=1)] = STEPS
     guidance: Annotated[float, Field(ge=0, le=100)] | None = None
 
     @model_validator(mode="after")

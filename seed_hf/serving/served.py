@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from seed_hf.artifacts.known_words import KnownWords, read_known_words
 from seed_hf.artifacts.loading import DEFAULT, Source, load_model, load_pipeline, locate
 from seed_hf.devices import generator_of
-from seed_hf.many import draw_many, encode_many
+from seed_hf.many import STEPS, draw_many, encode_many
 from seed_hf.threads import fit_threads
 
 from .batches import Job
@@ -35,7 +35,7 @@ class Drawing:
         size: Width and height; `None` is what the UNet was trained at.
     """
 
-    steps: int = 20
+    steps: int = STEPS
     guidance: float | None = None
     size: tuple[int, int] | None = None
 

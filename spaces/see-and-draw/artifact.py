@@ -14,6 +14,7 @@ from seed_hf import SeedForConditionalGeneration, SeedProcessor
 from seed_hf.artifacts.known_words import read_known_words
 from seed_hf.artifacts.loading import DEFAULT, load_pipeline
 from seed_hf.devices import generator_of
+from seed_hf.many import STEPS
 from seed_hf.modeling.generation_seed import CodeSegment, TextSegment
 from seed_hf.texts import MAX_NEW_TOKENS, likely_captions
 from seed_hf.threads import fit_threads
@@ -84,7 +85,7 @@ class Artifact:
         prompt: str,
         *,
         images: int = 1,
-        steps: int = 20,
+        steps: int = STEPS,
         seed: int = 0,
         sample: bool = False,
         on_step: Callable[[int, int], None] | None = None,
@@ -105,7 +106,7 @@ class Artifact:
         )
         return drawn.images, drawn.codes.tolist()
 
-    def redraw(self, *rows: list[int], steps: int = 20, seed: int = 0, on_step=None) -> list[Image.Image]:
+    def redraw(self, *rows: list[int], steps: int = STEPS, seed: int = 0, on_step=None) -> list[Image.Image]:
         """One image for each row of codes, all from the same noise, so that they differ only by their codes.
 
         They are drawn one by one, because rounding in a batch depends on its size.

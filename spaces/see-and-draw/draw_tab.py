@@ -8,6 +8,7 @@ from artifact import Artifact
 from code_strip import CodeStrip, strip
 from limits import CHARACTERS, IMAGES, SEED, STEPS, checked_number, checked_text
 from seed_hf.demo.see_and_draw import demo_prompts
+from seed_hf.many import STEPS as DEFAULT_STEPS
 from surprise import knows_the_world, surprise
 
 
@@ -54,7 +55,7 @@ def draw_tab(artifact: Artifact, model_turn: dict) -> None:
             note = gr.Markdown(artifact.note(prompts[0]), elem_id="draw-note")
             examples = gr.Examples([[text] for text in prompts], prompt, label="Prompts to try", examples_per_page=20)
             number = gr.Slider(1, IMAGES, 1, step=1, label="Images at once", elem_id="draw-number")
-            steps = gr.Slider(1, STEPS, 20, step=1, label="Denoising steps")
+            steps = gr.Slider(1, STEPS, DEFAULT_STEPS, step=1, label="Denoising steps")
             with gr.Row(elem_classes="pair"):
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEED, min_width=120)
                 sample = gr.Checkbox(

@@ -5,6 +5,7 @@ import gradio as gr
 from artifact import Artifact
 from code_strip import CodeStrip, strip
 from limits import SEED, STEPS, checked_number
+from seed_hf.many import STEPS as DEFAULT_STEPS
 from uploads import ImageField, read_image
 
 
@@ -115,7 +116,7 @@ def round_trip_tab(artifact: Artifact, images: list[str], model_turn: dict) -> N
             min_width=240,
             elem_id="trip-used",
         )
-        steps = gr.Slider(1, STEPS, 20, step=1, label="Denoising steps", min_width=140)
+        steps = gr.Slider(1, STEPS, DEFAULT_STEPS, step=1, label="Denoising steps", min_width=140)
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEED, min_width=90)
     with gr.Row(elem_classes="pair"):
         again_button = gr.Button("Redraw", variant="primary", min_width=120, elem_id="trip-redraw")

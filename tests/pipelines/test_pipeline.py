@@ -11,7 +11,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from seed_hf import SeedForConditionalGeneration, SeedImagePipeline, SeedImageProcessor, SeedProcessor, SeedTokenizer
+from seed_hf import (
+    SeedForConditionalGeneration,
+    SeedImagePipeline,
+    SeedImageProcessor,
+    SeedProcessor,
+    SeedTokenizer,
+    many,
+)
 from seed_hf.modeling.processing_seed import code_token
 from seed_hf.pipelines.empty_prompt import EmptyPromptEmbedding
 from tiny import tiny_text_tokenizer, tiny_tokenizer
@@ -148,7 +155,7 @@ def test_other_schedulers(pipe, scheduler):
 def test_default_scheduler_is_dpm_solver_plus_plus(pipe):
     assert isinstance(pipe.scheduler, DPMSolverMultistepScheduler)
     assert pipe.scheduler.config.algorithm_type == "dpmsolver++"
-    assert inspect.signature(pipe.__call__).parameters["num_inference_steps"].default == 20
+    assert inspect.signature(pipe.__call__).parameters["num_inference_steps"].default == many.STEPS == 20
 
 
 def test_works_with_the_deep_compression_autoencoder():

@@ -15,7 +15,7 @@ from seed_hf.data.sources.listed import FileOfTexts
 from seed_hf.data.sources.source_row import SourceRow
 from seed_hf.devices import generator_of
 from seed_hf.files import sha256_of
-from seed_hf.many import draw_many
+from seed_hf.many import STEPS, draw_many
 from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
 
 from .batch_memory import in_parts
@@ -78,7 +78,7 @@ def draw_prompts(
     out: str | os.PathLike,
     *,
     seed: int = 0,
-    steps: int = 20,
+    steps: int = STEPS,
     guidance_scale: float | None = None,
     num_candidates: int | None = None,
     temperature: float | None = None,
