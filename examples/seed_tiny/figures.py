@@ -115,8 +115,8 @@ def table(found: dict[str, dict[str, dict]]) -> str:
         "",
         f"- edits of colour: all right {edited['correct']:.1f}, thing kept {edited['objects']:.1f}, "
         f"colour changed {edited['colours']:.1f} (of {edited['rows']})",
-        f"- codes used {codes['used_codes']} of {codes['codebook_size']}, perplexity {codes['perplexity']:.0f}, "
-        f"different ones in an image {codes['distinct_per_image']:.1f} of 32",
+        f"- codes used by {codes['num_images']} images: {codes['used_codes']} of {codes['codebook_size']}, perplexity "
+        f"{codes['perplexity']:.0f}, different ones in an image {codes['distinct_per_image']:.1f} of 32",
         f"- whole images written without the constraint: {spans:.1f}",
     ]
     return "\n".join(lines)
