@@ -66,21 +66,39 @@ def placed(drawing: np.ndarray, longer: int, x: float, y: float) -> tuple[np.nda
     return image, ((left + width / 2) / SIDE, (top + height / 2) / SIDE, longer / SIDE)
 
 
-def reference(folder: Path, data: Path) -> dict[str, torch.Tensor]:
-    """What EfficientNet-Lite0 sees in each drawing: unit vectors `(256,)` by row id, computed once for `folder`."""
-    path = folder / "reference.npy"
-    everything = drawings(data)
-    names = sorted(everything)
-    if not path.exists():
-        model, rows = load_efficientnet().to(device(), memory_format=torch.channels_last), []
-        for start in range(0, len(names), 32):
-            alone = [placed(everything[name], LARGEST, 0.5, 0.5)[0] for name in names[start : start + 32]]
-            rows.append(efficientnet_features(model, [Image.fromarray(image) for image in alone]))
-        found = torch.cat(rows).float().cpu()
-        centred = found - found.mean(0)
-        _, sizes, axes = torch.linalg.svd(centred, full_matrices=False)
-        spread = centred @ axes[:DIRECTIONS].T / sizes[:DIRECTIONS].sqrt()  # halfway to equal sizes in all directions
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, F.normalize(spread, dim=-1).numpy().astype(np.float16))
-        os.replace(partial, path)
-    return dict(zip(names, torch.from_numpy(np.load(path)).float()))
+class Reference:
+    """What EfficientNet-Lite0 sees, in the directions in which drawings differ most, as unit vectors `(256,)`.
+
+    Computed once for `folder`, of each drawing on its own, in its own colours.
+    """
+
+    def __init__(self, folder: Path, data: Path):
+        path, names = folder / "reference.npz", sorted(drawings(data))
+        if not path.exists():
+            partial = path.with_suffix(".partial.npz")
+            np.savez(partial, **_of_drawings([drawings(data)[name] for name in names]))
+            os.replace(partial, path)
+        kept = np.load(path)
+        self._middle, self._axes = (torch.from_numpy(kept[name]) for name in ("middle", "axes"))
+        self.alone = dict(zip(names, torch.from_numpy(kept["alone"]).float()))
+
+    def of(self, features: torch.Tensor) -> torch.Tensor:
+        """Unit vectors `(images, 256)` of EfficientNet's features `(images, 1280)`."""
+        return _in_directions(features.float().cpu(), self._middle, self._axes)
+
+
+def _in_directions(features: torch.Tensor, middle: torch.Tensor, axes: torch.Tensor) -> torch.Tensor:
+    return F.normalize((features - middle) @ axes, dim=-1)
+
+
+def _of_drawings(alone: list[np.ndarray]) -> dict[str, np.ndarray]:
+    model, rows = load_efficientnet().to(device(), memory_format=torch.channels_last), []
+    for start in range(0, len(alone), 32):
+        images = [placed(drawing, LARGEST, 0.5, 0.5)[0] for drawing in alone[start : start + 32]]
+        rows.append(efficientnet_features(model, [Image.fromarray(image) for image in images]))
+    found = torch.cat(rows).float().cpu()
+    middle = found.mean(0)
+    _, sizes, directions = torch.linalg.svd(found - middle, full_matrices=False)
+    axes = directions[:DIRECTIONS].T / sizes[:DIRECTIONS].sqrt()  # halfway to equal sizes in all directions
+    vectors = _in_directions(found, middle, axes)
+    return {"middle": middle.numpy(), "axes": axes.numpy(), "alone": vectors.numpy().astype(np.float16)}

@@ -66,6 +66,7 @@ QUICK = {
     name: ["--steps", "3"] for name in ("autoencoder", "seeing", "vision", "contrastive", "quantization", "generation")
 }
 QUICK |= {name: ["--steps", "3", "--batch", "16"] for name in ("teacher", "unet", "drawing")}
+QUICK["seeing"] += ["--blocks", "2"]
 QUICK |= {"features": ["--number", "256", "--edits", "64"], "language": ["--text-steps", "2", "--steps", "2"]}
 
 

@@ -3,9 +3,10 @@
 The features of the patches of each thing, averaged, are asked for the thing, its colour and its style, and are pulled
 to what EfficientNet-Lite0 sees in the drawing on its own, in its own colours. Each patch also tells its row and
 column: what is asked of boxes does not need them, and without them no query can find the left one of two things. When
-the ViT knows the drawings, they are restyled at random, and beside the scenes it sees any drawing of the training
-split, without a name: that is how it learns to know a thing in art that it has not seen. The heads that answer are
-left behind; the ViT is frozen from here on.
+the ViT knows the drawings, they are restyled at random. Beside the scenes it looks at views of all drawings of the
+training split, without names, and learns to see in each what EfficientNet sees in the very same one: that is how it
+learns to know a thing in art that it has not seen. The heads that answer are left behind; the ViT is frozen from here
+on.
 """
 
 import logging
@@ -17,24 +18,26 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.models.blip_2.modeling_blip_2 import Blip2VisionModel
 
-from drawings import DIRECTIONS, SIDE, drawings, placed, reference
+from drawings import DIRECTIONS, SIDE, Reference
 from loop import autocast, device, stage_arguments, train
 from model import WIDTH, tokenizer_config
 from pixels import changed_images, normalise, restyled_images
 from seed_hf.pictograms.scene_colours import COLOURS
 from seed_hf.pictograms.scene_things import STYLES
 from seed_hf.pictograms.scenes import Scene
+from views import VIEWS, block_of_views, seen_views
 from world import images, normalised_images, scenes, world
 
 
 STEPS, BATCH, RATE = 12_000, 128, 1e-3
 EASY = 3000  # steps before drawings are restyled: harder from the start, little is learned for long
-OTHERS = 64  # images of a step that show any drawing of the training split, from then on
+BLOCKS = 2000  # of views: a step looks at one block
 SEEN = 0.5  # share of the patches, those with most ink, that the ViT sees before the last quarter of the stage
 THINGS = sorted(world().things)
 TONES = [*COLOURS, None]  # None: as drawn
 LOOKS = list(STYLES)
 MOST = 4  # things in a scene
+WHOLE = (0.5, 0.5, 1.0)  # the square around all of an image
 
 
 class Namer(nn.Module):
@@ -51,6 +54,7 @@ class Namer(nn.Module):
                 "colour": nn.Linear(WIDTH, len(TONES)),
                 "style": nn.Linear(WIDTH, len(LOOKS)),
                 "reference": nn.Linear(WIDTH, DIRECTIONS),
+                "view": nn.Linear(WIDTH, DIRECTIONS),
             }
         )
         self.place = nn.Linear(WIDTH, 2 * (SIDE // self.vit.config.patch_size))
@@ -79,24 +83,6 @@ class Namer(nn.Module):
         places = self.place(features).float().unflatten(-1, (2, -1)).movedim(-1, 1)
         true = torch.stack([kept // places.shape[1], kept % places.shape[1]], -1)
         return {"place": F.cross_entropy(places, true), **{name: head(pooled) for name, head in self.heads.items()}}
-
-
-def any_drawings(data: Path, names: list[str], random: np.random.Generator) -> tuple[list[str], torch.Tensor, list]:
-    """(ids, `(OTHERS, 3, 96, 96)` uint8, the one square in each) of drawings at any size and place, in any colours."""
-    chosen = [names[number] for number in random.integers(len(names), size=OTHERS)]
-    found, around = [], []
-    for name in chosen:
-        drawing = drawings(data)[name]
-        if random.random() < 0.5:
-            drawing = drawing[..., random.permutation(3)]
-        if random.random() < 0.5:
-            drawing = drawing[:, ::-1]
-        image, square = placed(
-            np.ascontiguousarray(drawing), random.integers(32, 90), random.random(), random.random()
-        )
-        found.append(image)
-        around.append([square])
-    return chosen, torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2), around
 
 
 def boxes_of(squares: list[list[tuple[float, float, float]]], grid: int) -> torch.Tensor:
@@ -130,62 +116,57 @@ def labels_of(found: list[Scene]) -> dict[str, torch.Tensor]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS)
+    arguments = stage_arguments(__doc__, argv, minutes=True, steps=STEPS, blocks=BLOCKS)
     out = arguments.work / "seeing"
     if (out / "model").exists():
         return
     out.mkdir(parents=True, exist_ok=True)
-    seen_alone = reference(out, arguments.data)
+    reference = Reference(out, arguments.data)
+    seen = seen_views(out / "views", arguments.data, reference, arguments.blocks)
     torch.manual_seed(0)
     namer = Namer().to(device())
     grid = SIDE // namer.vit.config.patch_size
 
-    others = sorted(drawings(arguments.data))
-
     def batch_of(step: int) -> dict[str, torch.Tensor]:
-        random = np.random.default_rng(step)
-        found = scenes("vision", step * BATCH, BATCH)
-        pixels = images(found, arguments.data, SIDE, mirror=random)
+        found, block = scenes("vision", step * BATCH, BATCH), step % arguments.blocks
         squares = [[(item.x, item.y, item.size) for item in scene.items] for scene in found]
-        names = []
-        if step >= EASY:
-            names, more, around = any_drawings(arguments.data, others, random)
-            pixels = torch.cat([pixels, more])
-            squares += around
         there = torch.tensor([[number < len(square) for number in range(MOST)] for square in squares])
-        art = [item.art for scene in found for item in scene.items] + names
         wanted = torch.zeros(*there.shape, DIRECTIONS)
-        wanted[there] = torch.stack([seen_alone[name] for name in art])
+        wanted[there] = torch.stack([reference.alone[item.art] for scene in found for item in scene.items])
         return {
-            "pixels": pixels,
-            "boxes": boxes_of(squares, grid),
+            "pixels": images(found, arguments.data, SIDE, mirror=np.random.default_rng(step)),
+            "views": block_of_views(arguments.data, block),
+            "seen": torch.from_numpy(seen[block].astype(np.float32)),
+            "boxes": boxes_of(squares + [[WHOLE]] * VIEWS, grid),
             "there": there,
             "reference": wanted,
+            "restyled": torch.tensor(step >= EASY),
             **labels_of(found),
         }
 
     def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:
         pixels = batch["pixels"].float() / 255
         labels = {name: batch[name] for name in ("thing", "colour", "style")}
-        if len(pixels) == BATCH:
-            pixels = changed_images(pixels)
-        else:
+        if batch["restyled"]:
             pixels, coloured, styled = restyled_images(pixels)
-            labels["colour"] = labels["colour"].masked_fill(~coloured[:BATCH, None], -100)
-            labels["style"] = labels["style"].masked_fill(~styled[:BATCH, None], -100)
+            labels["colour"] = labels["colour"].masked_fill(~coloured[:, None], -100)
+            labels["style"] = labels["style"].masked_fill(~styled[:, None], -100)
+        else:
+            pixels = changed_images(pixels)
         patches = grid * grid if done > 0.75 else int(SEEN * grid * grid)
         with autocast():
-            answers = namer(normalise(pixels), batch["boxes"], patches)
+            answers = namer(normalise(torch.cat([pixels, batch["views"]])), batch["boxes"], patches)
         losses, right = {}, {}
         for name, wanted in labels.items():
             given = answers[name][:BATCH].float()
             losses[name] = F.cross_entropy(given.flatten(0, 1), wanted.flatten(), label_smoothing=0.05)
             right[f"{name} right"] = (given.argmax(-1) == wanted).sum() / (wanted >= 0).sum()
-        alike = F.cosine_similarity(answers["reference"].float(), batch["reference"], dim=-1)
+        alike = F.cosine_similarity(answers["reference"][:BATCH].float(), batch["reference"], dim=-1)
         losses["reference"] = 1 - (alike * batch["there"]).sum() / batch["there"].sum()
+        losses["view"] = 1 - F.cosine_similarity(answers["view"][BATCH:, 0].float(), batch["seen"], dim=-1).mean()
         losses["place"] = answers["place"]
-        total = losses["thing"] + losses["colour"] + 0.3 * losses["style"] + 3 * losses["reference"]
-        total = total + 0.1 * losses["place"]
+        total = losses["thing"] + losses["colour"] + 0.3 * losses["style"] + 0.1 * losses["place"]
+        total = total + 3 * losses["reference"] + 3 * losses["view"]
         return {"loss": total, **losses, **right}
 
     train(namer, batch_of, loss_of, out=out, steps=arguments.steps, minutes=arguments.minutes, learning_rate=RATE,
