@@ -337,22 +337,21 @@ class SeedImagePipeline(
             ValueError, TypeError: For inputs that do not fit, before any model runs.
         """
         call = self._checked_call(locals())
-        self._begin_call(call.guidance_scale, guidance_rescale, cross_attention_kwargs)
+        with self._in_call(call.guidance_scale, guidance_rescale, cross_attention_kwargs):
+            # 1. To codes, and to generation embeddings
+            codes, embeds, negative = self._embeds_of(call)
 
-        # 1. To codes, and to generation embeddings
-        codes, embeds, negative = self._embeds_of(call)
+            # 2. The condition and the starting noise
+            guided, class_labels = self.do_classifier_free_guidance, None
+            if self.is_unclip:
+                condition, class_labels = unclip_condition(embeds, negative, self, guided, noise_level, generator)
+            else:
+                condition = text_condition(embeds, negative, self.empty_prompt, guided)
+            steps = set_timesteps(self.scheduler, num_inference_steps, timesteps, sigmas, self._execution_device)
+            latents = self.prepare_latents(len(embeds), call.height, call.width, generator, latents)
 
-        # 2. The condition and the starting noise
-        guided, class_labels = self.do_classifier_free_guidance, None
-        if self.is_unclip:
-            condition, class_labels = unclip_condition(embeds, negative, self, guided, noise_level, generator)
-        else:
-            condition = text_condition(embeds, negative, self.empty_prompt, guided)
-        steps = set_timesteps(self.scheduler, num_inference_steps, timesteps, sigmas, self._execution_device)
-        latents = self.prepare_latents(len(embeds), call.height, call.width, generator, latents)
-
-        # 3. Denoise, and decode to images
-        images = draw_in_parts(self, call, steps, latents, condition, class_labels)
+            # 3. Denoise, and decode to images
+            images = draw_in_parts(self, call, steps, latents, condition, class_labels)
         self.maybe_free_model_hooks()
         if not return_dict:
             return images, codes

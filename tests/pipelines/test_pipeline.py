@@ -2,11 +2,18 @@
 
 import inspect
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+)
 from PIL import Image
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -440,3 +447,17 @@ def test_nothing_is_left_with_gradients(pipe):
     with torch.enable_grad():
         condition = pipe.encode_codes(some_codes(1))
     assert condition.requires_grad  # only __call__ switches gradients off
+
+
+def test_a_call_asks_once_for_its_device(monkeypatch):
+    """And the next one asks again, also after one that failed: the pipeline may be somewhere else by then."""
+    pipe, asked, device_of = tiny_pipeline(), [], DiffusionPipeline._execution_device.fget
+    monkeypatch.setattr(DiffusionPipeline, "_execution_device", property(lambda p: asked.append(p) or device_of(p)))
+
+    def fail(*_):
+        raise RuntimeError("stop")
+
+    for callback in (None, fail, None):
+        with nullcontext() if callback is None else pytest.raises(RuntimeError, match="stop"):
+            pipe(codes=some_codes(1), generator=generators(0), callback_on_step_end=callback, **STEPS)
+    assert len(asked) == 3 and pipe.to("meta")._execution_device.type == "meta"
