@@ -51,8 +51,8 @@ class CallState:
     def beside(self) -> Any:
         """A pipeline of the same models that may draw in another thread at the same time.
 
-        A call changes the scheduler and what callbacks are told; the models it only uses. Not with offloading or
-        CUDA graphs, which change them, too.
+        A call changes the scheduler and what callbacks are told; the models it only uses. Not with offloading, CUDA
+        graphs, or a scale of LoRA weights in `cross_attention_kwargs`: these change the models during a call, too.
         """
         other = copy.copy(self)
         for name in ("scheduler", "image_noising_scheduler"):

@@ -1,13 +1,12 @@
 """From prompts to visual codes: the language model writes them, the text tower picks the best candidate."""
 
 import threading
-from contextlib import nullcontext
 
 import torch
 from transformers.modeling_utils import PreTrainedModel
 
 
-_STATE = threading.Lock()  # torch's random state is that of all threads
+_STATE = threading.Lock()  # torch's random state is that of all threads: only one at a time draws from it
 
 
 def generate_codes(
@@ -31,7 +30,7 @@ def generate_codes(
     device = inputs["input_ids"].device
     source = generator[0] if isinstance(generator, list) else generator
     devices = [device] if device.type == "cuda" else []
-    with nullcontext() if source is None else _STATE, torch.random.fork_rng(devices, enabled=source is not None):
+    with _STATE, torch.random.fork_rng(devices, enabled=source is not None):
         if source is not None:
             copied = torch.Generator(source.device)
             copied.set_state(source.get_state())

@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
 
 
+# Settings of a call that mean the same for a part of a batch as for all of it. `cross_attention_kwargs` is not one:
+# diffusers scales LoRA weights in the UNet itself during a call, so two must not do that at the same time.
+_OF_EACH_IMAGE = {
+    "num_inference_steps",
+    "guidance_scale",
+    "guidance_rescale",
+    "height",
+    "width",
+    "noise_level",
+    "output_type",
+    "callback_on_step_end",
+}
 STEPS = 20  # denoising steps where nobody says how many: the pipeline's default, and the authors'
 
 
@@ -25,11 +37,19 @@ def encode_many(tokenizer: SeedTokenizer, pixels: torch.Tensor) -> torch.Tensor:
     Args:
         tokenizer: On its device.
         pixels: `(images, 3, height, width)`, as the image processor gives them.
+
+    Raises:
+        NotFiniteError: As `tokenizer.encode`.
     """
     import torch
 
+    from seed_hf.modeling.finite_values_seed import NotFiniteError
+
     pixels = pixels.to(tokenizer.device, tokenizer.dtype)
-    return torch.cat(on_all_cores(lambda part: tokenizer.encode(pixels[part]), len(pixels)))
+    try:
+        return torch.cat(on_all_cores(lambda part: tokenizer.encode(pixels[part]), len(pixels)))
+    except NotFiniteError:
+        return tokenizer.encode(pixels)  # whose message counts the rows of the batch
 
 
 def draw_many(
@@ -42,11 +62,25 @@ def draw_many(
         codes: `(images, num_query_tokens)`.
         generators: One for each image.
         settings: Of a call of the pipeline. A callback gets the pipeline of its part.
+
+    Raises:
+        ValueError: Not one generator for each image; as the pipeline.
     """
     generators = list(generators)
+    if len(generators) != len(codes):
+        raise ValueError(f"{len(codes)} rows of codes need as many generators, got {len(generators)}.")
+    if not settings.keys() <= _OF_EACH_IMAGE:
+        return list(pipeline(codes=codes, generator=generators, **settings).images)
+    copies = []
 
     def draw(part: slice) -> list[Image.Image]:
         own = pipeline if part == slice(0, len(codes)) else pipeline.beside()
+        copies.append(own)
         return own(codes=codes[part], generator=generators[part], **settings).images
 
-    return [image for images in on_all_cores(draw, len(codes)) for image in images]
+    try:
+        return [image for images in on_all_cores(draw, len(codes)) for image in images]
+    except BaseException:
+        for own in copies:  # Ctrl-C reaches the main thread alone
+            own._interrupt = True
+        raise

@@ -162,7 +162,6 @@ def generate_texts(
         length_penalty: The score of a beam is divided by its length to this power.
     """
     import torch
-    from transformers import PreTrainedModel
 
     inputs = {name: value.to(model.device) for name, value in inputs.items()}
     settings: dict[str, Any] = {"do_sample": False, "num_beams": num_beams, "max_new_tokens": max_new_tokens}
@@ -175,7 +174,8 @@ def generate_texts(
         return model.generate(**own, generation_mode="text", **settings)
 
     # peft changes its model during a call; of several images a prompt nobody knows which are whose.
-    whole = not isinstance(model, PreTrainedModel) or any(len(value) != rows for value in inputs.values())
+    whole = any(hasattr(part, "get_base_model") for part in model.modules())
+    whole = whole or any(len(value) != rows for value in inputs.values())
     with torch.inference_mode():
         written = [write(slice(None))] if whole else on_all_cores(write, rows)
     new = [ids[:, width:] for ids in written]

@@ -13,8 +13,11 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+
+if TYPE_CHECKING:
+    import torch
 
 SMALL = 50_000_000  # weights: one thread writes with 29 M faster than two that sleep in between, with 91 M slower
 LEAST = 4  # rows of a part: with fewer, Python's work is most of it, and threads do that one after another
@@ -83,32 +86,35 @@ class _Cores:
         self._inside = threading.local()
 
     def map(self, work: Callable[[slice], Result], rows: int) -> list[Result]:
+        import torch
+
         if getattr(self._inside, "a_part", False):  # its batch was shared out already
             return [work(slice(0, rows))]
         size = -(-rows // min(self.number, rows // LEAST))
         parts = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
-        running = [self._pool.submit(self._compute, work, part) for part in parts]
+        half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+        running = [self._pool.submit(self._compute, work, part, half) for part in parts]
         wait(running)
         return [each.result() for each in running]
 
-    def _compute(self, work: Callable[[slice], Result], part: slice) -> Result:
+    def _compute(self, work: Callable[[slice], Result], part: slice, half: torch.dtype | None) -> Result:
         import torch
 
         self._inside.a_part = True
-        with torch.inference_mode():  # of this thread alone
+        with torch.inference_mode(), torch.autocast("cpu", half, enabled=half is not None):  # of this thread alone
             return work(part)
 
 
 _cores: _Cores | None = None  # while the process has small models
 
 
-def _forget_cores() -> None:
+def _renew_cores() -> None:
     global _cores
-    _cores = None
+    _cores = _cores and _Cores(_cores.number)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_cores)  # a child has none of the threads
+    os.register_at_fork(after_in_child=_renew_cores)  # a child has none of the threads
 
 
 def _small_on_cpu(parts: tuple[Any, ...]) -> bool:

@@ -1,19 +1,23 @@
 """CPU threads: as many as there are cores, and asleep while they wait; and batches of which each core has a part."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from threading import Barrier
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Event, Thread, main_thread
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from PIL import Image
 
 from seed_hf import threads as threads_module
 from seed_hf.cli.shared import open_model, open_pipeline
 from seed_hf.many import draw_many, encode_many
+from seed_hf.modeling.finite_values_seed import NotFiniteError
 from seed_hf.texts import describe
 from seed_hf.threads import SMALL, available_cores, fit_threads, on_all_cores
 from tiny_diffusion import generators, some_codes, tiny_model_and_processor, tiny_pipeline
@@ -152,6 +156,103 @@ def test_a_fault_in_a_part_ends_the_batch_after_all_parts(three_threads):
         on_all_cores(work, 12)
     assert sorted(ended) == [0, 8]
     assert on_all_cores(lambda part: part.start, 12) == [0, 4, 8]  # and the next batch is computed
+
+
+@pytest.mark.parametrize("settings", ["latents", "scale", "negative prompt"])
+def test_calls_that_parts_would_change_are_drawn_whole(settings, three_threads):
+    model, processor = tiny_model_and_processor()
+    pipe = tiny_pipeline(model, processor=processor)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    given = {
+        "latents": {"latents": torch.randn(9, *pipe._latents_shape(1, *pipe._default_size())[1:])},
+        "scale": {"cross_attention_kwargs": {"scale": 0.5}},
+        "negative prompt": {"negative_prompt": "a pig", "generation_kwargs": {"do_sample": True}},
+    }[settings]
+
+    def drawn() -> np.ndarray:
+        noise = generators(*range(9))
+        return np.stack(draw_many(pipe, some_codes(9), noise, num_inference_steps=2, output_type="np", **given))
+
+    whole = drawn()
+    fit_threads(model)
+    np.testing.assert_allclose(whole, drawn(), atol=1e-5)
+    with pytest.raises(ValueError, match="9 rows of codes need as many generators, got 8"):
+        draw_many(pipe, some_codes(9), generators(*range(8)))
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX")
+def test_an_interrupt_ends_the_parts_of_a_drawing(three_threads):
+    model, processor = tiny_model_and_processor()
+    pipe = tiny_pipeline(model, processor=processor)
+    pipe.set_progress_bar_config(disable=True)
+    steps, begun = [], Event()
+
+    def on_step(*of_call):
+        steps.append(of_call[1])
+        begun.set()
+        time.sleep(0.05)
+        return {}
+
+    def interrupt():
+        begun.wait(60)
+        signal.pthread_kill(main_thread().ident, signal.SIGINT)
+
+    fit_threads(model)
+    Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        noise = generators(*range(9))
+        draw_many(pipe, some_codes(9), noise, num_inference_steps=1000, callback_on_step_end=on_step)
+    on_all_cores(lambda part: None, 8)  # comes after the parts that were given up
+    assert len(steps) < 100
+
+
+def test_errors_of_a_batch_name_its_rows(three_threads):
+    tokenizer = tiny_model_and_processor()[0].visual_tokenizer
+    side = tokenizer.config.vision_config.image_size
+    pixels = torch.zeros(12, 3, side, side)
+    pixels[[3, 9]] = torch.nan
+    fit_threads(tokenizer)
+    with pytest.raises(NotFiniteError, match="rows 3, 9 of 12") as error:
+        encode_many(tokenizer, pixels)
+    assert error.value.rows == [3, 9]
+
+
+def test_parts_compute_in_the_number_type_of_their_batch(three_threads):
+    layer = torch.nn.Linear(2, 2)
+    fit_threads(layer)
+    kinds = []
+    for half in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            kinds += on_all_cores(lambda part: layer(torch.ones(1, 2)).dtype, 8)
+    assert kinds == [torch.bfloat16] * 2 + [torch.float32] * 2
+
+
+@pytest.mark.parametrize("seeds", [(5, 6), (5, None)])
+def test_sampled_codes_do_not_depend_on_other_threads(seeds):
+    pipe = tiny_pipeline(*tiny_model_and_processor()[:1], processor=tiny_model_and_processor()[1])
+
+    def codes(pipe, seed) -> torch.Tensor:
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        return pipe.encode_prompt("a red apple", generator, {"do_sample": True})
+
+    alone = codes(pipe, seeds[0])
+    with ThreadPoolExecutor(2) as pool:
+        other = pipe.beside()
+        for _ in range(5):
+            beside = pool.submit(codes, other, seeds[1])
+            assert torch.equal(pool.submit(codes, pipe, seeds[0]).result(), alone)
+            beside.result()
+
+
+def test_texts_of_a_model_that_peft_changes_in_a_call_are_written_whole(three_threads):
+    model, processor = tiny_model_and_processor()
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    model.language_model = get_peft_model(model.language_model, config)
+    images = [Image.new("RGB", (20, 20), (25 * number, 90, 0)) for number in range(9)]
+    whole = describe(model, processor, images)
+    fit_threads(model.visual_tokenizer)
+    assert [describe(model, processor, images) for _ in range(3)] == [whole] * 3
 
 
 def test_parts_say_and_draw_what_the_whole_batch_does(three_threads):

@@ -57,6 +57,8 @@ class Gate:
             await answer.fail(error)
         except _ClientGoneError:
             answer.status = 499  # as nginx says it
+        except asyncio.CancelledError:  # the server ends, and has waited
+            await answer.fail(RequestError("The server was stopped.", 503))
         except Exception:
             logger.exception("A request failed.")
             await answer.fail(RequestError(FAILED, 500))

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import io
+import re
 from typing import TYPE_CHECKING, Any
 
 from seed_hf.images import SeedImageError, load_image
@@ -77,8 +78,9 @@ def parsed_size(size: str | None, pipe: Any) -> tuple[int, int] | None:
         return None
     usual, step = pipe.unet.config.sample_size, pipe.vae_scale_factor
     trained = (usual if isinstance(usual, int) else max(usual)) * step
-    sides = [int(side) for side in str(size).split("x") if side.isascii() and side.isdigit() and len(side) < 6]
-    if len(sides) != 2 or any(side % step or not 0 < side <= 2 * trained for side in sides):
+    found = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", str(size))
+    sides = [int(side) for side in found.groups()] if found else []
+    if not sides or any(side % step or not 0 < side <= 2 * trained for side in sides):
         raise RequestError(
             f"size is WIDTHxHEIGHT in multiples of {step}, at most {2 * trained} each; this model was trained at "
             f"{trained}x{trained}. Leave it out for that.",

@@ -208,7 +208,8 @@ class SeededSampling(LogitsProcessor):
         scores = scores.clone()
         for number, (row, generator) in enumerate(zip(self.rows, self.generators)):
             if row.temperature:
-                warm = scores[number].float() / row.temperature
+                # Less is greedy in all but name, and ends beyond what a number can hold.
+                warm = scores[number].float() / max(row.temperature, 1e-6)
                 uniform = torch.rand(len(warm), generator=generator).clamp_(min=torch.finfo(torch.float32).tiny)
                 noise = -torch.log(-torch.log(uniform)).to(warm.device)
                 scores[number] = (warm + noise - _OUTSIDE * _outside(warm, row.top_p)).to(scores.dtype)

@@ -54,6 +54,33 @@ def test_what_is_no_text_is_a_bad_row(tmp_path):
     assert all(word in reason for word, (_, _, reason) in zip(words, read(rows), strict=True))
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.TSV", "a.png", "a.txt.gz", "a.xlsx"])
+def test_files_whose_lines_are_no_texts_are_refused(tmp_path, name):
+    (tmp_path / name).write_text('[{"prompt": "a red apple"}]\n')
+    with pytest.raises(ValueError, match=r"not a file of prompts.*\.jsonl, \.csv, \.parquet"):
+        FileOfTexts(str(tmp_path / name), "prompt")
+
+
+def test_every_end_of_a_line_ends_one_and_control_characters_are_a_bad_row(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"a red apple\ra blue car\r\n\x1b[1mbold\na\tb\n")
+    rows = read(FileOfTexts(str(tmp_path / "a.txt"), "prompt"))
+    assert [text for _, text, _ in rows] == [*TEXTS, None, "a\tb"] and "control characters" in rows[2][2]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_endings_may_be_upper_case(tmp_path, suffix):
+    path = write(tmp_path / f"a{suffix}", TEXTS, suffix)
+    (tmp_path / f"b{suffix.upper()}").write_bytes((tmp_path / f"a{suffix}").read_bytes())
+    lower, upper = (FileOfTexts(str(one), "prompt") for one in (path, tmp_path / f"b{suffix.upper()}"))
+    assert read(lower) == read(upper)
+
+
+def test_a_blank_in_the_place_of_an_image_is_no_image(tmp_path):
+    (tmp_path / "a.csv").write_text("question,image\nwhat?,\n")
+    (row,) = FileOfTexts(str(tmp_path / "a.csv"), "question", with_images=True).rows(0)
+    assert row.image is None
+
+
 def test_questions_have_images(tmp_path):
     pq.write_table(pa.table({"question": TEXTS, "image": [noise(0), noise(1)]}), tmp_path / "a.parquet")
     rows = FileOfTexts(str(tmp_path / "a.parquet"), "question", with_images=True)

@@ -12,13 +12,12 @@ from seed_hf.artifacts.fingerprints import text_encoder_fingerprint
 from seed_hf.data.sources.listed import FileOfTexts, NamedImages
 from seed_hf.data.sources.source import ImageTextSource
 from seed_hf.data.sources.source_row import SourceRow
-from seed_hf.many import encode_many
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.processing_seed import SeedProcessor
 from seed_hf.texts import MAX_NEW_TOKENS, generate_texts, likely_texts
 
 from .batch_memory import batch_size_of, in_parts
-from .finite import check_weights
+from .finite import check_weights, codes_of_rows
 from .line_shards import LineFolder, folder_of
 from .pixel_values import normalisation_table, normalise
 from .settings import JobSettings
@@ -145,8 +144,8 @@ def _run(source, model, processor, out, say, how: dict, description: str, beams:
 
     def compute(pixels: torch.Tensor, part: int, rows: list[SourceRow]) -> dict[str, list]:
         def lines(numbers) -> list[dict[str, Any]]:
-            codes = encode_many(model.visual_tokenizer, normalise(pixels[list(numbers)], table))
-            columns = say(codes, [rows[number] for number in numbers])
+            own = [rows[number] for number in numbers]
+            columns = say(codes_of_rows(model.visual_tokenizer, normalise(pixels[list(numbers)], table), own), own)
             return [dict(zip(columns, values)) for values in zip(*columns.values(), strict=True)]
 
         found = in_parts(lines, range(len(rows)))

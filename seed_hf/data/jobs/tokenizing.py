@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 
-import torch
-
 from seed_hf.artifacts.fingerprints import tokenizer_fingerprint
 from seed_hf.data.sources.source import ImageTextSource
-from seed_hf.data.sources.source_row import SourceRow
-from seed_hf.many import encode_many
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 from .code_shards import CodeFolder
-from .finite import check_weights
+from .finite import check_weights, codes_of_rows
 from .pixel_values import normalisation_table, normalise
 from .settings import JobSettings
 from .shard_folder import FORMAT
@@ -78,23 +74,10 @@ def tokenize_images(
         values = normalise(pixels, table)
         if values.is_cuda:  # the shard looks at the codes: here the GPU would have nothing to do meanwhile
             return {"codes": tokenizer.encode(values, wait=False).int()}
-        try:
-            return {"codes": encode_many(tokenizer, values).int()}
-        except ValueError:
-            _name_the_row(tokenizer, values, rows)
-            raise
+        return {"codes": codes_of_rows(tokenizer, values, rows).int()}
 
     folder = CodeFolder(job.out, config.num_query_tokens, _caption_column(source))
     return job.run(folder, identity, codes, "tokenizing")
-
-
-def _name_the_row(tokenizer: SeedTokenizer, values: torch.Tensor, rows: list[SourceRow]) -> None:
-    """Raise what `encode` raises for the first row of a batch that it refuses, with the row's name."""
-    for index, row in enumerate(rows):
-        try:
-            tokenizer.encode(values[index : index + 1])
-        except ValueError as error:
-            raise ValueError(f"{row.file}, row {row.row} (id {row.id}): {error}") from error
 
 
 def _caption_column(source: ImageTextSource) -> str | None:

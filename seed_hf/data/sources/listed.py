@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from .columns import ID_NAMES, IMAGE_NAMES, Columns
 from .fingerprint import file_stamp
+from .folder_files import is_image
 from .metadata import metadata_columns, metadata_rows
 from .source import ImageTextSource
 from .source_row import Rejection, SourceRow, bad_source_row, source_row
@@ -20,6 +22,12 @@ from .text import BadText, printable, read_text
 
 
 TABLES = (".jsonl", ".csv", ".parquet")
+# Formats whose lines are no texts.
+_OTHERS = tuple(
+    ".json .tsv .xls .xlsx .ods .yaml .yml .xml .html .arrow .feather .npy .pkl .pickle .pdf .docx .tar .zip .gz .bz2 .xz "
+    ".zst".split()
+)
+_UNWRITTEN = re.compile("[\x00-\x08\x0e-\x1f\x7f]")  # control characters, which files that are no text have
 TEXT_NAMES = {
     "prompt": ("prompt", "caption", "text"),
     "question": ("question", "text"),
@@ -99,8 +107,13 @@ class FileOfTexts:
     ):
         self.path, self.what, self.image, self.images, self._fault = path, what, image, with_images, fault
         if not os.path.isfile(path):
+            missing = "not a file that can be read twice" if os.path.exists(path) else "no such file"
             raise FileNotFoundError(
-                f"{path}: no such file. It has a {what} in each line, or is one of {_listed(TABLES)}."
+                f"{path}: {missing}. It has a {what} in each line, or is one of {_listed(TABLES)}."
+            )
+        if path.lower().endswith(_OTHERS) or is_image(path):
+            raise ValueError(
+                f"{path}: not a file of {what}s. It has a {what} in each line, or is one of {_listed(TABLES)}."
             )
         self._is_table = path.lower().endswith(TABLES)
         self.columns = Columns(None, what, None)
@@ -160,10 +173,15 @@ class FileOfTexts:
             yield from metadata_rows(self.path)
             return
         with open(self.path, "rb") as file:
-            for line in file:
+            for line in (part for ended in file for part in ended.split(b"\r")):
                 if line.strip():
-                    text = read_text(line.strip(), self.what)
-                    yield text if isinstance(text, BadText) else {self.what: text}
+                    yield self._of_line(line.strip())
+
+    def _of_line(self, line: bytes) -> Mapping[str, Any] | BadText:
+        text = read_text(line, self.what)
+        if isinstance(text, str) and _UNWRITTEN.search(text):
+            return BadText(f"{self.what}: control characters, which no line of text has")
+        return text if isinstance(text, BadText) else {self.what: text}
 
     def _rejection(self, row: SourceRow) -> Rejection | None:
         if not isinstance(row.caption, str) or not row.caption.strip():

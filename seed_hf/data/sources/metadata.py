@@ -32,9 +32,9 @@ def metadata_columns(path: str):
     Raises:
         ValueError: The file is damaged or empty; `NoRowReadable`, which is one, where all its rows are bad.
     """
-    if path.endswith(".parquet"):
+    if path.lower().endswith(".parquet"):
         return parquet_schema(path)
-    if path.endswith(".csv"):
+    if path.lower().endswith(".csv"):
         with _opened_csv(path) as file:
             return _header(_Records(file), path)
     names: dict[str, None] = {}
@@ -61,9 +61,9 @@ def metadata_rows(path: str) -> Iterator[Mapping[str, Any] | BadText]:
     Raises:
         ValueError: The file is damaged, or has no header.
     """
-    if path.endswith(".parquet"):
+    if path.lower().endswith(".parquet"):
         return parquet_values(path)
-    return _csv_rows(path) if path.endswith(".csv") else _jsonl_rows(path)
+    return _csv_rows(path) if path.lower().endswith(".csv") else _jsonl_rows(path)
 
 
 def _jsonl_rows(path: str) -> Iterator[Mapping[str, Any] | BadText]:

@@ -101,6 +101,8 @@ def image_of(value: Any, name: str, folder: str = "") -> bytes | str | None:
         value = value.get("path") if value.get("bytes") is None else value["bytes"]
     if isinstance(value, BadText):
         raise value
+    if isinstance(value, str) and not value.strip():
+        return None
     if isinstance(value, str) and folder and not is_remote(value) and not value.startswith("data:"):
         return os.path.join(folder, value)
     if value is not None and not isinstance(value, (bytes, str)):
