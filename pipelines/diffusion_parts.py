@@ -29,13 +29,16 @@ _GUIDANCE = {"StableDiffusionPipeline": 7.5, "StableUnCLIPImg2ImgPipeline": 10.0
 
 def default_scheduler() -> DPMSolverMultistepScheduler:
     """Stable Diffusion's noise schedule with a fast solver, for pipelines that are built without a scheduler."""
-    return DPMSolverMultistepScheduler(
+    scheduler = DPMSolverMultistepScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
         algorithm_type="dpmsolver++",
         steps_offset=1,
     )
+    # Not read by this solver, but by DDIM and DDPM that are made from its config: they would clip latents to [-1, 1].
+    scheduler.register_to_config(clip_sample=False)
+    return scheduler
 
 
 def local_folder(place: str | os.PathLike, **hub) -> str:

@@ -44,7 +44,7 @@ from .image_inputs import pil_images
 from .pipeline_folder import PipelineFolder
 from .pipeline_inputs import check_candidates, check_inputs, check_processor
 from .pipeline_output import SeedImagePipelineOutput
-from .prompt_codes import generate_codes, nearest_codes
+from .prompt_codes import generate_codes, nearest_codes, prompt_batches
 from .unet_lora import UNetLora
 from .whole_parts import check_parts
 
@@ -191,7 +191,7 @@ class SeedImagePipeline(
 
         Args:
             prompt: What to draw.
-            generator: Also fixes sampled codes, and is left as it was.
+            generator: Also fixes sampled codes, and is left as it was. Of a list, each prompt has its own.
             generation_kwargs: Options of the language model's `generate`.
             num_candidates: Code sequences to sample for each prompt; the tokenizer's text tower picks the best match.
         """
@@ -203,8 +203,15 @@ class SeedImagePipeline(
         if num_candidates > 1:
             options = {"do_sample": True, "top_k": 0, **options, "num_return_sequences": num_candidates}
         wake(self.seed_model)
-        inputs = self.processor.draw(prompts).to(self._execution_device)
-        codes = generate_codes(self.seed_model, inputs, generator, options)
+        sampled = options.get("do_sample", self.seed_model.generation_config.do_sample)
+        batches = prompt_batches(prompts, generator) if sampled else [(prompts, generator)]
+        device = self._execution_device
+        codes = torch.cat(
+            [
+                generate_codes(self.seed_model, self.processor.draw(some).to(device), own, options)
+                for some, own in batches
+            ]
+        )
         if num_candidates == 1:
             return codes
         return nearest_codes(self.visual_tokenizer, self.processor, codes, prompts)
@@ -315,6 +322,7 @@ class SeedImagePipeline(
             num_candidates (`int`, *optional*): For prompts: sample this many code sequences and draw the best match,
                 as the tokenizer's text tower ranks them. 1 disables ranking. Default: the pipeline's own.
             generator (`torch.Generator` or a list with one for each image, *optional*): Makes the call repeatable.
+                With a list, a prompt's codes and images are those of a call with its own generators alone.
             latents (`torch.Tensor`, *optional*): Starting noise, instead of a generator.
             noise_level (`int`, *optional*, defaults to 0): unCLIP only: noise on the image embedding. More noise gives
                 images that follow the codes less.

@@ -9,6 +9,25 @@ from transformers.modeling_utils import PreTrainedModel
 _STATE = threading.Lock()  # torch's random state is that of all threads: only one at a time draws from it
 
 
+def prompt_batches(
+    prompts: list[str], generator: torch.Generator | list[torch.Generator] | None
+) -> list[tuple[list[str], torch.Generator | list[torch.Generator] | None]]:
+    """The prompts whose codes are sampled together, with what fixes them: each on its own, if each has a generator.
+
+    Args:
+        prompts: What to draw.
+        generator: Of the call; a list has as many for each prompt.
+
+    Raises:
+        ValueError: The list cannot be shared out among the prompts.
+    """
+    if not isinstance(generator, list):
+        return [(prompts, generator)]
+    if not generator or len(generator) % len(prompts):
+        raise ValueError(f"{len(prompts)} prompts need one generator each, got a list of {len(generator)}.")
+    return [([prompt], own) for prompt, own in zip(prompts, generator[:: len(generator) // len(prompts)])]
+
+
 def generate_codes(
     seed_model: PreTrainedModel,
     inputs,
@@ -64,4 +83,4 @@ def nearest_codes(
     return codes.unflatten(0, (len(prompts), -1))[torch.arange(len(prompts), device=codes.device), best]
 
 
-__all__ = ["generate_codes", "nearest_codes"]
+__all__ = ["generate_codes", "nearest_codes", "prompt_batches"]

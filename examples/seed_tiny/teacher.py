@@ -77,13 +77,15 @@ def latents_of(vae: AutoencoderDC, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def scheduler() -> DPMSolverMultistepScheduler:
-    return DPMSolverMultistepScheduler(
+    found = DPMSolverMultistepScheduler(
         num_train_timesteps=1000,
         beta_schedule="squaredcos_cap_v2",
         prediction_type="v_prediction",
         algorithm_type="dpmsolver++",
         timestep_spacing="trailing",
     )
+    found.register_to_config(clip_sample=False)  # for DDIM and DDPM, which would clip latents to [-1, 1]
+    return found
 
 
 @cache

@@ -6,7 +6,7 @@ from transformers import SchedulerType, TrainingArguments
 
 from seed_hf.devices import use_fp32_where_half_is_slow
 
-from .options import ARGUMENTS, ARGUMENTS_OF_TOKENIZERS, check_arguments, check_schedule, watch_options
+from .options import ARGUMENTS, ARGUMENTS_OF_TOKENIZERS, check_arguments, check_numbers, check_schedule, watch_options
 
 
 @dataclass
@@ -50,3 +50,4 @@ class StageArguments(TrainingArguments):
         use_fp32_where_half_is_slow(self)
         super().__post_init__()
         check_schedule(self)
+        check_numbers(self)

@@ -1,12 +1,15 @@
 """Stage I: the Causal Q-Former learns to match its last output with the caption (arXiv 2307.08041, section 3.1)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from datasets import Dataset
 
 from .arguments import StageArguments
 from .gathering import gather_features
-from .options import checked
+from .options import check_tokenizer, checked
 from .trainer import SeedTrainer
 from .watched_images import WatchedMatches
 
@@ -57,12 +60,17 @@ class ContrastiveTrainer(SeedTrainer):
 
     def __init__(self, model, args: ContrastiveConfig | None = None, **kwargs):
         args = checked(type(self), args, kwargs)
+        check_tokenizer(model, self.stage_name)
+        check_batch(args, kwargs.get("eval_dataset") is not None)
+        _check_collator(kwargs.get("data_collator"), kwargs.get("train_dataset"))
         if not model.config.text_tower:
             raise ValueError("Stage I needs the Q-Former's text path: build the SeedTokenizer with text_tower=True.")
         model.freeze_for("contrastive")
         super().__init__(model=model, args=args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if "input_ids" not in inputs:
+            raise ValueError(f"Stage I compares images with captions, and these rows have none. {_COLLATOR}")
         captions = inputs["input_ids"]
         gather = None
         if self.accelerator.num_processes > 1:
@@ -83,6 +91,36 @@ class ContrastiveTrainer(SeedTrainer):
         if training:
             metrics["temperature"] = self.accelerator.unwrap_model(self.model).temperature.item()
         return metrics
+
+
+def check_batch(args: ContrastiveConfig, evaluates: bool) -> None:
+    """Refuse batches of one, of which the loss is always 0: there is nothing to tell an image from.
+
+    Args:
+        args: Of the run.
+        evaluates: Whether rows are evaluated, too.
+
+    Raises:
+        ValueError: Of all processes together, a batch has one row.
+    """
+    kinds = ("train", "eval") if evaluates else ("train",)
+    for name in (f"per_device_{kind}_batch_size" for kind in kinds):
+        if getattr(args, name) * args.world_size < 2:
+            raise ValueError(
+                f"{name}=1 leaves nothing to compare an image with: the loss would be 0. Take 2 or more; "
+                "gradient_accumulation_steps does not make a batch larger here."
+            )
+
+
+_COLLATOR = (
+    "Give rows with a caption, and data_collator=ImageTextCollator(image_processor, text_tokenizer), which reads the "
+    "columns image and caption."
+)
+
+
+def _check_collator(collator: Any, rows: Any) -> None:
+    if collator is None and isinstance(rows, Sequence | Dataset) and len(rows) and "image" in rows[0]:
+        raise ValueError(f"Images and captions have to be prepared. {_COLLATOR}")
 
 
 def retrieval_hits(logits: torch.Tensor, captions: torch.Tensor, all_captions: torch.Tensor) -> torch.Tensor:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers import set_seed
 
 from seed_hf.data.batches.language_model import LOSS_KINDS, LanguageModelCollator
 from seed_hf.data.batches.packing import PADDING, check_attention, packed_inputs
@@ -65,6 +66,15 @@ class LanguageModelConfig(StageArguments):
     def __post_init__(self):
         if self.lora_r < 0:
             raise ValueError(f"lora_r must be 0 (train all weights) or more, got {self.lora_r}.")
+        given = [each for each in fields(self) if each.name.startswith("lora_") and each.name != "lora_r"]
+        unused = [each.name for each in given if getattr(self, each.name) != each.default]
+        if unused and not self.lora_r:
+            raise ValueError(f"{', '.join(unused)}: not used, because lora_r=0 trains all weights. Leave them out.")
+        if self.lora_r and (not self.lora_alpha > 0 or not 0 <= self.lora_dropout < 1):
+            raise ValueError(
+                "lora_alpha must be positive and lora_dropout at least 0 and less than 1, "
+                f"got {self.lora_alpha} and {self.lora_dropout}."
+            )
         if not self.code_loss_weight > 0:
             raise ValueError(f"code_loss_weight must be positive, got {self.code_loss_weight}.")
         super().__post_init__()
@@ -123,6 +133,12 @@ class LanguageModelTrainer(SeedTrainer):
         if getattr(data_collator, "pack_length", None):
             check_attention(model.config.get_text_config()._attn_implementation)
         if args.lora_r:
+            if getattr(model, "peft_config", None) or getattr(model, "_hf_peft_config_loaded", False):
+                raise ValueError(
+                    f"This model has adapters of peft, and lora_r={args.lora_r} would add LoRA to them. "
+                    "Set lora_r=0 to train it as it is."
+                )
+            set_seed(args.seed)  # as `Trainer` does, but before there are new weights
             model = add_lora(model, **args.lora_options)
         elif hasattr(model, "visual_tokenizer"):
             model.visual_tokenizer.requires_grad_(False)
@@ -132,7 +148,7 @@ class LanguageModelTrainer(SeedTrainer):
         self._kind_weights = torch.tensor(kind_weights, device=self.args.device)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        positions, kinds = inputs["loss_positions"], inputs["loss_kinds"]
+        positions, kinds = inputs["loss_positions"], _kinds_of(inputs)
         plain = self.accelerator.unwrap_model(model)
         if "sample_ids" in inputs:
             real = inputs["sample_ids"] != PADDING
@@ -160,7 +176,7 @@ class LanguageModelTrainer(SeedTrainer):
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
         """Weighted number of learned tokens in an optimizer step: a mean over the processes, as gradients are."""
-        items = sum(self._kind_weights[batch["loss_kinds"].to(device)].sum() for batch in batch_samples)
+        items = sum(self._kind_weights[_kinds_of(batch).to(device)].sum() for batch in batch_samples)
         return self.accelerator.reduce(items, "mean")
 
     def merge(self):
@@ -192,3 +208,9 @@ def _logits_only_at(head: nn.Module, positions: torch.Tensor) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def _kinds_of(batch: dict[str, Any]) -> torch.Tensor:
+    if "loss_kinds" not in batch:
+        raise ValueError("These batches do not say which tokens are learned: take a LanguageModelCollator.")
+    return batch["loss_kinds"]

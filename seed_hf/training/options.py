@@ -91,6 +91,52 @@ def check_schedule(args: TrainingArguments) -> None:
         ) from error
 
 
+def check_numbers(args: TrainingArguments) -> None:
+    """Try the numbers of the optimizer and the seed, which Trainer would only use after everything is loaded.
+
+    Args:
+        args: Of the run.
+
+    Raises:
+        ValueError: One of them means nothing.
+    """
+    limits = {
+        "learning_rate": (0, None),
+        "weight_decay": (0, None),
+        "max_grad_norm": (0, None),
+        "adam_beta1": (0, 1),
+        "adam_beta2": (0, 1),
+        "adam_epsilon": (0, None),
+        "seed": (0, 2**32),
+    }
+    for name, (least, end) in limits.items():
+        value = getattr(args, name)
+        if value is not None and not (least <= value and (end is None or value < end)):
+            below = "" if end is None else f" and less than {end}"
+            raise ValueError(f"{name} must be at least {least}{below}, got {value}.")
+
+
+def check_tokenizer(model: Any, stage: str) -> None:
+    """What stages I and II train: a `SeedTokenizer`, whole modules of it.
+
+    Args:
+        model: That is given.
+        stage: Its name, for the message.
+
+    Raises:
+        TypeError: It is something else.
+        ValueError: It has adapters of peft.
+    """
+    if getattr(model, "peft_config", None) or getattr(model, "_hf_peft_config_loaded", False):
+        raise ValueError(
+            f"{stage} trains whole modules, and this model has adapters of peft: the weights below them would change, "
+            "and only the adapters would be saved. Merge them first (merge_and_unload), or leave them out."
+        )
+    if not hasattr(model, "freeze_for"):
+        hint = " Give its visual_tokenizer." if hasattr(model, "visual_tokenizer") else ""
+        raise TypeError(f"{stage} trains a SeedTokenizer, got {type(model).__name__}.{hint}")
+
+
 def watch_options(args: Any) -> list[str]:
     """What is wrong about the `watch_...` settings of a run; nothing if they are right.
 

@@ -23,7 +23,7 @@ from seed_hf.data.features.targets import image_targets, text_targets
 from .arguments import StageArguments
 from .codebook import kmeans, pick
 from .gathering import gather_features
-from .options import checked
+from .options import check_tokenizer, checked
 from .trainer import SeedTrainer
 from .watched_images import WatchedCodes
 
@@ -136,6 +136,7 @@ class QuantizationTrainer(SeedTrainer):
         **kwargs,
     ):
         args = checked(type(self), args, kwargs)
+        check_tokenizer(model, self.stage_name)
         check_caption_loss(model, args, caption_decoder)
         if args.train_qformer:
             check_texts(model, target_encoder)

@@ -24,6 +24,7 @@ from seed_hf import (
     SeedImageProcessor,
     SeedProcessor,
     SeedTokenizer,
+    bundled,
     many,
 )
 from seed_hf.modeling.processing_seed import code_token
@@ -461,3 +462,24 @@ def test_a_call_asks_once_for_its_device(monkeypatch):
         with nullcontext() if callback is None else pytest.raises(RuntimeError, match="stop"):
             pipe(codes=some_codes(1), generator=generators(0), callback_on_step_end=callback, **STEPS)
     assert len(asked) == 3 and pipe.to("meta")._execution_device.type == "meta"
+
+
+@pytest.mark.parametrize("candidates", [1, 2])
+def test_each_prompt_of_a_batch_is_sampled_by_its_own_generator(drawing_pipe, candidates):
+    options = {"generation_kwargs": {"do_sample": True}, "num_candidates": candidates}
+    prompts = ["a red apple", "a blue pig"]
+    both = drawing_pipe.encode_prompt(prompts, generators(3, 4), **options)
+    alone = [drawing_pipe.encode_prompt(one, generators(seed)[0], **options) for one, seed in zip(prompts, (3, 4))]
+    assert torch.equal(both, torch.cat(alone))
+    others = drawing_pipe.encode_prompt(prompts, generators(3, 5), **options)
+    assert torch.equal(both[0], others[0]) and not torch.equal(both[1], others[1])
+    with pytest.raises(ValueError, match="2 prompts need one generator each, got a list of 3"):
+        drawing_pipe.encode_prompt(prompts, generators(3, 4, 5), **options)
+
+
+@pytest.mark.parametrize("scheduler", [DDIMScheduler, DDPMScheduler])
+def test_schedulers_from_the_config_do_not_clip_latents(scheduler):
+    """Of pipelines without a scheduler, and of seed-tiny: DDIM of a config that says nothing clips to [-1, 1]."""
+    bundled_one = SeedImagePipeline.from_pretrained(bundled("seed-tiny", "pipeline"), seed_model=None).scheduler
+    for config in (tiny_pipeline(scheduler=None).scheduler.config, bundled_one.config):
+        assert scheduler.from_config(config).config.clip_sample is False

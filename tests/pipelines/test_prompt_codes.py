@@ -39,7 +39,7 @@ def test_sampled_codes_follow_the_generator_and_spare_the_global_state(drawing_p
 
 def test_of_several_candidates_the_one_nearest_to_the_prompt_is_drawn(drawing_pipe):
     prompts = ["a red apple", "the blue fire engine"]
-    chosen = drawing_pipe(prompts, num_candidates=6, generator=generators(1, 2), **STEPS).codes
+    chosen = drawing_pipe(prompts, num_candidates=6, generator=generators(1)[0], **STEPS).codes
     seed = torch.randint(2**62, (1,), generator=generators(1)[0]).item()
     torch.manual_seed(seed)
     inputs = drawing_pipe.processor.draw(prompts)

@@ -24,8 +24,8 @@ from .text import BadText, printable, read_text
 TABLES = (".jsonl", ".csv", ".parquet")
 # Formats whose lines are no texts.
 _OTHERS = tuple(
-    ".json .tsv .xls .xlsx .ods .yaml .yml .xml .html .arrow .feather .npy .pkl .pickle .pdf .docx .tar .zip .gz .bz2 .xz "
-    ".zst".split()
+    ".json .tsv .xls .xlsx .ods .yaml .yml .xml .html .arrow .feather .npy .pkl .pickle .pdf .docx .tar .zip .gz .bz2 "
+    ".xz .zst".split()
 )
 _UNWRITTEN = re.compile("[\x00-\x08\x0e-\x1f\x7f]")  # control characters, which files that are no text have
 TEXT_NAMES = {
