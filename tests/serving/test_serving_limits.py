@@ -8,12 +8,16 @@ import json
 
 import openai
 import pytest
+import torch
 from PIL import Image
 
 from running_server import running, wait_for
 from seed_hf.serving.app import build_app
+from seed_hf.serving.errors import RequestError
+from seed_hf.serving.incoming import parsed_size
 from seed_hf.serving.limits import Limits
 from seed_hf.serving.served import ServedModel
+from seed_hf.serving.writing import Row, SeededSampling
 from served_requests import data_url, drawn, part, user
 
 
@@ -260,6 +264,44 @@ def test_whoever_has_the_answer_finds_it_counted(served, path, status):
     scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
     asyncio.run(gate(scope, receive, send))
     assert counts == [True]
+
+
+def test_requests_that_the_server_ends_are_told_so(served, caplog):
+    """uvicorn cancels what goes on after its last wait: no traceback, and no fault of the request."""
+    gate, sent, begun = build_app(served, Limits()), [], asyncio.Event()
+
+    async def receive():
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    async def ended():
+        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "headers": []}
+        request = asyncio.ensure_future(gate(scope, receive, send))
+        await begun.wait()
+        request.cancel()
+        await request
+
+    asyncio.run(ended())
+    assert sent[0]["status"] == 503 and b"The server was stopped" in sent[1]["body"] and gate.taken == 0
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("size", ["64x64xfoo", "x64x64", "64", "64x64x64", "64 x 64", "-64x64", "\u0666\u0664x64"])
+def test_sizes_of_another_form_are_refused(served, size):
+    with pytest.raises(RequestError, match="size is WIDTHxHEIGHT in multiples of"):
+        parsed_size(size, served.pipe)
+    assert parsed_size("64x64", served.pipe) == (64, 64) and parsed_size("auto", served.pipe) is None
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-38, 1e-45, 1e-300])
+def test_tiny_temperatures_are_greedy(temperature):
+    scores = torch.tensor([[1.0, 3.0, -torch.inf, 2.0]])
+    row = Row(ids=[1], new_tokens=1, mode="text", temperature=temperature, seed=0)
+    found = SeededSampling([row])(torch.zeros(1, 1, dtype=torch.long), scores)
+    assert found.argmax() == 1 and not found.isnan().any()
 
 
 def test_keys_open_everything_but_health(served):
