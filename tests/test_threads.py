@@ -182,7 +182,9 @@ def test_calls_that_parts_would_change_are_drawn_whole(settings, three_threads):
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX")
-def test_an_interrupt_ends_the_parts_of_a_drawing(three_threads):
+def test_an_interrupt_ends_the_parts_of_a_drawing(three_threads, request):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     model, processor = tiny_model_and_processor()
     pipe = tiny_pipeline(model, processor=processor)
     pipe.set_progress_bar_config(disable=True)

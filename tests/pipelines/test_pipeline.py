@@ -2,7 +2,6 @@
 
 import inspect
 import json
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ import torch
 from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
-    DiffusionPipeline,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
 )
@@ -24,7 +22,6 @@ from seed_hf import (
     SeedImageProcessor,
     SeedProcessor,
     SeedTokenizer,
-    bundled,
     many,
 )
 from seed_hf.modeling.processing_seed import code_token
@@ -448,38 +445,3 @@ def test_nothing_is_left_with_gradients(pipe):
     with torch.enable_grad():
         condition = pipe.encode_codes(some_codes(1))
     assert condition.requires_grad  # only __call__ switches gradients off
-
-
-def test_a_call_asks_once_for_its_device(monkeypatch):
-    """And the next one asks again, also after one that failed: the pipeline may be somewhere else by then."""
-    pipe, asked, device_of = tiny_pipeline(), [], DiffusionPipeline._execution_device.fget
-    monkeypatch.setattr(DiffusionPipeline, "_execution_device", property(lambda p: asked.append(p) or device_of(p)))
-
-    def fail(*_):
-        raise RuntimeError("stop")
-
-    for callback in (None, fail, None):
-        with nullcontext() if callback is None else pytest.raises(RuntimeError, match="stop"):
-            pipe(codes=some_codes(1), generator=generators(0), callback_on_step_end=callback, **STEPS)
-    assert len(asked) == 3 and pipe.to("meta")._execution_device.type == "meta"
-
-
-@pytest.mark.parametrize("candidates", [1, 2])
-def test_each_prompt_of_a_batch_is_sampled_by_its_own_generator(drawing_pipe, candidates):
-    options = {"generation_kwargs": {"do_sample": True}, "num_candidates": candidates}
-    prompts = ["a red apple", "a blue pig"]
-    both = drawing_pipe.encode_prompt(prompts, generators(3, 4), **options)
-    alone = [drawing_pipe.encode_prompt(one, generators(seed)[0], **options) for one, seed in zip(prompts, (3, 4))]
-    assert torch.equal(both, torch.cat(alone))
-    others = drawing_pipe.encode_prompt(prompts, generators(3, 5), **options)
-    assert torch.equal(both[0], others[0]) and not torch.equal(both[1], others[1])
-    with pytest.raises(ValueError, match="2 prompts need one generator each, got a list of 3"):
-        drawing_pipe.encode_prompt(prompts, generators(3, 4, 5), **options)
-
-
-@pytest.mark.parametrize("scheduler", [DDIMScheduler, DDPMScheduler])
-def test_schedulers_from_the_config_do_not_clip_latents(scheduler):
-    """Of pipelines without a scheduler, and of seed-tiny: DDIM of a config that says nothing clips to [-1, 1]."""
-    bundled_one = SeedImagePipeline.from_pretrained(bundled("seed-tiny", "pipeline"), seed_model=None).scheduler
-    for config in (tiny_pipeline(scheduler=None).scheduler.config, bundled_one.config):
-        assert scheduler.from_config(config).config.clip_sample is False

@@ -81,3 +81,16 @@ def test_candidates_need_a_text_tower_that_reads_the_prompt():
 def other_vocabulary() -> SeedTokenizer:
     qformer = tiny_tokenizer_config().qformer_config.to_dict() | {"vocab_size": 400}
     return tiny_tokenizer(qformer_config=qformer)
+
+
+@pytest.mark.parametrize("candidates", [1, 2])
+def test_each_prompt_of_a_batch_is_sampled_by_its_own_generator(drawing_pipe, candidates):
+    options = {"generation_kwargs": {"do_sample": True}, "num_candidates": candidates}
+    prompts = ["a red apple", "a blue pig"]
+    both = drawing_pipe.encode_prompt(prompts, generators(3, 4), **options)
+    alone = [drawing_pipe.encode_prompt(one, generators(seed)[0], **options) for one, seed in zip(prompts, (3, 4))]
+    assert torch.equal(both, torch.cat(alone))
+    others = drawing_pipe.encode_prompt(prompts, generators(3, 5), **options)
+    assert torch.equal(both[0], others[0]) and not torch.equal(both[1], others[1])
+    with pytest.raises(ValueError, match="2 prompts need one generator each, got a list of 3"):
+        drawing_pipe.encode_prompt(prompts, generators(3, 4, 5), **options)
