@@ -89,6 +89,25 @@ def load_tokenizer(
     return _open(source, "tokenizer", device, dtype)
 
 
+def load_visual_tokenizer(
+    source: Source = None, *, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None
+) -> tuple[SeedTokenizer, SeedImageProcessor]:
+    """As [`load_tokenizer`], also that of a model or of a pipeline that has one.
+
+    Args:
+        source, device, dtype: As for [`load_tokenizer`].
+
+    Raises:
+        FileNotFoundError, ValueError: As [`load_tokenizer`].
+    """
+    try:
+        locate(source, "tokenizer")
+    except ValueError:
+        model, processor = load_model(source, device=device, dtype=dtype)
+        return model.visual_tokenizer, processor.image_processor
+    return load_tokenizer(source, device=device, dtype=dtype)
+
+
 def load_text_tower(
     source: Source = None, *, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None
 ) -> tuple[SeedTokenizer, SeedImageProcessor, PreTrainedTokenizerBase]:

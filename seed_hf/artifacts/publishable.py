@@ -48,7 +48,10 @@ _SECRETS = (
 )
 # What keys and access tokens look like inside a file.
 _SECRET = re.compile(
-    rb"-----BEGIN [A-Z ]*PRIVATE KEY-----|\bhf_[A-Za-z0-9]{34}\b|\bgh[pousr]_[A-Za-z0-9]{36}\b|\bAKIA[0-9A-Z]{16}\b"
+    # before a token: nothing, or what is no part of it, such as the n of a line feed in JSON
+    rb"-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----|"
+    rb"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))(?:hf_[A-Za-z0-9]{34}|gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{50,}|"
+    rb"glpat-[A-Za-z0-9_-]{20,}|sk-(?:proj-|ant-)?[A-Za-z0-9_-]{40,}|A[KS]IA[0-9A-Z]{16})(?![A-Za-z0-9])"
 )
 _VARIANTS = ("fp16", "bf16", "fp32", "ema", "non_ema")  # of weights, between the name and its ending
 _CONFIGS = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
@@ -255,8 +258,10 @@ def _checked_size(path: Path) -> int:
             f"{path}: {status.st_size / 1e9:.0f} GB in one file; the Hub takes {_LARGEST_FILE / 1e9:.0f}. Save it "
             'again in shards: save_pretrained(folder, max_shard_size="5GB").'
         )
-    if status.st_size and path.suffix not in (".safetensors", ".parquet"):
+    if status.st_size and path.suffix != ".parquet":
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if _SECRET.search(content):
+            # of weights the header, which says its length first
+            end = 8 + int.from_bytes(content[:8], "little") if path.suffix == ".safetensors" else len(content)
+            if _SECRET.search(content, 0, min(end, len(content))):
                 raise ValueError(f"{path}: holds an access token or a private key. Take it out, and withdraw it.")
     return status.st_size

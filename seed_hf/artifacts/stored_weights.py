@@ -10,6 +10,7 @@ from .publishable import indices_of, is_regular, read_index, weights_of
 
 Shapes = dict[str, tuple[int, ...]]
 _MOST_NAMED = 3  # tensors in one message
+_FLOATS = ("F16", "BF16", "F32", "F64")
 
 
 def weight_problems(folder: Path, kind: str, cls: str | None) -> list[str]:
@@ -68,21 +69,32 @@ def _shapes(folder: Path, shards: dict[str, list[str]] | dict[str, None]) -> tup
 
     shapes: Shapes = {}
     wrong = []
+    config = folder / "config.json"
+    quantized = config.is_file() and "quantization_config" in read_json(config)
     for name, tensors in sorted(shards.items()):
         if not is_regular(folder / name):
             wrong.append(f"no {name}" + (", which the index names" if tensors is not None else ""))
             continue
         try:
             with safe_open(folder / name, "np") as opened:
-                here = {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}
+                slices = {key: opened.get_slice(key) for key in opened.keys()}
+                here = {key: tuple(stored.get_shape()) for key, stored in slices.items()}
+                odd = [key for key, stored in slices.items() if _is_odd(key, stored.get_dtype())]
         except (SafetensorError, OSError) as error:
             wrong.append(f"{name} cannot be read as safetensors ({error})")
             continue
+        if odd and not quantized:
+            wrong.append(f"{name}: {_names(odd)} stored as no floating-point numbers of 16 bits or more")
         if tensors is not None and here.keys() != set(tensors):
             differing = here.keys() ^ set(tensors)
             wrong.append(f"{name} has other tensors than the index says: {_names(differing)}")
         shapes |= here
     return shapes, wrong
+
+
+def _is_odd(name: str, dtype: str) -> bool:
+    """Whether a weight is stored in a type that loading would cast: truncated, or with its sign or half of it lost."""
+    return name.rpartition(".")[2] in ("weight", "bias") and dtype not in _FLOATS
 
 
 def _misfits(shapes: Shapes, folder: Path, cls: str) -> list[str]:

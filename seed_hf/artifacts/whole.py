@@ -56,13 +56,35 @@ def weights_outside(folder: Path) -> bool:
     Raises:
         ValueError: It is no artifact, or an index is damaged.
     """
+    return bool(_outside(folder))
+
+
+def check_outside(folder: Path) -> None:
+    """Refuse an index that leads out of the folder to anything but the other parts of its checkpoint.
+
+    These lie beside it, in `tokenizer` or `model`. Whatever else an index names was hardly meant to be published.
+
+    Args:
+        folder: Of the artifact.
+
+    Raises:
+        ValueError: The message names the file.
+    """
+    checkpoint = folder.resolve().parent
+    for path in _outside(folder):
+        if path.parent not in (checkpoint / "tokenizer", checkpoint / "model"):
+            raise ValueError(f"{folder}: its index names weights outside of it: {path}. Save the artifact again.")
+
+
+def _outside(folder: Path) -> list[Path]:
     root, kind = folder.resolve(), kind_of(folder)
-    return any(
-        not (part / name).resolve().is_relative_to(root)
+    named = [
+        (part / name).resolve()
         for part in parts_of(folder, kind)
         for index in indices_of(part, kind)
         for name in read_index(index)
-    )
+    ]
+    return [path for path in named if not path.is_relative_to(root)]
 
 
 def _pipeline_problems(folder: Path) -> list[str]:

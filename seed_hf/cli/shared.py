@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Iterable
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -51,21 +52,41 @@ def quiet_libraries(*, drawing: bool = True):
 
 
 def open_model(source: str | None, **place: Any) -> tuple[Any, Any]:
-    """A model that reads and writes, and its processor, with as many CPU threads as suit it."""
+    """A model that reads and writes, and its processor, with as many CPU threads as suit it.
+
+    Raises:
+        ValueError: As `load_model`; a weight is NaN or infinite, and texts of it would look like any others.
+    """
     from seed_hf.artifacts.loading import load_model
 
     loaded = load_model(source, **place)
+    _check_finite(source, loaded)
     fit_threads(*loaded)
     return loaded
 
 
 def open_pipeline(source: str | None, **place: Any) -> Any:
-    """A pipeline, with as many CPU threads as suit it."""
+    """A pipeline, with as many CPU threads as suit it.
+
+    Raises:
+        ValueError: As `load_pipeline`; a weight is NaN or infinite.
+    """
     from seed_hf.artifacts.loading import load_pipeline
 
     pipe = load_pipeline(source, **place)
+    _check_finite(source, pipe.components.values())
     fit_threads(*pipe.components.values())
     return pipe
+
+
+def _check_finite(source: str | None, parts: Iterable[Any]) -> None:
+    from torch import nn
+
+    from seed_hf.data.jobs.finite import check_weights
+
+    for part in parts:
+        if isinstance(part, nn.Module):
+            check_weights(part, f"{source or 'seed-tiny'}, {type(part).__name__}")
 
 
 def warn_of_unknown_words(source: str | None, kind: str, text: str):

@@ -284,9 +284,15 @@ def _visual_config(folder: Path) -> SeedTokenizerConfig:
         raise ConversionError(f"{folder}: no such folder. Give that of a converted SEED-2 tokenizer.")
     weight_files(folder)  # raises if there are none
     try:
-        return SeedTokenizerConfig.from_pretrained(folder)
+        config = SeedTokenizerConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise ConversionError(f"{folder}: no visual tokenizer. {error}") from error
+    if config.generation_target != "image":
+        raise ConversionError(
+            f"{folder}: a tokenizer whose generation embeddings are aligned with text, as those of SEED-1 are. "
+            "SEED-LLaMA reads and writes the codes of SEED-2: give the folder of that."
+        )
+    return config
 
 
 def _whole_config(folder: Path, visual_config: SeedTokenizerConfig, text_config: SeedLlamaConfig) -> SeedConfig:

@@ -18,6 +18,7 @@ class EvaluationRow:
         question: About the image.
         instruction: What is to be changed in the image.
         answers: What people answered, each as often as it was given.
+        published: Whether a benchmark has cleaned the answers; see `answer_accuracy`.
         choices: The answers to choose from.
         right: Index of the right choice.
         choice_fault: Why none is, where that is not clear; of no interest where nothing is chosen.
@@ -32,6 +33,7 @@ class EvaluationRow:
     question: str = ""
     instruction: str = ""
     answers: tuple[str, ...] = ()
+    published: bool = False
     choices: tuple[str, ...] = ()
     right: int | None = None
     choice_fault: str = ""

@@ -15,7 +15,7 @@ from seed_hf.artifacts.bundled import bundled_part
 from seed_hf.artifacts.hub_ids import is_hub_id, names_repository
 from seed_hf.artifacts.kinds import KINDS, kind_of
 from seed_hf.artifacts.publishable import PICKLES, files_of, made_of_files
-from seed_hf.artifacts.whole import problems, weights_outside
+from seed_hf.artifacts.whole import check_outside, problems, weights_outside
 from seed_hf.files import read_json
 
 from .card import write_card
@@ -155,6 +155,8 @@ def _standing_alone(folder: Path, kind: str) -> Iterator[Path]:
     if not (weights_outside(folder) or bundled_part(folder)):
         yield folder
         return
+    if not bundled_part(folder):
+        check_outside(folder)
     with tempfile.TemporaryDirectory() as place:
         # the folder's name is the card's default title
         whole = Path(place) / folder.resolve().name

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import seed_hf
@@ -13,7 +14,7 @@ from command_line import refused, run
 from seed_hf import SeedImagePipeline
 from seed_hf.environment import environment
 from tiny import tiny_tokenizer
-from tiny_diffusion import tiny_pipeline
+from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +174,20 @@ def test_damaged_weights_name_the_folder(tmp_path):
     tiny_pipeline().save_pretrained(tmp_path)
     (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"\x08" + b"\0" * 20)
     refused("draw", "a", "-o", tmp_path / "a.png", "--model", tmp_path, words=f"{tmp_path}: cannot be loaded")
+
+
+@pytest.mark.parametrize("part", ["seed_model", "unet", "vae"])
+def test_weights_that_are_nan_are_no_model(tmp_path, image, part):
+    pipe = tiny_pipeline(*tiny_model_and_processor()[:1], processor=tiny_model_and_processor()[1])
+    with torch.no_grad():
+        list(getattr(pipe, part).parameters())[-1].view(-1)[0] = torch.nan
+    pipe.save_pretrained(tmp_path / "pipeline")
+    words = "holds values that are NaN or infinite"
+    refused("draw", "a red apple", "-o", tmp_path / "a.png", "--model", tmp_path / "pipeline", words=words)
+    refused("reconstruct", image, "-o", tmp_path / "a.png", "--model", tmp_path / "pipeline", words=words)
+    if part == "seed_model":
+        for command in (("see", image), ("ask", image, "what is it?")):
+            refused(*command, "--model", tmp_path / "pipeline", words=words)
 
 
 def test_no_such_device(folder, image):

@@ -282,7 +282,9 @@ def test_small_shards_say_the_same(tmp_path, converted, monkeypatch):
 
 
 def test_whole_model_with_a_visual_tokenizer(tmp_path):
-    tiny_tokenizer(codebook_size=512).save_pretrained(tmp_path / "visual")
+    tiny_tokenizer(codebook_size=512, generation_target="image", num_generation_tokens=1).save_pretrained(
+        tmp_path / "visual"
+    )
     source = release(tmp_path / "in")
     SeedLlamaConversion(source, LAYOUT, tmp_path / "out", visual_tokenizer=tmp_path / "visual").write(GOLDEN)
     model = SeedForConditionalGeneration.from_pretrained(tmp_path / "out").eval()

@@ -176,7 +176,9 @@ def test_tokenizers_that_are_not_of_a_seed_llama(tmp_path):
 
 def test_visual_tokenizers_that_are_not_whole(tmp_path):
     source, out = release(tmp_path / "in"), tmp_path / "new" / "out"
-    tiny_tokenizer(codebook_size=512).save_pretrained(tmp_path / "visual")
+    tiny_tokenizer(codebook_size=512, generation_target="image", num_generation_tokens=1).save_pretrained(
+        tmp_path / "visual"
+    )
     path = tmp_path / "visual" / "model.safetensors"
     whole = load_file(path)
     option = ("--visual-tokenizer", tmp_path / "visual")
@@ -186,6 +188,8 @@ def test_visual_tokenizers_that_are_not_whole(tmp_path):
     check_refused(source, out, "code_decoder.0.bias holds NaN or infinite values", *option)
     os.remove(path)
     check_refused(source, out, "visual: no weights", *option)
+    tiny_tokenizer(codebook_size=512).save_pretrained(tmp_path / "visual")
+    check_refused(source, out, "reads and writes the codes of SEED-2", *option)
     check_refused(source, out, "nowhere: no such folder", "--visual-tokenizer", tmp_path / "nowhere")
 
 

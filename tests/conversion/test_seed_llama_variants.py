@@ -134,7 +134,8 @@ def test_number_types_are_kept_as_they_are_stored(tmp_path):
 
 
 def test_codes_an_image_are_those_of_the_visual_tokenizer(tmp_path, caplog):
-    tiny_tokenizer(codebook_size=512, num_query_tokens=16).save_pretrained(tmp_path / "visual")
+    sizes = {"codebook_size": 512, "num_query_tokens": 16, "num_generation_tokens": 1}
+    tiny_tokenizer(**sizes, generation_target="image").save_pretrained(tmp_path / "visual")
     source = release(tmp_path / "in")
     SeedLlamaConversion(source, LAYOUT, tmp_path / "out", visual_tokenizer=tmp_path / "visual").write()
     # The visual tokenizer of a whole model is one, too.

@@ -57,7 +57,15 @@ def test_answers_are_those_of_the_challenge(answers):
     assert len(answers) == 110
     for pair in answers:
         assert normalized_answer(pair["said"]) == pair["normalized"]
-        assert answer_accuracy(pair["said"], pair["answers"]) == pytest.approx(pair["accuracy"], abs=1e-9), pair
+        found = answer_accuracy(pair["said"], pair["answers"], published=True)
+        assert found == pytest.approx(pair["accuracy"], abs=1e-9), pair
+
+
+@pytest.mark.parametrize("number", [1, 3, 4, 10])
+@pytest.mark.parametrize("answer", ["an orange top hat", "two", "Red", "don't know", "St. John"])
+def test_ones_own_answers_are_normalised_however_many_there_are(answer, number):
+    assert answer_accuracy(answer, [answer] * number) == 1
+    assert answer_accuracy(answer, ["blue"] * number) == 0
 
 
 def test_fewer_answers_are_right_or_wrong():

@@ -82,7 +82,19 @@ def test_what_is_asked_for_by_name_goes_and_secrets_do_not(artifact):
 
 @pytest.mark.parametrize(
     "secret",
-    ["hf_" + "aB3" * 11 + "x", "ghp_" + "a1B2" * 9, "AKIA" + "ABCD" * 4, "-----BEGIN OPENSSH PRIVATE KEY-----"],
+    [
+        "hf_" + "aB3" * 11 + "x",
+        "ghp_" + "a1B2" * 9,
+        "AKIA" + "ABCD" * 4,
+        "-----BEGIN OPENSSH PRIVATE KEY-----",
+        "-----BEGIN PGP PRIVATE KEY BLOCK-----",
+        "line\\nhf_" + "aB3" * 11 + "x",
+        "_hf_" + "aB3" * 11 + "x",
+        "ASIA" + "ABCD" * 4,
+        "github_pat_11ABC" + "a1_" * 22,
+        "glpat-" + "aB3-x" * 4,
+        "sk-proj-" + "aB3x" * 12,
+    ],
 )
 @pytest.mark.parametrize("name", ["train_config.json", "LICENSE"])
 def test_a_file_that_holds_a_secret_is_refused(artifact, name, secret):

@@ -9,8 +9,9 @@ from seed_hf.data.sources.source import ImageTextSource
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 from .code_shards import CodeFolder
-from .finite import check_weights, codes_of_rows
+from .finite import check_weights
 from .pixel_values import normalisation_table, normalise
+from .row_codes import codes_of_rows
 from .settings import JobSettings
 from .shard_folder import FORMAT
 from .source_job import SourceJob

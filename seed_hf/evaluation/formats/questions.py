@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
 
@@ -40,10 +41,11 @@ def vqa(file: Path, value: dict, images: Path, annotations: Path | None) -> Eval
         if (annotation := found.get(row_id)) is None:
             raise ValueError(f"{annotations}: no annotation of question {row_id}. Are these two files of one split?")
         name = f"COCO_{folder}_{image:012d}.jpg" if folder else f"{image:012d}.jpg"
-        path = image_path(images, f"{folder}/{name}", name, f"{image:012d}.jpg")
+        path = image_path(images, f"{folder}/{name}" if folder else name, name, f"{image:012d}.jpg")
         answers = tuple(answer.text("answer") for answer in annotation.entries("answers"))
         group = annotation.text("answer_type", "")
-        rows.append(EvaluationRow(row_id, path, question=entry.text("question"), answers=answers, group=group))
+        asked: dict[str, Any] = {"question": entry.text("question"), "answers": answers, "published": True}
+        rows.append(EvaluationRow(row_id, path, **asked, group=group))
     return EvaluationData("vqa", rows, identity_of(file, annotations))
 
 
@@ -61,8 +63,8 @@ def vizwiz(file: Path, value: list, images: Path) -> EvaluationData:
     for entry in entries(value, file.name):
         image = entry.text("image")
         answers = tuple(answer.text("answer") for answer in entry.entries("answers"))
-        group, question = entry.text("answer_type", ""), entry.text("question")
-        rows.append(EvaluationRow(image, image_path(images, image), question=question, answers=answers, group=group))
+        asked: dict[str, Any] = {"question": entry.text("question"), "answers": answers, "published": True}
+        rows.append(EvaluationRow(image, image_path(images, image), **asked, group=entry.text("answer_type", "")))
     check_once((row.id for row in rows), f"{file.name}: the image")
     return EvaluationData("vizwiz", rows, identity_of(file))
 

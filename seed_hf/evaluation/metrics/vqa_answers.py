@@ -79,7 +79,7 @@ def without_punctuation(text: str) -> str:
     return _PERIOD.sub("", result, count=_PERIODS_AT_MOST)
 
 
-def answer_accuracy(said: str, answers: Sequence[str]) -> float:
+def answer_accuracy(said: str, answers: Sequence[str], *, published: bool = False) -> float:
     """How right an answer is, 0 to 1.
 
     Args:
@@ -87,6 +87,8 @@ def answer_accuracy(said: str, answers: Sequence[str]) -> float:
         answers: Those of people, each as often as it was given. From four on, the soft accuracy of the challenge: the
             mean, over leaving each of them out, of a third for each of the others that is the same, at most 1. Fewer
             are right answers: 1 if it is one of them, normalised as well.
+        published: Whether the answers are those of a benchmark that cleans them itself, as VQAv2. From four on they
+            are compared as its evaluation does: one that it has not cleaned, such as "a cat", is never right.
 
     Raises:
         ValueError: There are no answers.
@@ -96,7 +98,9 @@ def answer_accuracy(said: str, answers: Sequence[str]) -> float:
     said = normalized_answer(said)
     if len(answers) < SOFT_FROM:
         return float(said in {normalized_answer(answer) for answer in answers})
-    if len(set(answers)) > 1:
+    if not published:
+        answers = [normalized_answer(answer) for answer in answers]
+    elif len(set(answers)) > 1:
         answers = [without_punctuation(answer) for answer in answers]
     same = sum(answer == said for answer in answers)
     # Left out is one of the same, or one of the others.

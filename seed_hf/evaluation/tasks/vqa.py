@@ -45,7 +45,8 @@ class Vqa(SpeakingTask):
                 "question": row.question,
                 "said": answer,
                 "answers": list(row.answers),
-                "accuracy": answer_accuracy(answer, row.answers),
+                "published": row.published,
+                "accuracy": answer_accuracy(answer, row.answers, published=row.published),
                 "group": row.group,
             }
             for row, answer in zip(rows, said, strict=True)
@@ -63,7 +64,8 @@ class Vqa(SpeakingTask):
             answers.setdefault(group, Counter()).update(dict.fromkeys(map(normalized_answer, record["answers"]), 1))
         most = {group: found.most_common(1)[0][0] for group, found in answers.items()}
         for record in records:
-            majority[record["group"]] += answer_accuracy(most[record["group"]], record["answers"])
+            answer, published = most[record["group"]], record.get("published", False)
+            majority[record["group"]] += answer_accuracy(answer, record["answers"], published=published)
 
         def shares(groups: Iterable[str]) -> dict[str, Any]:
             questions = sum(count[group] for group in groups)
