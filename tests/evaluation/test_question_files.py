@@ -42,6 +42,16 @@ def test_vqav2_and_ok_vqa(tmp_path):
         open_benchmark(questions, annotations=write_json(tmp_path / "other.json", value))
 
 
+def test_questions_that_do_not_say_which_part_of_coco_they_are_of(tmp_path):
+    questions, annotations = vqa_files(tmp_path, ASKED)
+    value = json.loads(questions.read_text())
+    del value["data_subtype"]
+    write_images(tmp_path, "000000000042.jpg")
+    found = open_benchmark(write_json(tmp_path / "mine.json", value), annotations=annotations)
+    assert [row.image for row in found.rows] == [str(tmp_path / "000000000042.jpg")] * 2
+    assert all(row.published for row in found.rows)
+
+
 def test_questions_about_scenes(tmp_path):
     """Each question of a scene is a row, as the command opens the file; its captions are left alone."""
     item = {"thing": "cat", "colour": "red", "art": "noto/cat", "x": 0.5, "y": 0.5, "size": 0.4}

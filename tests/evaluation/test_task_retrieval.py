@@ -152,6 +152,12 @@ def test_the_codes_of_any_source_are_counted(tmp_path, saved_model, model_and_pr
     status, _, error = run("evaluate", "codebook", "--model", saved_model, "--data", folder, "--out", out)
     assert status == 0, error
     assert json.loads(out.read_text())["figures"]["all"] == codebook_use(codes, 64).to_dict()
+    model.visual_tokenizer.save_pretrained(tmp_path / "tokenizer")  # as a converted one: no text tokenizer beside it
+    processor.image_processor.save_pretrained(tmp_path / "tokenizer")
+    bare = ("--model", tmp_path / "tokenizer", "--data", folder, "--out", tmp_path / "bare.json")
+    status, _, error = run("evaluate", "codebook", *bare)
+    assert status == 0, error
+    assert json.loads((tmp_path / "bare.json").read_text())["figures"] == json.loads(out.read_text())["figures"]
 
 
 def test_images_without_captions_have_codes(tmp_path, saved_model):

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from command_line import refused, run
@@ -101,6 +102,31 @@ def test_a_file_that_holds_a_secret_is_refused(artifact, name, secret):
     folder = artifact("tokenizer")
     (folder / name).write_text(json.dumps({"hub": secret}))
     refused("push", folder, "tester/x", "--dry-run", words="an access token or a private key")
+
+
+def test_a_secret_in_the_header_of_weights_is_refused(artifact):
+    folder = artifact("tokenizer")
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt", "note": "hf_" + "aB3" * 11 + "x"})
+    refused("push", folder, "tester/x", "--dry-run", words="an access token or a private key")
+
+
+def test_weights_that_an_index_names_elsewhere_are_not_published(artifact, tmp_path):
+    folder = artifact("tokenizer")
+    (tmp_path / "private").mkdir()
+    secret = (folder / "model.safetensors").rename(tmp_path / "private" / "secret.safetensors")
+    names = dict.fromkeys(load_file(secret), "../private/secret.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    refused("push", folder, "tester/x", "--dry-run", words="its index names weights outside of it")
+
+
+def test_weights_stored_as_integers_are_refused(artifact):
+    folder = artifact("tokenizer")
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name, weight in weights.items() if name.endswith(".weight") and weight.ndim == 2)
+    weights[name] = weights[name].to(torch.int8)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    refused("push", folder, "tester/x", "--dry-run", words="stored as no floating-point numbers")
 
 
 def fifo(path: Path) -> None:
