@@ -182,3 +182,7 @@ def main(out: Path, *names: str) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), *sys.argv[2:])
+    if distributed.is_initialized():
+        distributed.barrier()
+    sys.stdout.flush()
+    os._exit(0)  # at the end of the program, stopping the threads of pyarrow aborts once in many runs
