@@ -15,7 +15,7 @@ from seed_hf.data.batches.packing import PADDING, check_attention, packed_inputs
 
 from .arguments import StageArguments
 from .lora import add_lora
-from .options import ARGUMENTS, checked
+from .options import ARGUMENTS, checked, has_adapters
 from .trainer import SeedTrainer
 from .watched_texts import WatchedTexts
 
@@ -133,7 +133,7 @@ class LanguageModelTrainer(SeedTrainer):
         if getattr(data_collator, "pack_length", None):
             check_attention(model.config.get_text_config()._attn_implementation)
         if args.lora_r:
-            if getattr(model, "peft_config", None) or getattr(model, "_hf_peft_config_loaded", False):
+            if has_adapters(model):
                 raise ValueError(
                     f"This model has adapters of peft, and lora_r={args.lora_r} would add LoRA to them. "
                     "Set lora_r=0 to train it as it is."

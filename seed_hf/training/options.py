@@ -116,6 +116,15 @@ def check_numbers(args: TrainingArguments) -> None:
             raise ValueError(f"{name} must be at least {least}{below}, got {value}.")
 
 
+def has_adapters(model: Any) -> bool:
+    """Whether a model is a `PeftModel`, or has adapters that transformers has added.
+
+    Args:
+        model: Any model.
+    """
+    return bool(getattr(model, "peft_config", None) or getattr(model, "_hf_peft_config_loaded", False))
+
+
 def check_tokenizer(model: Any, stage: str) -> None:
     """What stages I and II train: a `SeedTokenizer`, whole modules of it.
 
@@ -127,7 +136,7 @@ def check_tokenizer(model: Any, stage: str) -> None:
         TypeError: It is something else.
         ValueError: It has adapters of peft.
     """
-    if getattr(model, "peft_config", None) or getattr(model, "_hf_peft_config_loaded", False):
+    if has_adapters(model):
         raise ValueError(
             f"{stage} trains whole modules, and this model has adapters of peft: the weights below them would change, "
             "and only the adapters would be saved. Merge them first (merge_and_unload), or leave them out."
