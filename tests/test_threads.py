@@ -54,7 +54,7 @@ def openmp(**variables) -> tuple[str, int]:
         env={**clean, "OMP_DISPLAY_ENV": "verbose", **variables},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return done.stderr.upper(), int(done.stdout)
@@ -129,7 +129,7 @@ def test_commands_that_write_and_draw_fit_their_threads(three_threads):
 )
 def test_each_core_has_a_part_of_a_batch(rows, lengths, three_threads):
     """In order, at the same time, without gradients; a part is not shared out again."""
-    batch, meet = list(range(rows)), Barrier(len(lengths), timeout=60)
+    batch, meet = list(range(rows)), Barrier(len(lengths), timeout=20)
 
     def work(part: slice) -> list[int]:
         meet.wait()  # for all parts: they run at the same time
