@@ -18,6 +18,7 @@ from .facts import RESULTS, TRAIN_CONFIG, Facts, facts_of, parents_of, read_fact
 from .front_matter import check_card, size_category
 from .licences import front_matter as licence_keys
 from .licences import licences_of
+from .measured_weights import check_measured_weights
 from .results import (
     Given,
     eval_result_files,
@@ -76,8 +77,8 @@ def write_card(
         The path of the card.
 
     Raises:
-        ValueError: Not an artifact, damaged records, metadata that the Hub would refuse, or a snippet that fails. An
-            existing card then stays as it was.
+        ValueError: Not an artifact, damaged records, results of other weights, metadata that the Hub would refuse, or
+            a snippet that fails. An existing card then stays as it was.
         FileNotFoundError: There is no such file of results.
     """
     folder = Path(folder)
@@ -91,6 +92,8 @@ def write_card(
     given |= {"title": title, "evaluation_dataset": evaluation_dataset}
     facts = Facts(**{**vars(facts), **{name: value for name, value in given.items() if value is not None}})
     figures = read_results(facts.results) if facts.results else {}
+    if config is None:  # saved
+        check_measured_weights(folder, kind, figures)
     metadata = _metadata(folder, kind, facts, figures)
     snippet = snippet_for(folder, kind, repo_id, facts.training.get("stage"))
     shown, described = snippet, config or _described(folder, kind)

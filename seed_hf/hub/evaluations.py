@@ -34,6 +34,17 @@ def is_evaluation(result: Mapping[str, Any]) -> bool:
     )
 
 
+def models_of(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a result says of each model that took part: of a drawing, also of the parts that drew.
+
+    Args:
+        result: Of `seed-hf evaluate`.
+    """
+    model = result["model"]
+    found = [model, *(part for part in model.values() if isinstance(part, Mapping))]
+    return [part for part in found if "sha256" in part]
+
+
 def joined(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Evaluations as one mapping, `evaluations`.
 
@@ -44,7 +55,7 @@ def joined(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         ValueError: Of different weights.
     """
     weights: dict[str, str] = {}
-    for model in (model for result in results for model in _models(result)):
+    for model in (model for result in results for model in models_of(result)):
         name, sha256 = str(model.get("class")), str(model.get("sha256"))
         if weights.setdefault(name, sha256) != sha256:
             raise ValueError(f"The results do not belong together: they are of different weights of a {name}.")
@@ -63,7 +74,8 @@ def evaluation_tables(results: Mapping[str, Any], sections: Sequence[str]) -> st
         data, split = result["data"], result["data"].get("split")
         named = f"{data['format']}, {split}" if split else data["format"]
         said = f"the first {data['rows']} rows: not comparable" if data.get("limit") else f"{data['rows']} rows"
-        lines += [f"### {result['task']} on {named}", "", f"{said}, {_models(result)[0].get('dtype', '')}.", ""]
+        dtype = next((model["dtype"] for model in models_of(result) if "dtype" in model), "an unknown number type")
+        lines += [f"### {result['task']} on {named}", "", f"{said}, {dtype}.", ""]
         lines += [*figures_table(result["figures"]), ""]
         lines += [f"- {text}" for text in result.get("deviations", ())]
         lines += [""] if result.get("deviations") else []
@@ -112,12 +124,6 @@ def evaluation_entries(
                 entry = EvalResultEntry(dataset_id, task, value, date=date, notes=note)
                 entries.setdefault(split or result["data"]["format"], []).append(entry)
     return entries
-
-
-def _models(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What a result says of each model: a drawing has several."""
-    model = result["model"]
-    return [model] if "sha256" in model else [part for part in model.values() if isinstance(part, Mapping)]
 
 
 def _telling(results: Mapping[str, Any], sections: Sequence[str]) -> list[Mapping[str, Any]]:

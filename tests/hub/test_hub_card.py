@@ -4,13 +4,16 @@ import json
 import re
 
 import pytest
+import torch
 import yaml
 from huggingface_hub import DatasetCardData, ModelCardData, parse_eval_result_entries
 from huggingface_hub.repocard import RepoCard
 
 from command_line import refused, run
-from seed_hf.artifacts.kinds import KINDS
+from seed_hf import SeedForConditionalGeneration
+from seed_hf.artifacts.kinds import KINDS, class_name_in, load_class
 from seed_hf.artifacts.whole import problems
+from seed_hf.evaluation.result import model_facts
 from seed_hf.hub import kind_of, write_card
 from seed_hf.hub.front_matter import check_card, size_category, wrong_keys
 from seed_hf.hub.snippet import SWITCH
@@ -73,9 +76,9 @@ def test_a_snippet_that_fails_leaves_the_old_card(artifact, monkeypatch):
 
 def test_results_of_tasks_are_tables_and_entries(artifact, tmp_path):
     folder, first, second = artifact("model"), tmp_path / "retrieval.json", tmp_path / "caption.json"
-    first.write_text(json.dumps(tiny_evaluation()))
+    first.write_text(json.dumps(tiny_evaluation(folder)))
     figures = {"all": {"CIDEr-D": 119.25, "exact_match": 3.5, "num_images": 5000}}
-    second.write_text(json.dumps(tiny_evaluation("caption", figures, model={"class": "Seed", "sha256": "ef" * 32})))
+    second.write_text(json.dumps(tiny_evaluation(folder, "caption", figures)))
     text = write_card(folder, results=[first, second], evaluation_dataset="owner/coco").read_text()
     assert "### retrieval on coco-karpathy, test" in text and "| R@m | 53.12 | 61.25 |" in text
     assert "- max_text_tokens is 32; the authors' is 35" in text and "| CIDEr-D | 119.25 |" in text
@@ -92,24 +95,46 @@ def test_results_of_tasks_are_tables_and_entries(artifact, tmp_path):
     assert write_card(folder, evaluation_dataset="owner/coco").read_text() == text
     assert "53.12" in write_card(folder).read_text() and not list(folder.glob(".eval_results/*.yaml"))
     assert "53.12" not in write_card(folder, results={}).read_text() and not (folder / "results.json").exists()
-    only = write_card(artifact("tokenizer", "other"), results=[first, second]).read_text()
+    only = artifact("tokenizer", "other")
+    SeedForConditionalGeneration.from_pretrained(folder).visual_tokenizer.save_pretrained(only)
+    only = write_card(only, results=[first, second]).read_text()
     assert "retrieval on" in only and "caption on" not in only  # a tokenizer writes no captions
 
 
 def test_results_of_tasks_that_do_not_belong_together_are_refused(artifact, tmp_path):
     folder, one, other = artifact("model"), tmp_path / "one.json", tmp_path / "other.json"
-    one.write_text(json.dumps(tiny_evaluation()))
-    other.write_text(json.dumps(tiny_evaluation(model={"class": "SeedTokenizer", "sha256": "00" * 32})))
+    one.write_text(json.dumps(tiny_evaluation(folder)))
+    other.write_text(json.dumps(tiny_evaluation(folder, model={"class": "SeedTokenizer", "sha256": "00" * 32})))
     with pytest.raises(ValueError, match="do not belong together: they are of different weights of a SeedTokenizer"):
         write_card(folder, results=[one, other])
-    other.write_text(json.dumps(tiny_evaluation(data={"format": "flickr30k", "rows": 3})))
+    other.write_text(json.dumps(tiny_evaluation(folder, data={"format": "flickr30k", "rows": 3})))
     assert "### retrieval on flickr30k" in write_card(folder, results=[one, other]).read_text()
     with pytest.raises(ValueError, match="several data sets .coco-karpathy, flickr30k."):
         write_card(folder, results=[one, other], evaluation_dataset="owner/coco")
-    part = tiny_evaluation(data={"format": "flickr30k", "rows": 3, "limit": 3})
+    part = tiny_evaluation(folder, data={"format": "flickr30k", "rows": 3, "limit": 3})
     text = write_card(folder, results=part, evaluation_dataset="owner/flickr").read_text()
     assert "Some were measured on a part of the data" in text and "the first 3 rows: not comparable" in text
     assert not list(folder.glob(".eval_results/*.yaml"))
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "model", "language_model", "pipeline"])
+def test_results_of_other_weights_are_refused(artifact, kind):
+    folder = artifact(kind)
+    thing = load_class(class_name_in(folder, kind)).from_pretrained(folder)
+    parts = {"unet": model_facts(thing.unet)} if kind == "pipeline" else {}
+    result = tiny_evaluation(artifact("tokenizer", "foreign"), "caption", {"all": {"CIDEr-D": 119.25}})
+    result["model"] = {**model_facts(getattr(thing, "seed_model", thing)), **parts}
+    assert ("119.25" in write_card(folder, results=result).read_text()) == (kind != "tokenizer")  # it writes none
+    before = (folder / "README.md").read_text()
+    moved = thing.unet if kind == "pipeline" else thing
+    with torch.no_grad():
+        next(moved.parameters()).add_(1)
+    moved.save_pretrained(folder / "unet" if kind == "pipeline" else folder)
+    for results in (result, None):  # None: those in the folder, which it had before
+        with pytest.raises(ValueError, match=f"of other weights than those of the {type(moved).__name__} in "):
+            write_card(folder, results=results)
+    assert (folder / "README.md").read_text() == before
+    assert "119.25" not in write_card(folder, results={}).read_text()
 
 
 def test_flat_results_and_what_is_no_result(artifact, tmp_path):
@@ -237,7 +262,7 @@ def test_kinds_that_are_none(tmp_path):
 
 def test_the_command_line(artifact, tmp_path):
     folder, report = artifact("tokenizer"), tmp_path / "report.json"
-    report.write_text(json.dumps(tiny_evaluation()))
+    report.write_text(json.dumps(tiny_evaluation(folder)))
     status, text, _ = run("card", folder, "--title", "Ours", "--results", report, "--base-model", "Salesforce/blip2-x")
     assert status == 0 and text == f"{folder / 'README.md'}\n"
     card = RepoCard.load(folder / "README.md")
@@ -269,7 +294,7 @@ def test_what_other_hands_wrote_stays(artifact, tmp_path):
     folder = artifact("model")
     (folder / ".eval_results").mkdir()
     (folder / ".eval_results" / "mine.yaml").write_text("- mine\n")
-    write_card(folder, results=tiny_evaluation(), evaluation_dataset="owner/pictures")
+    write_card(folder, results=tiny_evaluation(folder), evaluation_dataset="owner/pictures")
     assert (folder / ".eval_results" / "test.yaml").exists()
     write_card(folder)
     assert [path.name for path in (folder / ".eval_results").iterdir()] == ["mine.yaml"]

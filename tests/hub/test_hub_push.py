@@ -146,7 +146,7 @@ assert first.stale == second.stale == ("old.json",)
 (folder / "results.json").write_text(results)
 assert push(folder, "tester/again").changed
 """
-    python(code, hub.environment(tmp_path), str(folder), json.dumps(tiny_evaluation()))
+    python(code, hub.environment(tmp_path), str(folder), json.dumps(tiny_evaluation(folder)))
     assert [[name for name in changed if not name.endswith(".py")] for _, changed in repository.commits] == [
         ["README.md", "config.json", "model.safetensors", "preprocessor_config.json"],
         ["README.md", "results.json"],

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from transformers import OPTConfig, OPTForCausalLM
 
+from seed_hf.artifacts.loading import load_visual_tokenizer
 from seed_hf.data.jobs.tokenizing import tokenize_images
 from seed_hf.data.sources.source import open_source
+from seed_hf.evaluation.result import model_facts
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from tiny import tiny_text_tokenizer, tiny_tokenizer
 from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
@@ -68,11 +70,11 @@ _SAVERS = {
 }
 
 
-def tiny_evaluation(task: str = "retrieval", figures: dict | None = None, **changes) -> dict:
-    """A result as `seed_hf.evaluation.running` writes it."""
+def tiny_evaluation(folder: Path, task: str = "retrieval", figures: dict | None = None, **changes) -> dict:
+    """A result as `seed_hf.evaluation.running` writes it, of the visual tokenizer in a folder."""
     result = {
         "task": task,
-        "model": {"class": "SeedTokenizer", "dtype": "float32", "sha256": "ab" * 32},
+        "model": model_facts(load_visual_tokenizer(folder, device="cpu")[0]),
         "settings": {"max_text_tokens": 32},
         "deviations": ["max_text_tokens is 32; the authors' is 35"],
         "data": {"format": "coco-karpathy", "split": "test", "rows": 5000, "rows_sha256": "cd" * 32, "bad_rows": []},
