@@ -39,7 +39,9 @@ ComputeDtype = Annotated[
 
 def cache_features(
     source: source_options.Source,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the safetensors shards and the manifest.")],
+    out: Annotated[
+        Path, typer.Option("--out", file_okay=False, help="Folder for the safetensors shards and the manifest.")
+    ],
     *,
     tokenizer: source_options.Tokenizer = None,
     text_encoder: TextEncoder = None,

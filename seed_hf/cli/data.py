@@ -17,7 +17,9 @@ data = typer.Typer(help="Build training data.", no_args_is_help=True)
 
 @data.command()
 def pictograms(
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the Parquet files; made if missing.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", file_okay=False, help="Folder for the Parquet files; made if missing.")
+    ] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(metavar="BUILT REFERENCE", help="Build nothing; print how two built sets differ, as JSON."),
@@ -49,7 +51,9 @@ def pictograms(
 
 @data.command()
 def scenes(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the Parquet files; made if missing.")],
+    out: Annotated[
+        Path, typer.Option("--out", file_okay=False, help="Folder for the Parquet files; made if missing.")
+    ],
     pictograms: Annotated[
         Path, typer.Option("--pictograms", help="Folder that `seed-hf data pictograms` wrote.")
     ] = Path("data/pictograms"),

@@ -9,7 +9,9 @@ from .shared import Device, Model, plain_errors, quiet_libraries, show_messages
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the results; made if missing.")] = Path("outputs"),
+    out: Annotated[
+        Path, typer.Option("--out", file_okay=False, help="Folder for the results; made if missing.")
+    ] = Path("outputs"),
     model: Model = None,
     device: Device = None,
 ):

@@ -72,7 +72,10 @@ def draw(
     ] = None,
     prompt_column: Annotated[str | None, typer.Option(help="Of --prompts, if it has another name.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the images of --prompts. The same command resumes a run.")
+        Path | None,
+        typer.Option(
+            "--out", file_okay=False, help="Folder for the images of --prompts. The same command resumes a run."
+        ),
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="With --prompts: images drawn at once. Default: 16.", min=1)

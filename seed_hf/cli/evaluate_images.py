@@ -151,7 +151,9 @@ def roundtrip(
 
 def judge(
     pictograms: Pictograms,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the judge; one that is there is only measured.")],
+    out: Annotated[
+        Path, typer.Option("--out", file_okay=False, help="Folder of the judge; one that is there is only measured.")
+    ],
     scenes: Annotated[int | None, typer.Option(help="To train on. Default: 5000.", min=1)] = None,
     measured: Annotated[int, typer.Option(help="Real images of each test set; 0 for none.", min=0)] = 500,
     seed: Annotated[int | None, typer.Option(help="Default: its own, 7919. Train no model with it.", min=0)] = None,

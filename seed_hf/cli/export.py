@@ -13,7 +13,7 @@ PROMPTS = ("a red apple", "a fire engine", "a blue hamburger", "a cat face")
 
 
 def export(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the graphs; made if missing.")],
+    out: Annotated[Path, typer.Option("--out", file_okay=False, help="Folder for the graphs; made if missing.")],
     model: Model = None,
     part: Annotated[
         list[str] | None,

@@ -24,7 +24,9 @@ def paper_table(
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", help="Folder of all data, laid out as docs/reproduce.md says.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for a result of each row, and the table.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", file_okay=False, help="Folder for a result of each row, and the table.")
+    ] = None,
     rows: Annotated[str | None, typer.Option(metavar="NAMES", help="Some rows of the table. Default: all.")] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="Folder or Hub id; of table 2 a pipeline. Default: seed-tiny.")

@@ -14,7 +14,9 @@ from .shared import Device, plain_errors, quiet_libraries, show_messages
 
 def tokenize(
     source: source_options.Source,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the Parquet shards and the manifest.")],
+    out: Annotated[
+        Path, typer.Option("--out", file_okay=False, help="Folder for the Parquet shards and the manifest.")
+    ],
     *,
     tokenizer: source_options.Tokenizer = None,
     batch_size: source_options.BatchSize = 64,

@@ -133,6 +133,27 @@ def test_bad_outputs(tmp_path, image):
 
 
 @pytest.mark.usefixtures("no_model_is_loaded")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["draw", "--prompts", "words.txt"],
+        ["tokenize", "images"],
+        ["cache-features", "images"],
+        ["data", "pictograms"],
+        ["data", "scenes"],
+        ["demo"],
+        ["export"],
+        ["evaluate", "judge", "--pictograms", "data"],
+        ["evaluate", "--paper-table", "1", "--data-dir", "data"],
+    ],
+)
+def test_a_file_where_a_folder_is_written(tmp_path, command):
+    file = tmp_path / "words.txt"
+    file.write_text("a red apple")
+    refused(*command, "--out", file, words="is a file")
+    assert file.read_text() == "a red apple"
+
+
 def test_bad_arguments(tmp_path, image):
     refused("see", words="Missing argument")
     refused("draw", "a red apple", words="Missing option")

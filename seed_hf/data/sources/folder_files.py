@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 
 from .metadata import METADATA_FILES
 
@@ -125,10 +126,15 @@ def _is_entered(folder: str, root: str, followed: set[str]) -> bool:
         return True
     target = os.path.realpath(folder)
     if target in followed or os.path.commonpath([target, root]) in (target, root):
-        logger.warning("%s: a link to %s, where files are read already; not followed.", folder, target)
+        _tell_of_link(folder, target)
         return False
     followed.add(target)
     return True
+
+
+@cache  # a folder is walked several times: for its columns, its splits, its rows
+def _tell_of_link(folder: str, target: str):
+    logger.warning("%s: a link to %s, where files are read already; not followed.", folder, target)
 
 
 def _raise(error: OSError):
