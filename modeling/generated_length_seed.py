@@ -46,6 +46,8 @@ def generated_length(
             "stops there."
         )
         length = limit
+    if len(prompt) == 0:
+        raise ValueError("The batch has no rows: give at least one prompt.")
     if length <= start:
         raise ValueError(f"The prompt has {start} tokens; with a total of {length} there is room for no more.")
     missing = missing_span_tokens(prompt, config)

@@ -42,9 +42,11 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         The given image if there is nothing to convert, else a new one.
 
     Raises:
-        UnusableImageError: Floating-point pixels, more than 16 bits a channel, or a TIFF of several pages of which
-            none was chosen by `seek`.
+        UnusableImageError: No pixels, floating-point pixels, more than 16 bits a channel, or a TIFF of several pages
+            of which none was chosen by `seek`.
     """
+    if not image.width or not image.height:
+        raise UnusableImageError(f"no pixels: {image.width} x {image.height}.")
     if image.mode == "F":
         raise UnusableImageError("floating-point pixels have no fixed white. Save it with 8 or 16 bits a channel.")
     if image.format == "TIFF" and getattr(image, "is_animated", False) and image.tell() == 0:

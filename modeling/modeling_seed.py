@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from transformers.generation import GenerationMixin
+from transformers.generation import GenerationConfig, GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.modeling_auto import (
@@ -113,8 +113,20 @@ class SeedForConditionalGeneration(
             model = cls(config)
         model.visual_tokenizer = visual_tokenizer
         model.language_model = language_model
-        model.generation_config = language_model.generation_config
         return model.train(language_model.training)
+
+    @property
+    def generation_config(self):
+        """That of the language model, which generates."""
+        language_model = self._modules.get("language_model")
+        return self._first_generation_config if language_model is None else language_model.generation_config
+
+    @generation_config.setter
+    def generation_config(self, value):
+        if (language_model := self._modules.get("language_model")) is not None:
+            language_model.generation_config = value
+        else:  # within the constructor of the base class
+            self._first_generation_config = value
 
     def get_input_embeddings(self):
         return self.language_model.get_input_embeddings()
@@ -315,7 +327,10 @@ class SeedForConditionalGeneration(
 
         Raises:
             ValueError: No prompt, or two; see also [`VisualVocabularyMixin.generate`].
+            TypeError: A generation config by its place: the second argument is the mask.
         """
+        if isinstance(attention_mask, GenerationConfig):
+            raise TypeError("Give the generation config by its name: generate(input_ids, generation_config=...).")
         if inputs is not None and input_ids is not None:
             raise ValueError("inputs and input_ids are two names of one argument: give one.")
         input_ids = inputs if input_ids is None else input_ids
@@ -332,7 +347,6 @@ class SeedForConditionalGeneration(
                 "Give a prompt: input_ids (or inputs, their other name) or inputs_embeds. SeedProcessor.caption, .ask "
                 "and .draw make prompts, of an image too."
             )
-        self.language_model.generation_config = self.generation_config
         with self._preparing():
             return self.language_model.generate(
                 generation_config=generation_config,

@@ -30,6 +30,7 @@ from .guidance_seed import check_code_guidance, check_guided_options, guided_log
 from .model_types_seed import MODEL_TYPES
 from .modeling_seed_text_model import SeedLlamaModel, SeedQwen3Model, SeedTextModel, VisualEmbedding
 from .span_writing_seed import SpanWriter, writes_directly
+from .stopping_seed import stop_after_text
 from .whole_weights_seed import load_whole
 
 
@@ -173,6 +174,11 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
         """
         return plain(self, self.family.plain)
 
+    @property
+    def has_own_forward(self) -> bool:
+        """Whether `forward` is the one of this class: a subclass may have its own."""
+        return type(self).forward is VisualVocabularyMixin.forward
+
     # Generation reads these names from the signature to decide what it has to prepare.
     def forward(
         self,
@@ -262,7 +268,8 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
                 `"interleaved"` up to 256. Generation stops, with a warning, at the last position of the model.
                 With `cache_implementation="static"` a GPU captures the step of mode `"image"` as a CUDA graph.
                 `inputs_embeds` alone count as a prompt that ends outside an image span; with `input_ids` beside them,
-                the ids say where it ends.
+                the ids say where it ends. `stop_strings` and `max_time` end a row after text alone, so that a span is
+                never cut; `stopping_criteria` of your own may cut one.
 
         Returns:
             What [`GenerationMixin.generate`] returns: by default ids `(batch, length + new)`, the prompt included.
@@ -276,6 +283,8 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
         scale = 1.0 if code_guidance_scale is None else float(code_guidance_scale)
         if scale != 1:
             check_code_guidance(scale, generation_mode)
+        if self.training and any(getattr(each, "gradient_checkpointing", False) for each in self.modules()):
+            kwargs["use_cache"] = False  # such layers keep nothing
         settings = generation_config or self.generation_config
         check_virtual_tokens(self, settings, {**kwargs, "code_guidance_scale": None if scale == 1 else scale})
         if generation_mode is None:
@@ -311,10 +320,11 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
             max_length=length - start + prompt.shape[1],
             eos_token_id=eos_token_id,
         ).prepare(self.config.vocab_size, prompt.device)
+        merged = {**self.generation_config.to_dict(), **{k: v for k, v in options.items() if v is not None}}
+        replaced = {} if generation_mode == "text" else stop_after_text(self.config, merged, kwargs)
         if generation_mode == "image":
             missing = missing_span_tokens(prompt, self.config)
-            merged = {**self.generation_config.to_dict(), **{k: v for k, v in options.items() if v is not None}}
-            if writes_directly(self, merged, missing):
+            if not logits_processor and writes_directly(self, merged, missing):  # yours may count its calls
                 cache = merged.get("cache_implementation")
                 compiling = kwargs.get("compile_config", settings.compile_config)
                 kwargs["custom_generate"] = SpanWriter(constraint, int(missing[0]), cache == "static", compiling)
@@ -324,6 +334,7 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
             generation_config = copy.deepcopy(generation_config)
             kwargs = generation_config.update(**kwargs)
             generation_config.max_length = None
+        kwargs |= replaced
         processors = LogitsProcessorList([*(logits_processor or []), constraint])
         output = super().generate(inputs, generation_config, processors, **kwargs)
         if scale != 1 and not isinstance(output, torch.Tensor):

@@ -34,10 +34,22 @@ def codes_suffice(model: Any, processors: LogitsProcessorList, constraint: Any) 
     """
     head = model.get_output_embeddings()
     plain = type(head) is nn.Linear and type(head.weight) is nn.Parameter and model.family.plain_logits
-    hooked = [each for each in (model, head) if each._forward_hooks or each._forward_pre_hooks]
-    hooked += [each for each in (model, head) if hasattr(each, "_hf_hook")]
+    replaced = not model.has_own_forward or any("forward" in each.__dict__ for each in (model, head))
+    compiled = any(each._compiled_call_impl is not None for each in (model, head))
     others = [each for each in processors if each is not constraint and type(each) not in _SHAPE_ALONE]
-    return plain and not hooked and not others
+    return plain and not (replaced or compiled or has_hooks(model) or has_hooks(head) or others)
+
+
+def has_hooks(module: Any) -> bool:
+    """Whether something runs before or after a module, beside what captures its outputs for transformers.
+
+    Args:
+        module: A part of a model, or all of it.
+    """
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    # Those stay where a call once asked for hidden states or attentions, and do nothing in others.
+    hooks = [hook for hook in hooks if getattr(hook, "__module__", None) != "transformers.utils.output_capturing"]
+    return bool(hooks) or hasattr(module, "_hf_hook")
 
 
 def next_logits(
@@ -74,4 +86,4 @@ def next_logits(
     return (logits if scale is None else guided_logits(logits, scale))[:, -1]
 
 
-__all__ = ["codes_suffice", "next_logits"]
+__all__ = ["codes_suffice", "has_hooks", "next_logits"]

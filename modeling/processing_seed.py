@@ -16,7 +16,7 @@ from .image_places_seed import check_numbers, split_at_images, with_images
 from .image_processing_seed import SeedImageProcessor
 from .plain_text_seed import PlainTextEncoder, plain_text_encoder
 from .processor_options_seed import TEXT_DEFAULTS, CallOptions, merged_options
-from .prompts_seed import Mark, SequenceEncoder, find_format, written_chat_template
+from .prompts_seed import Mark, SequenceEncoder, find_format, is_written_chat_template, written_chat_template
 from .published_processor_seed import PublishedProcessor
 from .token_rows_seed import TokenRow, image_mask, text_columns
 from .visual_tokens_seed import (
@@ -28,6 +28,9 @@ from .visual_tokens_seed import (
     read_vocabulary,
     served_tokenizer,
 )
+
+
+_FIXED = ("caption_prompt", "image_prompt", "question_prompt", "prompt_format", "num_query_tokens")
 
 
 class SeedProcessor(PublishedProcessor, ProcessorMixin):
@@ -52,6 +55,7 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
         caption_prompt, image_prompt, question_prompt (`str`, *optional*): As in [`SeedConfig`].
 
     Raises:
+        AttributeError: A format or prompt that is set later.
         ValueError: A tokenizer without the visual tokens, or with codes whose ids are not consecutive; an unknown
             `prompt_format`.
     """
@@ -74,8 +78,13 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
         caption_prompt = defaults.caption_prompt if caption_prompt is None else caption_prompt
         image_prompt = defaults.image_prompt if image_prompt is None else image_prompt
         question_prompt = defaults.question_prompt if question_prompt is None else question_prompt
-        if chat_template is None:
-            chat_template = written_chat_template(caption_prompt, question_prompt, prompt_format)
+        written = written_chat_template(caption_prompt, question_prompt, prompt_format)
+        if (
+            chat_template is None
+            or isinstance(chat_template, str)
+            and is_written_chat_template(chat_template, prompt_format)
+        ):  # that of a folder has the prompts of the folder
+            chat_template = written
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
         self.num_query_tokens = num_query_tokens
         self.prompt_format = prompt_format
@@ -85,6 +94,14 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
         self.vocabulary = read_vocabulary(tokenizer, num_query_tokens)
         prompts = {"caption_prompt": caption_prompt, "image_prompt": image_prompt, "question_prompt": question_prompt}
         self.sequences = SequenceEncoder(tokenizer, self.vocabulary, prompt_format=prompt_format, **prompts)
+
+    def __setattr__(self, name: str, value):
+        if name in _FIXED and "sequences" in self.__dict__ and value != getattr(self, name):
+            raise AttributeError(
+                f"The {name} of a processor is part of its templates. Make another one: "
+                f"SeedProcessor(processor.image_processor, processor.tokenizer, {name}={value!r})."
+            )
+        super().__setattr__(name, value)
 
     @classmethod
     def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):

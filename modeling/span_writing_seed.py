@@ -4,6 +4,7 @@
 35. Rows of one prompt share the pass over it. The ids are those of the general loop, sampled ones too.
 """
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ _GENERAL = (
     "dola_layers",
     "constraints",
     "force_words_ids",
+    "guidance_scale",  # this and the next count the tokens that they are asked about
+    "watermarking_config",
     "stop_strings",
     "stopping_criteria",
     "max_time",
@@ -101,22 +104,24 @@ class SpanWriter:
         others = [each for each in logits_processor if each is not self.constraint]
         processors = LogitsProcessorList(others) if codes_alone else logits_processor
         self.constraint.writes_codes = True
-        if codes:
-            step, logits = self._read(model, input_ids, each, codes, codes_alone, **model_kwargs)
-        for left in range(codes, 0, -1):
-            scores = processors(input_ids, logits.to(copy=True, dtype=torch.float32, device=input_ids.device))
-            chosen = self._draw(scores, first, model) if samples else scores.argmax(-1) + first
-            input_ids = torch.cat([input_ids, chosen[:, None]], -1)
-            if left > 1:
-                logits = step(chosen)
+        with ExitStack() as in_use:
+            if codes:
+                step, logits = self._read(model, input_ids, each, codes, codes_alone, in_use, **model_kwargs)
+            for left in range(codes, 0, -1):
+                scores = processors(input_ids, logits.to(copy=True, dtype=torch.float32, device=input_ids.device))
+                chosen = self._draw(scores, first, model) if samples else scores.argmax(-1) + first
+                input_ids = torch.cat([input_ids, chosen[:, None]], -1)
+                if left > 1:
+                    logits = step(chosen)
         input_ids = self._fixed(input_ids, vocabulary.eoi_token_id, model, samples)
         if input_ids.shape[1] < generation_config.max_length:
             input_ids = self._fixed(input_ids, self.constraint.eos_token_ids[0], model, samples)
         return input_ids
 
-    def _read(self, model, input_ids, each: int, codes: int, codes_alone: bool, attention_mask=None,
-              code_guidance_scale=None, **others):  # fmt: skip
-        """The step that follows the prompts, and the logits after them."""
+    def _read(self, model, input_ids, each: int, codes: int, codes_alone: bool, in_use: ExitStack,
+              attention_mask=None, code_guidance_scale=None, **others):  # fmt: skip
+        """The step that follows the prompts, which is the call's own while `in_use` is open, and the logits after
+        them."""
         ids, mask, scale = input_ids[::each], attention_mask, None
         if mask is not None:  # of the prompt, perhaps without <img>
             mask = torch.nn.functional.pad(mask[::each], (0, ids.shape[1] - mask.shape[1]), value=1)
@@ -133,7 +138,8 @@ class SpanWriter:
             last, logits = last.repeat_interleave(each, 0), logits.repeat_interleave(each, 0)
         if codes > 1 and self.static and can_keep_steps(model):
             length, guided = input_ids.shape[1] + codes - 1, scale is not None
-            kept = static_step(model, len(last), length, guided, codes_alone, self.compiling)
+            step = static_step(model, len(last), length, guided, codes_alone, self.compiling)
+            kept = in_use.enter_context(step)
             kept.begin(model, cache, mask, last, scale)
             return lambda chosen: kept(model, _both(chosen, scale)), logits
         return _Growing(model, cache, mask, last, scale, codes_alone), logits

@@ -6,13 +6,15 @@ each later step is one launch. On other devices the same step runs as it is.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from transformers.cache_utils import DynamicCache, StaticCache
 
-from .next_logits_seed import next_logits
+from .next_logits_seed import has_hooks, next_logits
 
 
 # Lengths are rounded up to a multiple of this, so that prompts of similar lengths share a step.
@@ -31,8 +33,7 @@ def can_keep_steps(model: Any) -> bool:
     """
     adapted = getattr(model, "_hf_peft_config_loaded", False) or hasattr(model, "peft_config")
     moved = hasattr(model, "hf_device_map") or getattr(model, "hf_quantizer", None) is not None
-    hooked = any(module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook")
-                 for module in model.modules())  # fmt: skip
+    hooked = any(map(has_hooks, model.modules()))
     return not (adapted or moved or hooked or model.training) and one_mask_for_all(model.config)
 
 
@@ -151,10 +152,11 @@ class StaticStep:
         self.graph = graph
 
 
+@contextmanager
 def static_step(
     model: Any, rows: int, length: int, guided: bool = False, codes_alone: bool = False, compiling: Any = None
-) -> StaticStep:
-    """A step that the model has kept, or a new one. The last few are kept.
+) -> Iterator[StaticStep]:
+    """A step that the model has kept, or a new one, for one call alone. The last few are kept afterwards.
 
     Args:
         model, rows, guided, codes_alone, compiling: Of [`StaticStep`].
@@ -167,10 +169,10 @@ def static_step(
     step = kept.pop(key, None)
     if step is None or step.weights != _places(model):  # moved, or replaced by others
         step = StaticStep(model, rows, length, guided, codes_alone, compiling)
+    yield step  # taken out while it is used: another thread makes one of its own
     kept[key] = step
     while len(kept) > _KEPT:
         kept.popitem(last=False)
-    return step
 
 
 def drop_steps(model: Any) -> None:

@@ -39,12 +39,13 @@ def load_parts(work: Path) -> SeedImagePipeline:
     text_encoder = CLIPTextModel.from_pretrained(work / "teacher" / "text_encoder").eval()
     visual = SeedTokenizer.from_pretrained(work / "drawing" / "model")
     language = SeedForCausalLM.from_pretrained(work / "language" / "model")
+    language.config.use_cache = True  # training turned it off, here and below
     model = SeedForConditionalGeneration.from_parts(visual, language).eval()
     model.generation_config.update(
         bos_token_id=text_tokenizer.bos_token_id,
         eos_token_id=text_tokenizer.eos_token_id,
         pad_token_id=text_tokenizer.pad_token_id,
-        use_cache=True,  # training turned it off
+        use_cache=True,
     )
     pipe = SeedImagePipeline(
         seed_model=model,

@@ -11,7 +11,7 @@ from seed_hf.artifacts.bundled import bundled
 from seed_hf.modeling.generation_seed import VisualSpanLogitsProcessor
 from seed_hf.modeling.modeling_seed_text import VisualVocabularyMixin
 from seed_hf.modeling.next_logits_seed import next_logits
-from seed_hf.modeling.static_step_seed import drop_steps, static_step
+from seed_hf.modeling.static_step_seed import StaticStep, drop_steps
 
 from .frame import Bench, Way
 from .full_size import llama_7b, opt_2_7b
@@ -176,7 +176,7 @@ def length_ways(lm: Any, lengths: Sequence[int]) -> dict[str, Way]:
 
     def way(length: int) -> Way:
         # The mask of a static cache hides what is not there yet: each step reads the whole of it.
-        step = static_step(lm, 1, PROMPT + max(length, steps), codes_alone=True)
+        step = StaticStep(lm, 1, PROMPT + max(length, steps), codes_alone=True)
 
         def run():
             cache = _read(lm, prompt)
@@ -201,7 +201,7 @@ def _constraint(bench: Bench, lm: Any) -> None:
     scores = torch.randn(batch, lm.config.vocab_size, device=lm.device)
 
     def ways() -> dict[str, Way]:
-        step = static_step(lm, batch, length + 1)
+        step = StaticStep(lm, batch, length + 1)
         cache = _read(lm, ids[:, :-1])
         last = torch.full((batch,), length - 1, device=lm.device)
         found = {}

@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from transformers import LogitsProcessorList, SuppressTokensLogitsProcessor
+from transformers import GenerationConfig, LogitsProcessorList, SuppressTokensLogitsProcessor
 
 from seed_hf.modeling.generation_seed import (
     GENERATION_MODES,
@@ -15,6 +15,8 @@ from seed_hf.modeling.generation_seed import (
     missing_span_tokens,
     parse_segments,
 )
+from seed_hf.modeling.visual_tokens_seed import extend_text_tokenizer
+from tiny import tiny_text_tokenizer
 from tiny_language import span, tiny_language_model, tiny_text_config
 
 
@@ -294,3 +296,47 @@ def test_ten_thousand_random_sequences():
             if isinstance(part, TextSegment):
                 assert all(0 <= i < CONFIG.text_vocab_size for i in part.ids)
     assert len(found) == 9, f"the sequences should show every kind of part: {found}"
+
+
+@pytest.mark.parametrize("mode", ["image", "interleaved"])
+@pytest.mark.parametrize("settings", [{"max_time": 1e-9}, {"stop_strings": [">"]}, {"stop_strings": ["0", "img"]}])
+def test_no_time_limit_and_no_stop_string_cuts_a_span(model, mode, settings):
+    """And the names of visual tokens, `<img_00012>`, are no text."""
+    tokenizer = extend_text_tokenizer(tiny_text_tokenizer(), CONFIG.codebook_size)
+    ids = torch.cat([prompts(2), torch.full((2, 1), BOI)], 1)  # a span that is begun
+    given = {"generation_mode": mode, "tokenizer": tokenizer, "max_new_tokens": 60}
+    written = model.generate(ids, **given, **settings)
+    rows = [parse_segments(row, CONFIG) for row in written.tolist()]
+    assert all([part for part in row.parts if isinstance(part, CodeSegment)] for row in rows)
+    assert not any(isinstance(part, Defect) for row in rows for part in row.parts)
+    by_config = model.generate(
+        ids, GenerationConfig(**settings, max_new_tokens=60), generation_mode=mode, tokenizer=tokenizer
+    )
+    assert torch.equal(by_config, written)
+
+
+def test_a_stop_string_ends_text():
+    model, tokenizer = tiny_language_model(), extend_text_tokenizer(tiny_text_tokenizer(), CONFIG.codebook_size)
+    given = {"generation_mode": "interleaved", "tokenizer": tokenizer, "max_new_tokens": 40, "suppress_tokens": [BOI]}
+    free = model.generate(prompts(1), **given)[0, 5:].tolist()
+    texts = [tokenizer.decode(token) for token in free]
+    word = next(text for text in texts if text.isascii() and text.isalnum())
+    stopped = model.generate(prompts(1), **given, stop_strings=[word])[0, 5:].tolist()
+    assert stopped == free[: texts.index(word) + 1]
+
+
+def test_layers_that_keep_nothing_write_what_they_would_write(model):
+    """In training with gradient checkpointing."""
+    expected = model.generate(prompts(), generation_mode="image")
+    model.train()
+    model.gradient_checkpointing_enable()
+    try:
+        assert torch.equal(model.generate(prompts(), generation_mode="image"), expected)
+    finally:
+        model.gradient_checkpointing_disable()
+        model.eval()
+
+
+def test_a_batch_without_rows_is_refused(model):
+    with pytest.raises(ValueError, match="no rows"):
+        model.generate(prompts()[:0], generation_mode="image")

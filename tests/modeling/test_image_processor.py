@@ -209,3 +209,8 @@ def test_no_images_give_no_rows():
 def test_unreadable_strings_are_named():
     with pytest.raises(ValueError, match="no-such-file.png: neither an existing file nor an address"):
         pixel_values("no-such-file.png")
+
+
+def test_an_image_without_pixels_is_refused():
+    with pytest.raises(ValueError, match="no pixels: 0 x 5"):
+        SeedImageProcessor()(Image.new("RGB", (0, 5)))

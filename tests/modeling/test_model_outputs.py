@@ -4,15 +4,17 @@ import inspect
 
 import pytest
 import torch
-from transformers import Blip2ForConditionalGeneration, LlavaForConditionalGeneration
+from transformers import Blip2ForConditionalGeneration, GenerationConfig, LlavaForConditionalGeneration
 from transformers.utils import ModelOutput
 
+from seed_hf import bundled
 from seed_hf.modeling.configuration_seed import SeedConfig
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from tiny import tiny_tokenizer
 from tiny_blip2 import blip2
+from tiny_diffusion import tiny_model_and_processor
 from tiny_families import FAMILIES, plain_model, visual_model, whole_model
 from tiny_language import picture, tiny_processor, tiny_seed_model
 
@@ -283,3 +285,28 @@ def test_fields_of_the_language_model_are_at_the_top_of_the_configuration(tmp_pa
     config.save_pretrained(tmp_path)
     assert SeedConfig.from_pretrained(tmp_path).pad_token_id == 2
     assert SeedConfig(config.tokenizer_config.to_dict(), text.to_dict(), eos_token_id=7).text_config.eos_token_id == 7
+
+
+def test_whole_and_language_model_generate_by_one_config(tmp_path):
+    model, processor = tiny_model_and_processor()
+    model.config.text_config.use_cache = False  # as training leaves it
+    model.generation_config.use_cache = True
+    model.save_pretrained(tmp_path)
+    loaded = SeedForConditionalGeneration.from_pretrained(tmp_path)
+    assert loaded.language_model.generation_config.use_cache
+    loaded.language_model.save_pretrained(tmp_path / "language")
+    taken = SeedForCausalLM.from_pretrained(tmp_path / "language")
+    assert SeedForConditionalGeneration.from_parts(loaded.visual_tokenizer, taken).generation_config.use_cache
+    ids = processor.draw("a pig").input_ids
+    cache = taken(ids[:, :-1], use_cache=True).past_key_values
+    assert torch.equal(
+        taken.generate(ids, past_key_values=cache, generation_mode="image"),
+        loaded.generate(ids, generation_mode="image"),
+    )
+    with pytest.raises(TypeError, match="by its name"):
+        model.generate(ids, GenerationConfig())
+
+
+def test_seed_tiny_keeps_what_it_has_read():
+    for part in (bundled("seed-tiny", "model"), bundled("seed-tiny", "pipeline") / "seed_model"):
+        assert SeedForConditionalGeneration.from_pretrained(part).language_model.config.use_cache

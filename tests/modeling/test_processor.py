@@ -134,6 +134,23 @@ def test_own_prompts_are_used_and_saved(tmp_path):
         tiny_processor(question_prompt="no place for it")
 
 
+def test_the_chat_asks_with_the_prompts_of_the_processor(processor, tmp_path):
+    processor.save_pretrained(tmp_path)
+    chat = [{"role": "user", "content": [{"type": "image"}]}]
+    other = SeedProcessor.from_pretrained(tmp_path, caption_prompt="shown is")
+    assert other.apply_chat_template(chat, add_generation_prompt=True) == "<image> shown is"
+    other.save_pretrained(tmp_path)
+    assert (
+        SeedProcessor.from_pretrained(tmp_path).apply_chat_template(chat, add_generation_prompt=True)
+        == "<image> shown is"
+    )
+    own = SeedProcessor.from_pretrained(tmp_path, chat_template="my own", question_prompt="q {} a")
+    assert own.chat_template == "my own"
+    with pytest.raises(AttributeError, match="The caption_prompt of a processor is part of its templates"):
+        other.caption_prompt = "a photo of"
+    other.caption_prompt = "shown is"  # as it was
+
+
 def test_rows_are_padded_on_the_left(processor):
     inputs = processor(["a red apple", "<image> a photo of", "<image><image>"], [picture()] * 3)
     assert inputs["pixel_values"].shape == (3, 3, 28, 28)

@@ -1,12 +1,15 @@
 """Images are written without a pass for what is known: the ids are those of transformers' own loop."""
 
+from concurrent.futures import ThreadPoolExecutor
+from types import MethodType
+
 import pytest
 import torch
-from transformers import CompileConfig
+from transformers import CompileConfig, LogitsProcessor, LogitsProcessorList
 
 from seed_hf.modeling.generation_seed import missing_span_tokens
 from seed_hf.modeling.span_writing_seed import writes_directly
-from seed_hf.modeling.static_step_seed import drop_steps, static_step
+from seed_hf.modeling.static_step_seed import can_keep_steps, drop_steps, static_step
 from seed_hf.modeling.visual_vocabulary_seed import VisualVocabulary
 from tiny import tiny_text_tokenizer
 from tiny_families import FAMILIES, plain_model
@@ -102,6 +105,8 @@ def test_what_needs_the_usual_loop_has_it(model):
         {"eos_token_id": [2, 3]},
         {"eos_token_id": None},
         {"max_time": 5.0},
+        {"guidance_scale": 3.0},
+        {"watermarking_config": {"greenlist_ratio": 0.5}},
         {"past_key_values": torch.zeros(2)},
     ):
         assert not writes_directly(model, {**IDS, **option}, missing)
@@ -129,8 +134,77 @@ def test_a_kept_step_serves_every_mode_of_autograd_and_goes_with_its_weights(mod
     with torch.inference_mode():
         inside = written(model, cache_implementation="static")
     assert torch.equal(written(model, cache_implementation="static"), inside)
-    step = static_step(model, 2, 36, codes_alone=True)
-    assert static_step(model, 2, 36, codes_alone=True) is step
+
+    def kept():
+        with static_step(model, 2, 36, codes_alone=True) as step:
+            with static_step(model, 2, 36, codes_alone=True) as another:
+                assert another is not step  # for calls of several threads at once
+            return step
+
+    step = kept()
+    assert kept() is step
     head = model.get_output_embeddings()
     head.weight = torch.nn.Parameter(head.weight.detach().clone())
-    assert static_step(model, 2, 36, codes_alone=True) is not step
+    assert kept() is not step
+
+
+def test_calls_of_several_threads_do_not_share_a_step(model):
+    torch.manual_seed(3)
+    prompts = [torch.randint(3, 60, (1, 20)) for _ in range(8)]
+    expected = [usual(model, ids, None) for ids in prompts]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda ids: model.generate(ids, **IDS, cache_implementation="static"), prompts))
+    assert all(map(torch.equal, found, expected))
+
+
+class Counting(LogitsProcessor):
+    """Has a state, as transformers' own guidance and watermarks."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, input_ids, scores):
+        self.calls += 1
+        return scores.roll(self.calls, -1)
+
+
+def test_processors_with_a_state_are_asked_as_often_as_in_the_usual_loop(model):
+    for settings in ({"guidance_scale": 3.0}, {"guidance_scale": 3.0, "negative_prompt_ids": PROMPTS.flip(0)}):
+        assert torch.equal(written(model, mask=None, **settings), usual(model, mask=None, **settings))
+    own = [LogitsProcessorList([Counting()]) for _ in range(2)]
+    assert torch.equal(written(model, logits_processor=own[0]), usual(model, logits_processor=own[1]))
+    assert own[0][0].calls == own[1][0].calls
+
+
+def test_a_forward_of_ones_own_is_not_passed_over(model):
+    plain = written(model)
+    original = type(model).forward
+
+    def other(self, *args, **kwargs):
+        output = original(self, *args, **kwargs)
+        output.logits = -output.logits
+        return output
+
+    own = type("Own", (type(model),), {"forward": other})
+    model.forward = MethodType(other, model)
+    try:
+        expected = usual(model)
+        assert not torch.equal(expected, plain) and torch.equal(written(model), expected)
+        assert torch.equal(written(model, cache_implementation="static"), expected)
+    finally:
+        del model.forward
+    ours, model.__class__ = type(model), own
+    try:
+        assert torch.equal(written(model), expected)
+    finally:
+        model.__class__ = ours
+    assert torch.equal(written(model), plain)
+
+
+def test_hidden_states_that_were_once_asked_for_change_nothing_later(model):
+    plain = written(model)
+    model(PROMPTS, output_hidden_states=True)
+    assert can_keep_steps(model) and torch.equal(written(model), plain)
+    with_hook = model.model.register_forward_hook(lambda *given: None)
+    assert not can_keep_steps(model)
+    with_hook.remove()
