@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from .diffusion_parts import embeds_guidance
+
 
 class CallState:
     """The settings of the running call, as a mix-in of the pipeline."""
@@ -30,8 +32,8 @@ class CallState:
 
     @property
     def do_classifier_free_guidance(self) -> bool:
-        """Whether the running call uses guidance."""
-        return self._guidance_scale > 1
+        """Whether the running call has a second row for guidance."""
+        return self._guidance_scale > 1 and not embeds_guidance(self.unet)  # type: ignore[attr-defined]
 
     @property
     def cross_attention_kwargs(self) -> dict[str, Any] | None:
@@ -63,13 +65,24 @@ class CallState:
     def _in_call(
         self, guidance_scale: float, guidance_rescale: float, cross_attention_kwargs: dict | None
     ) -> Iterator[None]:
-        self._guidance_scale, self._guidance_rescale = guidance_scale, guidance_rescale
-        self._cross_attention_kwargs, self._interrupt = cross_attention_kwargs, False
+        self._interrupt = False
+        self.set_guidance(guidance_scale, guidance_rescale, cross_attention_kwargs)
         self._device_of_call = self._execution_device
         try:
             yield
         finally:
             self._device_of_call = None
+
+    def set_guidance(
+        self, guidance_scale: float, guidance_rescale: float, cross_attention_kwargs: dict | None
+    ) -> None:
+        """Sets what a callback may change, anew for each part of a call.
+
+        Args:
+            guidance_scale, guidance_rescale, cross_attention_kwargs: Of the call.
+        """
+        self._guidance_scale, self._guidance_rescale = guidance_scale, guidance_rescale
+        self._cross_attention_kwargs = cross_attention_kwargs
 
 
 __all__ = ["CallState"]

@@ -13,32 +13,31 @@ class CapturedUNet:
     """Calls a UNet, and repeats what was captured at the first call of each shape.
 
     It shows the UNet as it was then: whoever loads LoRA weights, or changes its blocks, captures anew.
-
-    Args:
-        unet: On a GPU; on other devices it is called as it is.
     """
 
-    def __init__(self, unet: Any):
-        self.unet = unet
+    def __init__(self) -> None:
         self.graphs: OrderedDict[tuple, tuple[torch.cuda.CUDAGraph, dict[str, torch.Tensor], torch.Tensor]]
         self.graphs = OrderedDict()
 
-    def __call__(self, sample: torch.Tensor, timestep: torch.Tensor, **inputs: torch.Tensor | None) -> torch.Tensor:
+    def __call__(
+        self, unet: Any, sample: torch.Tensor, timestep: torch.Tensor, **inputs: torch.Tensor | None
+    ) -> torch.Tensor:
         """The predicted noise.
 
         Args:
+            unet: On a GPU; on other devices it is called as it is.
             sample: `(rows, channels, height, width)`.
             timestep: One for all rows.
-            inputs: `encoder_hidden_states` and `class_labels`.
+            inputs: `encoder_hidden_states`, `class_labels` and `timestep_cond`.
         """
         given = {"sample": sample, "timestep": timestep, **inputs}
         tensors = {name: value for name, value in given.items() if value is not None}
         if not sample.is_cuda:
-            return self.unet(**tensors, return_dict=False)[0]
+            return unet(**tensors, return_dict=False)[0]
         tensors["timestep"] = timestep.to(sample.device)
-        weights = tuple(weight.data_ptr() for weight in self.unet.parameters())
+        weights = (id(unet), *(weight.data_ptr() for weight in unet.parameters()))
         shapes = tuple((name, value.shape, value.dtype, value.stride()) for name, value in tensors.items())
-        kept = self.graphs.pop(shapes + weights, None) or self._captured(tensors)
+        kept = self.graphs.pop(shapes + weights, None) or self._captured(unet, tensors)
         self.graphs[shapes + weights] = kept
         while len(self.graphs) > _KEPT:
             self.graphs.popitem(last=False)
@@ -50,18 +49,18 @@ class CapturedUNet:
 
     @torch.inference_mode(False)  # what is made in that mode could not be changed outside it
     @torch.no_grad()
-    def _captured(self, tensors: dict[str, torch.Tensor]) -> tuple:
+    def _captured(self, unet: Any, tensors: dict[str, torch.Tensor]) -> tuple:
         places = {name: value.clone() for name, value in tensors.items()}
         # What runs for the first time allocates, chooses kernels and compiles, which a graph cannot record.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(3):
-                self.unet(**places, return_dict=False)
+                unet(**places, return_dict=False)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            noise = self.unet(**places, return_dict=False)[0]
+            noise = unet(**places, return_dict=False)[0]
         return graph, places, noise
 
 

@@ -16,7 +16,7 @@ def text_condition(embeds: torch.Tensor, negative: torch.Tensor | None, empty_pr
     """
     if not guided:
         return embeds
-    away = empty_prompt(len(embeds)) if negative is None else negative.expand_as(embeds)
+    away = empty_prompt(len(embeds)) if negative is None else negative.expand(len(embeds), -1, -1)
     return torch.cat([away.to(embeds), embeds])
 
 
@@ -37,13 +37,17 @@ def unclip_condition(
         generator: For the noise.
     """
 
-    def labels_of(each: torch.Tensor, level: int) -> torch.Tensor:
+    def labels_of(each: torch.Tensor, level: int, source) -> torch.Tensor:
         parts = pipeline.image_normalizer, pipeline.image_noising_scheduler
-        return unclip_labels(each, *parts, level, generator)
+        return unclip_labels(each, *parts, level, source)
 
-    labels = labels_of(embeds, noise_level)
-    if guided:
-        away = torch.zeros_like(labels) if negative is None else labels_of(negative.expand_as(embeds), 0)
+    labels = labels_of(embeds, noise_level, generator)
+    if guided and negative is None:
+        labels = torch.cat([torch.zeros_like(labels), labels])
+    elif guided:  # with noise of its own, so that the image starts from the noise that it starts from without
+        several = isinstance(generator, list)
+        copies = [each and each.clone_state() for each in (generator if several else [generator])]
+        away = labels_of(negative.expand_as(embeds), 0, copies if several else copies[0])
         labels = torch.cat([away, labels])
     return pipeline.empty_prompt(len(labels)).to(labels.device, labels.dtype), labels
 

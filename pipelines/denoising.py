@@ -4,6 +4,9 @@ import inspect
 from typing import Any
 
 import torch
+from diffusers.models.embeddings import get_timestep_embedding
+
+from .diffusion_parts import embeds_guidance
 
 
 def set_timesteps(
@@ -87,11 +90,15 @@ def predict_noise(pipeline, latents: torch.Tensor, timestep, prompt_embeds, clas
     if class_labels is not None:
         class_labels = class_labels[-len(inputs) :]  # a callback may have ended guidance
     condition = {"encoder_hidden_states": prompt_embeds, "class_labels": class_labels}
-    options = pipeline.cross_attention_kwargs
+    unet, options = pipeline.unet, pipeline.cross_attention_kwargs
+    if embeds_guidance(unet):  # 1 is no guidance, which is the embedding of 0
+        scales = torch.full((len(inputs),), 1000 * (pipeline.guidance_scale - 1), device=inputs.device)
+        embedded = get_timestep_embedding(scales, unet.config.time_cond_proj_dim, downscale_freq_shift=1)
+        condition["timestep_cond"] = embedded.to(inputs.dtype)
     if pipeline.captured_unet is not None and not options:
-        noise = pipeline.captured_unet(inputs, timestep, **condition)
+        noise = pipeline.captured_unet(unet, inputs, timestep, **condition)
     else:
-        noise = pipeline.unet(inputs, timestep, **condition, cross_attention_kwargs=options, return_dict=False)[0]
+        noise = unet(inputs, timestep, **condition, cross_attention_kwargs=options, return_dict=False)[0]
     if not guided:
         return noise
     noise_empty, noise_codes = noise.chunk(2)

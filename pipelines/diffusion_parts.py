@@ -71,6 +71,7 @@ def load_diffusion(source: str | os.PathLike, **kwargs) -> DiffusionPipeline:
     where = {name: value for name, value in kwargs.items() if name in HUB_OPTIONS}
     config = DiffusionPipeline.load_config(source, **where)
     name = config.get("_class_name")
+    name = name[-1] if isinstance(name, list) else name  # [module, class] where the folder has code
     if name not in _UNUSED:
         raise ValueError(f"{source}: holds a {name}. SEED draws with {' or '.join(_UNUSED)}.")
     checker = {"requires_safety_checker": False} if "safety_checker" in _UNUSED[name] else {}
@@ -103,7 +104,21 @@ def parts_of(donor: DiffusionPipeline) -> dict:
     return {**parts, "guidance_scale": _GUIDANCE[name]}
 
 
-def check_fit(tokenizer_config, unet, vae, image_normalizer=None, image_noising_scheduler=None) -> None:
+def embeds_guidance(unet) -> bool:
+    """Whether a UNet was distilled to guide itself and reads the scale of it (LCM, arXiv 2310.04378)."""
+    return getattr(getattr(unet, "config", None), "time_cond_proj_dim", None) is not None
+
+
+def width_read_by(unet_config) -> int | None:
+    """The width of the embeddings that a UNet reads, `cross_attention_dim`; `None` if its blocks differ in it."""
+    width = unet_config.cross_attention_dim
+    widths = {width} if isinstance(width, int) else set(width or ())
+    return widths.pop() if len(widths) == 1 else None
+
+
+def check_fit(
+    tokenizer_config, unet, vae, empty_prompt=None, image_normalizer=None, image_noising_scheduler=None
+) -> None:
     """Raises `ValueError` if these parts cannot work together. Parts that are `None` fit everything."""
     if unet is None:
         return
@@ -113,16 +128,21 @@ def check_fit(tokenizer_config, unet, vae, image_normalizer=None, image_noising_
             f"The VAE has {vae.config.latent_channels} latent channels and the UNet {unet_config.in_channels} input "
             "channels. They must be equal."
         )
-    labelled = unet_config.class_embed_type == "projection"
+    width, labelled = width_read_by(unet_config), unet_config.class_embed_type == "projection"
     if labelled or (tokenizer_config is not None and tokenizer_config.generation_target == "image"):
         _check_unclip(tokenizer_config, unet_config, image_normalizer, image_noising_scheduler)
     elif tokenizer_config is not None:
-        width, dim = unet_config.cross_attention_dim, tokenizer_config.generation_dim
-        if isinstance(width, int) and width != dim:
+        dim = tokenizer_config.generation_dim
+        if width not in (None, dim):
             raise ValueError(
                 f"The tokenizer's embeddings are {dim} wide (generation_dim) and the UNet reads {width} "
                 "(cross_attention_dim). They must be equal."
             )
+    if empty_prompt is not None and width not in (None, empty_prompt.config.dim):
+        raise ValueError(
+            f"The empty prompt's embedding is {empty_prompt.config.dim} wide and the UNet reads {width} "
+            "(cross_attention_dim). They must be equal."
+        )
 
 
 def _check_unclip(tokenizer_config, unet_config, image_normalizer, image_noising_scheduler) -> None:

@@ -33,7 +33,8 @@ def draw_in_parts(
         for start in starts:
             if pipeline.interrupt and images:
                 break
-            if start:  # a solver remembers the steps before
+            if start:  # a solver remembers the steps before, and a callback may have changed the rest
+                pipeline.set_guidance(call.guidance_scale, call.guidance_rescale, call.cross_attention_kwargs)
                 steps = set_timesteps(
                     pipeline.scheduler, call.num_inference_steps, call.timesteps, call.sigmas, latents.device
                 )

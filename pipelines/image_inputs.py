@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from seed_hf.modeling.image_preparation_seed import eight_bit_levels
+
 
 def pil_images(image: Any) -> list[Image.Image]:
     """The images as PIL images, each of 8 bits a channel.
@@ -48,7 +50,7 @@ def _images_of(part: Any) -> list[Image.Image]:
                 f"An image as {type(part).__name__} has uint8 numbers or floats from 0 to 1; got {array.dtype} from "
                 f"{array.min()} to {array.max()}."
             )
-        array = (array * 255).round().astype(np.uint8)
+        array = eight_bit_levels(array)
     array = array if array.ndim == 4 else array[None]
     return [
         Image.fromarray(np.ascontiguousarray(row)) for row in (np.moveaxis(array, 1, -1) if channels == -3 else array)

@@ -68,8 +68,13 @@ class PipelineFolder:
         """As `DiffusionPipeline.save_pretrained`, in safetensors alone.
 
         Raises:
-            ValueError: `safe_serialization=False`, which asks for pickles.
+            ValueError: `safe_serialization=False`, which asks for pickles; LoRA weights beside those of the UNet.
         """
+        if getattr(getattr(self, "unet", None), "peft_config", None):
+            raise ValueError(
+                "The UNet has LoRA weights, which this folder could not hold. Make them part of it with fuse_lora() "
+                "and unload_lora_weights(), or save them by themselves with save_lora_weights and unload them."
+            )
         if not safe_serialization:
             raise ValueError(
                 "A SeedImagePipeline is saved in safetensors alone: a pickle may run code when it is opened. Leave "

@@ -1,9 +1,11 @@
 """Checks of the arguments of a [`SeedImagePipeline`] call, before any model runs."""
 
 import inspect
+import math
 
 import torch
 
+from .diffusion_parts import embeds_guidance, width_read_by
 from .hub_code import is_a
 
 
@@ -54,7 +56,7 @@ def check_inputs(
     given = _only_one(prompt=prompt, image=image, codes=codes, prompt_embeds=prompt_embeds, image_embeds=image_embeds)
     _check_there(pipeline, given, output_type)
     if prompt is not None:
-        rows = _check_prompt(pipeline, prompt)
+        rows = check_prompt(pipeline, prompt)
         check_candidates(pipeline, num_candidates, generation_kwargs)
     elif codes is not None:
         rows = _check_codes(pipeline, codes)
@@ -63,13 +65,13 @@ def check_inputs(
     else:
         rows = _check_embeds(pipeline, given, image_embeds if pipeline.is_unclip else prompt_embeds)
     rows *= num_images_per_prompt
+    embeds = image_embeds if pipeline.is_unclip else prompt_embeds
     negatives = (negative_prompt, negative_codes, negative_prompt_embeds)
-    negative = _check_negative(pipeline, *negatives, guidance_scale, rows)
+    negative = _check_negative(pipeline, *negatives, guidance_scale, rows, num_images_per_prompt)
+    _check_tokens(pipeline, embeds, negative_prompt_embeds, guidance_scale, negative)
     if prompt is None and negative_prompt is None and generation_kwargs:
         raise ValueError("generation_kwargs are options of the language model, which only a prompt uses.")
-    taken = [name for name in _RESERVED if name in (generation_kwargs or {})]
-    if taken:
-        raise ValueError(f"generation_kwargs may not contain {', '.join(taken)}: the pipeline sets them.")
+    check_generation_kwargs(generation_kwargs)
     if num_images_per_prompt < 1:
         raise ValueError(f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}.")
     if batch_size is not None and batch_size < 1:
@@ -109,14 +111,27 @@ def _check_there(pipeline, given: str, output_type: str) -> None:
         )
     if pipeline.vae is None and output_type != "latent":
         raise ValueError("This pipeline has no vae: it draws latents alone, with output_type='latent'.")
-    if pipeline.seed_model is None and given not in ("prompt_embeds", "image_embeds"):
-        raise ValueError(
-            f"{given} needs a seed_model, and this pipeline has none: it draws from prompt_embeds or image_embeds."
-        )
+    if given not in ("prompt_embeds", "image_embeds"):
+        check_seed_model(pipeline, given)
     drawer, other = ("unCLIP", "prompt_embeds") if pipeline.is_unclip else ("Stable Diffusion", "image_embeds")
     if given == other:
         fitting = "image_embeds" if pipeline.is_unclip else "prompt_embeds"
         raise ValueError(f"This pipeline draws with {drawer}: give {fitting}, not {other}.")
+
+
+def check_seed_model(pipeline, given: str) -> None:
+    """Raises `ValueError` if the pipeline has no model for an input of this name."""
+    if pipeline.seed_model is None:
+        raise ValueError(
+            f"{given} needs a seed_model, and this pipeline has none: it draws from prompt_embeds or image_embeds."
+        )
+
+
+def check_generation_kwargs(generation_kwargs: dict | None) -> None:
+    """Raises `ValueError` for options of `generate` that the pipeline sets itself."""
+    taken = [name for name in _RESERVED if name in (generation_kwargs or {})]
+    if taken:
+        raise ValueError(f"generation_kwargs may not contain {', '.join(taken)}: the pipeline sets them.")
 
 
 def _check_embeds(pipeline, name: str, embeds) -> int:
@@ -124,15 +139,40 @@ def _check_embeds(pipeline, name: str, embeds) -> int:
     if pipeline.is_unclip:
         rank, dim, shape = 2, pipeline.image_normalizer.config.embedding_dim, "(rows, {})"
     else:
-        rank, dim, shape = 3, pipeline.unet.config.cross_attention_dim, "(rows, tokens, {})"
+        rank, dim, shape = 3, width_read_by(pipeline.unet.config), "(rows, tokens, {})"
     if not isinstance(embeds, torch.Tensor) or not embeds.is_floating_point():
         raise TypeError(f"{name} must be a tensor of floats, got {getattr(embeds, 'dtype', type(embeds).__name__)}.")
-    if embeds.ndim != rank or embeds.shape[-1] != dim or not len(embeds):
-        raise ValueError(f"{name} must have shape {shape.format(dim)}, got {tuple(embeds.shape)}.")
+    if embeds.ndim != rank or dim not in (None, embeds.shape[-1]) or not len(embeds):
+        raise ValueError(f"{name} must have shape {shape.format(dim or 'width')}, got {tuple(embeds.shape)}.")
     return len(embeds)
 
 
+def _check_tokens(pipeline, embeds, negative_prompt_embeds, guidance_scale: float, negative: bool) -> None:
+    """Raises `ValueError` if embeddings and what guidance leads away from are of different shapes."""
+    if pipeline.is_unclip or guidance_scale <= 1 or embeds_guidance(pipeline.unet):
+        return
+    tokenizer, empty = pipeline.visual_tokenizer, pipeline.empty_prompt
+    of_codes = None if tokenizer is None else (tokenizer.config.num_generation_tokens, tokenizer.config.generation_dim)
+    shape = of_codes if embeds is None else tuple(embeds.shape[1:])
+    if negative_prompt_embeds is not None:
+        name, other = "negative_prompt_embeds", tuple(negative_prompt_embeds.shape[1:])
+    elif negative:
+        name, other = "codes that guidance leads away from", of_codes
+    else:
+        name, other = "empty prompt", None if empty is None else tuple(empty.embeds.shape)
+    if other not in (None, shape):
+        raise ValueError(
+            f"The generation embeddings have the shape {shape} and those of the {name} {other}: (tokens, width) must "
+            "be equal. Without guidance (guidance_scale=1) any number of tokens is drawn."
+        )
+
+
 def _check_steps(scheduler, num_inference_steps, timesteps, sigmas, eta) -> None:
+    if not hasattr(scheduler, "scale_model_input"):
+        raise ValueError(
+            f"{type(scheduler).__name__} is for flow matching. These UNets predict noise or velocity: take another "
+            "scheduler, such as DPMSolverMultistepScheduler."
+        )
     if num_inference_steps < 1:
         raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}.")
     if timesteps is not None and sigmas is not None:
@@ -149,6 +189,8 @@ def _check_steps(scheduler, num_inference_steps, timesteps, sigmas, eta) -> None
 
 
 def _check_guidance(pipeline, guidance_scale, guidance_rescale, negative: bool, noise_level) -> None:
+    if not math.isfinite(guidance_scale):
+        raise ValueError(f"guidance_scale must be a finite number, got {guidance_scale}.")
     if not 0 <= guidance_rescale <= 1:
         raise ValueError(f"guidance_rescale must be from 0 to 1, got {guidance_rescale}.")
     if guidance_rescale and guidance_scale <= 1:
@@ -159,7 +201,8 @@ def _check_guidance(pipeline, guidance_scale, guidance_rescale, negative: bool, 
             raise ValueError(f"noise_level must be in [0, {levels}), got {noise_level}.")
     elif noise_level:
         raise ValueError("noise_level is for unCLIP (SEED-2); this pipeline draws with Stable Diffusion (SEED-1).")
-    needs_empty_prompt = pipeline.is_unclip or (guidance_scale > 1 and not negative)
+    guided = guidance_scale > 1 and not embeds_guidance(pipeline.unet)
+    needs_empty_prompt = pipeline.is_unclip or (guided and not negative)
     if needs_empty_prompt and pipeline.empty_prompt is None:
         needy = "unCLIP" if pipeline.is_unclip else f"guidance_scale={guidance_scale}"
         raise ValueError(
@@ -169,7 +212,9 @@ def _check_guidance(pipeline, guidance_scale, guidance_rescale, negative: bool, 
         )
 
 
-def _check_prompt(pipeline, prompt) -> int:
+def check_prompt(pipeline, prompt, name: str = "prompt") -> int:
+    """The number of prompts; raises `ValueError` or `TypeError` if the pipeline cannot write their codes."""
+    check_seed_model(pipeline, name)
     if is_a(pipeline.seed_model, "SeedTokenizer"):
         raise ValueError(
             "A prompt needs a language model, and this pipeline's seed_model is a bare SeedTokenizer. "
@@ -179,9 +224,13 @@ def _check_prompt(pipeline, prompt) -> int:
         raise ValueError("A prompt needs a text tokenizer. Build the pipeline with processor=SeedProcessor(...).")
     prompts = [prompt] if isinstance(prompt, str) else prompt
     if not isinstance(prompts, (list, tuple)) or not all(isinstance(text, str) for text in prompts):
-        raise TypeError(f"prompt must be a string or a list of strings, got {type(prompt).__name__}.")
+        raise TypeError(f"{name} must be a string or a list of strings, got {type(prompt).__name__}.")
     if not prompts or not all(text.strip() for text in prompts):
-        raise ValueError("A prompt is empty. Say what to draw.")
+        raise ValueError(
+            "A prompt is empty. Say what to draw."
+            if name == "prompt"
+            else f"{name} is empty. Say what guidance leads away from, or leave it out."
+        )
     _check_lengths(pipeline, prompts)
     return len(prompts)
 
@@ -200,7 +249,7 @@ def _check_lengths(pipeline, prompts) -> None:
 
 
 def _check_negative(
-    pipeline, negative_prompt, negative_codes, negative_prompt_embeds, guidance_scale, rows: int
+    pipeline, negative_prompt, negative_codes, negative_prompt_embeds, guidance_scale, rows: int, of_each: int
 ) -> bool:
     names = ("negative_prompt", "negative_codes", "negative_prompt_embeds")
     values = dict(zip(names, (negative_prompt, negative_codes, negative_prompt_embeds)))
@@ -211,11 +260,16 @@ def _check_negative(
         raise ValueError(f"Give one of {', '.join(names)}, not {' and '.join(given)}.")
     if guidance_scale <= 1:
         raise ValueError(f"Only guidance leads away from something: guidance_scale={guidance_scale} is none.")
+    if embeds_guidance(pipeline.unet):
+        raise ValueError(
+            "This UNet was distilled to guide itself (time_cond_proj_dim), away from nothing else: leave out "
+            f"{given[0]}."
+        )
     if negative_prompt_embeds is not None:
-        if _check_embeds(pipeline, "negative_prompt_embeds", negative_prompt_embeds) not in (1, rows):
+        given_rows = _check_embeds(pipeline, "negative_prompt_embeds", negative_prompt_embeds)
+        if given_rows not in (1, rows, rows // of_each):
             raise ValueError(
-                f"negative_prompt_embeds has {len(negative_prompt_embeds)} rows for {rows} images. Give one for all, "
-                "or one each."
+                f"negative_prompt_embeds has {given_rows} rows for {rows} images. Give one for all, or one each."
             )
         return True
     if pipeline.seed_model is None:
@@ -223,7 +277,7 @@ def _check_negative(
     if negative_prompt is not None:
         if not isinstance(negative_prompt, str):
             raise TypeError(f"negative_prompt must be a string, got {type(negative_prompt).__name__}.")
-        _check_prompt(pipeline, negative_prompt)
+        check_prompt(pipeline, negative_prompt, "negative_prompt")
     elif _check_codes(pipeline, negative_codes) != 1:
         raise ValueError(f"negative_codes are those of one image, got {tuple(negative_codes.shape)}.")
     return True
@@ -280,4 +334,11 @@ def _check_codes(pipeline, codes) -> int:
     return rows
 
 
-__all__ = ["check_candidates", "check_inputs", "check_processor"]
+__all__ = [
+    "check_candidates",
+    "check_generation_kwargs",
+    "check_inputs",
+    "check_processor",
+    "check_prompt",
+    "check_seed_model",
+]

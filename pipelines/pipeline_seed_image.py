@@ -29,28 +29,27 @@ from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from transformers.modeling_utils import PreTrainedModel
 
-from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.publishing_seed import PrivateByDefault
 
 from .call_state import CallState
 from .captured_unet import CapturedUNet
 from .conditions import text_condition, unclip_condition
 from .denoising import set_timesteps
-from .diffusion_parts import check_fit, default_scheduler, wake
+from .diffusion_parts import check_fit, default_scheduler
 from .drawing_in_parts import draw_in_parts
 from .empty_prompt import EmptyPromptEmbedding
+from .encoding import Encoding, visual_tokenizer_of
 from .hub_code import is_a
 from .image_inputs import pil_images
 from .pipeline_folder import PipelineFolder
-from .pipeline_inputs import check_candidates, check_inputs, check_processor
+from .pipeline_inputs import check_inputs, check_processor
 from .pipeline_output import SeedImagePipelineOutput
-from .prompt_codes import generate_codes, nearest_codes, prompt_batches
 from .unet_lora import UNetLora
 from .whole_parts import check_parts
 
 
 class SeedImagePipeline(
-    CallState, PipelineFolder, PrivateByDefault, UNetLora, StableDiffusionMixin, DiffusionPipeline
+    CallState, Encoding, PipelineFolder, PrivateByDefault, UNetLora, StableDiffusionMixin, DiffusionPipeline
 ):
     r"""Draws images from prompts, from other images, from visual codes, or from generation embeddings.
 
@@ -120,11 +119,12 @@ class SeedImagePipeline(
             )
         if processor is not None and not is_a(processor, "SeedProcessor"):
             raise TypeError(f"processor must be a SeedProcessor or None, got {type(processor).__name__}.")
-        visual_tokenizer = _visual_tokenizer(seed_model)
+        visual_tokenizer = visual_tokenizer_of(seed_model)
         if processor is not None and seed_model is not None and visual_tokenizer is not seed_model:
             check_processor(processor, seed_model.config.text_config)
         check_parts(unet, vae, empty_prompt, image_normalizer)
-        check_fit(getattr(visual_tokenizer, "config", None), unet, vae, image_normalizer, image_noising_scheduler)
+        config = getattr(visual_tokenizer, "config", None)
+        check_fit(config, unet, vae, empty_prompt, image_normalizer, image_noising_scheduler)
         if empty_prompt is None and text_encoder is not None and tokenizer is not None:
             # unCLIP reads the empty prompt at its text encoder's length, Stable Diffusion at that of the codes'.
             of_text = visual_tokenizer is not None and visual_tokenizer.config.generation_target == "text"
@@ -151,11 +151,6 @@ class SeedImagePipeline(
         self.captured_unet: CapturedUNet | None = None
 
     @property
-    def visual_tokenizer(self) -> Any:  # a SeedTokenizer, or None where there is no seed_model
-        """The [`SeedTokenizer`]: `seed_model` itself, or the one inside it."""
-        return _visual_tokenizer(self.seed_model)
-
-    @property
     def is_unclip(self) -> bool:
         """Whether it draws with unCLIP, from image-aligned embeddings (SEED-2)."""
         if self.visual_tokenizer is not None:
@@ -166,9 +161,9 @@ class SeedImagePipeline(
         """Captures the UNet's pass as a CUDA graph at the first call of each shape, and repeats it from then on.
 
         A small batch then takes the time of the GPU, not that of Python. Call it again after LoRA weights were loaded
-        or the UNet was changed. On other devices nothing changes. `disable_cuda_graphs` frees the memory.
+        or the UNet was changed in place. On other devices nothing changes. `disable_cuda_graphs` frees the memory.
         """
-        self.captured_unet = CapturedUNet(self.unet)
+        self.captured_unet = CapturedUNet()
 
     def disable_cuda_graphs(self) -> None:
         """Calls the UNet as it is again."""
@@ -177,71 +172,6 @@ class SeedImagePipeline(
     def check_inputs(self, **inputs) -> None:
         """Raises `ValueError` or `TypeError` for arguments that a call cannot use, before any model runs."""
         check_inputs(self, **inputs)
-
-    def encode_prompt(
-        self,
-        prompt: str | list[str],
-        generator: torch.Generator | list[torch.Generator] | None = None,
-        generation_kwargs: dict | None = None,
-        num_candidates: int | None = None,
-    ) -> torch.Tensor:
-        """Codes `(rows, num_query_tokens)` that the language model generates for prompts.
-
-        It needs neither `unet` nor `vae`; codes go into a call as `codes=`.
-
-        Args:
-            prompt: What to draw.
-            generator: Also fixes sampled codes, and is left as it was. Of a list, each prompt has its own.
-            generation_kwargs: Options of the language model's `generate`.
-            num_candidates: Code sequences to sample for each prompt; the tokenizer's text tower picks the best match.
-        """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        options = dict(generation_kwargs or {})
-        if num_candidates is None:
-            num_candidates = self.config.num_candidates
-        check_candidates(self, num_candidates, options)
-        if num_candidates > 1:
-            options = {"do_sample": True, "top_k": 0, **options, "num_return_sequences": num_candidates}
-        wake(self.seed_model)
-        sampled = options.get("do_sample", self.seed_model.generation_config.do_sample)
-        batches = prompt_batches(prompts, generator) if sampled else [(prompts, generator)]
-        device = self._execution_device
-        codes = torch.cat(
-            [
-                generate_codes(self.seed_model, self.processor.draw(some).to(device), own, options)
-                for some, own in batches
-            ]
-        )
-        if num_candidates == 1:
-            return codes
-        return nearest_codes(self.visual_tokenizer, self.processor, codes, prompts)
-
-    def encode_image(self, image: PipelineImageInput) -> torch.Tensor:
-        """The codes of images: `(rows, num_query_tokens)`. It needs neither `unet` nor `vae`.
-
-        Args:
-            image: As in a call.
-        """
-        if self.processor is None:
-            image_processor = SeedImageProcessor.for_tokenizer(self.visual_tokenizer.config)
-        else:
-            image_processor = self.processor.image_processor
-        pixel_values = image_processor(pil_images(image), return_tensors="pt").pixel_values
-        wake(self.seed_model)
-        return self.visual_tokenizer.encode(pixel_values.to(self._execution_device, self.visual_tokenizer.dtype))
-
-    def encode_codes(self, codes: torch.Tensor) -> torch.Tensor:
-        """Generation embeddings of codes, for `prompt_embeds` or `image_embeds` of a call.
-
-        Args:
-            codes: `(rows, num_query_tokens)`.
-
-        Returns:
-            `(rows, num_generation_tokens, generation_dim)`, or `(rows, generation_dim)` for unCLIP.
-        """
-        wake(self.seed_model)
-        embeds = self.visual_tokenizer.decode(codes.to(self._execution_device))
-        return embeds if self.unet is None else embeds.to(self.unet.dtype)
 
     def prepare_latents(self, rows: int, height: int, width: int, generator, latents=None) -> torch.Tensor:
         """The starting noise, scaled for the scheduler: `(rows, channels, height / f, width / f)`."""
@@ -360,6 +290,7 @@ class SeedImagePipeline(
 
             # 3. Denoise, and decode to images
             images = draw_in_parts(self, call, steps, latents, condition, class_labels)
+        codes = codes if codes is None else codes[: len(images)]  # fewer where a callback has stopped the call
         self.maybe_free_model_hooks()
         if not return_dict:
             return images, codes
@@ -373,9 +304,9 @@ class SeedImagePipeline(
             call.callback_on_step_end_tensor_inputs = call.callback_on_step_end.tensor_inputs
         elif call.callback_on_step_end_tensor_inputs is None:
             call.callback_on_step_end_tensor_inputs = ["latents"]
-        height, width = self._default_size()
-        candidates, guidance = self.config.num_candidates, self.config.guidance_scale
-        defaults = {"height": height, "width": width, "num_candidates": candidates, "guidance_scale": guidance}
+        defaults = {name: self.config[name] for name in ("num_candidates", "guidance_scale")}
+        if call.height is None or call.width is None:
+            defaults["height"], defaults["width"] = self._default_size()
         for name, default in defaults.items():
             if getattr(call, name) is None:
                 setattr(call, name, default)
@@ -397,9 +328,14 @@ class SeedImagePipeline(
             embeds = self._placed(embeds).repeat_interleave(call.num_images_per_prompt, dim=0)
         negative: torch.Tensor | None
         if call.negative_prompt is not None or call.negative_codes is not None:
-            negative = self.encode_codes(self._codes_of(call.negative_prompt, None, call.negative_codes, *said))
-        else:
-            negative = None if call.negative_prompt_embeds is None else self._placed(call.negative_prompt_embeds)
+            prompt = call.negative_prompt
+            if prompt is not None and isinstance(call.generator, list) and self.samples_codes(*said[1:]):
+                prompt = [prompt] * len(call.generator)  # each by its own
+            negative = self.encode_codes(self._codes_of(prompt, None, call.negative_codes, *said))
+        elif (negative := call.negative_prompt_embeds) is not None:
+            negative = self._placed(negative)
+            if len(negative) > 1 and len(negative) != len(embeds):
+                negative = negative.repeat_interleave(call.num_images_per_prompt, dim=0)
         return codes, embeds, negative
 
     def _codes_of(self, prompt, image, codes, generator, generation_kwargs, num_candidates) -> torch.Tensor:
@@ -414,6 +350,7 @@ class SeedImagePipeline(
     def _placed(self, embeds: torch.Tensor) -> torch.Tensor:
         return embeds.to(self._execution_device, self.unet.dtype)
 
+    @torch.no_grad()
     def decode_latents(self, latents: torch.Tensor, output_type: str = "pil") -> Any:
         """Images of denoised latents.
 
@@ -429,18 +366,14 @@ class SeedImagePipeline(
 
     def _default_size(self) -> tuple[int, int]:
         size = 0 if self.unet is None else self.unet.config.sample_size  # check_inputs tells that there is no UNet
+        if size is None:
+            raise ValueError("The UNet's config has no sample_size: give height and width.")
         height, width = (size, size) if isinstance(size, int) else size
         return height * self.vae_scale_factor, width * self.vae_scale_factor
 
     def _latents_shape(self, rows: int, height: int, width: int) -> tuple[int, int, int, int]:
         factor = self.vae_scale_factor
         return rows, self.unet.config.in_channels, height // factor, width // factor
-
-
-def _visual_tokenizer(seed_model: Any) -> Any:
-    if seed_model is None or is_a(seed_model, "SeedTokenizer"):
-        return seed_model
-    return seed_model.visual_tokenizer
 
 
 __all__ = ["SeedImagePipeline", "SeedImagePipelineOutput"]

@@ -9,6 +9,9 @@ from safetensors import safe_open
 from seed_hf.modeling.whole_weights_seed import check_weights
 
 
+_ADDED = (".to_qkv.", ".to_kv.", ".processor.")  # what fused projections and attention processors add
+
+
 def check_parts(*parts) -> None:
     """Raises `ValueError`, with the names, if a model has weights that its folder lacks.
 
@@ -18,19 +21,23 @@ def check_parts(*parts) -> None:
         parts: Of a pipeline; those that are no models of diffusers, or not from a folder, count as whole.
     """
     for part in parts:
-        if not isinstance(part, ModelMixin) or _is_changed(part):
+        if not isinstance(part, ModelMixin):
             continue
         folder = Path(str(part.config.get("_name_or_path") or ""))
         stored = dict.fromkeys(_stored_names(folder))
-        if not stored:
+        if not stored or _is_changed(part, folder):
             continue  # built here, from the Hub by its name, or in another format than safetensors
         part._fix_state_dict_keys_on_load(stored)  # names of early versions of diffusers
-        check_weights(folder, type(part).__name__, missing=part.state_dict().keys() - stored.keys())
+        missing = {name for name in part.state_dict().keys() - stored.keys() if not any(map(name.count, _ADDED))}
+        check_weights(folder, type(part).__name__, missing=missing)
 
 
-def _is_changed(part: ModelMixin) -> bool:
-    """Whether a model has other weights by now: adapters, or quantized ones."""
-    return bool(getattr(part, "peft_config", None)) or getattr(part, "hf_quantizer", None) is not None
+def _is_changed(part: ModelMixin, folder: Path) -> bool:
+    """Whether a model has other weights than its folder by now: adapters, quantized ones, or a student's."""
+    adapted = bool(getattr(part, "peft_config", None)) or getattr(part, "hf_quantizer", None) is not None
+    there = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    now = json.loads(part.to_json_string())
+    return adapted or any(there[name] != now.get(name) for name in there if not name.startswith("_"))
 
 
 def _stored_names(folder: Path) -> set[str]:

@@ -180,8 +180,8 @@ def reconstruct(
         "guidance_scale": guidance,
         "generator": generator_of(seed),
     }
-    drawn = pipe(image=loaded, **settings).images[0]
     with plain_errors():
+        drawn = pipe(image=loaded, **settings).images[0]
         _write(drawn, output)
     typer.echo(output)
 

@@ -63,7 +63,7 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
 
     logger.info("Drawing %d prompts", len(prompts))
     texts = [row["prompt"] for row in prompts]
-    wanted = pipe.encode_prompt(texts)
+    wanted = pipe.encode_prompt(texts, _generators(len(texts)))
     drawn = draw_many(pipe, wanted, _generators(len(prompts)), num_inference_steps=STEPS)
     logger.info("Drawing %r %d times", texts[0], SAMPLES)
     varied, sampled = _samples(pipe, texts[0])
@@ -101,10 +101,9 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
 
 def _samples(pipe, prompt: str):
     """Codes and drawings of the first prompt again and again, as `seed-hf draw -n` draws them."""
-    import torch
 
     noise = _generators(SAMPLES)
-    codes = torch.cat([pipe.encode_prompt(prompt, each, {"do_sample": True, "temperature": 1.0}) for each in noise])
+    codes = pipe.encode_prompt([prompt] * SAMPLES, noise, {"do_sample": True, "temperature": 1.0})
     return codes, draw_many(pipe, codes, noise, num_inference_steps=STEPS)
 
 

@@ -163,15 +163,14 @@ class ServedModel:
 
     def _prompt(self, jobs: list[Job]) -> None:
         assert self.pipe is not None  # the routes see to it
-        prompts: list[Prompt] = [job.work for job in jobs]
-        if self.pipe.config.num_candidates == 1 and not any(prompt.sample for prompt in prompts):
-            _finish(jobs, self.pipe.encode_prompt([prompt.text for prompt in prompts]).tolist())
-            return
-        for job, prompt in zip(jobs, prompts):  # the samples of a batch would depend on each other
-            if not job.gone:
-                sampling = {"do_sample": True, "temperature": 1.0} if prompt.sample else {}
-                codes = self.pipe.encode_prompt(prompt.text, generator_of(prompt.seed), sampling)
-                job.finish(codes[0].tolist())
+        for sample in (False, True):
+            some = [job for job in jobs if job.work.sample == sample and not job.gone]
+            if some:  # sampled codes follow the seed of their own prompt
+                prompts: list[Prompt] = [job.work for job in some]
+                sampling = {"do_sample": True, "temperature": 1.0} if sample else {}
+                generators = [generator_of(prompt.seed) for prompt in prompts]
+                codes = self.pipe.encode_prompt([prompt.text for prompt in prompts], generators, sampling)
+                _finish(some, codes.tolist())
 
     def _draw(self, jobs: list[Job]) -> None:
         import torch

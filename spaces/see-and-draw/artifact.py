@@ -96,8 +96,7 @@ class Artifact:
         """
         noise = _generators(seed, images)
         options = {"do_sample": True, "temperature": 1.0} if sample or images > 1 else {}
-        # One by one: the samples of a batch would depend on each other, not on their seed alone.
-        codes = torch.cat([self.pipe.encode_prompt(prompt, each, options) for each in noise])
+        codes = self.pipe.encode_prompt([prompt] * images, noise, options)
         drawn = self.pipe(
             codes=codes,
             num_inference_steps=steps,

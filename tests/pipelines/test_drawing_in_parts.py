@@ -3,9 +3,10 @@
 import pytest
 import torch
 from diffusers import DDIMScheduler, PNDMScheduler
+from diffusers.callbacks import SDCFGCutoffCallback
 
 from seed_hf.pipelines.captured_unet import CapturedUNet
-from tiny_diffusion import generators, some_codes, tiny_pipeline
+from tiny_diffusion import generators, some_codes, tiny_pipeline, tiny_unet
 
 
 STEPS = {"num_inference_steps": 3}
@@ -49,8 +50,22 @@ def test_a_callback_stops_all_parts(pipe):
         pipe._interrupt = True
         return {}
 
-    images = pipe(codes=some_codes(4), batch_size=2, callback_on_step_end=stop, **STEPS).images
-    assert len(images) == 2
+    drawn = pipe(codes=some_codes(4), batch_size=2, callback_on_step_end=stop, **STEPS)
+    assert len(drawn.images) == 2 and torch.equal(drawn.codes, some_codes(4)[:2])
+
+
+def weaker(pipe, step, time, tensors):
+    pipe._guidance_scale *= 0.7
+    return {}
+
+
+@pytest.mark.parametrize("callback", [weaker, SDCFGCutoffCallback(cutoff_step_ratio=0.5)], ids=["weaker", "cut off"])
+def test_a_callback_that_changes_guidance_does_so_in_each_part(pipe, callback):
+    settings = {"codes": some_codes(2), "output_type": "latent", "guidance_scale": 4.0, **STEPS}
+    settings["callback_on_step_end"] = callback
+    parts = pipe(generator=generators(0, 1), batch_size=1, **settings).images
+    alone = [pipe(generator=generators(row), **{**settings, "codes": some_codes(2)[row]}).images for row in (0, 1)]
+    assert torch.allclose(parts, torch.cat(alone), atol=1e-5)
 
 
 def test_a_part_has_a_row(pipe):
@@ -71,6 +86,17 @@ def test_a_captured_unet_draws_the_same(scheduler):
         assert pipe.captured_unet is None and (plain == captured).all()
 
 
+def test_another_unet_is_not_drawn_with_the_captured_one():
+    pipe = tiny_pipeline()
+    settings = {"codes": some_codes(1), "output_type": "np", **STEPS}
+    pipe.enable_cuda_graphs()
+    first = pipe(generator=generators(0), **settings).images
+    pipe.unet = tiny_unet(seed=5)
+    second = pipe(generator=generators(0), **settings).images
+    pipe.disable_cuda_graphs()
+    assert (second == pipe(generator=generators(0), **settings).images).all() and not (first == second).all()
+
+
 def test_the_unet_compiles_as_one_graph_for_all_steps():
     pipe = tiny_pipeline()
     settings = {"codes": some_codes(2), "output_type": "np", "num_inference_steps": 4}
@@ -80,3 +106,10 @@ def test_the_unet_compiles_as_one_graph_for_all_steps():
     with torch._dynamo.config.patch(error_on_recompile=True):
         compiled = pipe(generator=generators(0, 1), **settings).images
     assert abs(plain - compiled).max() < 1e-4
+
+
+def test_latents_are_decoded_outside_of_a_call(pipe):
+    settings = {"codes": some_codes(2), **STEPS}
+    latents = pipe(generator=generators(0, 1), output_type="latent", **settings).images
+    expected = pipe(generator=generators(0, 1), output_type="np", **settings).images
+    assert (pipe.decode_latents(latents, "np") == expected).all()

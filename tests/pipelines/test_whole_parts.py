@@ -86,3 +86,14 @@ def test_parts_that_have_changed_since_are_the_users_own(folder):
     pipe = SeedImagePipeline.from_pretrained(folder, vae=vae)
     pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
     assert SeedImagePipeline(**pipe.components).vae is vae
+    with pytest.raises(ValueError, match="LoRA weights, which this folder could not hold"):
+        pipe.save_pretrained(folder.parent / "adapted")
+    assert not (folder.parent / "adapted").exists()
+
+
+def test_fused_projections_and_students_are_whole(folder):
+    pipe = SeedImagePipeline.from_pretrained(folder)
+    pipe.fuse_qkv_projections(vae=False)
+    assert SeedImagePipeline(**pipe.components).unet is pipe.unet is SeedImagePipeline.from_pipe(pipe).unet
+    student = UNet2DConditionModel.from_config(pipe.unet.config, layers_per_block=2)
+    assert SeedImagePipeline(**{**pipe.components, "unet": student}).unet is student

@@ -126,11 +126,7 @@ def draw_prompts(
     def draw(rows) -> list[dict[str, Any]]:
         texts, seeds = [str(row.caption) for row in rows], [seed + row.row for row in rows]
         generators = [generator_of(one) for one in seeds]
-        if sampling or candidates > 1:  # each by its own seed, whatever is drawn beside it
-            alone = zip(texts, generators)
-            codes = torch.cat([pipeline.encode_prompt(text, one, sampling, candidates) for text, one in alone])
-        else:
-            codes = pipeline.encode_prompt(texts)
+        codes = pipeline.encode_prompt(texts, generators, sampling, candidates)  # each by its own seed
         drawn = draw_many(pipeline, codes, generators, num_inference_steps=steps, guidance_scale=guidance_scale)
         columns = {"prompt": texts, "seed": seeds, "codes": codes.tolist(), "drawn": drawn}
         return [dict(zip(columns, values)) for values in zip(*columns.values(), strict=True)]
