@@ -184,7 +184,6 @@ def test_bad_model_folders(tmp_path, image):
     (tmp_path / "foreign" / "config.json").write_text('{"model_type": "bert"}')
     refused("see", image, "--model", tmp_path / "nowhere", words="no such folder")
     refused("demo", "--out", tmp_path / "out", "--model", tmp_path / "nowhere", words="no such folder")
-    refused("demo", "--out", image, words="File exists")
     refused("see", image, "--model", "nobody/nothing", words="nobody/nothing: no such folder. As a Hub id")
     refused("see", image, "--model", tmp_path, words="holds no artifact")
     refused("see", image, "--model", tmp_path / "foreign", words="'bert'")
@@ -195,6 +194,14 @@ def test_damaged_weights_name_the_folder(tmp_path):
     tiny_pipeline().save_pretrained(tmp_path)
     (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"\x08" + b"\0" * 20)
     refused("draw", "a", "-o", tmp_path / "a.png", "--model", tmp_path, words=f"{tmp_path}: cannot be loaded")
+
+
+def test_a_pipeline_without_all_its_parts_says_so(folder, image, tmp_path):
+    pipe = SeedImagePipeline.from_pretrained(folder, empty_prompt=None)
+    pipe.save_pretrained(tmp_path / "parts")
+    settings = ["-o", tmp_path / "a.png", "--model", tmp_path / "parts"]
+    for command in (["draw", "a"], ["reconstruct", image]):
+        refused(*command, *settings, words="needs the embedding of the empty prompt")
 
 
 @pytest.mark.parametrize("part", ["seed_model", "unet", "vae"])

@@ -181,6 +181,23 @@ def test_draw_many(folder, tmp_path, monkeypatch, sampled):
     refused(*command, "--guidance", 1.5, words="guidance_scale is 2.0 there, 1.5 here")
 
 
+def test_rows_of_a_model_that_samples_are_those_of_their_seeds(folder, tmp_path):
+    """Where the model's own generation config says so."""
+    pipe = SeedImagePipeline.from_pretrained(folder)
+    pipe.seed_model.generation_config.update(do_sample=True, temperature=3.0)
+    pipe.save_pretrained(tmp_path / "samples")
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red apple\na red apple\n")
+    settings = ["--model", tmp_path / "samples", "--steps", 2]
+    for out in ("once", "again"):
+        assert run("draw", "--prompts", prompts, "--out", tmp_path / out, "--seed", 3, *settings)[0] == 0
+    assert lines(tmp_path / "once" / "drawings.jsonl") == lines(tmp_path / "again" / "drawings.jsonl")
+    first, second = (row["codes"] for row in lines(tmp_path / "once" / "drawings.jsonl"))
+    assert first != second
+    run("draw", "a red apple", "-o", tmp_path / "alone.png", "--seed", 4, *settings)
+    assert Image.open(tmp_path / "alone.png").tobytes() == Image.open(tmp_path / "once" / "000001.png").tobytes()
+
+
 def test_mistakes_of_many(folder, images, tmp_path):
     out, prompts = tmp_path / "a.jsonl", tmp_path / "prompts.txt"
     prompts.write_text("a red apple\n", encoding="utf-8")

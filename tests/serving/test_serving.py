@@ -15,6 +15,7 @@ from seed_hf.serving.served import ServedModel
 from seed_hf.texts import answer as say
 from seed_hf.texts import describe
 from served_requests import STEPS, answer, check_equal, drawn, mixed_requests, part, pixels, user
+from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +172,18 @@ def test_a_model_without_pipeline_sees_and_draws_nothing(served):
         assert said.choices[0].message.content == describe(served.model, served.processor, [drawn(3)])[0]
         with pytest.raises(openai.BadRequestError, match="draws nothing"):
             server.client().images.generate(prompt="a dog")
+
+
+def test_seeds_hold_where_the_model_itself_samples():
+    """By its generation config, whatever comes at the same time."""
+    model, processor = tiny_model_and_processor()
+    model.generation_config.update(do_sample=True, temperature=3.0)
+    served = ServedModel("samples", model, processor, tiny_pipeline(model, processor=processor))
+    with running(build_app(served, Limits())) as server, ThreadPoolExecutor(4) as clients:
+        generate = server.client().images.generate
+
+        def codes(seed):
+            return generate(prompt="a dog", extra_body={**STEPS, "seed": seed}).data[0].model_extra["codes"]
+
+        found = list(clients.map(codes, [1, 2, 3, 1]))
+        assert found[0] == found[3] == codes(1) and len(set(map(str, found))) == 3
