@@ -12,6 +12,9 @@ SEED_CHAT = """\
 {%- set parts = [{"type": "text", "text": parts}] -%}
 {%- endif -%}
 {%- set asks = message["role"] != "assistant" -%}
+{%- if not asks and not state.asked -%}
+{{- "CAPTION" -}}
+{%- endif -%}
 {%- for part in parts -%}
 {%- if part["type"] == "image" -%}
 {%- if asks -%}

@@ -157,7 +157,8 @@ def generate_texts(
         processor: The model's processor.
         inputs: What `processor.caption` or `processor.ask` returns, padded on the left; `codes` may replace
             `pixel_values`.
-        max_new_tokens: Length limit of a continuation.
+        max_new_tokens: Length limit of a continuation. Each row has as many as it would have alone: one whose prompt
+            leaves less room does not cut those beside it.
         num_beams: Beams searched at once; 1 is greedy.
         length_penalty: The score of a beam is divided by its length to this power.
     """
@@ -167,17 +168,36 @@ def generate_texts(
     settings: dict[str, Any] = {"do_sample": False, "num_beams": num_beams, "max_new_tokens": max_new_tokens}
     if num_beams > 1:
         settings["length_penalty"] = length_penalty
-    rows, width = inputs["input_ids"].shape
 
-    def write(part: slice) -> torch.Tensor:
-        own = {name: value[part] for name, value in inputs.items()}
-        return model.generate(**own, generation_mode="text", **settings)
+    def write(own: Mapping[str, torch.Tensor]) -> list[str]:
+        used = int(own["attention_mask"].sum(1).max())  # without padding that these rows do not need
+        own = dict(own) | {name: own[name][:, -used:] for name in ("input_ids", "attention_mask")}
+        ids = model.generate(**own, generation_mode="text", **settings)[:, used:]
+        return [text.strip() for text in processor.post_process_multimodal_output(ids, generation_mode="text")]
 
-    # peft changes its model during a call; of several images a prompt nobody knows which are whose.
-    whole = any(hasattr(part, "get_base_model") for part in model.modules())
-    whole = whole or any(len(value) != rows for value in inputs.values())
+    def write_rows(some: torch.Tensor) -> list[str]:
+        return write({name: value[some] for name, value in inputs.items()})
+
+    rows = len(inputs["input_ids"])
+    texts = [""] * rows
+    alone = any(hasattr(part, "get_base_model") for part in model.modules())  # peft changes its model during a call
     with torch.inference_mode():
-        written = [write(slice(None))] if whole else on_all_cores(write, rows)
-    new = [ids[:, width:] for ids in written]
-    texts = [text for ids in new for text in processor.post_process_multimodal_output(ids, generation_mode="text")]
-    return [text.strip() for text in texts]
+        if any(len(value) != rows for value in inputs.values()):  # of several images, nobody knows which are whose
+            return write(inputs)
+        for some in _of_equal_room(model, inputs, max_new_tokens):
+
+            def share(part: slice, some: torch.Tensor = some) -> list[str]:
+                return write_rows(some[part])
+
+            found = [share(slice(None))] if alone else on_all_cores(share, len(some))
+            for row, text in zip(some.tolist(), [text for part in found for text in part], strict=True):
+                texts[row] = text
+    return texts
+
+
+def _of_equal_room(model, inputs: Mapping[str, "torch.Tensor"], max_new_tokens: int) -> list["torch.Tensor"]:
+    """The numbers of the rows that can be continued together: the model has room for as many tokens after each."""
+    limit = getattr(model.config.text_config, "max_position_embeddings", None)
+    lengths = inputs["attention_mask"].sum(1).cpu()
+    room = (lengths * 0 + max_new_tokens) if limit is None else (limit - lengths).clamp(max=max_new_tokens)
+    return [(room == each).nonzero().flatten() for each in room.unique()]

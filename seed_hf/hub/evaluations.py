@@ -54,10 +54,10 @@ def joined(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Raises:
         ValueError: Of different weights.
     """
-    weights: dict[str, str] = {}
+    weights: dict[tuple[str, str], str] = {}  # a hash is of the weights as loaded, in their number type
     for model in (model for result in results for model in models_of(result)):
         name, sha256 = str(model.get("class")), str(model.get("sha256"))
-        if weights.setdefault(name, sha256) != sha256:
+        if weights.setdefault((name, str(model.get("dtype"))), sha256) != sha256:
             raise ValueError(f"The results do not belong together: they are of different weights of a {name}.")
     return {"evaluations": [dict(result) for result in results]}
 

@@ -13,6 +13,7 @@ from transformers import TrainingArguments
 
 from seed_hf.devices import weights_to_fp32_where_half_is_slow
 from seed_hf.locks import FolderLock
+from seed_hf.training.whole_state import whole_state
 
 from .identity import run_identity
 from .length import steps_of
@@ -116,10 +117,11 @@ def _train_and_save(recipe: Recipe, trainer, processor, record: RunRecord) -> Pa
         )
     trainer.save_state()
     model = trainer.finished_model()
+    state = whole_state(model, trainer)  # of all processes
     if trainer.args.should_save:
         aside = output / "saving"
         shutil.rmtree(aside, ignore_errors=True)
-        model.save_pretrained(aside)
+        model.save_pretrained(aside, state_dict=state)
         processor.save_pretrained(aside)
         names = [file.name for file in aside.iterdir()]
         for name in names:

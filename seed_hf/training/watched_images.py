@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from seed_hf.codes import CodebookUsage
+from seed_hf.data.batches.image_text import mean_and_std
 from seed_hf.data.batches.row_values import captions_of
 from seed_hf.images.cards import Card
 
@@ -131,7 +132,7 @@ def _images(batch: Mapping[str, torch.Tensor], collator: Any) -> list[Image.Imag
         low, high = pixels.amin((1, 2, 3), keepdim=True), pixels.amax((1, 2, 3), keepdim=True)
         pixels = (pixels - low) / (high - low).clamp_min(1e-6)
     else:
-        mean, std = torch.tensor(processor.image_mean), torch.tensor(processor.image_std)
-        pixels = pixels * std[:, None, None] + mean[:, None, None]
+        mean, std = mean_and_std(processor)
+        pixels = pixels * std + mean
     values = pixels.float().clamp(0, 1).mul(255).round().to(torch.uint8)
     return [Image.fromarray(row.permute(1, 2, 0).cpu().numpy()) for row in values]

@@ -79,6 +79,21 @@ def test_and_with_a_tokenizer_that_puts_a_prefix_before_every_text(processor, na
     assert row[: len(asked)] == asked
 
 
+# Not Vicuna's: an answer begins with a blank there, which only sentencepiece puts before a text of its own, too.
+@pytest.mark.parametrize("prompt_format", sorted({*FORMATS} - {"vicuna"}))
+def test_a_later_turn_begins_with_all_that_was_said_before(prompt_format):
+    """In training and in a chat: what the model read in the first turn is not taken back in the second."""
+    messages = said([IMAGE], "a red apple", "what is shown?", "an apple")
+    processor = tiny_processor(prompt_format=prompt_format)
+
+    def asked(chat):
+        return processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=True)[0].tolist()
+
+    row = collator(prompt_format)([{"messages": messages}])["input_ids"][0].tolist()
+    first, second = asked(messages[:1]), asked(messages[:3])
+    assert second[: len(first)] == row[: len(first)] == first and row[: len(second)] == second
+
+
 def test_seed_opts_turns():
     """An image alone asks for a caption, a text about an earlier image is a question, as in its other sequences."""
     make = collator("seed")

@@ -6,6 +6,7 @@ import logging
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from datasets import Dataset, Image
 from PIL import Image as PILImage
 
@@ -115,6 +116,26 @@ def test_damaged_images_are_named_or_left_out(tmp_path, caplog):
     assert "5 bad rows, first a.parquet row 2: damaged or cut off" in caplog.text
     assert collated(found)["pixel_values"].shape[0] == 15
     assert collated(found)["row_ids"][:3] == ["a.parquet, row 0", "a.parquet, row 1", "a.parquet, row 3"]
+
+
+def test_rows_of_a_batch_are_named_one_by_one():
+    rows = [{"caption": "a", ROW: "a.parquet, row 7"}, {"caption": "b", "id": "q"}, {"caption": "c"}]
+    make = ImageTextCollator(tokenizer=tiny_text_tokenizer())
+    assert make(rows)["row_ids"] == ["a.parquet, row 7", "q", "row 2 of the batch"]
+    assert make(rows[::-1])["row_ids"] == ["row 0 of the batch", "q", "a.parquet, row 7"]
+    assert "row_ids" not in make(rows[2:])
+
+
+def test_pixels_are_normalised_as_the_processor_says():
+    image = PILImage.open(io.BytesIO(noise(1, 28, 28)))
+    for normalises in (True, False):
+        processor = SeedImageProcessor(size={"height": 28, "width": 28}, do_normalize=normalises)
+        rows = [{"image": image, "caption": "a"}]
+        plain, augmented = (
+            ImageTextCollator(processor, tiny_text_tokenizer(), augment=augment)(rows)["pixel_values"]
+            for augment in (None, lambda pixels: pixels)
+        )
+        torch.testing.assert_close(plain, augmented)
 
 
 def test_sizes_are_filtered(tmp_path):

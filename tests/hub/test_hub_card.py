@@ -12,6 +12,7 @@ from huggingface_hub.repocard import RepoCard
 from command_line import refused, run
 from seed_hf import SeedForConditionalGeneration
 from seed_hf.artifacts.kinds import KINDS, class_name_in, load_class
+from seed_hf.artifacts.loading import load_tokenizer
 from seed_hf.artifacts.whole import problems
 from seed_hf.evaluation.result import model_facts
 from seed_hf.hub import kind_of, write_card
@@ -104,7 +105,8 @@ def test_results_of_tasks_are_tables_and_entries(artifact, tmp_path):
 def test_results_of_tasks_that_do_not_belong_together_are_refused(artifact, tmp_path):
     folder, one, other = artifact("model"), tmp_path / "one.json", tmp_path / "other.json"
     one.write_text(json.dumps(tiny_evaluation(folder)))
-    other.write_text(json.dumps(tiny_evaluation(folder, model={"class": "SeedTokenizer", "sha256": "00" * 32})))
+    foreign = {"class": "SeedTokenizer", "dtype": "float32", "sha256": "00" * 32}
+    other.write_text(json.dumps(tiny_evaluation(folder, model=foreign)))
     with pytest.raises(ValueError, match="do not belong together: they are of different weights of a SeedTokenizer"):
         write_card(folder, results=[one, other])
     other.write_text(json.dumps(tiny_evaluation(folder, data={"format": "flickr30k", "rows": 3})))
@@ -115,6 +117,18 @@ def test_results_of_tasks_that_do_not_belong_together_are_refused(artifact, tmp_
     text = write_card(folder, results=part, evaluation_dataset="owner/flickr").read_text()
     assert "Some were measured on a part of the data" in text and "the first 3 rows: not comparable" in text
     assert not list(folder.glob(".eval_results/*.yaml"))
+
+
+def test_results_of_one_model_in_several_number_types_go_together(artifact):
+    folder = artifact("tokenizer")
+    half = load_tokenizer(folder, device="cpu", dtype="bfloat16")[0]
+    first, second = tiny_evaluation(folder), tiny_evaluation(folder, model=model_facts(half))
+    assert first["model"]["sha256"] != second["model"]["sha256"]
+    text = write_card(folder, results={"evaluations": [first, second]}).read_text()
+    assert "5000 rows, float32." in text and "5000 rows, bfloat16." in text
+    second["model"]["sha256"] = "00" * 32
+    with pytest.raises(ValueError, match="other weights"):
+        write_card(folder, results={"evaluations": [first, second]})
 
 
 @pytest.mark.parametrize("kind", ["tokenizer", "model", "language_model", "pipeline"])

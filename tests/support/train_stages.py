@@ -13,7 +13,6 @@ from datasets import IterableDataset
 from safetensors.torch import save_file
 from torch import distributed
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
 
 import language_stage as language
 import stage_one
@@ -22,6 +21,7 @@ from seed_hf.training.contrastive import ContrastiveTrainer
 from seed_hf.training.gathering import gather_features
 from seed_hf.training.instruction import InstructionTrainer
 from seed_hf.training.language_model import LanguageModelTrainer
+from seed_hf.training.whole_state import whole_state
 from stages import stack
 from tiny import tiny_tokenizer
 from tiny_families import extended_in_memory
@@ -108,8 +108,8 @@ def run_instruction(out: Path):
     return trained(InstructionTrainer(model, args, train_dataset=language.conversations(), data_collator=collator))
 
 
-def sharded(model, losses_of) -> dict[str, torch.Tensor]:
-    """Losses and weights of six steps of AdamW; with several processes the model is sharded by FSDP2.
+def sharded(model, losses_of, out: Path) -> dict[str, torch.Tensor]:
+    """Losses and saved weights of six steps of AdamW; with several processes the model is sharded by FSDP2.
 
     `transformers.Trainer` passes over FSDP where there is no GPU, so this shards by hand what it would shard.
     """
@@ -132,8 +132,12 @@ def sharded(model, losses_of) -> dict[str, torch.Tensor]:
         losses.append(loss / PROCESSES)
         optimizer.step()
         optimizer.zero_grad()
-    found = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    found = {name: p.full_tensor() if isinstance(p, DTensor) else p for name, p in found.items()}
+    state = whole_state(model)
+    if RANK:
+        return {}
+    model.save_pretrained(out, state_dict=state)  # as a recipe saves it
+    saved = dict(type(model).from_pretrained(out).named_parameters())
+    found = {name: saved[name].detach() for name, p in model.named_parameters() if p.requires_grad}
     return {**found, "log.loss": torch.stack(losses)}
 
 
@@ -143,24 +147,24 @@ def own_rows(rows, step: int):
     return stack(batch[RANK * 8 // PROCESSES : (RANK + 1) * 8 // PROCESSES])
 
 
-def run_sharded_tokenizer(stage: str, rows):
+def run_sharded_tokenizer(out: Path, stage: str, rows):
     model = tiny_tokenizer()
     model.freeze_for(stage)
     model.train()
     gather = {"gather_features": gather_features} if stage == "contrastive" and PROCESSES > 1 else {}
-    return sharded(model, lambda model, step: model(**own_rows(rows, step), stage=stage, **gather).loss)
+    return sharded(model, lambda model, step: model(**own_rows(rows, step), stage=stage, **gather).loss, out / stage)
 
 
 def run_sharded_language_model(out: Path):
     ids = torch.randint(4, 300, (16, 24), generator=torch.Generator().manual_seed(0))
     rows = [{"input_ids": row, "labels": row} for row in ids]
     model = language.tiny_language_model(dropout=0.0)
-    return sharded(model, lambda model, step: model(**own_rows(rows, step)).loss)
+    return sharded(model, lambda model, step: model(**own_rows(rows, step)).loss, out / "lm")
 
 
 RUNS = {
-    "sharded_contrastive": lambda out: run_sharded_tokenizer("contrastive", stage_one.rows()),
-    "sharded_quantization": lambda out: run_sharded_tokenizer("quantization", stage_two.images()),
+    "sharded_contrastive": lambda out: run_sharded_tokenizer(out, "contrastive", stage_one.rows()),
+    "sharded_quantization": lambda out: run_sharded_tokenizer(out, "quantization", stage_two.images()),
     "sharded_lm": run_sharded_language_model,
     "contrastive": run_contrastive,
     "streamed_contrastive": run_streamed_contrastive,

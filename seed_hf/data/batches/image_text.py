@@ -122,8 +122,19 @@ class ImageTextCollator(SeededCollator):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.generator(pixels.numpy().tobytes()).getrandbits(63))
                 values = self.augment(values)
-        mean, std = torch.tensor(self.image_processor.image_mean), torch.tensor(self.image_processor.image_std)
-        return values.sub_(mean[:, None, None]).div_(std[:, None, None])
+        mean, std = mean_and_std(self.image_processor)
+        return values.sub_(mean).div_(std)
+
+
+def mean_and_std(processor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What pixels in 0..1 are normalised with, `(3, 1, 1)` each; 0 and 1 where the processor does not normalise.
+
+    Args:
+        processor: A `SeedImageProcessor`.
+    """
+    values = (processor.image_mean, processor.image_std) if processor.do_normalize else ([0.0] * 3, [1.0] * 3)
+    mean, std = (torch.tensor(value)[:, None, None] for value in values)
+    return mean, std
 
 
 def _stack(values) -> torch.Tensor:

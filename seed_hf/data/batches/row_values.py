@@ -45,8 +45,10 @@ def row_names(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     Args:
         rows: The rows of the batch.
     """
-    key = next((key for key in ("id", ROW) if key in rows[0]), None)
-    return {} if key is None else {"row_ids": [row[key] for row in rows]}
+    names = [row.get("id") if row.get(ROW) is None else row[ROW] for row in rows]
+    if all(name is None for name in names):
+        return {}
+    return {"row_ids": [f"row {i} of the batch" if name is None else str(name) for i, name in enumerate(names)]}
 
 
 def captions_of(row: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from seed_hf.artifacts.fingerprints import causal_fingerprint, image_encoder_fingerprint, text_encoder_fingerprint
-from seed_hf.data.batches.image_text import ImageTextCollator
+from seed_hf.data.batches.image_text import ImageTextCollator, mean_and_std
 from seed_hf.data.jobs.pixel_values import normalisation_table, normalise
 from seed_hf.data.sources.source_row import SourceRow
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
@@ -53,8 +53,7 @@ class FrozenNetworks:
         self.device = tokenizer.device
         self.compute_dtype = None if compute_dtype == tokenizer.dtype else compute_dtype
         self.table = normalisation_table(processor).to(self.device)
-        mean, std = (processor.image_mean, processor.image_std) if processor.do_normalize else ([0.0] * 3, [1.0] * 3)
-        self.mean, self.std = (torch.tensor(values, device=self.device)[:, None, None] for values in (mean, std))
+        self.mean, self.std = (values.to(self.device) for values in mean_and_std(processor))
         self.text_encoder = text_encoder.to(self.device).eval() if text_encoder is not None else None
         self.image_encoder = image_encoder.to(self.device).eval() if image_encoder is not None else None
         self.text_tokenizer = text_tokenizer
