@@ -6,12 +6,12 @@ would mean the ViT and the decoders, too. Here the model itself is asked first, 
 
 import functools
 import sys
-from importlib.abc import MetaPathFinder
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import nn
+
+from .import_hook_seed import when_imported
 
 
 _TUNERS = "peft.tuners.tuners_utils"
@@ -111,29 +111,7 @@ class _Embeds(nn.Module):
 
 def let_models_choose() -> None:
     """Makes peft ask a model of this package which layers to adapt, now or when peft is imported."""
-    if _TUNERS in sys.modules:
-        _ask_models(sys.modules[_TUNERS])
-    else:
-        sys.meta_path.insert(0, _AfterImport())
-
-
-class _AfterImport(MetaPathFinder):
-    """Prepares peft when it is imported: its import takes seconds, which a model does not need."""
-
-    def find_spec(self, fullname, path=None, target=None):
-        if fullname != _TUNERS:
-            return None
-        sys.meta_path.remove(self)
-        spec = find_spec(fullname)
-        if spec is not None and spec.loader is not None:
-            load = spec.loader.exec_module
-
-            def load_and_prepare(module):
-                load(module)
-                _ask_models(module)
-
-            spec.loader.exec_module = load_and_prepare  # type: ignore[method-assign]
-        return spec
+    when_imported(_TUNERS, _ask_models)  # peft takes seconds to import, which a model does not need
 
 
 def _ask_models(tuners_utils: Any) -> None:

@@ -182,7 +182,10 @@ def _check_options(given: dict, processor: SeedImageProcessor) -> None:
 
 def _opened(source: str) -> Image.Image:
     if source.startswith(("http://", "https://")):
-        return Image.open(io.BytesIO(get_session().get(source, follow_redirects=True).content))
+        answer = get_session().get(source, follow_redirects=True)
+        if answer.status_code >= 400:
+            raise ValueError(f"{source}: the address answers with status {answer.status_code}.")
+        return Image.open(io.BytesIO(answer.content))
     if os.path.isfile(source):
         return Image.open(source)
     try:

@@ -33,8 +33,9 @@ class PlainTextEncoder:
 
     def framed(self, text: str, max_length: int) -> list[int]:
         """At most `max_length` ids, with the special tokens of the tokenizer around the text."""
-        self.backend.enable_truncation(max_length)
-        return self.backend.encode(text).ids
+        found = self.backend.encode(text, add_special_tokens=False)
+        found.truncate(max(max_length - self.backend.num_special_tokens_to_add(False), 0))
+        return self.backend.post_process(found).ids  # without a setting of the tokenizer, which threads share
 
     def vocabulary(self) -> dict[str, int]:
         """Words and their ids: no text can become another id."""

@@ -36,18 +36,19 @@ class Encoding:
         Args:
             prompt: What to draw.
             generator: Also fixes sampled codes, and is left as it was. Of a list, each prompt has its own.
-            generation_kwargs: Options of the language model's `generate`.
+            generation_kwargs: Options of the language model's `generate`. With `num_return_sequences` a prompt has so
+                many rows, one after the other.
             num_candidates: Code sequences to sample for each prompt; the tokenizer's text tower picks the best match.
 
         Raises:
             ValueError, TypeError: As a call.
         """
         check_prompt(self, prompt)
-        check_generation_kwargs(generation_kwargs)
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         options = dict(generation_kwargs or {})
         if num_candidates is None:
             num_candidates = self.config.num_candidates
+        check_generation_kwargs(options, free="num_return_sequences" if num_candidates == 1 else "")
         check_candidates(self, num_candidates, options)
         if num_candidates > 1:
             options = {"do_sample": True, "top_k": 0, **options, "num_return_sequences": num_candidates}

@@ -127,9 +127,9 @@ def check_seed_model(pipeline, given: str) -> None:
         )
 
 
-def check_generation_kwargs(generation_kwargs: dict | None) -> None:
-    """Raises `ValueError` for options of `generate` that the pipeline sets itself."""
-    taken = [name for name in _RESERVED if name in (generation_kwargs or {})]
+def check_generation_kwargs(generation_kwargs: dict | None, free: str = "") -> None:
+    """Raises `ValueError` for options of `generate` that the pipeline sets itself, but for one that may be free."""
+    taken = [name for name in _RESERVED if name in (generation_kwargs or {}) and name != free]
     if taken:
         raise ValueError(f"generation_kwargs may not contain {', '.join(taken)}: the pipeline sets them.")
 

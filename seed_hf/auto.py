@@ -8,8 +8,28 @@ After it, `AutoModel.from_pretrained(folder)` and its relatives load a SEED fold
 `_auto_class`, so `save_pretrained` writes the code beside the weights with or without this module.)
 """
 
-from seed_hf.lazy import lend_name
+from importlib import import_module
+from types import ModuleType
+
+from seed_hf.modeling.import_hook_seed import when_imported
 from seed_hf.modeling.publishing_seed import PrivateByDefault  # importing the models registers them
+
+
+def lend_name(library: str, name: str, module: str) -> None:
+    """Gives another library a public name of ours, as if it were its own. Neither is imported for that.
+
+    Args:
+        library: Name of the package. If it is imported later, it has the name from then on.
+        name: What it lacks. A name that it has stays as it is.
+        module: The module of ours that defines it.
+    """
+    when_imported(library, lambda imported: _lend(imported, name, module))
+
+
+def _lend(library: ModuleType, name: str, module: str) -> None:
+    if not hasattr(library, name):
+        found = property(lambda self: getattr(import_module(module), name))
+        library.__class__ = type(type(library).__name__, (type(library),), {name: found})
 
 
 _plain_push = PrivateByDefault.push_to_hub

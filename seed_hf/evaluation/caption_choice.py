@@ -127,8 +127,7 @@ def captions_of_codes(
     """
     texts = []
     for start in tqdm(range(0, len(codes), batch_size), desc="captions", leave=False):
-        prompts = caption_prompts(processor, codes[start : start + batch_size])
-        inputs = {"input_ids": prompts, "attention_mask": torch.ones_like(prompts)}
+        inputs = processor.caption(codes=codes[start : start + batch_size])
         texts += generate_texts(model, processor, inputs, max_new_tokens)
     return texts
 

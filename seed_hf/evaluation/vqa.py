@@ -13,7 +13,7 @@ from seed_hf.texts import MAX_NEW_TOKENS, generate_texts
 
 from .captioning import exact_match, normalize_text
 from .codebook import encode_rows
-from .sets import batches, open_picture
+from .sets import batches
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,9 @@ def evaluate_vqa(
     codes = encode_rows(model.visual_tokenizer, processor, rows, batch_size)
     answers: list[str] = []
     for batch in tqdm(list(batches(asked, batch_size)), desc="answers", leave=False):
-        inputs = processor.ask([open_picture(rows[q.row]) for q in batch], [q.question for q in batch])
         # There are about a dozen questions an image, so its codes are computed once.
-        inputs = {name: value for name, value in inputs.items() if name != "pixel_values"}
-        inputs["codes"] = codes[torch.tensor([q.row for q in batch])]
+        own = codes[torch.tensor([q.row for q in batch])]
+        inputs = processor.ask(codes=own, questions=[q.question for q in batch])
         answers += generate_texts(model, processor, inputs, max_new_tokens)
     given = iter(answers)
     scores = {topic: _score([next(given) for _ in questions], questions) for topic, questions in topics.items()}

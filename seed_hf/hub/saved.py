@@ -1,6 +1,7 @@
 """`push_to_hub` of the SEED classes: what `save_pretrained` writes, with a card, in one commit."""
 
 import logging
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,6 @@ def push_object(
 def _fetch_card(folder: Path, repo_id: str, revision: str | None, token: str | None) -> None:
     """Fetch the card that is already in the repository, so that it is not replaced."""
     try:
-        hf_hub_download(repo_id, "README.md", revision=revision, token=token, local_dir=folder)
+        shutil.copy(hf_hub_download(repo_id, "README.md", revision=revision, token=token), folder / "README.md")
     except (EntryNotFoundError, RevisionNotFoundError):
         pass

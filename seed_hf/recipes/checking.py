@@ -83,8 +83,6 @@ def check_recipe(recipe: Recipe) -> Plan:
         raise ValueError("\n".join(dict.fromkeys(problems)))
     if recipe.data.validation is not None and "validation" in plan.rows and args.eval_strategy == "no":
         plan.notes.append("data.validation is not read: trainer.eval_strategy is no")
-    if plan.device == "cpu" and (args.bf16 or args.fp16) and not has_native_bf16():
-        plan.notes.append("half precision is slow on this CPU")
     return plan
 
 

@@ -22,6 +22,7 @@ from seed_hf.data.sources.source import open_source
 from .mixture import entries_of
 from .places import naming_the_key
 from .schema import LANGUAGE_STAGES, Recipe
+from .tokenizer_stages import reads_captions
 
 
 logger = logging.getLogger(__name__)
@@ -148,8 +149,7 @@ def _rows(recipe: Recipe, split: str, source: Any, earlier: Any) -> dict[str, An
     if not data.streaming and (split == "train" or holds_parquet(source)):
         return {"sha256": files_fingerprint(parquet_files(source, split), names=False)}
     named = {"image_column": data.image_column, "caption_column": data.caption_column}
-    captions = recipe.stage == "contrastive" or recipe.model.text_encoder is not None
-    opened = open_source(source, split=split, captions=captions, **named)
+    opened = open_source(source, split=split, captions=reads_captions(recipe), **named)
     stamps = [opened.stamp(part) for part in range(len(opened))]
     found = {**opened.identity(), STAMP: None if None in stamps else stamps}
     earlier = earlier if isinstance(earlier, Mapping) else {}

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 from seed_hf import SeedForConditionalGeneration, SeedImagePipeline, bundled
-from seed_hf.lazy import lend_name
+from seed_hf.auto import lend_name
 from tiny import tiny_text_tokenizer, tiny_tokenizer
 from tiny_families import FAMILIES, plain_model
 from tiny_language import CODEBOOK_SIZE, picture, tiny_processor, tiny_seed_model
@@ -186,8 +187,10 @@ def test_a_name_is_lent_without_an_import(tmp_path, monkeypatch, imported):
     before = list(sys.meta_path)
     if imported == "before":
         __import__(library)
+    assert find_spec(library)
     for name in ("lent", "own"):
         lend_name(library, name, ours)
+        assert find_spec(library)  # whoever only looks for it changes nothing
     module = __import__(library)
     assert sys.meta_path == before and ours not in sys.modules
     assert (module.lent, module.own) == (3, 1) and ours in sys.modules

@@ -362,7 +362,7 @@ def test_geneval_metadata_is_read_as_it_is_published(tmp_path):
         (["similarity", "--data", "PROMPTS", "--num-candidates", "2", "--encoder", "x"], "the codes of images"),
         (["generation", "--data", "PROMPTS", "--num-candidates", "2", "--source", "images"], "the codes of images"),
         (["roundtrip", "--data", "PROMPTS", "--num-candidates", "2", "--best-of", "3"], "leave --num-candidates out"),
-        (["judge", "--pictograms", "nowhere", "--out", "rows.jsonl"], "rows.jsonl: this is a file"),
+        (["judge", "--pictograms", "nowhere", "--out", "rows.jsonl"], "'rows.jsonl' is a file"),
         (["prompts", "--out", "rows.jsonl"], "rows.jsonl: this file holds no prompts, and would be replaced"),
         (["prompts", "--out", "prompts.txt"], "--out must end with .jsonl"),
         (["prompts", "--out", "p.jsonl", "--objects", "nowhere.txt"], "nowhere.txt: no such file of objects"),

@@ -62,9 +62,12 @@ def test_encoding_checks_as_a_call_does():
     for wrong, words in (("", "empty"), ([], "empty"), ("a " * 200, "too long")):
         with pytest.raises(ValueError, match=words):
             pipe.encode_prompt(wrong)
-    for option in ("num_return_sequences", "return_dict_in_generate"):
-        with pytest.raises(ValueError, match=f"may not contain {option}"):
-            pipe.encode_prompt("a", generation_kwargs={option: 2})
+    with pytest.raises(ValueError, match="may not contain return_dict_in_generate"):
+        pipe.encode_prompt("a", generation_kwargs={"return_dict_in_generate": True})
+    several = {"num_return_sequences": 2, "do_sample": True}
+    assert pipe.encode_prompt(["a", "b"], generation_kwargs=several).shape == (4, 32)
+    with pytest.raises(ValueError, match="may not contain num_return_sequences"):
+        pipe.encode_prompt("a", generation_kwargs=several, num_candidates=2)
     with pytest.raises(ValueError, match="negative_prompt is empty. Say what guidance leads away from"):
         pipe("a", negative_prompt=" ", **CALL)
     with pytest.raises(ValueError, match="bare SeedTokenizer"):
