@@ -166,8 +166,6 @@ def judge(
         from seed_hf.evaluation.scene_judge.training import train_judge
 
         show_messages()
-        if out.exists() and not out.is_dir():
-            raise ValueError(f"{out}: this is a file. Give the folder of a judge.")
         if (out / FACTS).is_file():
             if scenes is not None or seed is not None:
                 raise ValueError(f"{out} holds a judge already: --scenes and --seed are for a new one.")

@@ -21,8 +21,7 @@ from .sets import batches, distinct_captions, open_picture
 RECALLS_AT = (1, 5, 10)
 # Scores of equal features differ in the last bits, depending on their place in the batch. These are ties, too.
 TIE_TOLERANCE = 1e-6
-# Stage I truncates captions to this length (SEED paper); later positions of the text tower are untrained.
-_MAX_TEXT_TOKENS = 32
+MAX_TEXT_TOKENS = 35  # of the authors' retrieval evaluation
 _CHUNK_VALUES = 2**24  # similarities at a time
 
 
@@ -168,7 +167,7 @@ def evaluate_retrieval(
         given = {"codes": tokenizer.encode(pixels)} if use_codes else {"pixel_values": pixels}
         image_features.append(tokenizer.get_image_features(**given).pooler_output.float())
     text_features = []
-    max_length = min(_MAX_TEXT_TOKENS, tokenizer.config.qformer_config.max_position_embeddings)
+    max_length = min(MAX_TEXT_TOKENS, tokenizer.config.qformer_config.max_position_embeddings)
     for batch in batches(captions, batch_size):
         inputs = processor.text_tower(batch, max_length).to(tokenizer.device)
         text_features.append(

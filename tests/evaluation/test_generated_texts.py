@@ -1,9 +1,8 @@
-"""Captions and answers: scored right, and the same in any batch."""
+"""Captions: scored right, and the same in any batch."""
 
 import pytest
 
 from seed_hf.evaluation.captioning import evaluate_captions, exact_match
-from seed_hf.evaluation.vqa import collect_questions, evaluate_vqa
 from tiny_evaluation import pictogram_rows
 
 
@@ -26,22 +25,3 @@ def test_captions_match_themselves_and_nothing_else(model_and_processor):
     own[0]["caption"] = "something else"
     again = evaluate_captions(model, processor, own, max_new_tokens=6)
     assert again.exact_match == pytest.approx(80.0)
-
-
-def test_answers_do_not_depend_on_the_batch_and_are_counted_by_topic(model_and_processor):
-    model, processor = model_and_processor
-    rows = pictogram_rows(3)
-    asked = collect_questions(rows)
-    assert [q.answer for q in asked["main colour"]] == ["red", "green", "blue"]
-    one, many = (evaluate_vqa(model, processor, rows, batch_size=size, max_new_tokens=4) for size in (1, 16))
-    assert one == many
-    assert set(many.topics) == set(asked)
-    assert many.topics["main colour"].num_questions == 3
-    assert many.topics["main colour"].majority == pytest.approx(100 / 3)
-    assert many.topics["food"].majority == 100.0
-    assert many.mean_exact_match < 20  # a random model
-    assert {topic: len(found) for topic, found in collect_questions(rows, 2).items()} == {
-        topic: min(2, len(found)) for topic, found in asked.items()
-    }
-    with pytest.raises(ValueError, match="max_per_topic"):
-        collect_questions(rows, 0)

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from seed_hf.evaluation.done_rows import features_of_text, features_to_text
 from seed_hf.evaluation.result import image_settings, model_facts
-from seed_hf.evaluation.retrieval import RetrievalResult, owner_ranks, recalls
+from seed_hf.evaluation.retrieval import MAX_TEXT_TOKENS, RetrievalResult, owner_ranks, recalls
 from seed_hf.evaluation.rows import EvaluationRow
 from seed_hf.many import encode_many
 from seed_hf.modeling.plain_text_seed import plain_text_encoder
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 USES = ("codes", "embeddings")
-MAX_TEXT_TOKENS = 35  # of the authors' retrieval evaluation
 
 
 class Retrieval:
