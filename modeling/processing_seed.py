@@ -74,25 +74,16 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
         image_prompt: str | None = None,
         question_prompt: str | None = None,
     ):
+        given = {"caption_prompt": caption_prompt, "image_prompt": image_prompt, "question_prompt": question_prompt}
         defaults = find_format(prompt_format)
-        caption_prompt = defaults.caption_prompt if caption_prompt is None else caption_prompt
-        image_prompt = defaults.image_prompt if image_prompt is None else image_prompt
-        question_prompt = defaults.question_prompt if question_prompt is None else question_prompt
-        written = written_chat_template(caption_prompt, question_prompt, prompt_format)
-        if (
-            chat_template is None
-            or isinstance(chat_template, str)
-            and is_written_chat_template(chat_template, prompt_format)
-        ):  # that of a folder has the prompts of the folder
-            chat_template = written
+        prompts = {name: getattr(defaults, name) if text is None else text for name, text in given.items()}
+        if chat_template is None or is_written_chat_template(chat_template, prompt_format):
+            # That of a folder has the prompts of the folder.
+            chat_template = written_chat_template(prompts["caption_prompt"], prompts["question_prompt"], prompt_format)
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
-        self.num_query_tokens = num_query_tokens
-        self.prompt_format = prompt_format
-        self.caption_prompt = caption_prompt
-        self.image_prompt = image_prompt
-        self.question_prompt = question_prompt
+        self.num_query_tokens, self.prompt_format = num_query_tokens, prompt_format
+        self.caption_prompt, self.image_prompt, self.question_prompt = prompts.values()
         self.vocabulary = read_vocabulary(tokenizer, num_query_tokens)
-        prompts = {"caption_prompt": caption_prompt, "image_prompt": image_prompt, "question_prompt": question_prompt}
         self.sequences = SequenceEncoder(tokenizer, self.vocabulary, prompt_format=prompt_format, **prompts)
 
     def __setattr__(self, name: str, value):

@@ -396,18 +396,18 @@ def written_chat_template(
     return re.sub("|".join(texts), lambda found: quoted[found[0]], chosen.chat)
 
 
-def is_written_chat_template(template: str, prompt_format: str = "seed") -> bool:
+def is_written_chat_template(template: Any, prompt_format: str = "seed") -> bool:
     """Whether a template is what `written_chat_template` writes in a format, with whatever prompts.
 
     Args:
-        template: A Jinja template.
+        template: A Jinja template, or several by their names.
         prompt_format: One of `FORMATS`.
     """
     marks = "\ue000", "\ue001", "\ue002"  # of no prompt
     pattern = re.escape(written_chat_template(marks[0], f"{marks[1]}{{}}{marks[2]}", prompt_format))
     for mark in marks:
         pattern = pattern.replace(mark, ".*")
-    return re.fullmatch(pattern, template, re.DOTALL) is not None
+    return isinstance(template, str) and re.fullmatch(pattern, template, re.DOTALL) is not None
 
 
 __all__ = [

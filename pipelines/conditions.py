@@ -44,7 +44,8 @@ def unclip_condition(
     labels = labels_of(embeds, noise_level, generator)
     if guided and negative is None:
         labels = torch.cat([torch.zeros_like(labels), labels])
-    elif guided:  # with noise of its own, so that the image starts from the noise that it starts from without
+    elif guided and negative is not None:
+        # By copies of the generators: the image starts from the noise that it starts from without it.
         several = isinstance(generator, list)
         copies = [each and each.clone_state() for each in (generator if several else [generator])]
         away = labels_of(negative.expand_as(embeds), 0, copies if several else copies[0])

@@ -17,6 +17,13 @@ from .prompt_codes import generate_codes, nearest_codes, prompt_batches
 class Encoding:
     """Codes and embeddings, as a mix-in of the pipeline. It needs neither `unet` nor `vae`."""
 
+    # Of the pipeline.
+    seed_model: Any
+    processor: Any
+    unet: Any
+    config: Any
+    _execution_device: Any
+
     @property
     def visual_tokenizer(self) -> Any:  # a SeedTokenizer, or None where there is no seed_model
         """The [`SeedTokenizer`]: `seed_model` itself, or the one inside it."""

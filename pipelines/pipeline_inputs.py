@@ -154,6 +154,7 @@ def _check_tokens(pipeline, embeds, negative_prompt_embeds, guidance_scale: floa
     tokenizer, empty = pipeline.visual_tokenizer, pipeline.empty_prompt
     of_codes = None if tokenizer is None else (tokenizer.config.num_generation_tokens, tokenizer.config.generation_dim)
     shape = of_codes if embeds is None else tuple(embeds.shape[1:])
+    other: tuple | None
     if negative_prompt_embeds is not None:
         name, other = "negative_prompt_embeds", tuple(negative_prompt_embeds.shape[1:])
     elif negative:

@@ -24,7 +24,8 @@ def whole_state(model: nn.Module, trainer: Any = None) -> dict[str, torch.Tensor
         For `save_pretrained(..., state_dict=...)`; `None` where every process has all weights anyway.
     """
     if any(isinstance(weight, DTensor) for weight in model.parameters()):
-        return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        return dict(get_model_state_dict(model, options=options))  # type: ignore[arg-type] # tensors alone
     if trainer is not None and trainer.is_deepspeed_enabled and is_deepspeed_zero3_enabled():
         return trainer.accelerator.get_state_dict(trainer.model_wrapped)
     return None
