@@ -30,6 +30,19 @@ def embedding_names(model: PreTrainedModel) -> tuple[str, str]:
     return first, last
 
 
+def extended_config(cls: type[PreTrainedModel], plain: PreTrainedConfig, **visual) -> PreTrainedConfig:
+    """The configuration of a plain language model as one of the class `cls`, with a visual vocabulary.
+
+    Args:
+        cls: The class with a visual vocabulary.
+        plain: Of the same family.
+        visual: Fields of `VisualVocabularyConfig`, `text_vocab_size` among them.
+    """
+    left = ("vocab_size", *_OF_THE_CLASS)
+    kept = {name: value for name, value in plain.to_dict().items() if name not in left}
+    return cls.config_class(**kept, **visual)
+
+
 def extended(
     cls: type[PreTrainedModel],
     source: PreTrainedModel,
@@ -66,10 +79,7 @@ def extended(
         check_special_tokens(settings, text_vocab_size)
         if (settings.pad_token_id or 0) < 0:  # as the first Llamas say that there is none
             settings.pad_token_id = None
-    plain_config = source.config.to_dict()
-    for name in ("vocab_size", *_OF_THE_CLASS):
-        plain_config.pop(name, None)
-    config = cls.config_class(**plain_config, text_vocab_size=text_vocab_size, **visual)
+    config = extended_config(cls, source.config, text_vocab_size=text_vocab_size, **visual)
     # Built on the meta device, then given the tensors of the source: a large model is never in memory twice.
     with torch.device("meta"):
         model = cls._from_config(config, dtype=rows.dtype)
@@ -263,6 +273,7 @@ __all__ = [
     "codebook_of_shape",
     "embedding_names",
     "extended",
+    "extended_config",
     "model_type_of",
     "plain",
     "text_tokenizer_of",

@@ -52,6 +52,20 @@ def encode_many(tokenizer: SeedTokenizer, pixels: torch.Tensor) -> torch.Tensor:
         return tokenizer.encode(pixels)  # whose message counts the rows of the batch
 
 
+def codes_of(tokenizer: SeedTokenizer, image_processor: Any, images: Sequence[Image.Image]) -> torch.Tensor:
+    """The codes `(images, num_query_tokens)` of images, on the tokenizer's device.
+
+    Args:
+        tokenizer: On its device.
+        image_processor: That goes with it.
+        images: RGB.
+
+    Raises:
+        NotFiniteError: As `tokenizer.encode`.
+    """
+    return encode_many(tokenizer, image_processor(images, return_tensors="pt")["pixel_values"])
+
+
 def draw_many(
     pipeline: SeedImagePipeline, codes: torch.Tensor, generators: Sequence[torch.Generator], **settings: Any
 ) -> list[Image.Image]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from seed_hf.many import encode_many
+from seed_hf.many import codes_of
 from seed_hf.threads import on_all_cores
 
 
@@ -70,8 +70,7 @@ def encode_images(
         processor: The model's processor.
         images: RGB.
     """
-    pixels = processor.image_processor(images, return_tensors="pt")["pixel_values"]
-    return encode_many(model.visual_tokenizer, pixels)
+    return codes_of(model.visual_tokenizer, processor.image_processor, images)
 
 
 def likely_captions(

@@ -8,7 +8,7 @@ import torch
 from tqdm.auto import tqdm
 
 from seed_hf.codes import distinct, perplexity
-from seed_hf.many import encode_many
+from seed_hf.many import codes_of
 
 from .sets import batches, open_picture
 
@@ -77,6 +77,6 @@ def encode_rows(tokenizer, processor, rows: Sequence[Mapping[str, Any]], batch_s
     """
     codes = []
     for batch in tqdm(list(batches(rows, batch_size)), desc="codes", leave=False):
-        pixels = processor.image_processor([open_picture(row) for row in batch], return_tensors="pt")["pixel_values"]
-        codes.append(encode_many(tokenizer, pixels).cpu())
+        images = [open_picture(row) for row in batch]
+        codes.append(codes_of(tokenizer, processor.image_processor, images).cpu())
     return torch.cat(codes)

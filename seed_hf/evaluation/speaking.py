@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from seed_hf.many import encode_many
+from seed_hf.many import codes_of
 from seed_hf.modeling.prompts_seed import SequenceEncoder, find_format
+from seed_hf.modeling.token_rows_seed import padded
 from seed_hf.texts import MAX_NEW_TOKENS, generate_texts
 
 from .caption_choice import check_numbers
@@ -145,8 +146,7 @@ class Speaker:
         Args:
             images: RGB images.
         """
-        pixels = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
-        return encode_many(self.model.visual_tokenizer, pixels).tolist()
+        return codes_of(self.model.visual_tokenizer, self.processor.image_processor, images).tolist()
 
     def say(self, codes: Sequence[Sequence[int]], questions: Sequence[str] | None = None) -> list[str]:
         """What the model says about images.
@@ -201,8 +201,8 @@ class Speaker:
         pad = self.processor.tokenizer.pad_token_id
         pad = self._sequences.eos if pad is None else pad
         return {
-            "input_ids": torch.tensor([[pad] * (width - len(row)) + row for row in rows]),
-            "attention_mask": torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows]),
+            "input_ids": torch.tensor(padded(rows, pad, width)),
+            "attention_mask": torch.tensor(padded([[1] * len(row) for row in rows], 0, width)),
         }
 
 

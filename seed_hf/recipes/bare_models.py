@@ -19,7 +19,7 @@ from transformers import (
 
 from seed_hf.artifacts.loading import naming_the_source, pretrained_arguments, snapshot_of
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
-from seed_hf.modeling.extension_seed import check_special_tokens
+from seed_hf.modeling.extension_seed import check_special_tokens, extended_config
 from seed_hf.modeling.model_types_seed import check_model_type, read_config
 from seed_hf.modeling.modeling_seed_text import LANGUAGE_MODELS, plain_language_models
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
@@ -98,9 +98,9 @@ def bare_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrai
             return plain
         check_special_tokens(plain.config, text_vocab_size)
         tokenizer = bare_visual_tokenizer(section.visual_tokenizer, "model.visual_tokenizer")
-        kept = {name: value for name, value in plain.config.to_dict().items() if name not in _OF_THE_CLASS}
-        config = extender.config_class(
-            **kept,
+        config = extended_config(
+            extender,
+            plain.config,
             text_vocab_size=text_vocab_size,
             codebook_size=tokenizer.config.codebook_size,
             num_query_tokens=tokenizer.config.num_query_tokens,
@@ -121,9 +121,6 @@ def bare_visual_tokenizer(source: str, key: str) -> SeedTokenizer:
         FileNotFoundError, ValueError: As [`bare_tokenizer`].
     """
     return _bare(SeedTokenizer, SeedTokenizerConfig, source, key)
-
-
-_OF_THE_CLASS = ("vocab_size", "model_type", "architectures", "auto_map", "transformers_version")
 
 
 def _bare(cls: Any, config_class: Any, source: str | None, key: str) -> Any:

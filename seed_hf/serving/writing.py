@@ -12,6 +12,7 @@ from transformers.generation.streamers import BaseStreamer
 from seed_hf.devices import generator_of
 from seed_hf.modeling.generation_seed import CodeSegment, TextSegment
 from seed_hf.modeling.streaming_seed import SeedStreamer
+from seed_hf.modeling.token_rows_seed import padded
 
 from .batches import Job
 
@@ -171,8 +172,8 @@ def _write_together(model: Any, processor: Any, jobs: Sequence[Job]) -> None:
     rows: list[Row] = [reply.row for reply in replies]
     longest = max(len(row.ids) for row in rows)
     pad = processor.tokenizer.pad_token_id or 0  # what is masked may be any id
-    ids = torch.tensor([[pad] * (longest - len(row.ids)) + row.ids for row in rows])
-    mask = torch.tensor([[0] * (longest - len(row.ids)) + [1] * len(row.ids) for row in rows])
+    ids = torch.tensor(padded([row.ids for row in rows], pad, longest))
+    mask = torch.tensor(padded([[1] * len(row.ids) for row in rows], 0, longest))
     model.generate(
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),

@@ -13,6 +13,7 @@ from seed_hf.data.batches.row_values import captions_of
 from seed_hf.data.sources.text import question_pairs
 from seed_hf.images.cards import Card
 from seed_hf.modeling.generation_seed import CodeSegment, TextSegment, parse_segments
+from seed_hf.modeling.token_rows_seed import padded
 
 from .watched_drawings import Drawer
 from .watching import spread
@@ -108,9 +109,8 @@ class WatchedTexts:
         mode = {"draw": "image", "chat": "interleaved"}.get(name, "text")
         lengths = {"text": {"max_new_tokens": _TEXT_TOKENS}, "interleaved": {"max_new_tokens": _ANSWER_TOKENS}}
         longest, drawn = max(len(one.prompt) for one in asked), []
-        pads = [longest - len(one.prompt) for one in asked]
-        ids = torch.tensor([[self.collator.pad] * pad + one.prompt for pad, one in zip(pads, asked)])
-        mask = torch.tensor([[0] * pad + [1] * (longest - pad) for pad in pads])
+        ids = torch.tensor(padded([one.prompt for one in asked], self.collator.pad, longest))
+        mask = torch.tensor(padded([[1] * len(one.prompt) for one in asked], 0, longest))
         inputs = {"input_ids": ids.to(model.device), "attention_mask": mask.to(model.device)}
         options = {"generation_mode": mode, "do_sample": False, "num_beams": 1, "pad_token_id": self.collator.pad}
         out = model.generate(**inputs, **options, **lengths.get(mode, {}))[:, longest:].tolist()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from PIL import Image
 
-from seed_hf.many import encode_many
+from seed_hf.many import codes_of
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
@@ -27,8 +27,7 @@ def codes_of_images(
     def codes(images: list[Image.Image]) -> list[list[int]]:
         found: list[list[int]] = []
         for first in range(0, len(images), batch_size):
-            pixels = image_processor(images[first : first + batch_size], return_tensors="pt")["pixel_values"]
-            found += encode_many(tokenizer, pixels).tolist()
+            found += codes_of(tokenizer, image_processor, images[first : first + batch_size]).tolist()
         return found
 
     return codes

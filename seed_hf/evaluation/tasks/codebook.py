@@ -10,7 +10,7 @@ import torch
 from seed_hf.evaluation.codebook import codebook_use
 from seed_hf.evaluation.result import image_settings, model_facts
 from seed_hf.evaluation.rows import EvaluationRow
-from seed_hf.many import encode_many
+from seed_hf.many import codes_of
 
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ class Codebook:
 
     @torch.inference_mode()
     def see(self, images: list[Image.Image]) -> list[list[int]]:
-        pixels = self.image_processor(images, return_tensors="pt")["pixel_values"]
-        return encode_many(self.tokenizer, pixels).tolist()
+        return codes_of(self.tokenizer, self.image_processor, images).tolist()
 
     def measure(self, rows: list[EvaluationRow], seen: list[list[int]]) -> list[dict[str, Any]]:
         return [{"codes": codes} for codes in seen]
