@@ -19,6 +19,7 @@ from PIL import Image
 from torch import nn
 from transformers import DynamicCache
 
+from seed_hf.extras import how_to_install
 from seed_hf.files import whole_file
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
@@ -89,7 +90,7 @@ class LanguageModelStep(nn.Module):
 def check_installed(*packages: str) -> None:
     """Raise `ImportError` if a package is not there."""
     if missing := [package for package in packages if find_spec(package) is None]:
-        raise ImportError(f'{", ".join(missing)} not installed: pip install "seed_hf[export]".')
+        raise ImportError(f"{', '.join(missing)} not installed: {how_to_install('export')}.")
 
 
 @dataclass

@@ -45,7 +45,7 @@ def test_a_step_of_the_language_model_goes_on_from_a_cache_of_any_length(family,
 
 def test_what_is_missing_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("seed_hf.exporting.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"onnx, onnxscript not installed: pip install .seed_hf\[export\]"):
+    with pytest.raises(ImportError, match=r"onnx, onnxscript not installed: pip install .\.\[export\]"):
         export_onnx(tiny_seed_model(), tmp_path)
     with pytest.raises(ImportError, match="onnxruntime not installed"):
         compare_onnx(tmp_path, tiny_seed_model(), tiny_processor(), [picture()], ["a red apple"])

@@ -22,6 +22,7 @@ LEVELS = (
         "images",
         "codes",
         "yaml_text",
+        "extras",
         "devices",
         "threads",
         "locks",

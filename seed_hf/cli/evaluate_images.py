@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,7 +76,7 @@ def generation(
     running: options.Running,
 ):
     """Does a drawing show what its prompt asks for? Objects, numbers, colours, places."""
-    with plain_errors(), _missing_packages():
+    with plain_errors():
         _check_candidates(drawing, source)
         rows = _open(data)
         eyes = _detector(judge, detector, clip, running.device)
@@ -104,7 +103,7 @@ def similarity(
     running: options.Running,
 ):
     """How near drawn or redrawn images are to the real ones: CLIP similarity, CLIP-T, FID."""
-    with plain_errors(), _missing_packages():
+    with plain_errors():
         _check_candidates(drawing, source)
         rows = _open(data, images, split, captions=source != "images")
         from seed_hf.evaluation.image_encoders import InceptionEncoder, open_encoder
@@ -137,7 +136,7 @@ def roundtrip(
     running: options.Running,
 ):
     """Codes to image to codes: how well a model reads what it draws."""
-    with plain_errors(), _missing_packages():
+    with plain_errors():
         _check_candidates(drawing, source, best_of)
         rows = _open(data, images, split, captions=source != "images" or candidates > 0)
         from seed_hf.evaluation.tasks.roundtrip import Roundtrip, some_candidates
@@ -159,7 +158,7 @@ def judge(
     seed: Annotated[int | None, typer.Option(help="Default: its own, 7919. Train no model with it.", min=0)] = None,
 ):
     """Train the judge of scenes, and measure it on real images: the ceiling of all that it says of drawings."""
-    with plain_errors(), _missing_packages():
+    with plain_errors():
         from seed_hf.evaluation.result import figures_table
         from seed_hf.evaluation.scene_judge.judge import FACTS, SceneJudge
         from seed_hf.evaluation.scene_judge.measuring import measure
@@ -193,7 +192,7 @@ def prompts(
     seed: Annotated[int, typer.Option(help="Of the draw.", min=0)] = 0,
 ):
     """Prompts of GenEval's six kinds from any list of objects: one, two, numbers, colours, places, colours of two."""
-    with plain_errors(), _missing_packages():
+    with plain_errors():
         from seed_hf.evaluation.formats.prompts import open_prompts
         from seed_hf.evaluation.generation_prompts import lines_of, make_prompts
         from seed_hf.pictograms.scene_things import read_things
@@ -211,15 +210,6 @@ def prompts(
         made = make_prompts(names, per_tag, seed=seed, frame=frame)
         write_text(out, "\n".join(lines_of(made)) + "\n")
         typer.echo(f"{len(made)} prompts in {out}")
-
-
-@contextmanager
-def _missing_packages():
-    """A package that is not installed is one line that says how to install it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ValueError(str(error)) from error
 
 
 def _open(data: str, images: Path | None = None, split: str | None = None, *, captions: bool = True) -> EvaluationData:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from seed_hf.extras import how_to_install
 from seed_hf.garbage import uncollected
 
 from .shared import Device, Model, plain_errors, quiet_libraries
@@ -42,7 +43,7 @@ def serve(
     """
     with plain_errors():
         if missing := [package for module, package in _NEEDED.items() if importlib.util.find_spec(module) is None]:
-            raise ValueError(f'serve needs {", ".join(missing)}. Install them: pip install "seed_hf[serve]"')
+            raise ValueError(f"serve needs {', '.join(missing)}: {how_to_install('serve')}.")
         keys = [key.strip() for key in os.environ.get(KEYS, "").split(",") if key.strip()]
         if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
             raise ValueError(f"{KEYS}: a key has printable ASCII characters without spaces.")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from seed_hf.extras import what_brings
 from seed_hf.threads import fit_threads
 
 
@@ -26,10 +27,12 @@ def plain_errors():
     """Turn a user's mistake into one line and exit status 2. Code outside such a block keeps its traceback."""
     try:
         yield
-    except (ValueError, TypeError, OSError) as error:
-        if os.environ.get(DEBUG):
+    except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if os.environ.get(DEBUG) or (missing or "").partition(".")[0] == "seed_hf":
             raise
-        typer.echo(f"seed-hf: {' '.join(str(error).split())}", err=True)
+        said = f"{error}{'' if missing is None else f'. {what_brings(missing)}'}"
+        typer.echo(f"seed-hf: {' '.join(said.split())}", err=True)
         raise typer.Exit(2) from None
 
 

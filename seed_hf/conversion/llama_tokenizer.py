@@ -6,6 +6,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, processo
 from transformers.tokenization_utils_base import AddedToken
 from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
 
+from seed_hf.extras import how_to_install
 from seed_hf.files import read_json
 
 from .report import ConversionError
@@ -15,7 +16,6 @@ BOS, EOS, UNK = "<s>", "</s>", "<unk>"
 PREFIX = "\u2581"  # of a word
 # White space in every place, bytes without a piece, characters with other forms.
 _ODD_TEXTS = ("a b", " a", "a  b ", "  ", " \t\r\n a", "▁a", "☂ 日本語", "e\u0301 ﬁ ① Ａ", "USER: 12 345\u00a0km")
-_INSTALL = 'pip install "seed_hf[convert]"'
 
 
 def read_llama_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
@@ -69,7 +69,9 @@ def _plain_tokenizer(model: Path) -> Tokenizer:
         import google.protobuf  # noqa: F401 - sentencepiece's message below needs it
         import sentencepiece
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{model} is a sentencepiece model. Install what reads it: {_INSTALL}") from error
+        raise ModuleNotFoundError(
+            f"{model} is a sentencepiece model. Install what reads it: {how_to_install('convert')}."
+        ) from error
     from sentencepiece import sentencepiece_model_pb2
 
     try:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ from seed_hf import SeedImagePipeline
 from seed_hf.environment import environment
 from tiny import tiny_tokenizer
 from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
+
+
+LM = str(Path(__file__).parents[2] / "examples" / "seed_opt_2.7b" / "lm.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +232,22 @@ def test_a_bare_tokenizer_cannot_caption_or_draw_from_words(tmp_path, image):
     refused("draw", "a", "-o", tmp_path / "a.png", "--model", tmp_path, words="no language model")
     status, _, _ = run("reconstruct", image, "-o", tmp_path / "a.png", "--steps", 2, "--model", tmp_path)
     assert status == 0 and Image.open(tmp_path / "a.png").size == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("blocked", "command"),
+    [("pyarrow", ["data", "pictograms", "--out", "made"]), ("datasets", ["train", "lm", "--config", LM, "--check"])],
+)
+def test_a_package_that_is_missing_is_one_line_and_its_extra(tmp_path, blocked, command):
+    code = (
+        f"import sys; sys.modules[{blocked!r}] = None; from seed_hf.cli import main; sys.argv[1:] = {command}; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    said = done.stderr.splitlines()[-1]  # a library may have warned before
+    assert done.returncode == 2 and said.startswith("seed-hf: ") and "Traceback" not in done.stderr, done.stderr
+    assert blocked in said and said.endswith(
+        'It is installed by pip install ".[train]" in a clone of this repository.'
+    )
 
 
 def test_debug_shows_the_traceback(tmp_path, monkeypatch):
