@@ -42,7 +42,7 @@ class _Waiting(MetaPathFinder):
 
             def exec_module(module: ModuleType) -> None:
                 execute(module)
-                if self in sys.meta_path:
+                if module.__name__ == self.module and self in sys.meta_path:  # a zip has one loader for all
                     sys.meta_path.remove(self)
                     self.then(module)
 

@@ -332,9 +332,11 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
         if generation_config is not None:
             # Transformers takes a generation config or single settings, not both.
             generation_config = copy.deepcopy(generation_config)
-            kwargs = generation_config.update(**kwargs)
+            kwargs = generation_config.update(**kwargs, **replaced)
             generation_config.max_length = None
-        kwargs |= replaced
+        # None of a generation config is filled in with what the model's own says.
+        own = self.generation_config.to_diff_dict() if generation_config is not None else replaced
+        kwargs |= {name: None for name in replaced if name in own}
         processors = LogitsProcessorList([*(logits_processor or []), constraint])
         output = super().generate(inputs, generation_config, processors, **kwargs)
         if scale != 1 and not isinstance(output, torch.Tensor):

@@ -16,7 +16,7 @@ from .image_places_seed import check_numbers, split_at_images, with_images
 from .image_processing_seed import SeedImageProcessor
 from .plain_text_seed import PlainTextEncoder, plain_text_encoder
 from .processor_options_seed import TEXT_DEFAULTS, CallOptions, merged_options
-from .prompts_seed import Mark, SequenceEncoder, find_format, is_written_chat_template, written_chat_template
+from .prompts_seed import Mark, SequenceEncoder, find_format, written_chat_template
 from .published_processor_seed import PublishedProcessor
 from .token_rows_seed import TokenRow, image_mask, text_columns
 from .visual_tokens_seed import (
@@ -77,8 +77,7 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
         given = {"caption_prompt": caption_prompt, "image_prompt": image_prompt, "question_prompt": question_prompt}
         defaults = find_format(prompt_format)
         prompts = {name: getattr(defaults, name) if text is None else text for name, text in given.items()}
-        if chat_template is None or is_written_chat_template(chat_template, prompt_format):
-            # That of a folder has the prompts of the folder.
+        if chat_template is None:
             chat_template = written_chat_template(prompts["caption_prompt"], prompts["question_prompt"], prompt_format)
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
         self.num_query_tokens, self.prompt_format = num_query_tokens, prompt_format
@@ -104,6 +103,19 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
             SeedImageProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs),
             cls._load_tokenizer_from_pretrained("tokenizer", pretrained_model_name_or_path, **of_text),
         ]
+
+    @classmethod
+    def from_args_and_dict(cls, args, processor_dict, **kwargs):
+        """As in transformers; the template that was written from the folder's prompts does not outlive them.
+
+        Args:
+            args, processor_dict, kwargs: As in transformers.
+        """
+        caption, question = (processor_dict.get(name) for name in ("caption_prompt", "question_prompt"))
+        written = written_chat_template(caption, question, processor_dict.get("prompt_format", "seed"))
+        if processor_dict.get("chat_template") == written:
+            processor_dict = {name: value for name, value in processor_dict.items() if name != "chat_template"}
+        return super().from_args_and_dict(args, processor_dict, **kwargs)
 
     @property
     def model_input_names(self) -> list[str]:

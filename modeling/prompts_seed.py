@@ -396,20 +396,6 @@ def written_chat_template(
     return re.sub("|".join(texts), lambda found: quoted[found[0]], chosen.chat)
 
 
-def is_written_chat_template(template: Any, prompt_format: str = "seed") -> bool:
-    """Whether a template is what `written_chat_template` writes in a format, with whatever prompts.
-
-    Args:
-        template: A Jinja template, or several by their names.
-        prompt_format: One of `FORMATS`.
-    """
-    marks = "\ue000", "\ue001", "\ue002"  # of no prompt
-    pattern = re.escape(written_chat_template(marks[0], f"{marks[1]}{{}}{marks[2]}", prompt_format))
-    for mark in marks:
-        pattern = pattern.replace(mark, ".*")
-    return isinstance(template, str) and re.fullmatch(pattern, template, re.DOTALL) is not None
-
-
 __all__ = [
     "CAPTION_PROMPT",
     "FORMATS",
@@ -420,7 +406,6 @@ __all__ = [
     "SequenceEncoder",
     "SequenceFormat",
     "TurnFormat",
-    "is_written_chat_template",
     "written_chat_template",
     "check_question_prompt",
     "find_format",

@@ -115,7 +115,9 @@ class Encoding:
         """
         check_seed_model(self, "codes")
         wake(self.seed_model)
-        embeds = self.visual_tokenizer.decode(codes.to(self._execution_device))
+        if isinstance(codes, torch.Tensor):  # what else it may be, the tokenizer refuses
+            codes = codes.to(self._execution_device)
+        embeds = self.visual_tokenizer.decode(codes)
         return embeds if self.unet is None else embeds.to(self.unet.dtype)
 
 

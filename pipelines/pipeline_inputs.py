@@ -53,6 +53,8 @@ def check_inputs(
     **unchecked,
 ):
     """See [`SeedImagePipeline.check_inputs`]."""
+    if num_images_per_prompt < 1:
+        raise ValueError(f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}.")
     given = _only_one(prompt=prompt, image=image, codes=codes, prompt_embeds=prompt_embeds, image_embeds=image_embeds)
     _check_there(pipeline, given, output_type)
     if prompt is not None:
@@ -72,8 +74,6 @@ def check_inputs(
     if prompt is None and negative_prompt is None and generation_kwargs:
         raise ValueError("generation_kwargs are options of the language model, which only a prompt uses.")
     check_generation_kwargs(generation_kwargs)
-    if num_images_per_prompt < 1:
-        raise ValueError(f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}.")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, or None for all images at once; got {batch_size}.")
     if height % pipeline.vae_scale_factor or width % pipeline.vae_scale_factor or height < 1 or width < 1:
@@ -194,15 +194,18 @@ def _check_guidance(pipeline, guidance_scale, guidance_rescale, negative: bool, 
         raise ValueError(f"guidance_scale must be a finite number, got {guidance_scale}.")
     if not 0 <= guidance_rescale <= 1:
         raise ValueError(f"guidance_rescale must be from 0 to 1, got {guidance_rescale}.")
-    if guidance_rescale and guidance_scale <= 1:
-        raise ValueError(f"guidance_rescale changes guided predictions: guidance_scale={guidance_scale} guides none.")
+    guided = guidance_scale > 1 and not embeds_guidance(pipeline.unet)
+    if guidance_rescale and not guided:
+        raise ValueError(
+            f"guidance_rescale changes predictions that are guided by two rows: with guidance_scale={guidance_scale} "
+            "and this UNet none is."
+        )
     if pipeline.is_unclip:
         levels = pipeline.image_noising_scheduler.config.num_train_timesteps
         if not 0 <= noise_level < levels:
             raise ValueError(f"noise_level must be in [0, {levels}), got {noise_level}.")
     elif noise_level:
         raise ValueError("noise_level is for unCLIP (SEED-2); this pipeline draws with Stable Diffusion (SEED-1).")
-    guided = guidance_scale > 1 and not embeds_guidance(pipeline.unet)
     needs_empty_prompt = pipeline.is_unclip or (guided and not negative)
     if needs_empty_prompt and pipeline.empty_prompt is None:
         needy = "unCLIP" if pipeline.is_unclip else f"guidance_scale={guidance_scale}"

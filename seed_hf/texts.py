@@ -157,7 +157,7 @@ def generate_texts(
         inputs: What `processor.caption` or `processor.ask` returns, padded on the left; `codes` may replace
             `pixel_values`.
         max_new_tokens: Length limit of a continuation. Each row has as many as it would have alone: one whose prompt
-            leaves less room does not cut those beside it.
+            leaves less room does not cut those beside it, unless prompts have several images each.
         num_beams: Beams searched at once; 1 is greedy.
         length_penalty: The score of a beam is divided by its length to this power.
     """

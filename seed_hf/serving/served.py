@@ -163,14 +163,14 @@ class ServedModel:
 
     def _prompt(self, jobs: list[Job]) -> None:
         assert self.pipe is not None  # the routes see to it
-        for sample in (False, True):
-            some = [job for job in jobs if job.work.sample == sample and not job.gone]
-            if some:  # sampled codes follow the seed of their own prompt
-                prompts: list[Prompt] = [job.work for job in some]
-                sampling = {"do_sample": True, "temperature": 1.0} if sample else {}
-                generators = [generator_of(prompt.seed) for prompt in prompts]
-                codes = self.pipe.encode_prompt([prompt.text for prompt in prompts], generators, sampling)
-                _finish(some, codes.tolist())
+        greedy = [job for job in jobs if not (job.work.sample or self.pipe.samples_codes())]
+        if greedy:
+            _finish(greedy, self.pipe.encode_prompt([job.work.text for job in greedy]).tolist())
+        for job in jobs:  # the samples of a batch would depend on each other
+            if job not in greedy and not job.gone:
+                prompt: Prompt = job.work
+                sampling = {"do_sample": True, "temperature": 1.0} if prompt.sample else {}
+                job.finish(self.pipe.encode_prompt(prompt.text, generator_of(prompt.seed), sampling)[0].tolist())
 
     def _draw(self, jobs: list[Job]) -> None:
         import torch

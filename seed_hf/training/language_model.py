@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import set_seed
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from seed_hf.data.batches.language_model import LOSS_KINDS, LanguageModelCollator
 from seed_hf.data.batches.packing import PADDING, check_attention, packed_inputs
@@ -178,6 +179,14 @@ class LanguageModelTrainer(SeedTrainer):
         """Weighted number of learned tokens in an optimizer step: a mean over the processes, as gradients are."""
         items = sum(self._kind_weights[_kinds_of(batch).to(device)].sum() for batch in batch_samples)
         return self.accelerator.reduce(items, "mean")
+
+    def _check_sharding(self) -> None:
+        super()._check_sharding()
+        if self.is_deepspeed_enabled and is_deepspeed_zero3_enabled() and self.args.lora_r:
+            raise ValueError(
+                "LoRA cannot be merged into weights that DeepSpeed's ZeRO-3 keeps in parts. Use ZeRO-2 or plain data "
+                "parallelism (examples/accelerate/several_gpus.yaml), or train all weights (lora_r=0)."
+            )
 
     def merge(self):
         """The trained model, with LoRA merged into its weights. A LoRA model cannot be trained further after this."""

@@ -83,6 +83,11 @@ class SeedTrainer(Trainer):
                 f"{type(self).__name__} does not train right under DeepSpeed's ZeRO-3, which keeps no weight whole. "
                 "Use ZeRO-2 or plain data parallelism (examples/accelerate/several_gpus.yaml)."
             )
+        if self.is_fsdp_enabled and getattr(self.accelerator.state.fsdp_plugin, "fsdp_version", 2) == 1:
+            raise ValueError(
+                "FSDP of version 1 would save a part of each weight. Take version 2 (fsdp_version: 2, as in "
+                "examples/accelerate/fsdp2.yaml)."
+            )
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
         """As [`Trainer.train`], while no other process trains in `output_dir`.

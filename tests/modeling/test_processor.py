@@ -146,6 +146,12 @@ def test_the_chat_asks_with_the_prompts_of_the_processor(processor, tmp_path):
     )
     own = SeedProcessor.from_pretrained(tmp_path, chat_template="my own", question_prompt="q {} a")
     assert own.chat_template == "my own"
+    # One that differs from it in words alone is one's own, too, in a folder, a call and the constructor.
+    other.chat_template = edited = other.chat_template.replace("Short answer.", "Answer briefly.")
+    other.save_pretrained(tmp_path)
+    parts = (other.image_processor, other.tokenizer)
+    for kept in (SeedProcessor.from_pretrained(tmp_path), SeedProcessor(*parts, chat_template=edited)):
+        assert kept.chat_template == edited != processor.chat_template
     with pytest.raises(AttributeError, match="The caption_prompt of a processor is part of its templates"):
         other.caption_prompt = "a photo of"
     other.caption_prompt = "shown is"  # as it was

@@ -79,7 +79,7 @@ def test_an_option_does_what_it_does_in_stable_diffusion(pipe, donor, embeds, sc
         ({"sigmas": [1.0]}, "PNDMScheduler takes no sigmas"),
         ({"eta": 0.5}, "PNDMScheduler has no eta"),
         ({"guidance_rescale": 1.5}, "from 0 to 1"),
-        ({"guidance_rescale": 0.5, "guidance_scale": 1.0}, "guides none"),
+        ({"guidance_rescale": 0.5, "guidance_scale": 1.0}, "with guidance_scale=1.0 and this UNet none is"),
         ({"image_embeds": torch.zeros(1, 20)}, "exactly one"),
         ({"prompt_embeds": None, "image_embeds": torch.zeros(1, 20)}, "give prompt_embeds, not image_embeds"),
         ({"prompt_embeds": torch.zeros(1, 6, 21)}, r"\(rows, tokens, 20\)"),

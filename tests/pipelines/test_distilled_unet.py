@@ -42,5 +42,7 @@ def test_it_needs_no_empty_prompt_and_is_led_away_from_nothing_else():
     pipe = tiny_pipeline(unet=tiny_unet(time_cond_proj_dim=12), empty_prompt=None)
     call = {"codes": some_codes(1), "num_inference_steps": 2, "output_type": "pt", "guidance_scale": 4.0}
     assert torch.isfinite(pipe(**call).images).all()
+    with pytest.raises(ValueError, match="guidance_rescale changes predictions"):
+        pipe(guidance_rescale=0.7, **call)
     with pytest.raises(ValueError, match="distilled to guide itself .* leave out negative_codes"):
         pipe(negative_codes=some_codes(1), **call)

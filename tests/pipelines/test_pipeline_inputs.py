@@ -23,6 +23,15 @@ def test_guidance_is_a_number(scale):
         tiny_pipeline()(codes=some_codes(1), guidance_scale=scale)
 
 
+def test_embeddings_to_lead_away_from_with_no_images():
+    pipe = tiny_pipeline()
+    away = pipe.encode_codes(some_codes(1)).detach()
+    with pytest.raises(ValueError, match="num_images_per_prompt must be at least 1"):
+        pipe(codes=some_codes(1), negative_prompt_embeds=away, num_images_per_prompt=0)
+    with pytest.raises(TypeError, match="integers|tensor"):
+        pipe.encode_codes(some_codes(1).tolist())
+
+
 def test_flow_matching_is_refused():
     with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler is for flow matching"):
         tiny_pipeline(scheduler=FlowMatchEulerDiscreteScheduler())(codes=some_codes(1), **CALL)

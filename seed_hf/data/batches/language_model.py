@@ -77,7 +77,7 @@ class LanguageModelCollator(SeededCollator):
       at 0 with each sample; `sample_ids` `(B, L)`, the row of each token, -1 for padding; and `cu_seq_lens`
       `(S + 1,)`, int32, the first positions in the flattened batch of the S stretches (samples and paddings), and the
       end.
-    - `row_ids`, the rows' `id`, if they have one.
+    - `row_ids`, the file and number of each row, or else its `id`, if they have some.
 
     Raises:
         ValueError: Unknown or impossible settings; `pack_length` is less than `max_length`. Or a row, which is
