@@ -104,19 +104,6 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
             cls._load_tokenizer_from_pretrained("tokenizer", pretrained_model_name_or_path, **of_text),
         ]
 
-    @classmethod
-    def from_args_and_dict(cls, args, processor_dict, **kwargs):
-        """As in transformers; the template that was written from the folder's prompts does not outlive them.
-
-        Args:
-            args, processor_dict, kwargs: As in transformers.
-        """
-        caption, question = (processor_dict.get(name) for name in ("caption_prompt", "question_prompt"))
-        written = written_chat_template(caption, question, processor_dict.get("prompt_format", "seed"))
-        if processor_dict.get("chat_template") == written:
-            processor_dict = {name: value for name, value in processor_dict.items() if name != "chat_template"}
-        return super().from_args_and_dict(args, processor_dict, **kwargs)
-
     @property
     def model_input_names(self) -> list[str]:
         return ["input_ids", "attention_mask", "pixel_values"]
