@@ -50,6 +50,7 @@ def quantization_losses(
     contrastive_loss: torch.Tensor | None = None,
     image_features: Callable[[torch.Tensor], torch.Tensor] | None = None,
     temperature: torch.Tensor | float = 1.0,
+    gather_features: Callable[[torch.Tensor], tuple[torch.Tensor, int]] | None = None,
 ) -> dict[str, torch.Tensor]:
     """The losses of stage II, each before its weight, and under `"loss"` their weighted sum. All have shape `()`.
 
@@ -64,6 +65,7 @@ def quantization_losses(
         image_features: Takes embeddings to L2-normalised features `(batch, projection_dim)`, for `feature_loss` and
             `feature_contrast_loss`.
         temperature: Divides the cosines of `feature_contrast_loss`; no gradient goes to it.
+        gather_features: Gathers the features of all processes, as in stage I, for `feature_contrast_loss`.
 
     Raises:
         ValueError: `target_embeddings` have another shape than `generation_embeddings`; or
@@ -84,8 +86,9 @@ def quantization_losses(
         if config.feature_loss_weight:
             losses["feature_loss"] = 1 - (features * target).sum(-1).mean()
         if config.feature_contrast_loss_weight:
-            cosines = features @ target.T / torch.as_tensor(temperature).detach()
-            own = torch.arange(len(cosines), device=cosines.device)
+            everyones, first = (target, 0) if gather_features is None else gather_features(target)
+            cosines = features @ everyones.T / torch.as_tensor(temperature).detach()
+            own = torch.arange(first, first + len(cosines), device=cosines.device)
             losses["feature_contrast_loss"] = F.cross_entropy(cosines, own)
     if target_embeddings is not None:
         if target_embeddings.shape != generation_embeddings.shape:

@@ -390,6 +390,7 @@ class SeedTokenizer(CompiledBlocks, FlashByPart, PublishedModel, WholeWeights, P
                 target_embeddings=target_embeddings,
                 image_features=self._project_image,
                 temperature=self.temperature if self.config.text_tower else 1.0,
+                gather_features=gather_features,
             )
             for name, value in losses.items():
                 setattr(output, name, value)

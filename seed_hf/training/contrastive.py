@@ -71,7 +71,10 @@ class ContrastiveTrainer(SeedTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if "input_ids" not in inputs:
             raise ValueError(f"Stage I compares images with captions, and these rows have none. {_COLLATOR}")
+        # Equal captions are equal, however far their batches are padded.
         captions = inputs["input_ids"]
+        if (mask := inputs.get("attention_mask")) is not None:
+            captions = captions.masked_fill(mask == 0, -1)
         gather = None
         if self.accelerator.num_processes > 1:
             gather = gather_features

@@ -172,10 +172,11 @@ class QuantizationTrainer(SeedTrainer):
         gather = gather_features if self.accelerator.num_processes > 1 else None
         outputs = model(**self._model_inputs(inputs), stage="quantization", gather_features=gather)
         window = self.window(model)
+        rows = len(outputs.codes)  # the last batch of an evaluation may have fewer
         for name in self.loss_names:
             if (loss := getattr(outputs, name)) is not None:
-                window.add(name, loss)
-        window.add("distinct_codes", distinct(outputs.codes).sum(), len(outputs.codes))
+                window.add(name, loss * rows, rows)
+        window.add("distinct_codes", distinct(outputs.codes).sum(), rows)
         self.count(model, len(outputs.codes))
         (self._train_usage if model.training else self.evaluated).add(outputs.codes)
         if model.training and self.args.revive_dead_codes_every:
@@ -185,7 +186,7 @@ class QuantizationTrainer(SeedTrainer):
         if self.caption_decoder is not None:
             with self.accelerator.autocast():
                 caption_loss = caption_loss_of(self.caption_decoder, outputs.reconstructed_embeddings, inputs)
-            window.add("caption_loss", caption_loss)
+            window.add("caption_loss", caption_loss * rows, rows)
             loss = loss + self.args.caption_loss_weight * caption_loss
         return (loss, outputs) if return_outputs else loss
 

@@ -142,7 +142,13 @@ class SeedTrainer(Trainer):
             self.args.remove_unused_columns or isinstance(dataset, IterableDataset)
         ):
             dataset = NamedRows(dataset, "the training data" if is_training else "the evaluation data")
-        return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
+        collator = self.data_collator
+        if isinstance(collator, SeededCollator) and not is_training:
+            self.data_collator = collator.for_evaluation()
+        try:
+            return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
+        finally:
+            self.data_collator = collator
 
     def _layout(self) -> dict[str, int | bool]:
         args = self.args

@@ -212,7 +212,8 @@ def test_chat_without_images_is_mixed_in_by_weight(here):
     assert again["messages"] == rows["messages"]
     whole = opened(train=["drawn.jsonl", "chat.jsonl", {"source": "codes.parquet", "direction": "text_to_image"}])
     assert len(whole.train_dataset) == 51 and whole.train_dataset["direction"].count("text_to_image") == 8
-    run_stage("instruct", write(recipe(entries)))
+    json_lines("blank.jsonl", [{"text": "some words"}, {"text": " "}])  # a row that is left out and counted
+    run_stage("instruct", write(recipe([*entries, {"source": "blank.jsonl", "weight": 1}])))
 
 
 LONG = [*ONE, {"role": "user", "content": "apple " * 80}, {"role": "assistant", "content": "yes"}]

@@ -59,9 +59,17 @@ def trained(trainer) -> dict[str, torch.Tensor]:
     return found
 
 
+def as_long_as_needed(rows) -> dict[str, torch.Tensor]:
+    """A batch whose captions are padded to the longest of them: to other lengths in other processes."""
+    batch = stack(rows)
+    longest = int(batch["attention_mask"].sum(1).max())
+    return {name: value[:, :longest] if value.ndim == 2 else value for name, value in batch.items()}
+
+
 def run_contrastive(out: Path):
     args = stage_one.config(**settings(out))
-    return trained(stage_one.trainer_for(tiny_tokenizer(), args))
+    rows = stage_one.rows()
+    return trained(ContrastiveTrainer(tiny_tokenizer(), args, train_dataset=rows, data_collator=as_long_as_needed))
 
 
 def run_streamed_contrastive(out: Path):
@@ -81,7 +89,7 @@ def run_streamed_contrastive(out: Path):
 def run_quantization(out: Path):
     remedy = {} if DEEPSPEED else {"codebook_init": "kmeans", "kmeans_batches": 2 * PROCESSES}
     args = stage_two.config(**settings(out), **remedy)
-    return trained(stage_two.trainer_for(tiny_tokenizer(), args))
+    return trained(stage_two.trainer_for(tiny_tokenizer(feature_contrast_loss_weight=0.5), args))
 
 
 def run_contrastive_zero3(out: Path):

@@ -8,11 +8,13 @@ from transformers import TrainerCallback
 
 from seed_hf.data.batches.augmentation import random_crop_flip
 from seed_hf.data.batches.image_text import ImageTextCollator
+from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.training.contrastive import ContrastiveConfig, ContrastiveTrainer, retrieval_hits
 from seed_hf.training.trainer import last_complete_checkpoint
 from stage_one import CAPTIONS, config, rows, trainer_for
 from stages import stack
 from tiny import tiny_text_tokenizer, tiny_tokenizer
+from tiny_language import picture
 
 
 def test_defaults_are_the_published_values(tmp_path):
@@ -195,3 +197,28 @@ def test_collator_refuses_rows_with_nothing_to_train_on():
         ImageTextCollator()([{"pixels": torch.zeros(3, 4, 4, dtype=torch.uint8)}])
     with pytest.raises(ValueError, match="uint8"):
         ImageTextCollator(Processor())([{"pixels": torch.zeros(3, 4, 4)}])
+
+
+def test_evaluations_in_every_pass_see_the_same(tmp_path):
+    """The validation images as they are, with the same captions of several."""
+    rows = [{"image": picture(colour), "captions": ["a red apple", "a question"]} for colour in ("red", "blue") * 4]
+    processor = SeedImageProcessor(size={"height": 28, "width": 28})
+    collator = ImageTextCollator(processor, tiny_text_tokenizer(), augment=random_crop_flip)
+    often = {"eval_strategy": "steps", "eval_steps": 2}
+    args = config(tmp_path, learning_rate=0.0, max_steps=6, per_device_train_batch_size=4, **often)
+    trainer = ContrastiveTrainer(tiny_tokenizer(), args, train_dataset=rows, eval_dataset=rows, data_collator=collator)
+    trainer.train()
+    losses = [line["eval_loss"] for line in trainer.state.log_history if "eval_loss" in line]
+    assert len(losses) == 3 and losses == pytest.approx([losses[0]] * 3, rel=1e-6)
+    assert trainer.data_collator is collator and collator.augment is not None
+    plain = ImageTextCollator(processor, tiny_text_tokenizer())(rows)["pixel_values"]
+    (batch,) = trainer.get_eval_dataloader()
+    torch.testing.assert_close(batch["pixel_values"].cpu(), plain)
+
+
+def test_an_image_has_the_same_view_in_any_batch():
+    rows = [{"image": picture(colour)} for colour in ("red", "blue", "green")]
+    make = ImageTextCollator(SeedImageProcessor(size={"height": 28, "width": 28}), augment=random_crop_flip)
+    together = make(rows)["pixel_values"]
+    assert torch.equal(together, torch.cat([make([row])["pixel_values"] for row in rows]))
+    assert not torch.equal(together, ImageTextCollator(make.image_processor)(rows)["pixel_values"])

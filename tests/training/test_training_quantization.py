@@ -223,3 +223,14 @@ def test_evaluation_has_its_own_window(tmp_path):
         output = trainer.model.eval()(**stack(images(8)), stage="quantization")
     assert metrics["eval_vq_loss"] == pytest.approx(output.vq_loss.item(), rel=1e-5)
     assert metrics["eval_used_codes"] == len(output.codes.unique())
+
+
+def test_losses_of_an_evaluation_are_means_of_rows_however_they_are_batched(tmp_path):
+    found = [
+        trainer_for(
+            tiny_tokenizer(), config(tmp_path / str(size), per_device_eval_batch_size=size), eval_dataset=images(9)
+        ).evaluate()
+        for size in (9, 8, 4)
+    ]
+    for name in ("eval_vq_loss", "eval_reconstruction_loss", "eval_generation_loss", "eval_loss"):
+        assert [metrics[name] for metrics in found[1:]] == pytest.approx([found[0][name]] * 2, rel=1e-4), name

@@ -1,5 +1,6 @@
 """Batches for stage I and stage II: images, captions, or cached features."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -66,6 +67,12 @@ class ImageTextCollator(SeededCollator):
         self.padding = padding
         self.augment = augment
 
+    def for_evaluation(self) -> "ImageTextCollator":
+        """As [`SeededCollator.for_evaluation`], and without augmentation."""
+        other = copy.copy(super().for_evaluation())
+        other.augment = None
+        return other
+
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         batch: dict[str, Any] = {key: _stack([row[key] for row in rows]) for key in CACHED_KEYS if key in rows[0]}
         if ("image" in rows[0] or "pixels" in rows[0]) and not {"vision_embeddings", "causal_embeddings"} & set(batch):
@@ -120,10 +127,15 @@ class ImageTextCollator(SeededCollator):
         values = pixels.float().div_(255)
         if self.augment is not None:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.generator(pixels.numpy().tobytes()).getrandbits(63))
-                values = self.augment(values)
+                values = torch.cat([self._augmented(*row) for row in zip(pixels, values)])
         mean, std = mean_and_std(self.image_processor)
         return values.sub_(mean).div_(std)
+
+    def _augmented(self, pixels: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """A view `(1, 3, height, width)` of one image, the same in any batch and process."""
+        assert self.augment is not None
+        torch.manual_seed(self.generator(pixels.numpy().tobytes()).getrandbits(63))
+        return self.augment(values[None])
 
 
 def mean_and_std(processor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,5 +1,6 @@
 """The base of both collators: random choices that a resumed run repeats."""
 
+import copy
 import random
 import zlib
 
@@ -23,6 +24,12 @@ class SeededCollator:
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, in all loader processes."""
         self._epoch.fill_(epoch)
+
+    def for_evaluation(self) -> "SeededCollator":
+        """A copy that makes the same choices in every pass, those of the first, so that evaluations compare."""
+        other = copy.copy(self)
+        other._epoch = torch.zeros((), dtype=torch.int64)
+        return other
 
     def generator(self, *content: bytes) -> random.Random:
         """The generator of one row (or batch); its `content` distinguishes it from others."""

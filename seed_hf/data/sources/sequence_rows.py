@@ -125,7 +125,7 @@ def sequence_files(source: str | list[str], split: str) -> tuple[list[str], list
     for row in stored:
         try:
             found = {} if isinstance(row.values, BadText) else _in_form(row.values, None, row.folder)
-        except BadText:
+        except (BadText, RowDropped):
             continue  # `sequence_rows` says so
         images |= {part["image"] for part in _images(found) if isinstance(part.get("image"), str)}
     return files + sorted(filter(os.path.isfile, images)), [file for file in located.files if is_remote(file)]
