@@ -55,6 +55,7 @@ class SeedTrainer(Trainer):
     watched: Any  # the class of what `watch_images` shows
     trains_under_zero3 = False
     control: TrainerControl  # of Trainer
+    data_collator: Any  # of Trainer
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -142,7 +143,7 @@ class SeedTrainer(Trainer):
             self.args.remove_unused_columns or isinstance(dataset, IterableDataset)
         ):
             dataset = NamedRows(dataset, "the training data" if is_training else "the evaluation data")
-        collator = self.data_collator
+        collator: Any = self.data_collator
         if isinstance(collator, SeededCollator) and not is_training:
             self.data_collator = collator.for_evaluation()
         try:

@@ -148,6 +148,7 @@ def test_a_warm_up_as_long_as_the_run_is_told(tmp_path, caplog):
 class Processor:
     """The constants of the image processor that prepared pixels need."""
 
+    do_normalize = True
     image_mean = [0.5, 0.25, 0.0]
     image_std = [0.5, 0.25, 1.0]
 

@@ -1,8 +1,7 @@
 """Batches for stage I and stage II: images, captions, or cached features."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -67,9 +66,9 @@ class ImageTextCollator(SeededCollator):
         self.padding = padding
         self.augment = augment
 
-    def for_evaluation(self) -> "ImageTextCollator":
+    def for_evaluation(self) -> Self:
         """As [`SeededCollator.for_evaluation`], and without augmentation."""
-        other = copy.copy(super().for_evaluation())
+        other = super().for_evaluation()
         other.augment = None
         return other
 

@@ -3,6 +3,7 @@
 import copy
 import random
 import zlib
+from typing import Self
 
 import torch
 
@@ -25,7 +26,7 @@ class SeededCollator:
         """Set the epoch, in all loader processes."""
         self._epoch.fill_(epoch)
 
-    def for_evaluation(self) -> "SeededCollator":
+    def for_evaluation(self) -> Self:
         """A copy that makes the same choices in every pass, those of the first, so that evaluations compare."""
         other = copy.copy(self)
         other._epoch = torch.zeros((), dtype=torch.int64)
