@@ -30,7 +30,7 @@ from world import images, normalised_images, scenes, world
 
 
 STEPS, BATCH, RATE = 12_000, 128, 1e-3
-EASY = 3000  # steps before drawings are restyled: harder from the start, little is learned for long
+EASY = 0.25  # share of the run before drawings are restyled: harder from the start, little is learned for long
 BLOCKS = 2000  # of views: a step looks at one block
 SEEN = 0.5  # share of the patches, those with most ink, that the ViT sees before the last quarter of the stage
 THINGS = sorted(world().things)
@@ -140,14 +140,13 @@ def main(argv: list[str] | None = None) -> None:
             "boxes": boxes_of(squares + [[WHOLE]] * VIEWS, grid),
             "there": there,
             "reference": wanted,
-            "restyled": torch.tensor(step >= EASY),
             **labels_of(found),
         }
 
     def loss_of(batch: dict[str, torch.Tensor], done: float) -> dict[str, torch.Tensor]:
         pixels = batch["pixels"].float() / 255
         labels = {name: batch[name] for name in ("thing", "colour", "style")}
-        if batch["restyled"]:
+        if done >= EASY:
             pixels, coloured, styled = restyled_images(pixels)
             labels["colour"] = labels["colour"].masked_fill(~coloured[:, None], -100)
             labels["style"] = labels["style"].masked_fill(~styled[:, None], -100)
