@@ -130,9 +130,23 @@ def load_text_tower(
         return model.visual_tokenizer, processor.image_processor, processor.tokenizer
     from transformers import AutoTokenizer
 
+    if not holds_words(place.processor):
+        raise ValueError(
+            f"{os.fspath(source or DEFAULT)}: holds no text tokenizer (tokenizer.json), which the text tower needs. "
+            "Save the one of stage I in the same folder."
+        )
     tokenizer, image_processor = load_tokenizer(source, device=device, dtype=dtype)
     with naming_the_source(source):
         return tokenizer, image_processor, AutoTokenizer.from_pretrained(place.processor, trust_remote_code=False)
+
+
+def holds_words(folder: str | os.PathLike) -> bool:
+    """Whether a text tokenizer is saved in a folder. transformers makes an empty one where there is none.
+
+    Args:
+        folder: Of a model, or of the text tokenizer itself.
+    """
+    return any(any(Path(folder).glob(name)) for name in ("tokenizer.json", "vocab.*", "*.model"))
 
 
 def load_language_model(

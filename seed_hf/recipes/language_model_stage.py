@@ -36,8 +36,8 @@ _COLLATORS: dict[str, type[LanguageModelCollator]] = {"lm": LanguageModelCollato
 _TRAINERS: dict[str, type[LanguageModelTrainer]] = {"lm": LanguageModelTrainer, "instruct": InstructionTrainer}
 
 
-def language_model_trainer(recipe: LanguageModelRecipe) -> tuple[LanguageModelTrainer, PreTrainedTokenizerBase]:
-    """The trainer, ready to run, and the text tokenizer that is saved with what it trains.
+def language_model_trainer(recipe: LanguageModelRecipe) -> tuple[LanguageModelTrainer, list[PreTrainedTokenizerBase]]:
+    """The trainer, ready to run, and what is saved with what it trains: the text tokenizer.
 
     Args:
         recipe: Of the language-model or the instruction stage.
@@ -59,7 +59,7 @@ def language_model_trainer(recipe: LanguageModelRecipe) -> tuple[LanguageModelTr
     trainer = _TRAINERS[recipe.stage](
         language_model, args, data_collator=collator, train_dataset=train, eval_dataset=validation
     )
-    return trainer, text_tokenizer
+    return trainer, [text_tokenizer]
 
 
 def sequence_collator(recipe: LanguageModelRecipe, words: PreTrainedTokenizerBase, config: PreTrainedConfig):

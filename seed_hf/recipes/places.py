@@ -7,10 +7,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from seed_hf.artifacts.loading import load_pretrained
-
-
-_FILES_OF_WORDS = ("tokenizer.json", "vocab.*", "*.model")
+from seed_hf.artifacts.loading import holds_words, load_pretrained
 
 
 def load(cls: type, source: str | None, key: str) -> Any:
@@ -44,12 +41,7 @@ def load_words(source: str | None, key: str, rows: int | None = None) -> PreTrai
         ValueError: It holds no text tokenizer, or that of another model.
     """
     words = load(AutoTokenizer, source, key)
-    # transformers makes an empty tokenizer of a folder without the files of one.
-    if (
-        source is not None
-        and Path(source).is_dir()
-        and not any(any(Path(source).glob(name)) for name in _FILES_OF_WORDS)
-    ):
+    if source is not None and Path(source).is_dir() and not holds_words(source):
         raise ValueError(f"{key}: {source} holds no text tokenizer (tokenizer.json).")
     if rows is not None and words.vocab_size > rows:  # without added tokens: captions do not become visual tokens
         raise ValueError(

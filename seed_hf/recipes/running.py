@@ -61,16 +61,16 @@ def run_stage(stage: str, config_path: str | os.PathLike, changes: Sequence[str]
         if state == "finished":
             logger.warning("%s: this run is finished already. Nothing was changed.", args.output_dir)
             return Path(args.output_dir)
-        trainer, processor = _trainer(recipe)
+        trainer, beside = _trainer(recipe)
         rows = trainer.train_dataset
         steps_of(args, len(rows) if hasattr(rows, "__len__") else None)
         if args.process_index == 0:
             record.begin(identity, args)
-        return _train_and_save(recipe, trainer, processor, record)
+        return _train_and_save(recipe, trainer, beside, record)
 
 
 def _trainer(recipe: Recipe):
-    """The trainer and the processor that is saved with what it trains."""
+    """The trainer, and the processors that are saved with what it trains."""
     if recipe.stage in LANGUAGE_STAGES:
         from .language_model_stage import language_model_trainer
 
@@ -99,8 +99,8 @@ def _agreed(args: TrainingArguments, decide: Callable[[], Any]) -> Any:
     return answer[0]
 
 
-def _train_and_save(recipe: Recipe, trainer, processor, record: RunRecord) -> Path:
-    """Train; then save the model, its processor and its card. Files are written aside first, so none is half there."""
+def _train_and_save(recipe: Recipe, trainer, beside: list, record: RunRecord) -> Path:
+    """Train; save the model, its processors and its card. Files are written aside first, so none is half there."""
     from seed_hf.hub.callback import ModelCardCallback
 
     output = Path(trainer.args.output_dir)
@@ -122,7 +122,8 @@ def _train_and_save(recipe: Recipe, trainer, processor, record: RunRecord) -> Pa
         aside = output / "saving"
         shutil.rmtree(aside, ignore_errors=True)
         model.save_pretrained(aside, state_dict=state)
-        processor.save_pretrained(aside)
+        for processor in beside:
+            processor.save_pretrained(aside)
         names = [file.name for file in aside.iterdir()]
         for name in names:
             os.replace(aside / name, output / name)

@@ -1,11 +1,19 @@
 """The trainer of stage I or II, as a recipe describes it."""
 
 import logging
+import os
 from typing import Any
 
 from torch import nn
-from transformers import AutoModel, Blip2ForImageTextRetrieval, CLIPVisionModelWithProjection, set_seed
+from transformers import (
+    AutoModel,
+    Blip2ForImageTextRetrieval,
+    CLIPVisionModelWithProjection,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
 
+from seed_hf.artifacts.loading import holds_words, locate
 from seed_hf.data.batches.augmentation import random_crop_flip
 from seed_hf.data.batches.image_text import ImageTextCollator
 from seed_hf.data.features.cached import are_features, open_features
@@ -26,8 +34,9 @@ CAPTION_TOKENS = 32  # of stage I, as in the authors' code
 _STREAM_OPTIONS = ("shuffle_buffer", "min_side", "max_aspect", "on_error", "image_column", "caption_column")
 
 
-def tokenizer_trainer(recipe: TokenizerRecipe) -> tuple[ContrastiveTrainer | QuantizationTrainer, SeedImageProcessor]:
-    """The trainer, ready to run, and the image processor that is saved with what it trains.
+def tokenizer_trainer(recipe: TokenizerRecipe) -> tuple[ContrastiveTrainer | QuantizationTrainer, list[Any]]:
+    """The trainer, ready to run, and what is saved with what it trains: the image processor, and the text tokenizer
+    of the text tower, which reads the captions of retrieval.
 
     Args:
         recipe: Of stage I or II.
@@ -49,9 +58,25 @@ def tokenizer_trainer(recipe: TokenizerRecipe) -> tuple[ContrastiveTrainer | Qua
         "train_dataset": _open_split(recipe, "train", tokenizer, processor),
         "eval_dataset": _open_split(recipe, "validation", tokenizer, processor),
     }
+    words = _words_of_text_tower(recipe, tokenizer.config, parts["data_collator"])
+    beside = [processor] if words is None else [processor, words]
     if recipe.stage == "contrastive":
-        return ContrastiveTrainer(tokenizer, args, **parts), processor
-    return QuantizationTrainer(tokenizer, args, target_encoder=encoder, **parts), processor
+        return ContrastiveTrainer(tokenizer, args, **parts), beside
+    return QuantizationTrainer(tokenizer, args, target_encoder=encoder, **parts), beside
+
+
+def _words_of_text_tower(
+    recipe: TokenizerRecipe, config: SeedTokenizerConfig, collator: ImageTextCollator
+) -> PreTrainedTokenizerBase | None:
+    """The text tokenizer of the text tower: that of the batches, or, in stage II, what is saved where it begins."""
+    if not config.text_tower:
+        return None
+    if recipe.stage == "contrastive" or recipe.trainer.train_qformer:
+        return collator.tokenizer
+    start = recipe.model.stage_one or recipe.model.tokenizer
+    if start is None or not holds_words(folder := locate(start, "tokenizer").processor):
+        return None
+    return load_words(os.fspath(folder), "model.stage_one" if recipe.model.stage_one else "model.tokenizer")
 
 
 def _open_tokenizer(model: TokenizerModel) -> SeedTokenizer:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, GPT2Config, OPTForCausalLM
 
-from command_line import run
+from command_line import refused, run
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
@@ -67,6 +68,29 @@ def test_contrastive_from_random_weights(folder):
     recipe["model"] = {"config": config, "text_tokenizer": "text_tokenizer"}
     run_stage("contrastive", write(json.loads(json.dumps(recipe))))
     assert SeedTokenizer.from_pretrained("out").config.codebook_size == 64
+
+
+def test_the_text_tokenizer_is_saved_where_the_text_tower_is(folder):
+    """Retrieval reads captions with it: from stage I's folder, and from that of a stage II that begins there."""
+    rows = ("--data", "images.parquet", "--caption-column", "words")
+    evaluate = ["evaluate", "retrieval", *rows, "--out", "found.json"]
+    refused(*evaluate, "--model", "tokenizer", words="holds no text tokenizer")
+    run_stage("contrastive", write(contrastive(output_dir="one")))
+    status, _, said = run(*evaluate, "--model", "one", "--use", "embeddings")
+    assert status == 0, said
+    recipe = {
+        "model": {"stage_one": "one"},
+        "data": {"train": "images.parquet"},
+        "trainer": {**TRAINER, "output_dir": "two"},
+    }
+    run_stage("quantization", write(recipe))
+    words = [AutoTokenizer.from_pretrained(name).get_vocab() for name in ("text_tokenizer", "one", "two")]
+    assert words[0] == words[1] == words[2]
+    status, _, said = run(*evaluate[:-1], "of_codes.json", "--model", "two")
+    assert status == 0, said
+    bare = {"tokenizer": "tokenizer"}
+    run_stage("quantization", write({**recipe, "model": bare, "trainer": {**TRAINER, "output_dir": "bare"}}))
+    assert not Path("bare/tokenizer.json").exists()
 
 
 def test_quantization_with_a_text_encoder(folder):
