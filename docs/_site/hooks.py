@@ -16,6 +16,7 @@ ELSEWHERE = (
     "RELEASE.md",
     "CHANGELOG.md",
     "examples/seed_tiny/README.md",
+    "examples/seed_tiny/history.md",
     "examples/seed_opt_2.7b/README.md",
     "examples/seed_llama_8b/README.md",
     "examples/fine_tune/README.md",

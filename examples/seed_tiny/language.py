@@ -36,7 +36,7 @@ def opt_config(tokenizer) -> OPTConfig:
     return OPTConfig(
         vocab_size=len(tokenizer),
         hidden_size=256,
-        word_embed_proj_dim=256,  # narrower rows would save weights, but learn far more slowly (README.md)
+        word_embed_proj_dim=256,  # narrower rows would save weights, but learn far more slowly (history.md)
         ffn_dim=704,
         num_hidden_layers=4,
         num_attention_heads=8,
