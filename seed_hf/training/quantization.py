@@ -228,10 +228,15 @@ class QuantizationTrainer(SeedTrainer):
             if causal is None:
                 causal = model.get_causal_embeddings(batch.get("pixel_values"), vision_embeddings=seen)
             vectors.append(code_space(model, causal))
-        weight = model.quantizer.embedding.weight
-        centres = kmeans(torch.cat(vectors), len(weight), self.args.kmeans_iterations, generator)
+        weight, outputs = model.quantizer.embedding.weight, torch.cat(vectors)
+        if len(outputs) < len(weight):
+            raise ValueError(
+                f"codebook_init='kmeans' saw {len(outputs)} encoder outputs in {len(vectors)} batches, fewer than the "
+                f"{len(weight)} codes: raise kmeans_batches, or give more rows."
+            )
+        centres = kmeans(outputs, len(weight), self.args.kmeans_iterations, generator)
         weight.copy_(broadcast(centres))
-        logger.info("The codebook starts at k-means centres of %d encoder outputs.", sum(map(len, vectors)))
+        logger.info("The codebook starts at k-means centres of %d encoder outputs.", len(outputs))
 
     def _random_rows(self, generator: torch.Generator) -> Iterator[list]:
         dataset, size = self.train_dataset, self.args.per_device_train_batch_size

@@ -171,6 +171,12 @@ def test_kmeans_start_lowers_the_vq_loss_and_is_seeded(tmp_path):
     assert torch.equal(codebooks[1], codebooks[2]) and not torch.equal(codebooks[0], codebooks[1])
 
 
+def test_kmeans_with_too_few_outputs_names_the_setting(tmp_path):
+    settings = {"codebook_init": "kmeans", "kmeans_batches": 1, "per_device_train_batch_size": 1}
+    with pytest.raises(ValueError, match="32 encoder outputs in 1 batches, fewer than the 64 codes: raise kmeans_bat"):
+        trainer_for(tiny_tokenizer(), config(tmp_path, max_steps=1, **settings)).train()
+
+
 def test_kmeans_finds_separate_clusters():
     generator = torch.Generator().manual_seed(0)
     centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]])
