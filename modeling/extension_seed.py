@@ -3,6 +3,7 @@
 The text rows and all other weights stay as they are, in both directions.
 """
 
+import copy
 from typing import Any
 
 import torch
@@ -183,7 +184,7 @@ def _filled(model: PreTrainedModel, state: dict[str, torch.Tensor], source: PreT
             owner, _, last = name.rpartition(".")
             setattr(model.get_submodule(owner), last, buffer.clone())
     model.tie_weights()
-    model.generation_config = source.generation_config
+    model.generation_config = copy.deepcopy(source.generation_config)
     return model.train(source.training)
 
 

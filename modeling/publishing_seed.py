@@ -12,12 +12,13 @@ class PrivateByDefault:
     model card.
     """
 
-    def push_to_hub(self, repo_id, *args, private=True, **kwargs):
+    def push_to_hub(self, repo_id, *args, private=None, **kwargs):
+        private = True if private is None else private
         return super().push_to_hub(repo_id, *args, private=private, **kwargs)  # type: ignore[misc] # a mix-in
 
     def save_pretrained(self, save_directory, *args, push_to_hub=False, **kwargs):
         if push_to_hub:
-            kwargs.setdefault("private", True)
+            kwargs["private"] = True if kwargs.get("private") is None else kwargs["private"]
         return super().save_pretrained(  # type: ignore[misc] # a mix-in
             save_directory, *args, push_to_hub=push_to_hub, **kwargs
         )

@@ -98,6 +98,9 @@ def served_tokenizer(tokenizer: PreTrainedTokenizerBase, chat_template: str | No
         chat_template: Jinja template of a chat, as the processor has it, that goes along; see `with_bos`.
     """
     tokenizer = copy.deepcopy(tokenizer)
+    for name in ("auto_map", "processor_class"):  # of the processor's folder, whose code is not where this one goes
+        tokenizer.init_kwargs.pop(name, None)
+    tokenizer._processor_class = None
     first, special = "", []
     if (bos := tokenizer.bos_token) is not None:
         first, special = f"{bos} ", [(bos, tokenizer.bos_token_id)]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
+    from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
     from seed_hf.modeling.image_processing_seed import SeedImageProcessor
     from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
     from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
@@ -301,12 +302,12 @@ def naming_the_source(source: Source) -> Iterator[None]:
         raise ValueError(f"{place}: cannot be loaded. {kind}{said}") from error
 
 
-def load_image_processor(folder: str | os.PathLike, tokenizer: SeedTokenizer) -> SeedImageProcessor:
+def load_image_processor(folder: str | os.PathLike, config: SeedTokenizerConfig) -> SeedImageProcessor:
     """The image processor saved in a tokenizer's folder, else the default one of its image size.
 
     Args:
         folder: Of the tokenizer, or of a processor.
-        tokenizer: Gives the image size.
+        config: Of the tokenizer; gives the image size.
     """
     from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 
@@ -316,7 +317,7 @@ def load_image_processor(folder: str | os.PathLike, tokenizer: SeedTokenizer) ->
         combined.is_file() and "image_processor" in read_json(combined)
     ):
         return SeedImageProcessor.from_pretrained(folder)
-    return SeedImageProcessor.for_tokenizer(tokenizer.config)
+    return SeedImageProcessor.for_tokenizer(config)
 
 
 def _prepare(source: Source, kind: str, device, dtype) -> tuple[Place, torch.device, torch.dtype | str]:
@@ -331,7 +332,7 @@ def _open(source: Source, kind: str, device, dtype) -> tuple[Any, Any]:
     with naming_the_source(source):
         model = cls.from_pretrained(place.folder, dtype=number).to(where).eval()
         if kind == "tokenizer":
-            return model, load_image_processor(place.processor, model)
+            return model, load_image_processor(place.processor, model.config)
         beside = processor.from_pretrained(place.processor)
         if kind == "model":
             from seed_hf.pipelines.pipeline_inputs import check_processor  # imports torch

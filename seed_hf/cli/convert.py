@@ -46,8 +46,10 @@ def convert(
         Path | None, typer.Option(help="Recorded inputs and outputs to compare with; writes only if they agree.")
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Largest relative difference that --verify accepts.", min=0)] = 1e-5,
-    vision_heads: Annotated[int, typer.Option(help="Attention heads of the ViT.", min=1)] = 16,
-    qformer_heads: Annotated[int, typer.Option(help="Attention heads of the Q-Formers and decoders.", min=1)] = 12,
+    vision_heads: Annotated[int | None, typer.Option(help="Attention heads of the ViT. Default: 16.", min=1)] = None,
+    qformer_heads: Annotated[
+        int | None, typer.Option(help="Attention heads of the Q-Formers and decoders. Default: 12.", min=1)
+    ] = None,
     image_size: Annotated[
         int | None, typer.Option(help="Side in pixels; interpolates the ViT's position embeddings.", min=1)
     ] = None,
@@ -74,7 +76,12 @@ def convert(
 ):
     """Convert an original SEED or BLIP-2 checkpoint, or a SEED-LLaMA; reports what became of every key."""
     with plain_errors():
+        sizes = {"vision_heads": vision_heads, "qformer_heads": qformer_heads, "image_size": image_size}
+        sizes |= {"text_tower": text_tower, "allow_missing": allow_missing, "allow_unknown": allow_unknown}
+        sizes = {name: value for name, value in sizes.items() if value not in (None, [])}
         if kind is Original.seed_llama:
+            if sizes:
+                raise ValueError(f"{_flags(sizes)}: not for seed-llama, whose config.json says what it holds.")
             options = {"visual_tokenizer": visual_tokenizer, "dtype": dtype.value, "prompt_format": prompt_format}
             _convert_seed_llama([*checkpoint, *(more or ())], tokenizer, out, verify, tolerance, options)
             return
@@ -91,18 +98,17 @@ def convert(
             kind.value,
             [*checkpoint, *(more or ())],
             out,
-            vision_heads=vision_heads,
-            qformer_heads=qformer_heads,
-            image_size=image_size,
-            text_tower=text_tower,
-            allow_missing=allow_missing or (),
-            allow_unknown=allow_unknown or (),
+            **sizes,
         )
         typer.echo(conversion.report)
         if verify is not None:
             typer.echo(conversion.verify(verify, tolerance))
         conversion.write()
     typer.echo(out)
+
+
+def _flags(options) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in options)
 
 
 def _convert_seed_llama(checkpoint, tokenizer, out, verify, tolerance, options) -> None:

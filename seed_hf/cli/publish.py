@@ -97,6 +97,10 @@ def push(
         typer.echo(f"{_readable(size):>10}  {name}")
     for name in report.left_out:
         typer.echo(f"{'left out':>10}  {name}")
+    for name in report.removed:
+        typer.echo(
+            f"{'removed':>10}  {name} (in the repository from before; it would be loaded in place of the shards)"
+        )
     for name in report.stale:
         typer.echo(f"{'stale':>10}  {name} (in the repository from before; it stays)")
     total = f"{len(report.files)} files, {_readable(report.size)}"

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors import safe_open
+
 from seed_hf.files import check_new_folder, whole_folder
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
@@ -33,6 +35,11 @@ class Conversion:
         if kind == "blip2" and folders:
             if len(files) > 1:
                 raise ConversionError(f"{folders[0]}: a folder holds a whole BLIP-2. Give it alone, or give files.")
+            if options:
+                raise ConversionError(
+                    f"{folders[0]}: a folder of transformers says its sizes itself and is taken whole, so it takes no "
+                    f"{', '.join(sorted(options))}."
+                )
             self.model, self.report = _from_folder(Path(folders[0]))
         else:
             kind = "stage1" if kind == "blip2" else kind
@@ -65,11 +72,25 @@ class Conversion:
             SeedImageProcessor.for_tokenizer(self.model.config).save_pretrained(folder)
 
 
+def _stored_keys(folder: Path) -> list[str]:
+    found = []
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as opened:
+            found += opened.keys()
+    return found
+
+
 def _from_folder(folder: Path) -> tuple[SeedTokenizer, ConversionReport]:
     model = SeedTokenizer.from_blip2(folder).eval()
+    ours, stored = set(model.state_dict()), _stored_keys(folder)
+    named = {key: f"text_{key}" if key.startswith("embeddings.") else key for key in stored}
+    used = {key: name for key, name in named.items() if name in ours}
     report = ConversionReport(
         kind="stage1",
         head=model.config.generation_head,
+        used=used,
+        unused=[key for key in stored if key not in used],
+        new=sorted(ours - set(used.values())),
         files=[str(folder)],
         text_tower=model.config.text_tower,
         parameters=sum(parameter.numel() for parameter in model.parameters()),

@@ -111,6 +111,8 @@ def compare_tokenizer(
     if tuple(recorded["pixel_values"].shape[1:]) != (3, size, size):
         given = tuple(recorded["pixel_values"].shape)
         raise ValueError(f"The recorded pixel_values are {given}; this tokenizer takes (batch, 3, {size}, {size}).")
+    if not names:
+        raise ValueError("The recorded file has inputs alone, and no result to compare with.")
     computed = _stage_one(model, recorded) if "input_ids" in recorded else _stage_two(model, recorded)
     if unknown := [name for name in names if name not in computed]:
         raise ValueError(

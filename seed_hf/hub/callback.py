@@ -14,7 +14,7 @@ from seed_hf.files import write_text
 from .card import write_card
 from .facts import TRAIN_CONFIG
 from .results import to_text
-from .training_record import last_evaluation, training_record
+from .training_record import evaluation_of_result, training_record
 
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class ModelCardCallback(TrainerCallback):
             return
         seconds = time.monotonic() - self._begun
         self.training = training_record(args, state, self.recipe, seconds=seconds, first_step=self._first_step)
-        self._evaluation = last_evaluation(state)
+        self._evaluation = evaluation_of_result(args, state)
         self._kind = kind_of_object(model)
         self._config = model.config.to_dict() if self._kind else None
         self.write(args.output_dir, saved=False)

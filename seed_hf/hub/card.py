@@ -90,10 +90,13 @@ def write_card(
     facts = facts_of(folder) if facts is None else facts if isinstance(facts, Facts) else read_facts(Path(facts))
     given = {"training": training, "results": results, "base_model": base_model, "datasets": datasets}
     given |= {"title": title, "evaluation_dataset": evaluation_dataset}
+    if training is not None and (notes := facts.training.get("notes")):
+        given["training"] = {"notes": notes, **training}
     facts = Facts(**{**vars(facts), **{name: value for name, value in given.items() if value is not None}})
     figures = read_results(facts.results) if facts.results else {}
     if config is None:  # saved
         check_measured_weights(folder, kind, figures)
+    entries = eval_result_files(figures, kind, facts.evaluation_dataset) if facts.evaluation_dataset else {}
     metadata = _metadata(folder, kind, facts, figures)
     snippet = snippet_for(folder, kind, repo_id, facts.training.get("stage"))
     shown, described = snippet, config or _described(folder, kind)
@@ -117,7 +120,7 @@ def write_card(
             raise
         if output is not None:
             write(output)
-    _write_results(folder, kind, facts, figures)
+    _write_results(folder, figures, entries)
     if training:
         write_text(folder / TRAIN_CONFIG, to_text(training))
     return path
@@ -158,7 +161,7 @@ def _card_text(folder, kind, facts: Facts, figures, metadata, repo_id, snippet, 
         facts=facts,
         training=_training_rows(facts.training),
         notes=facts.training.get("notes"),
-        config=config,
+        config=_with_common_names(config),
         results=results_table(figures, kind),
         limited=is_limited(figures),
         evaluations="evaluations" in figures,
@@ -195,13 +198,21 @@ def _described(folder: Path, kind: str) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def _write_results(folder: Path, kind: str, facts: Facts, figures: Mapping[str, Any]) -> None:
+def _with_common_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration that also has the library's names for what its family calls otherwise (Bloom's `n_layer`)."""
+    from transformers import CONFIG_MAPPING
+
+    family = config.get("model_type")
+    names = CONFIG_MAPPING[family].attribute_map if family in CONFIG_MAPPING else {}
+    return {**{common: config[own] for common, own in names.items() if own in config}, **config}
+
+
+def _write_results(folder: Path, figures: Mapping[str, Any], entries: Mapping[str, str]) -> None:
     kept = folder / RESULTS
     if figures:
         write_text(kept, to_text(figures))
     else:
         kept.unlink(missing_ok=True)  # it was of other weights
-    entries = eval_result_files(figures, kind, facts.evaluation_dataset) if facts.evaluation_dataset else {}
     there = folder / ".eval_results"
     for old in there.glob("*.yaml") if there.is_dir() else ():
         if is_regular(old) and old.read_text(encoding="utf-8").startswith(_OURS):  # files by others stay

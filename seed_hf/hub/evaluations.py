@@ -70,7 +70,7 @@ def evaluation_tables(results: Mapping[str, Any], sections: Sequence[str]) -> st
         sections: Of the kind.
     """
     lines = []
-    for result in _telling(results, sections):
+    for result in telling(results, sections):
         data, split = result["data"], result["data"].get("split")
         named = f"{data['format']}, {split}" if split else data["format"]
         said = f"the first {data['rows']} rows: not comparable" if data.get("limit") else f"{data['rows']} rows"
@@ -89,7 +89,7 @@ def evaluation_metrics(results: Mapping[str, Any], sections: Sequence[str]) -> l
         results: From `joined`.
         sections: Of the kind.
     """
-    shown = _telling(results, sections)
+    shown = telling(results, sections)
     return list(dict.fromkeys(_TASKS[result["task"]][1] for result in shown if result["task"] in _TASKS))
 
 
@@ -106,7 +106,7 @@ def evaluation_entries(
     Raises:
         ValueError: The evaluations are of several data sets, which one id cannot name.
     """
-    shown = [result for result in _telling(results, sections) if not result["data"].get("limit")]
+    shown = [result for result in telling(results, sections) if not result["data"].get("limit")]
     if len(formats := sorted({result["data"]["format"] for result in shown})) > 1:
         raise ValueError(
             f"These results are of several data sets ({', '.join(formats)}), and the evaluation data set is one: "
@@ -122,9 +122,16 @@ def evaluation_entries(
                 task = re.sub(r"[^a-z0-9_]+", "_", "_".join(parts).replace("@", "_at_").lower())
                 note = f"{metric} of {result['task']}, {result['data']['rows']} rows"
                 entry = EvalResultEntry(dataset_id, task, value, date=date, notes=note)
-                entries.setdefault(split or result["data"]["format"], []).append(entry)
+                file = re.sub(r"[^A-Za-z0-9_.-]+", "_", split or result["data"]["format"])
+                entries.setdefault(file, []).append(entry)
     return entries
 
 
-def _telling(results: Mapping[str, Any], sections: Sequence[str]) -> list[Mapping[str, Any]]:
+def telling(results: Mapping[str, Any], sections: Sequence[str]) -> list[Mapping[str, Any]]:
+    """Evaluations that a card shows.
+
+    Args:
+        results: From `joined`.
+        sections: Of the kind.
+    """
     return [result for result in results["evaluations"] if _TASKS.get(result["task"], ("",))[0] in sections]

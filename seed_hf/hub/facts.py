@@ -33,7 +33,7 @@ class Facts:
         licence_notes: A paragraph on licences: what those who redistribute it must do.
         language: ISO 639 codes of the texts.
         tags: In addition to those of the kind.
-        training: What was trained on what: the content of a `train_config.json`, or the key `notes` with a text.
+        training: What was trained on what, beside what `train_config.json` records: the same keys, or `notes`, a text.
         results: Measured figures: a report's path (beside `card.yaml`) or content, or metric -> number.
         base_model, datasets: Hub ids of what it was made from and trained on.
         evaluation_dataset: Hub id of the data that `results` were measured on.
@@ -123,8 +123,8 @@ def facts_of(folder: str | os.PathLike) -> Facts:
         if card.is_file():
             facts = read_facts(card)
         facts.title = f"{facts.title or name}, {part}"
-    if not facts.training and (folder / TRAIN_CONFIG).is_file():
-        facts.training = read_json(folder / TRAIN_CONFIG)
+    if (folder / TRAIN_CONFIG).is_file():  # the author's words go before what was recorded, and beside it
+        facts.training = {**read_json(folder / TRAIN_CONFIG), **facts.training}
     if facts.results is None and (folder / RESULTS).is_file():
         facts.results = folder / RESULTS
     return facts

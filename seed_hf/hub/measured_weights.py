@@ -9,16 +9,17 @@ from typing import Any
 import torch
 
 from seed_hf.artifacts.fingerprints import weights_fingerprint
+from seed_hf.artifacts.kinds import KINDS
 from seed_hf.artifacts.loading import load_language_model, load_model, load_pipeline, load_tokenizer
 
-from .evaluations import models_of
+from .evaluations import models_of, telling
 
 
 _PARTS = ("seed_model", "unet", "vae", "visual_tokenizer", "language_model")  # of a pipeline, of a whole model
 
 
 def check_measured_weights(folder: Path, kind: str, results: Mapping[str, Any]) -> None:
-    """Check that evaluations are of the weights in a folder, as far as they name classes that it holds.
+    """Check that evaluations are of the weights in a folder.
 
     Args:
         folder: Of a tokenizer, model, language model or pipeline. Other kinds pass: no result names their weights.
@@ -26,7 +27,7 @@ def check_measured_weights(folder: Path, kind: str, results: Mapping[str, Any]) 
         results: From `read_results`. Flat figures pass: they do not say what they were measured on.
 
     Raises:
-        ValueError: They are of other weights, or the folder cannot be loaded.
+        ValueError: They are of other weights or of a class that the folder lacks, or the folder cannot be loaded.
     """
     if kind not in _LOADERS:
         return
@@ -34,14 +35,22 @@ def check_measured_weights(folder: Path, kind: str, results: Mapping[str, Any]) 
     for result in results.get("evaluations", ()):
         for model in models_of(result):
             measured.setdefault(model.get("dtype", "float32"), {})[model.get("class", "")] = model["sha256"]
+    names = set()
     for dtype, hashes in measured.items():
         for part in _parts(_LOADERS[kind](folder, getattr(torch, dtype, torch.float32))):
-            name = type(part).__name__
+            names.add(name := type(part).__name__)
             if name in hashes and weights_fingerprint(part) != hashes[name]:
                 raise ValueError(
                     f"The results are of other weights than those of the {name} in {folder}. Measure these with "
                     "`seed-hf evaluate`, or write the card without results."
                 )
+    for result in telling(results, KINDS[kind].sections) if measured else ():
+        classes = {model.get("class") for model in models_of(result)}
+        if not classes & names:
+            raise ValueError(
+                f"The results of {result['task']} are of a {', '.join(sorted(map(str, classes)))}, and {folder} holds "
+                "none: nobody can tell that they are of these weights. They belong into the card of that model."
+            )
 
 
 def _parts(thing: Any) -> list[torch.nn.Module]:

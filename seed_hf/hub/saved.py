@@ -28,7 +28,7 @@ def push_object(
     thing: Any,
     repo_id: str,
     *,
-    private: bool = True,
+    private: bool | None = None,
     revision: str | None = None,
     token: str | None = None,
     commit_message: str | None = None,
@@ -42,7 +42,7 @@ def push_object(
     Args:
         thing: A `SeedTokenizer`, `SeedForConditionalGeneration`, `SeedForCausalLM` or `SeedImagePipeline`.
         repo_id: "owner/name", or "name" alone: the default owner is the token's user.
-        private: Of a repository that is made. The visibility of an existing one stays.
+        private: Of a repository that is made: `False` for a public one. The visibility of an existing one stays.
         revision: Branch to commit to, made if missing.
         token: Of the Hub; by default that of `hf auth login` or the variable `HF_TOKEN`.
         commit_message: Default: "Upload" and the kind.
@@ -54,6 +54,7 @@ def push_object(
     asked = {name: save_options.pop(name, None) for name in ("create_pr", "tags", "subfolder", "commit_description")}
     if unknown := sorted(name for name, value in asked.items() if value):
         raise TypeError(f"push_to_hub of the SEED classes does not take {', '.join(unknown)}; use seed_hf.hub.push.")
+    private = private is not False
     # `repo_id` may lack the owner; the token's user is the default owner
     repo_id = HfApi(token=token).create_repo(repo_id, private=private, exist_ok=True).repo_id
     with tempfile.TemporaryDirectory() as place:

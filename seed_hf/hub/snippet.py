@@ -125,7 +125,7 @@ def adapter_base(folder: Path) -> str:
 
 
 def _name(folder: Path) -> str:
-    return json.dumps(folder.resolve().name)
+    return json.dumps(folder.resolve().name, ensure_ascii=False)  # a pair of surrogates is no character in Python
 
 
 def _reads_words(folder: Path) -> bool:

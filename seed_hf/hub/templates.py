@@ -11,7 +11,10 @@ def render(name: str, **values: Any) -> str:
 
     Args:
         name: File below `model_cards/`.
-        values: Its variables. A variable that is missing is an error.
+        values: Its variables.
+
+    Raises:
+        ValueError: A variable is missing.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(files("seed_hf.model_cards"))),
@@ -20,4 +23,7 @@ def render(name: str, **values: Any) -> str:
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
-    return environment.get_template(name).render(**values)
+    try:
+        return environment.get_template(name).render(**values)
+    except jinja2.UndefinedError as error:
+        raise ValueError(f"{name}: {error}") from error

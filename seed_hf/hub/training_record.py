@@ -2,11 +2,12 @@
 
 import dataclasses
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import torch
 from transformers import TrainerState, TrainingArguments
@@ -66,14 +67,17 @@ def training_record(
     found = {
         "stage": recipe.stage if recipe else None,
         "base_model": _base_models(vars(recipe.model).get(name) for name in _PARENTS) if recipe else [],
-        "datasets": [place for place in _flat(recipe.data.train) if names_repository(place)] if recipe else [],
+        "datasets": _datasets(recipe.data.train) if recipe else [],
         "model": model,
         "data": data,
         "trainer": _arguments(args),
         "steps": state.global_step,
+        "best_step": state.best_global_step if args.load_best_model_at_end else None,
         "epochs": round(state.epoch, 3) if state.epoch is not None else None,
         "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
-        "last_logged": {name: value for name, value in _last_logged(state).items() if not name.startswith("eval_")},
+        "last_logged": {
+            name: value for name, value in _last_logged(state.log_history).items() if not name.startswith("eval_")
+        },
         "seconds": round(seconds, 1),
         "resumed_at_step": first_step or None,
         "hardware": _hardware(args),
@@ -83,15 +87,22 @@ def training_record(
     return {name: value for name, value in found.items() if value not in (None, [], {})}
 
 
-def last_evaluation(state: TrainerState) -> dict[str, float]:
-    """The figures of the last evaluation in a training: `eval_loss` and others."""
-    return {name: value for name, value in _last_logged(state).items() if name.startswith("eval_")}
+def evaluation_of_result(args: TrainingArguments, state: TrainerState) -> dict[str, float]:
+    """The figures of the trained weights, `eval_loss` and others: of the last evaluation, or of the best step.
+
+    Args:
+        args: Of the training.
+        state: When it ended. With `load_best_model_at_end` the weights are those of its best step.
+    """
+    best = state.best_global_step if args.load_best_model_at_end else None
+    lines = [line for line in state.log_history if best is None or line.get("step") == best]
+    return {name: value for name, value in _last_logged(lines).items() if name.startswith("eval_")}
 
 
-def _last_logged(state: TrainerState) -> dict[str, float]:
+def _last_logged(lines: list[dict[str, Any]]) -> dict[str, float]:
     """The last value of each number that the training logged."""
     last: dict[str, float] = {}
-    for line in state.log_history:
+    for line in lines:
         last.update({name: value for name, value in line.items() if isinstance(value, (int, float))})
     return {
         name: value
@@ -117,22 +128,34 @@ def _arguments(args: TrainingArguments) -> dict[str, Any]:
 
 
 def _shareable(values: dict[str, Any]) -> dict[str, Any]:
-    """The values that are set. Of an absolute path only the last part: the rest is of this machine."""
+    """The values that are set, for anyone to read.
+
+    Of an absolute path, or one that leaves the working directory, only the last part: the rest is of this machine. Of
+    an address without what may be secret: user, password, query (a signature, for instance) and fragment.
+    """
 
     def shared(value):
         if isinstance(value, dict):
             return _shareable(value)
         if isinstance(value, (list, tuple)):
             return [shared(item) for item in value]
-        if isinstance(value, (str, Path)) and (Path(value).is_absolute() or str(value).startswith("file:")):
-            return Path(value).name
+        if isinstance(value, (str, Path)):
+            path = Path(value)
+            if path.is_absolute() or str(value).startswith("file:") or path.parts[:1] == ("..",):
+                return path.name
+            if "://" in str(value):
+                parts = urlsplit(str(value))
+                return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
         return value if isinstance(value, (str, int, float, bool)) else str(value)
 
     return {name: shared(value) for name, value in values.items() if value not in (None, [], {})}
 
 
-def _flat(value) -> list:
-    return value if isinstance(value, list) else [value]
+def _datasets(train: Any) -> list[str]:
+    """Hub data sets among the sources that a recipe names, also in a mixture."""
+    entries = train if isinstance(train, list) else [train]
+    places = [entry.get("source") if isinstance(entry, Mapping) else entry for entry in entries]
+    return [place for place in places if isinstance(place, str) and names_repository(place)]
 
 
 def _base_models(places: Iterable[Any]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from seed_hf.artifacts.adapters import base_model_of
 from seed_hf.artifacts.bundled import bundled_part
@@ -39,6 +39,7 @@ class PushReport:
         files: Name in the repository -> size in bytes; -1 for a card that a dry run has not written.
         left_out: Names in the folder that are not published.
         stale: Files that are in the repository and not in the folder. They stay; delete them by hand.
+        removed: Weights from before that would be loaded in place of those sent. The same commit removes them.
         private: Whether the repository is private now; `None` after a dry run.
         url: Of the repository.
         commit: Hash of the commit; `None` after a dry run.
@@ -51,6 +52,7 @@ class PushReport:
     files: dict[str, int]
     left_out: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
     private: bool | None = None
     url: str | None = None
     commit: str | None = None
@@ -195,9 +197,11 @@ def upload_folder(
     if private and not before.private:
         logger.warning("%s exists already and is public: everyone can read what is pushed there.", repo_id)
     there = {sibling.rfilename for sibling in before.siblings or ()}
+    removed = sorted(there & {_in_one_file(name) for name in files} - set(files))
+    changes = [*(CommitOperationAdd(name, folder / name) for name in files), *map(CommitOperationDelete, removed)]
     commit = api.create_commit(
         repo_id,
-        [CommitOperationAdd(name, folder / name) for name in files],
+        changes,
         commit_message=message or f"Upload {KINDS[kind].words}",
         repo_type=repo_type,
         revision=revision,
@@ -208,9 +212,16 @@ def upload_folder(
         kind,
         files,
         tuple(left_out),
-        stale=tuple(sorted(there - set(files) - {".gitattributes"})),
+        stale=tuple(sorted(there - set(files) - {".gitattributes", *removed})),
+        removed=tuple(removed),
         private=bool(before.private),
         url=url,
         commit=commit.oid,
         changed=commit.oid != before.sha,
     )
+
+
+def _in_one_file(name: str) -> str | None:
+    """Of an index of shards the name of the one file that libraries would load in place of them; `None` of others."""
+    ending = ".safetensors.index.json"
+    return name.removesuffix(ending) + ".safetensors" if name.endswith(ending) else None

@@ -106,6 +106,10 @@ def _model(section: Any) -> dict[str, Any]:
     values.pop("attn_implementation", None)  # the same numbers, computed in another way
     if "language_model" in values and values["text_tokenizer"] is None:
         values["text_tokenizer"] = values["language_model"]
+    if "image_processor" in values and values["image_processor"] is None:  # then it is the one saved there, if any
+        start = values["tokenizer"] or values["stage_one"]
+        if start is not None and any((Path(start) / name).is_file() for name in _PIXELS):
+            values["image_processor"] = start
     for name, source in values.items():
         if source is not None and (name in _FOLDERS or name in _FILES):
             with naming_the_key(f"model.{name}"):
@@ -126,7 +130,7 @@ def _data(recipe: Recipe, evaluates: bool, earlier: Mapping[str, Any]) -> dict[s
         values.pop("validation")
     if values.get("requests") is not None:
         with naming_the_key("data.requests"):
-            values["requests"] = _content(values["requests"], ("*",))
+            values["requests"] = {"sha256": files_fingerprint([Path(values["requests"])], names=False)}
     for split in ("train", "features", "validation"):
         if values.get(split) is not None:
             with naming_the_key(f"data.{split}"):

@@ -124,10 +124,11 @@ def _train_and_save(recipe: Recipe, trainer, beside: list, record: RunRecord) ->
         model.save_pretrained(aside, state_dict=state)
         for processor in beside:
             processor.save_pretrained(aside)
-        names = [file.name for file in aside.iterdir()]
+        names = [file.relative_to(aside).as_posix() for file in aside.rglob("*") if file.is_file()]
         for name in names:
+            (output / name).parent.mkdir(exist_ok=True)
             os.replace(aside / name, output / name)
-        aside.rmdir()
+        shutil.rmtree(aside)
         card.write(output)
         if trainer.is_world_process_zero():
             record.finish(trainer.state.global_step, names)

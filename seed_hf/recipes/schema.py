@@ -23,7 +23,8 @@ class TokenizerModel:
         stage_one: Folder of a `SeedTokenizer` trained in stage I, where stage II begins. The codebook and everything
             after it are new.
         settings: More fields of `SeedTokenizerConfig`, with `blip2` or `stage_one`.
-        image_processor: Folder of a `SeedImageProcessor`. Default: one for the model's image size.
+        image_processor: Folder of a `SeedImageProcessor`. Default: the one saved with `tokenizer` or `stage_one`, else
+            one for the model's image size.
         text_tokenizer: Folder of the text tokenizer: that of the Q-Former in stage I, of `text_encoder` in stage II.
         text_encoder: Folder of the diffusion model's text encoder, whose features stage II matches.
         image_encoder: Folder of unCLIP's image encoder (a `CLIPVisionModelWithProjection`), whose embedding stage II

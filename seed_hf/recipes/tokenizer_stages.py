@@ -13,7 +13,7 @@ from transformers import (
     set_seed,
 )
 
-from seed_hf.artifacts.loading import holds_words, locate
+from seed_hf.artifacts.loading import holds_words, load_image_processor, locate
 from seed_hf.data.batches.augmentation import random_crop_flip
 from seed_hf.data.batches.image_text import ImageTextCollator
 from seed_hf.data.features.cached import are_features, open_features
@@ -91,7 +91,7 @@ def _open_tokenizer(model: TokenizerModel) -> SeedTokenizer:
 
 
 def open_processor(model: TokenizerModel, config: SeedTokenizerConfig) -> SeedImageProcessor:
-    """The image processor that a recipe names, or else the default one of a model.
+    """The image processor that a recipe names, or that is saved where it begins, or else the default one of a model.
 
     Args:
         model: `model:` of the recipe.
@@ -100,16 +100,21 @@ def open_processor(model: TokenizerModel, config: SeedTokenizerConfig) -> SeedIm
     Raises:
         FileNotFoundError, ValueError: There is none, or it makes images of another size.
     """
+    name, start = ("tokenizer", model.tokenizer) if model.tokenizer else ("stage_one", model.stage_one)
     if model.image_processor:
-        processor = load(SeedImageProcessor, model.image_processor, "model.image_processor")
-        side, size = config.vision_config.image_size, dict(processor.size)
-        if processor.do_resize and (size.get("height"), size.get("width")) != (side, side):
-            raise ValueError(
-                f"model.image_processor: {model.image_processor} makes images of {size}, but the tokenizer sees "
-                f"{side} x {side} pixels."
-            )
-        return processor
-    return SeedImageProcessor.for_tokenizer(config)
+        name, start = "image_processor", model.image_processor
+        processor = load(SeedImageProcessor, start, "model.image_processor")
+    elif start:
+        with naming_the_key(f"model.{name}"):
+            processor = load_image_processor(locate(start, "tokenizer").processor, config)
+    else:
+        return SeedImageProcessor.for_tokenizer(config)
+    side, size = config.vision_config.image_size, dict(processor.size)
+    if processor.do_resize and (size.get("height"), size.get("width")) != (side, side):
+        raise ValueError(
+            f"model.{name}: {start} makes images of {size}, but the tokenizer sees {side} x {side} pixels."
+        )
+    return processor
 
 
 def _open_target_encoder(model: TokenizerModel, target: str) -> nn.Module | None:

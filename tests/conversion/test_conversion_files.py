@@ -1,16 +1,18 @@
 """`seed-hf convert`: checkpoint files become a whole artifact; or one clear line, and nothing is written."""
 
 import os
+import re
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from command_line import refused, run
 from original import GOLDEN, HEADS, golden_io, golden_weights, original_state, other_size
 from seed_hf import SeedImageProcessor, SeedTokenizer
 from seed_hf.conversion import ConversionError, convert_checkpoint, read_checkpoint
+from tiny_blip2 import blip2
 
 
 SEED1 = GOLDEN / "seed1_tokenizer_weights.safetensors"
@@ -155,6 +157,27 @@ def test_what_does_not_verify_is_not_written(tmp_path):
         assert status == 2 and str(file) in error and not (tmp_path / "out").exists()
     loose = (*extra, "--tolerance", 10)
     assert run(*arguments("seed1", SEED1, out=tmp_path / "out", extra=loose))[0] == 2  # the codes differ
+
+
+def test_a_recording_without_results_verifies_nothing(tmp_path):
+    inputs = {"pixel_values": golden_io("seed1_tokenizer")["pixel_values"]}
+    save_file(inputs, tmp_path / "inputs.safetensors")
+    command = arguments("seed1", SEED1, out=tmp_path / "out")
+    status, _, error = run(*command, "--verify", tmp_path / "inputs.safetensors")
+    assert status == 2 and "no result to compare with" in error and not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_transformers_is_taken_whole_and_accounted_for(tmp_path):
+    blip2().save_pretrained(tmp_path / "blip2")
+    stored = load_file(tmp_path / "blip2" / "model.safetensors")
+    command = ("convert", "blip2", "--checkpoint", tmp_path / "blip2", "--out", tmp_path / "out")
+    for option in (("--image-size", 56), ("--vision-heads", 4), ("--allow-missing", "nonsense")):
+        refused(*command, *option, words=f"takes no {option[0][2:].replace('-', '_')}")
+    status, printed, _ = run(*command)
+    counts = dict(re.findall(r"^  (used|unused|missing|unknown|new) +(\d+)$", printed, re.MULTILINE))
+    assert status == 0 and int(counts["used"]) + int(counts["unused"]) == len(stored) and int(counts["new"]) > 0
+    unused = int(counts["unused"])
+    assert unused == sum(key.startswith("itm_head") for key in stored) and int(counts["used"]) > 50
 
 
 def test_folders_that_are_taken(tmp_path):

@@ -193,6 +193,12 @@ def test_visual_tokenizers_that_are_not_whole(tmp_path):
     check_refused(source, out, "nowhere: no such folder", "--visual-tokenizer", tmp_path / "nowhere")
 
 
+def test_options_of_other_originals_are_refused(tmp_path):
+    source = release(tmp_path / "in")
+    for option in (("--image-size", 56), ("--qformer-heads", 4), ("--allow-unknown", "x"), ("--no-text-tower",)):
+        check_refused(source, tmp_path / "new" / "out", f"{option[0].replace('no-', '')}: not for seed-llama", *option)
+
+
 def test_recorded_results_of_another_model(tmp_path):
     source, recorded = release(tmp_path / "in"), tmp_path / "recorded"
     recorded.mkdir()

@@ -3,15 +3,25 @@
 import re
 
 import pytest
+from transformers import GPT2Config
 
 from seed_hf.hub import write_card
+from seed_hf.hub.card import _with_common_names
 from seed_hf.hub.snippet import SWITCH
+from seed_hf.hub.templates import render
 from seed_hf.modeling.processing_seed import extend_text_tokenizer
 from tiny import tiny_text_tokenizer
 from tiny_families import FAMILIES, plain_model
 
 
 WORDS = {"opt": "an OPT", "llama": "a Llama", "qwen3": "a Qwen3"}
+
+
+def test_names_of_sizes_that_a_family_has_of_its_own_are_known():
+    config = _with_common_names(GPT2Config(n_layer=3).to_dict())
+    assert config["num_hidden_layers"] == config["n_layer"] == 3
+    with pytest.raises(ValueError, match="language_model.md: .* is undefined"):
+        render("language_model.md", config={"model_type": "seed_odd"})
 
 
 @pytest.mark.parametrize("name", WORDS)

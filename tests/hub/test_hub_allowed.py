@@ -77,6 +77,8 @@ def test_what_is_asked_for_by_name_goes_and_secrets_do_not(artifact):
         (folder / name).write_text("private")
         refused("push", folder, "tester/x", "--dry-run", "--include", name, words="the name of a secret")
     refused("push", folder, "tester/x", "--dry-run", "--include", "images", words="the name of a secret")
+    (folder / "visual_tokens.png").write_text("a figure")
+    assert "visual_tokens.png" in listed(folder, "--include", "visual_tokens.png")[0]
     (folder / "old.pt").write_text("pickle")
     refused("push", folder, "tester/x", "--dry-run", "--include", "old.pt", words="can run code")
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from seed_hf.artifacts.whole import problems
 from seed_hf.hub import ModelCardCallback, kind_of, write_card
 from seed_hf.hub.front_matter import check_card
 from seed_hf.hub.snippet import SWITCH
+from seed_hf.hub.training_record import evaluation_of_result, training_record
 from seed_hf.recipes.reading import read_recipe
 from seed_hf.recipes.running import run_stage
 from seed_hf.training.contrastive import ContrastiveConfig
@@ -108,6 +110,30 @@ def test_parents_and_data_on_the_hub_are_recorded(finished, tmp_path):
     metadata = check_card(text, "language_model")
     assert metadata["datasets"] == ["owner/codes"] and metadata["pipeline_tag"] == "text-generation"
     assert "hf_secret" not in json.dumps(found) + text and str(tmp_path) not in json.dumps(found) + text
+
+
+def test_nothing_secret_of_an_address_is_recorded():
+    args, state = LanguageModelConfig(output_dir="x", max_steps=1), TrainerState()
+    signed = "https://alice:hunter2@example.org/a/{000..009}.tar?X-Amz-Signature=abc#part"
+    recipe = SimpleNamespace(
+        stage="lm",
+        model=SimpleNamespace(language_model="../../home/alice/base"),
+        data=SimpleNamespace(train=[signed, {"source": "you/pairs", "weight": 1.0}]),
+    )
+    found = training_record(args, state, recipe, seconds=1)
+    assert found["data"]["train"] == ["https://example.org/a/{000..009}.tar", {"source": "you/pairs", "weight": 1.0}]
+    assert found["datasets"] == ["you/pairs"] and found["model"]["language_model"] == "base"
+    assert not {"alice", "hunter2", "abc"} & set(re.findall(r"\w+", json.dumps(found)))
+
+
+def test_the_figures_are_those_of_the_best_step():
+    args = LanguageModelConfig(output_dir="x", eval_strategy="steps", eval_steps=1, save_steps=1,
+                               load_best_model_at_end=True)  # fmt: skip
+    state = TrainerState(best_global_step=1, global_step=2)
+    state.log_history = [{"eval_loss": 3.0, "step": 1}, {"eval_loss": 4.0, "step": 2}]
+    assert evaluation_of_result(args, state) == {"eval_loss": 3.0}
+    args.load_best_model_at_end = False
+    assert evaluation_of_result(args, state) == {"eval_loss": 4.0}
 
 
 def test_a_trainer_of_ones_own(finished, tmp_path):

@@ -151,6 +151,40 @@ def test_results_of_other_weights_are_refused(artifact, kind):
     assert "119.25" not in write_card(folder, results={}).read_text()
 
 
+def test_results_of_a_class_that_the_folder_lacks_are_refused(artifact):
+    """A caption is of the whole model, so nobody can tell whose language model wrote it."""
+    whole = {"class": "SeedForConditionalGeneration", "dtype": "float32", "sha256": "00" * 32}
+    result = tiny_evaluation(artifact("model"), "caption", {"all": {"CIDEr-D": 119.25}}, model=whole)
+    folder = artifact("language_model", "alone")
+    with pytest.raises(ValueError, match="results of caption are of a SeedForConditionalGeneration, and .* none"):
+        write_card(folder, results=result)
+    assert not (folder / "results.json").exists() and not (folder / "README.md").exists()
+
+
+def test_an_error_about_results_leaves_the_old_card(artifact):
+    folder = artifact("tokenizer")
+    one = tiny_evaluation(folder)
+    other = tiny_evaluation(folder, data={"format": "flickr30k", "rows": 3})
+    before = write_card(folder, results=one).read_text()
+    with pytest.raises(ValueError, match="several data sets"):
+        write_card(folder, results={"evaluations": [one, other]}, evaluation_dataset="you/data")
+    assert (folder / "README.md").read_text() == before and "flickr30k" not in (folder / "results.json").read_text()
+    odd = tiny_evaluation(folder, data={"format": "coco-karpathy", "split": "test/2017", "rows": 3})
+    write_card(folder, results=odd, evaluation_dataset="you/data")
+    assert [path.name for path in (folder / ".eval_results").iterdir()] == ["test_2017.yaml"]
+
+
+def test_notes_stand_beside_what_was_recorded(artifact):
+    folder = artifact("language_model")
+    recorded = {"base_model": ["facebook/opt-2.7b"], "trainer": {"learning_rate": 0.001}}
+    (folder / "train_config.json").write_text(json.dumps(recorded))
+    (folder / "card.yaml").write_text("training: {notes: three days on a laptop}")
+    for text in (write_card(folder).read_text(), write_card(folder, training={**recorded, "steps": 5}).read_text()):
+        assert "three days on a laptop" in text and "| trainer.learning_rate | 0.001 |" in text
+        assert check_card(text, "language_model")["base_model"] == ["facebook/opt-2.7b"] and "opt-license" in text
+    assert "notes" not in json.loads((folder / "train_config.json").read_text())
+
+
 def test_flat_results_and_what_is_no_result(artifact, tmp_path):
     folder = artifact("adapter")
     text = write_card(folder, results={"eval_loss": 1.23456, "rows": 1234567}).read_text()

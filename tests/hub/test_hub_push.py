@@ -154,6 +154,28 @@ assert push(folder, "tester/again").changed
     assert len(hub.uploads) == 1 and "old.json" in repository.files
 
 
+def test_shards_take_the_place_of_one_file(hub, tmp_path):
+    """transformers loads model.safetensors before an index: the old weights would stay in effect."""
+    from tiny_language import tiny_language_model, tiny_text_tokenizer
+
+    model, folder, name = tiny_language_model(), tmp_path / "sharded", "tester/shards"
+    model.save_pretrained(folder, max_shard_size="8KB")
+    tiny_text_tokenizer().save_pretrained(folder)
+    hub.repositories["model", name] = repository = Repository(
+        private=True, files={"model.safetensors": b"old", "notes.md": b"mine"}
+    )
+    code = """
+import sys
+from seed_hf.hub import push
+report = push(sys.argv[1], "tester/shards")
+assert report.removed == ("model.safetensors",) and report.stale == ("notes.md",), report
+assert push(sys.argv[1], "tester/shards").removed == ()
+"""
+    python(code, hub.environment(tmp_path), str(folder))
+    assert "model.safetensors" not in repository.files and "notes.md" in repository.files
+    assert "model.safetensors.index.json" in repository.files
+
+
 def test_an_interrupted_push_goes_on_where_it_was(hub, tmp_path):
     from tiny_language import tiny_language_model, tiny_text_tokenizer
 
@@ -201,10 +223,10 @@ processor.push_to_hub("tester/model")
 tiny_tokenizer().push_to_hub("tester/tokenizer", private=False)
 pipe = tiny_pipeline(model, processor=processor)
 pipe.push_to_hub("tester/pipeline", commit_message="mine")
-tiny_tokenizer().push_to_hub("no-owner", create_pr=False)
+tiny_tokenizer().push_to_hub("no-owner", create_pr=False, private=None)
 tiny_tokenizer().push_to_hub("tester/described")
 for number, part in enumerate((model, processor, pipe, model.config)):
-    part.save_pretrained(f"saved{number}", push_to_hub=True, repo_id=f"tester/saved{number}")
+    part.save_pretrained(f"saved{number}", push_to_hub=True, repo_id=f"tester/saved{number}", private=None)
 model.config.push_to_hub("tester/config")
 """.replace("TESTS", repr(str(Path(__file__).parents[1] / "support")))
     words = b"---\nlicense: mit\n---\n# My own words\n"

@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, OPTForCausalLM
+from transformers import AutoModelForCausalLM, AutoProcessor, AutoTokenizer, OPTForCausalLM
 
-from seed_hf.modeling.processing_seed import code_token
+from seed_hf.modeling.processing_seed import SeedProcessor, code_token
 from tiny_language import CODEBOOK_SIZE, tiny_language_model, tiny_processor
 
 
@@ -41,6 +41,16 @@ def test_codes_in_a_served_prompt_are_tokens(tmp_path):
     assert tokenizer.decode(ids, skip_special_tokens=True) == text  # a server's reply keeps its codes
 
 
+def test_the_folder_says_nothing_of_a_processor_that_it_does_not_hold(tmp_path):
+    """A processor that was saved by this package names its code: `transformers serve` would look for it here."""
+    tiny_processor().save_pretrained(tmp_path / "model")
+    tiny_language_model().to_plain().save_pretrained(tmp_path / "plain")
+    SeedProcessor.from_pretrained(tmp_path / "model").plain_tokenizer().save_pretrained(tmp_path / "plain")
+    saved = json.loads((tmp_path / "plain" / "tokenizer_config.json").read_text())
+    assert "auto_map" not in saved and "processor_class" not in saved
+    assert AutoProcessor.from_pretrained(tmp_path / "plain")("a red apple").input_ids
+
+
 def test_the_model_itself_is_left_alone():
     model = tiny_language_model()
     before = model.model.decoder.embed_tokens.weight.clone()
@@ -48,3 +58,5 @@ def test_the_model_itself_is_left_alone():
     with torch.no_grad():
         opt.model.decoder.embed_tokens.weight.zero_()
     assert torch.equal(model.model.decoder.embed_tokens.weight, before) and opt.lm_head.weight.abs().sum() == 0
+    opt.generation_config.eos_token_id = 77
+    assert model.generation_config.eos_token_id != 77

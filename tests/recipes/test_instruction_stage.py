@@ -308,3 +308,8 @@ def test_requests_are_of_this_stage(here):
     encode = trainer.data_collator.sequences.encode
     given = trainer.data_collator([trainer.train_dataset[0]])["input_ids"][0].tolist()
     assert given[1 : -36 - len(encode("ok")) + 1] == encode("USER: a red apple now\nASSISTANT:")
+    text = recipe(train="codes.parquet", data={"requests": "r.json"})
+    run_stage("instruct", write(text))
+    Path("r.json").write_text(json.dumps({"draw": [{"request": "{} please", "answer": "ok"}], "describe": ["eh?"]}))
+    with pytest.raises(ValueError, match="data.requests has another content"):
+        run_stage("instruct", write(text))

@@ -20,7 +20,7 @@ from seed_hf.recipes.checking import check_recipe
 from seed_hf.recipes.reading import read_recipe
 from seed_hf.recipes.running import run_stage
 from stage_recipes import CAPTIONS, OPT, TRAINER, contrastive, folder, write  # noqa: F401  folder is a fixture
-from tiny import tiny_text_encoder, tiny_tokenizer, tiny_tokenizer_config
+from tiny import tiny_text_encoder, tiny_text_tokenizer, tiny_tokenizer, tiny_tokenizer_config
 
 
 def test_contrastive_and_going_on_after_an_interruption(folder):
@@ -156,6 +156,49 @@ def test_quantization_on_cached_features(folder):
     recipe["trainer"]["output_dir"] = "another"
     with pytest.raises(ValueError, match="causal_embeddings"):
         run_stage("quantization", write(recipe))
+
+
+def test_a_run_reads_images_as_the_tokenizer_that_it_goes_on_from(folder):
+    """Pixels of another filter than those of the codes in use would be trained on, and saved beside the result."""
+    processor = SeedImageProcessor.for_tokenizer(tiny_tokenizer_config())
+    processor.resample = 2  # bilinear; the default is bicubic
+    processor.save_pretrained("tokenizer")
+    recipe = {"model": {"tokenizer": "tokenizer"}, "data": {"train": "images.parquet"}}
+    recipe["trainer"] = {**TRAINER, "output_dir": "out"}
+    run_stage("quantization", write(recipe))
+    assert SeedImageProcessor.from_pretrained("out").resample == 2
+    processor.size = {"height": 56, "width": 56}
+    processor.save_pretrained("tokenizer")
+    with pytest.raises(ValueError, match="begun with something else: model.image_processor has another content"):
+        run_stage("quantization", write(recipe))
+    recipe["trainer"]["output_dir"] = "another"
+    with pytest.raises(ValueError, match="model.tokenizer: tokenizer makes images of .* sees 28 x 28 pixels"):
+        check_recipe(read_recipe("quantization", write(recipe)))
+
+
+def test_a_text_tokenizer_with_several_chat_templates_is_saved(folder):
+    """The library saves the further ones in a folder of their own."""
+    words = tiny_text_tokenizer()
+    words.chat_template = {"default": "{{ messages }}", "tool_use": "{{ tools }}"}
+    words.save_pretrained("text_tokenizer")
+    text = {
+        "model": {"config": OPT, "text_tokenizer": "text_tokenizer"},
+        "data": {"train": "texts.parquet"},
+        "trainer": {**TRAINER, "output_dir": "opt", "lora_r": 0, "max_steps": 1},
+    }
+    for _ in range(2):  # the second time it is finished, and whole
+        run_stage("lm", write(text))
+        assert set(AutoTokenizer.from_pretrained("opt").chat_template) == {"default", "tool_use"}
+    assert not Path("opt/saving").exists()
+    text["trainer"]["max_steps"] = 2
+    run_stage("lm", write(text))
+    assert json.loads(Path("opt/trainer_state.json").read_text())["global_step"] == 2
+
+
+def test_a_loss_that_is_no_number_is_one_line_on_the_command_line(folder):
+    recipe = contrastive(learning_rate=1e30, max_steps=6, max_grad_norm=0)
+    status, _, error = run("train", "contrastive", "--config", write(recipe))
+    assert status == 2 and "The loss of step" in error and "Traceback" not in error
 
 
 def test_text_then_codes_in_a_language_model(folder):

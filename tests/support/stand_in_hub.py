@@ -160,16 +160,21 @@ class _Handler(BaseHTTPRequestHandler):
     def _commit(self, name: str, repository: Repository, body: bytes):
         lines = [json.loads(line) for line in body.splitlines() if line]
         summary, changed = lines[0]["value"]["summary"], {}
+        removed = set()
         for line in lines[1:]:
             value = line["value"]
             if line["key"] == "file":
                 changed[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile" and value["oid"] in self.hub.blobs:
                 changed[value["path"]] = self.hub.blobs[value["oid"]]
+            elif line["key"] == "deletedFile":
+                removed.add(value["path"])
             else:
                 return self._json({"error": f"cannot commit {value}"}, 400)
         with self.hub.lock:  # all of it or nothing
             repository.files |= changed
+            for path in removed:
+                del repository.files[path]
             repository.commits.append((summary, sorted(changed)))
         sha = repository.sha
         return self._json({"commitUrl": f"{self.hub.url}/{name}/commit/{sha}", "commitOid": sha, "success": True})
