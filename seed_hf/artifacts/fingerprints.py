@@ -39,14 +39,23 @@ def text_encoder_fingerprint(text_encoder: nn.Module, text_tokenizer) -> str:
     """SHA-256 of what decides the text features: configuration, weights as loaded, and the tokenizer's rules."""
     digest = hashlib.sha256()
     _add_settings(digest, text_encoder)
+    digest.update(_rules(text_tokenizer))
+    _add_weights(digest, text_encoder)
+    return digest.hexdigest()
+
+
+def rules_fingerprint(text_tokenizer) -> str:
+    """SHA-256 of what decides the ids of a text: a text tokenizer's vocabulary and rules."""
+    return hashlib.sha256(_rules(text_tokenizer)).hexdigest()
+
+
+def _rules(text_tokenizer) -> bytes:
     backend = getattr(text_tokenizer, "backend_tokenizer", None)
     rules = json.loads(backend.to_str()) if backend is not None else {"vocabulary": text_tokenizer.get_vocab()}
     for name in ("padding", "truncation"):  # settings of the last call
         rules.pop(name, None)
     rules["pad_token_id"] = text_tokenizer.pad_token_id
-    digest.update(json.dumps(rules, sort_keys=True).encode())
-    _add_weights(digest, text_encoder)
-    return digest.hexdigest()
+    return json.dumps(rules, sort_keys=True).encode()
 
 
 def image_encoder_fingerprint(image_encoder: nn.Module) -> str:

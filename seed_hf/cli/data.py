@@ -1,6 +1,7 @@
 """`seed-hf data`: build the pictograms and the small world; encode the images of conversations."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -95,12 +96,16 @@ def conversations(
     with plain_errors():
         from seed_hf.artifacts.loading import load_tokenizer, locate
         from seed_hf.data.jobs.image_codes import codes_of_images
+        from seed_hf.data.sources.locating import locate_rows
         from seed_hf.data.sources.sequence_rows import sequence_rows
         from seed_hf.files import whole_file
 
         locate(tokenizer, "tokenizer")
         if out.suffix != ".parquet":
             raise ValueError(f"--out {out}: the name of a Parquet file ends with .parquet.")
+        files = locate_rows(source, split).files if out.exists() else []
+        if any(os.path.exists(file) and out.samefile(file) for file in files):
+            raise ValueError(f"--out {out}: this is a file of the source, whose images would be lost.")
         quiet_libraries()
         loaded = load_tokenizer(tokenizer, device=device)
         fit_threads(*loaded)

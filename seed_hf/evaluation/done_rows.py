@@ -20,6 +20,9 @@ import torch
 from seed_hf.locks import LockFile
 
 
+_BEGIN = b'{"evaluation": '  # of the first line
+
+
 class DoneRows:
     """What was recorded of each row that is done; iterating gives the records in the order of the rows.
 
@@ -117,9 +120,13 @@ class DoneRows:
     def _check(self, file: Path) -> None:
         """Raises `ValueError` if a file belongs to another evaluation."""
         first = next(_lines(file), None)
-        if first is None:
-            return
-        found = first[-1].get("evaluation", {})
+        if first is None or "evaluation" not in first[-1]:
+            with open(file, "rb") as opened:
+                begun = opened.read(len(_BEGIN))
+            if first is None and _BEGIN.startswith(begun):  # killed while it wrote its first line
+                return
+            raise ValueError(f"{file}: no rows of an evaluation. Give another --out, whose rows have another name.")
+        found = first[-1]["evaluation"]
         names = [name for name in {**found, **self._identity} if found.get(name) != self._identity.get(name)]
         if names:
             raise ValueError(

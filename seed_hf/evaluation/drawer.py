@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from PIL import Image
 
+from seed_hf.artifacts.fingerprints import rules_fingerprint, weights_fingerprint
 from seed_hf.devices import generator_of
 from seed_hf.many import STEPS, draw_many
 from seed_hf.pipelines.prompt_codes import generate_codes
@@ -66,6 +68,7 @@ class Drawer:
         return {
             **{name: getattr(self, name) for name in names},
             "scheduler": type(self.pipeline.scheduler).__name__,
+            "scheduler_config": _json(self.pipeline.scheduler.config),
             **({} if processor is None else self._processor_settings(processor)),
         }
 
@@ -77,8 +80,14 @@ class Drawer:
     @property
     def facts(self) -> dict[str, Any]:
         """What a result says of the models that take part."""
-        parts = {"unet": self.pipeline.unet, "vae": self.pipeline.vae}
-        return {**model_facts(self.model), **{name: model_facts(part) for name, part in parts.items()}}
+        found = model_facts(self.model)
+        if (processor := self.pipeline.processor) is not None:
+            found["text_tokenizer"] = rules_fingerprint(processor.tokenizer)
+        found |= {name: model_facts(getattr(self.pipeline, name)) for name in ("unet", "vae")}
+        for name in ("empty_prompt", "image_normalizer"):
+            if (part := getattr(self.pipeline, name, None)) is not None:
+                found[name] = {"class": type(part).__name__, "sha256": weights_fingerprint(part)}
+        return found
 
     @property
     def size(self) -> tuple[int, int]:
@@ -245,3 +254,9 @@ def seed_of(seed: int, row_id: str) -> int:
         row_id: Of the row.
     """
     return int.from_bytes(hashlib.sha256(f"{seed}:{row_id}".encode()).digest()[:6], "big")
+
+
+def _json(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration of diffusers, ready for JSON, without what only tells where it comes from."""
+    own = {name: value for name, value in config.items() if not name.startswith("_")}
+    return json.loads(json.dumps(own, sort_keys=True, default=str))

@@ -57,7 +57,7 @@ def make_prompts(
             count, relation = int(random.integers(2, MOST + 1)), RELATIONS[random.integers(len(RELATIONS))]
             text, asked = _prompt(tag, first, second, one, other, count, relation)
             found[text] = asked
-    return [(frame.format(text), asked) for text, asked in found.items()]
+    return [(frame.replace("{}", text), asked) for text, asked in found.items()]
 
 
 def _prompt(tag: str, first: str, second: str, one: str, other: str, count: int, relation: str) -> tuple[str, Asked]:

@@ -8,6 +8,7 @@ Ties count against the model: a wrong candidate that scores as high as the right
 gives every image the same features scores 0, not 100.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -149,20 +150,30 @@ def evaluate_retrieval(
     use_codes: bool = True,
     batch_size: int = 64,
 ) -> RetrievalResult:
-    """Retrieval by a [`SeedTokenizer`] among the images and captions of the rows.
+    """Retrieval by a [`SeedTokenizer`] among the distinct images and captions of the rows.
 
     Args:
         tokenizer: A [`SeedTokenizer`] with a text tower.
         processor: A [`SeedProcessor`] whose text tokenizer is the one of stage I.
-        rows: Rows with `image` and `caption`.
+        rows: Rows with `image` and `caption`. An image of several rows, each with a caption, is one image.
         use_codes: `True` ranks by the embeddings reconstructed from the 32 codes ("causal code" in the paper), `False`
             by the continuous causal embeddings.
         batch_size: Images or captions at a time. The result does not depend on it.
     """
-    captions, caption_of_image = distinct_captions([row["caption"] for row in rows])
-    image_features = []
+    captions, caption_of_row = distinct_captions([row["caption"] for row in rows])
+    image_features, image_of_row = [], []
+    numbers: dict[bytes, int] = {}
     for batch in tqdm(list(batches(rows, batch_size)), desc="images", leave=False):
-        pixels = processor.image_processor([open_picture(row) for row in batch], return_tensors="pt")["pixel_values"]
+        new = []
+        for picture in map(open_picture, batch):
+            key = hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).digest()
+            if key not in numbers:
+                numbers[key] = len(numbers)
+                new.append(picture)
+            image_of_row.append(numbers[key])
+        if not new:
+            continue
+        pixels = processor.image_processor(new, return_tensors="pt")["pixel_values"]
         pixels = pixels.to(tokenizer.device, tokenizer.dtype)
         given = {"codes": tokenizer.encode(pixels)} if use_codes else {"pixel_values": pixels}
         image_features.append(tokenizer.get_image_features(**given).pooler_output.float())
@@ -173,7 +184,42 @@ def evaluate_retrieval(
         text_features.append(
             tokenizer.get_text_features(inputs["input_ids"], inputs["attention_mask"]).pooler_output.float()
         )
-    return retrieval_recalls(torch.cat(image_features), torch.cat(text_features), caption_of_image)
+    pairs = torch.stack([torch.tensor(image_of_row), caption_of_row], 1).unique(dim=0)
+    images, texts = (
+        unit_vectors(torch.cat(features), f"the {name}").cpu()
+        for features, name in ((image_features, "images"), (text_features, "captions"))
+    )
+    return recalls_of_pairs(images, texts, pairs)
+
+
+def unit_vectors(features: torch.Tensor, what: str) -> torch.Tensor:
+    """Features `(number, dim)` as unit vectors in float64.
+
+    Args:
+        features: Of any size.
+        what: They are of, for the message.
+
+    Raises:
+        ValueError: One is NaN or infinite. A comparison with NaN is false, so that it would rank first.
+    """
+    if not features.isfinite().all():
+        raise ValueError(f"The features of {what} are NaN or infinite: ranks would mean nothing. Use another --dtype.")
+    return torch.nn.functional.normalize(features.double(), dim=-1)
+
+
+def recalls_of_pairs(images: torch.Tensor, texts: torch.Tensor, pairs: torch.Tensor) -> RetrievalResult:
+    """The six recalls of images with several captions and captions of several images.
+
+    Args:
+        images, texts: As [`unit_vectors`] makes them.
+        pairs: Integers `(pairs, 2)`, each once: an image and a caption of it. Every image and caption has one.
+    """
+    return RetrievalResult(
+        text_recalls=recalls(owner_ranks(images, texts, pairs)),
+        image_recalls=recalls(owner_ranks(texts, images, pairs.flip(1))),
+        num_images=len(images),
+        num_captions=len(texts),
+    )
 
 
 def _checked(image_features, text_features, caption_of_image) -> tuple[torch.Tensor, torch.Tensor]:

@@ -33,7 +33,8 @@ from .rows import EvaluationData, EvaluationRow
 logger = logging.getLogger(__name__)
 
 ALL = "all"  # the group that is all rows
-_WINDOW = 32  # batches that are sorted by length together
+_WINDOW = 32  # batches that are sorted by length together, or fewer
+_WINDOW_BYTES = 256 * 2**20  # of their encoded images
 
 
 class Task(Protocol):
@@ -115,8 +116,7 @@ def run_task(
     begin = time.monotonic()
     done = DoneRows(out, identity, rank)
     try:
-        if on_error == "raise":  # they may have been mended
-            done.forget([record["row"] for record in done if "bad" in record])
+        done.forget([record["row"] for record in done if "bad" in record])  # they may have been mended
         count = 0
         mine = _mine(islice(data.rows, limit), rank, world_size)
         total = len(data.rows[rank:limit:world_size]) if isinstance(data.rows, Sequence) else None
@@ -195,15 +195,19 @@ def _mine(rows: Iterable[EvaluationRow], rank: int, world_size: int) -> Iterator
 def _windows(
     rows: Iterable[tuple[int, EvaluationRow | None]], size: int
 ) -> Iterator[tuple[list[tuple[int, EvaluationRow]], int]]:
-    """Lists of at most `size` rows of this process, each with how many rows of all processes were read so far."""
-    window, count = [], 0
+    """Lists of at most `size` rows of this process, each with how many rows of all processes were read so far.
+
+    Also not more than some bytes of images: photographs in Parquet are megabytes each.
+    """
+    window, count, held = [], 0, 0
     for number, row in rows:
         count = number + 1
         if row is not None:
             window.append((number, row))
-        if len(window) == size:
+            held += len(row.image) if isinstance(row.image, bytes) else 0
+        if len(window) == size or held >= _WINDOW_BYTES:
             yield window, count
-            window = []
+            window, held = [], 0
     if count:
         yield window, count
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from seed_hf.artifacts.fingerprints import rules_fingerprint
 from seed_hf.many import codes_of
 from seed_hf.modeling.prompts_seed import SequenceEncoder, find_format
 from seed_hf.modeling.token_rows_seed import padded
@@ -121,7 +122,7 @@ class Speaker:
     @property
     def facts(self) -> dict[str, Any]:
         """What a result says of the model."""
-        return model_facts(self.model)
+        return {**model_facts(self.model), "text_tokenizer": rules_fingerprint(self.processor.tokenizer)}
 
     def fault(self, question: str = "", answer: str | None = None) -> str:
         """Why a text cannot be asked for: the model has no room for it. Else the rows beside it would cut it.

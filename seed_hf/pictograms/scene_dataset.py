@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 TRAIN_ROWS, OTHER_ROWS = 20_000, 1_000
 EDIT_SETS = ("train", "validation", "test")
 ROWS_AT_ONCE = 1_000
+_SETTINGS = b"seed_hf.scenes"  # in the metadata of a file: what it was made with
 TEXTS = 1  # the seed of wordings and questions, beside that of the scenes
 
 
@@ -56,20 +58,22 @@ def build_scenes(
 
     Raises:
         FileNotFoundError: the pictogram set is not there, or a drawing of the list is not in it.
+        ValueError: `out` holds files of other settings, or files whose settings nobody knows.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     world = World(things)
+    made_with = {"pixels": pixels, "seed": seed, "things": sorted(world.things)}
     drawings = load_sprites(pictograms, world.things.values(), ("train", "test_style"))
     counts = {}
     for name in SETS:
         number = train_rows if name == "train" else other_rows
         rows = (_scene_row(world, drawings, name, seed, index, pixels) for index in range(number))
-        counts[name] = _write(rows, number, _scene_features(), out / f"{name}.parquet")
+        counts[name] = _write(rows, number, _scene_features(), out / f"{name}.parquet", made_with)
     for name in EDIT_SETS:
         number = train_rows if name == "train" else other_rows
         rows = (_edit_row(world, drawings, name, seed, index, pixels) for index in range(number))
-        counts[f"edits_{name}"] = _write(rows, number, _edit_features(), out / f"edits_{name}.parquet")
+        counts[f"edits_{name}"] = _write(rows, number, _edit_features(), out / f"edits_{name}.parquet", made_with)
     logger.info("wrote %s to %s", ", ".join(f"{count} {name}" for name, count in counts.items()), out)
     return counts
 
@@ -146,16 +150,30 @@ def _held_features() -> dict[str, Any]:
     return {name: Value("string") for name in ("layout", "relation", "style")} | {"items": List(item)}
 
 
-def _write(rows: Iterator[dict[str, Any]], number: int, features, path: Path) -> int:
-    """Write the rows and return how many there are; a file that is there is left alone."""
+def _write(rows: Iterator[dict[str, Any]], number: int, features, path: Path, made_with: Mapping[str, Any]) -> int:
+    """Write the rows and return how many there are; a file with these rows is left alone."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    settings = json.dumps({**made_with, "rows": number})
     if path.is_file():
-        return pq.ParquetFile(path).metadata.num_rows
+        found = pq.read_schema(path).metadata.get(_SETTINGS, b"").decode()
+        if found != settings:
+            differing = _differing(found, settings)
+            raise ValueError(f"{path}: made with {differing}. Give another folder, or remove it to have it made anew.")
+        return number
     schema = features.arrow_schema
+    schema = schema.with_metadata({**schema.metadata, _SETTINGS: settings})
     with whole_file(path) as temporary, pq.ParquetWriter(temporary, schema) as file:
         for start in range(0, number, ROWS_AT_ONCE):
             part = [next(rows) for _ in range(min(ROWS_AT_ONCE, number - start))]
             file.write_table(pa.Table.from_pylist(part, schema=schema))
     return number
+
+
+def _differing(found: str, wanted: str) -> str:
+    if not found:
+        return "settings that it does not tell"
+    before, now = json.loads(found), json.loads(wanted)
+    return ", ".join(f"other {name}" if name == "things" else f"{name} {before.get(name)}, not {now[name]}"
+                     for name in now if before.get(name) != now[name])  # fmt: skip

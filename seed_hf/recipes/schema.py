@@ -47,8 +47,9 @@ class ImageTextData:
     """`data:` of stages I and II.
 
     Args:
-        train: A Parquet file, or a folder: its `train*.parquet`, or else all its Parquet files. With `streaming`,
-            everything that `image_text_dataset` opens: also WebDataset tars, folders of images, Hub data sets.
+        train: A Parquet file, or a folder: its `train*.parquet`, or all its Parquet files where no name has a word of
+            any split (train, validation, test). With `streaming`, everything that `image_text_dataset` opens: also
+            WebDataset tars, folders of images, Hub data sets.
         validation: The same, for evaluation (of a folder, `validation*.parquet`). What is no Parquet, such as a folder
             of images, is read as with `streaming`, whether `train` is or not.
         features: Stage II: what `seed-hf cache-features` wrote, instead of `train`. Or a safetensors file with

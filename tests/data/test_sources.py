@@ -12,6 +12,8 @@ from PIL import Image
 from seed_hf.data.sources.filters import RowDropped, RowFilters
 from seed_hf.data.sources.image_text import image_text_dataset
 from seed_hf.data.sources.judging import RowReport, read_image
+from seed_hf.data.sources.locating import locate_rows
+from seed_hf.data.sources.sequence_rows import sequence_rows
 from seed_hf.data.sources.source import open_source
 from seed_hf.images import SeedImageError
 from tiny_sources import bomb, damaged_rows, noise, rows, write_folder, write_parquet, write_tar
@@ -43,6 +45,57 @@ def test_parquet_file_folder_glob_and_list(tmp_path):
     assert content(tmp_path / "train-{0..1}.parquet") == EXPECTED
     shutil.copy(first, tmp_path / "validation-0.parquet")
     assert content(tmp_path) == EXPECTED and content(tmp_path, split="validation") == EXPECTED[:6]
+
+
+def test_splits_of_files_are_never_mixed(tmp_path, caplog):
+    """By words in names, too, and by sub-folders, as `datasets` reads them; a split that is not there is an error."""
+    for name, first in (("train-0", 0), ("val-0", 4), ("loose", 8)):
+        write_parquet(tmp_path / f"{name}.parquet", rows(4, first))
+    assert content(tmp_path) == EXPECTED[:4] and "1 files of no split are not read" in caplog.text
+    assert content(tmp_path, split="validation") == content(tmp_path, split="val") == EXPECTED[4:8]
+    assert sorted(content(tmp_path, split="all")) == sorted(EXPECTED)
+    with pytest.raises(ValueError, match="1 of train, 1 of validation.* None is of 'test'"):
+        content(tmp_path, split="test")
+    for split, first in (("train", 0), ("test", 4)):
+        (tmp_path / "folders" / split).mkdir(parents=True)
+        write_tar(tmp_path / "folders" / split / "0.tar", rows(4, first))
+    assert [row[1] for row in content(tmp_path / "folders", split="test")] == [row[1] for row in EXPECTED[4:8]]
+    assert [row[1] for row in content(tmp_path / "folders")] == [row[1] for row in EXPECTED[:4]]
+    # one split alone, and the default: there is nothing to choose from
+    assert len(content(tmp_path / "folders" / "test")) == 4
+    (tmp_path / "alone").mkdir()
+    write_parquet(tmp_path / "alone" / "test-0.parquet", rows(4))
+    assert content(tmp_path / "alone") == EXPECTED[:4]
+    with pytest.raises(ValueError, match="1 of test. None is of 'validation'"):
+        content(tmp_path / "alone", split="validation")
+
+
+def test_rows_of_json_lines_have_splits_too(tmp_path, caplog):
+    for name in ("train-a", "val", "more"):
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"text": "{name}"}}\n')
+    found = {split: sequence_rows(str(tmp_path), split)["text"] for split in ("train", "validation", "all")}
+    assert found["train"] == ["train-a"] and found["validation"] == ["val"] and len(found["all"]) == 3
+    assert "1 files of no split are not read" in caplog.text and "more.jsonl" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["x-{9..0}.parquet", "x-{9..0}.jsonl"])
+def test_a_range_that_falls_is_refused(name):
+    with pytest.raises(ValueError, match="stands for no number"):
+        locate_rows(name, "train")
+
+
+def test_a_data_set_on_the_hub_may_have_a_dot_in_its_name(monkeypatch):
+    asked = []
+    monkeypatch.setattr("datasets.load_dataset_builder", lambda path, **settings: asked.append(path) or 1 / 0)
+    monkeypatch.setattr("seed_hf.data.sources.locating._check_card", lambda *_: None)
+    for name in ("teknium/OpenHermes-2.5", "you/pairs-v1.5"):
+        for find in (locate_rows, open_source):
+            with pytest.raises(ZeroDivisionError):
+                find(name, "train") if find is locate_rows else find(name)
+    assert len(asked) == 4
+    for name in ("you/pairs.parquet", "you/pairs.tar", "you/picture.png"):
+        with pytest.raises(FileNotFoundError, match="no such file"):
+            open_source(name)
 
 
 def test_any_range_of_rows(tmp_path):

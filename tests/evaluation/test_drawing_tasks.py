@@ -225,6 +225,20 @@ def test_drawings_depend_on_the_row_and_not_on_its_neighbours(pipeline, tmp_path
     assert seed_of(3, "row-0") != seed_of(3, "row-1") != seed_of(4, "row-1")
 
 
+def test_all_that_decides_a_drawing_is_part_of_the_evaluation(model_and_processor):
+    pipeline = tiny_pipeline(model_and_processor[0], processor=model_and_processor[1])
+    drawer = Drawer(pipeline)
+    before = drawer.settings, drawer.facts
+    json.dumps(before)
+    pipeline.scheduler.register_to_config(timestep_spacing="trailing")
+    assert drawer.settings["scheduler_config"] != before[0]["scheduler_config"]
+    assert {name for name in drawer.settings if drawer.settings[name] != before[0][name]} == {"scheduler_config"}
+    assert drawer.facts == before[1] and drawer.facts["text_tokenizer"]
+    with torch.no_grad():
+        next(iter(pipeline.empty_prompt.state_dict().values())).add_(1)
+    assert {name for name in before[1] if drawer.facts[name] != before[1][name]} == {"empty_prompt"}
+
+
 def test_what_the_model_has_no_room_for_is_a_bad_row(pipeline):
     """Before the work, in all tasks that draw or rank texts, and never cut."""
     drawer = Drawer(pipeline)

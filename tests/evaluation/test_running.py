@@ -109,11 +109,34 @@ def test_bad_rows_are_listed_and_mended_ones_are_done(tmp_path, lazy):
     assert "cut off" in result["data"]["bad_rows"][0]["bad"] and result["data"]["bad_rows"][2]["bad"] == "bad"
     assert result["data"]["rows"] == 3 and "gone (row 4)" in out.with_suffix(".md").read_text()
     path.write_bytes(noise(4, width=50))
+    result = run_task(Widths(), data(made, lazy), out, on_error="skip")  # a mended one is measured
+    assert [row["id"] for row in result["data"]["bad_rows"]] == ["cut", "b"] and result["data"]["rows"] == 4
     with pytest.raises(ValueError, match="cut|b: bad"):
         run_task(Widths(), data(made, lazy), out)
     good = [*made[:3], EvaluationRow("cut", noise(3, width=40)), made[4], EvaluationRow("b", noise(5, width=60))]
     result = run_task(Widths(), data(good, lazy), out)
     assert result["data"]["rows"] == 6 and result["data"]["bad_rows"] == [] and result["figures"]["all"]["last"] == 60
+
+
+def test_a_file_of_ones_own_beside_the_result_is_not_overwritten(tmp_path):
+    mine = tmp_path / "mine.rows.jsonl"
+    for text in ('\n{"id": "a"}\n', '{"id": "a"}\n', "words\n"):
+        mine.write_text(text)
+        with pytest.raises(ValueError, match="mine.rows.jsonl: no rows of an evaluation. Give another --out"):
+            run_task(Widths(), data(), tmp_path / "mine.json")
+        assert mine.read_text() == text
+    mine.write_text('{"evaluation": {"ta')  # what a kill leaves of the first line
+    assert run_task(Widths(), data(), tmp_path / "mine.json")["data"]["rows"]
+
+
+def test_few_large_images_wait_together(tmp_path, monkeypatch):
+    """Photographs in Parquet are megabytes each: a window of them is bounded by bytes, too."""
+    monkeypatch.setattr("seed_hf.evaluation.running._WINDOW_BYTES", 1)
+    task = Widths()
+    result = run_task(task, data(lazy=True), tmp_path / "out.json", batch_size=4)
+    assert max(map(len, task.measured)) == 1
+    whole = run_task(Widths(), data(), tmp_path / "whole.json", batch_size=1)
+    assert result["figures"] == whole["figures"]
 
 
 def test_limit_and_odd_numbers(tmp_path):

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from tokenizers import normalizers
 
 from benchmark_files import coco_captions, karpathy_coco, write_images
 from command_line import refused, run
@@ -73,6 +74,28 @@ def test_several_captions_are_counted_by_hand():
     shared = task.figures(records(at(0, 60), [at(50, 90), at(50, 65)], [["a", "b"], ["a", "d"]]))["codes"]
     assert shared["num_captions"] == 3 and shared["shared_captions"] == 1
     assert shared["TR@1"] == 100 and shared["IR@1"] == pytest.approx(200 / 3)
+
+
+def test_copies_of_an_image_are_one_image(task, model_and_processor, tmp_path):
+    """A table of one caption a row has each image several times: a copy ties with the right one, and is no wrong one."""
+    model, processor = model_and_processor
+    rows = [{**row, "caption": f"{row['caption']} {number}"} for row in pictogram_rows(4) for number in range(2)]
+    made = [{"id": str(i), "caption": row["caption"], "image": row["image"]["bytes"]} for i, row in enumerate(rows)]
+    data = source_data(open_source(write_parquet(tmp_path / "flat.parquet", made)))
+    result = run_task(task, data, tmp_path / "out.json")["figures"]["codes"]
+    found = evaluate_retrieval(model.visual_tokenizer, processor, rows).to_dict()
+    assert found["num_images"] == result["num_images"] < len(rows)
+    assert {name: result[name] for name in found} == pytest.approx(found)
+
+
+def test_another_text_tokenizer_is_another_evaluation(task, tmp_path):
+    data = source_data(open_source(write_parquet(tmp_path / "a.parquet", source_rows(2))))
+    run_task(task, data, tmp_path / "out.json")
+    other = copy.copy(task)
+    other.text_tokenizer = copy.deepcopy(task.text_tokenizer)
+    other.text_tokenizer.backend_tokenizer.normalizer = normalizers.Replace("e", "a")
+    with pytest.raises(ValueError, match="rows of another evaluation; model text_tokenizer was"):
+        run_task(other, data, tmp_path / "out.json")
 
 
 @pytest.mark.parametrize("broken", ["images", "texts"])
@@ -191,7 +214,7 @@ def test_a_split_that_chooses_nothing_is_refused(tmp_path):
         write_parquet(tmp_path / "splits" / f"{split}-0.parquet", made[: 1 + (split == "test")])
         found = open_data(str(tmp_path / "splits"), None, split)
         assert found.identity["split"] == split and len(list(found.rows)) == 1 + (split == "test")
-    with pytest.raises(ValueError, match="--split validation would change nothing"):
+    with pytest.raises(ValueError, match="1 of test, 1 of train. None is of 'validation'"):
         open_data(str(tmp_path / "splits"), None, "validation")
     for split in ("train", "test"):
         (tmp_path / "images" / split).mkdir(parents=True)

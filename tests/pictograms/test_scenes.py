@@ -383,6 +383,15 @@ def test_files(pictograms, tmp_path):
     build_scenes(folder, tmp_path / "a", **sizes)
     assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
 
+    for other, words in (
+        ({"train_rows": 13}, "train.parquet: made with rows 12, not 13"),
+        ({"seed": 9}, "seed 0, not 9"),
+        ({"pixels": 64}, "pixels 32, not 64"),
+        ({"things": named}, "other things"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            build_scenes(folder, tmp_path / "a", **{**sizes, **other})
+
     row = load_dataset("parquet", data_files=str(tmp_path / "a" / "train.parquet"), cache_dir=tmp_path)["train"][3]
     world = World(sizes["things"])
     scene = world.draw("train", 0, 3)

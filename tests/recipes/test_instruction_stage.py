@@ -170,6 +170,11 @@ def test_images_are_encoded_once(here):
     assert len(load_dataset("parquet", data_files="made/train.parquet", split="train", cache_dir="cache")) == 2
     words = "a.jsonl, row 0: unknown columns: source. Known are "
     refused("data", "conversations", "a.jsonl", "--tokenizer", "tokenizer", "--out", "b.parquet", words=words)
+    before = Path("images.parquet").read_bytes()
+    for source in ("images.parquet", "*.parquet"):
+        refused("data", "conversations", source, "--tokenizer", "tokenizer", "--out", "images.parquet",
+                words="a file of the source")  # fmt: skip
+    assert Path("images.parquet").read_bytes() == before
     assert not Path("b.parquet").exists()
 
 

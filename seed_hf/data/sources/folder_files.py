@@ -109,6 +109,52 @@ def split_filter(images: Iterable[str], split: str, folder: str) -> Callable[[st
     return lambda file: split_of(file) in (wanted, None)
 
 
+def files_of_split(names: list[str], split: str, folder: str) -> list[str]:
+    """The Parquet, tar or JSON Lines files of a folder that belong to a split.
+
+    They are those whose names begin with it; else those whose names, or whose sub-folders', have one of its words; all
+    where no name has a word of any split, or where there is one split alone and the default, "train", is asked for.
+
+    Args:
+        names: Paths relative to `folder`.
+        split: One of `SPLITS`, one of its words, a beginning of names, or `ALL`.
+        folder: For messages.
+
+    Raises:
+        ValueError: There are files of other splits, and none of this one.
+    """
+    wanted = _SPLIT_OF.get(split, split)
+    named = {name: _split_of_file(name) for name in names}
+    begin = [name for name in names if os.path.basename(name).startswith(split)]
+    chosen = names if wanted == ALL else begin or [name for name in names if named[name] == wanted]
+    counts = Counter(named.values())
+    if not chosen and (not counts.keys() - {None} or wanted == "train" and len(counts) == 1):
+        chosen = names
+    if names and not chosen:
+        found = ", ".join(f"{count} of {name or 'none'}" for name, count in counts.items())
+        raise ValueError(
+            f"{folder}: by their names its files are of these splits: {found}. None is of {split!r}. Give the files, "
+            f"or another split; {ALL!r} is every file (split={ALL!r}; --split {ALL})."
+        )
+    if hidden := [name for name in names if named[name] is None and name not in set(chosen)]:
+        logger.warning("%s: %d files of no split are not read, the first %s.", folder, len(hidden), hidden[0])
+    return chosen
+
+
+def is_of_split(name: str, split: str) -> bool:
+    """Whether [`files_of_split`] chooses a file by its name.
+
+    Args:
+        name: Its path, relative to the folder.
+        split: As there.
+    """
+    return os.path.basename(name).startswith(split) or _split_of_file(name) == _SPLIT_OF.get(split, split)
+
+
+def _split_of_file(name: str) -> str | None:
+    return split_named_in(os.path.basename(name)) or split_of(name)
+
+
 def split_of(file: str) -> str | None:
     """The split that the folders of a file name; `None` if none does."""
     return next(filter(None, map(split_named_in, file.split(os.sep)[:-1])), None)

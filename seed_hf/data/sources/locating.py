@@ -12,7 +12,7 @@ from typing import NamedTuple
 from seed_hf.artifacts.hub_ids import is_hub_id
 from seed_hf.yaml_text import check_expansion
 
-from .folder_files import folder_files, is_image, is_metadata, split_named_in
+from .folder_files import files_of_split, folder_files, is_image, is_metadata
 from .remote import is_remote
 
 
@@ -66,7 +66,7 @@ def locate(source: str | os.PathLike | list[str], split: str, revision: str | No
         if len(formats) > 1:
             raise ValueError(f"{name}: files of several formats, {' and '.join(sorted(formats))}. Name those of one.")
         return Located(formats.pop(), files, os.path.commonpath([os.path.dirname(file) for file in files]))
-    if is_hub_id(name, owner_optional=True) and not path.suffix:
+    if is_hub_id(name, owner_optional=True) and not _names_a_file(name):
         return _from_datasets(name, split, revision=revision)
     raise FileNotFoundError(f"{name}: no such file or folder, nor a name that a Hub dataset can have.")
 
@@ -96,10 +96,11 @@ def locate_rows(source: str | os.PathLike | list[str], split: str, revision: str
             return Located("jsonl", [file for one in _expanded(name) for file in _matching(one)])
         raise FileNotFoundError(f"{name}: no such file.")
     if os.path.isdir(name):
-        found = sorted(str(path.resolve()) for path in Path(name).glob("*.jsonl") if not is_metadata(path.name))
-        if chosen := [path for path in found if os.path.basename(path).startswith(split)] or found:
-            return Located("jsonl", chosen, str(Path(name).resolve()), str(Path(name).resolve()))
-    elif is_hub_id(name, owner_optional=True) and not Path(name).suffix and not os.path.exists(name):
+        place = str(Path(name).resolve())
+        found = sorted(path.name for path in Path(name).glob("*.jsonl") if not is_metadata(path.name))
+        if chosen := files_of_split(found, split, place):
+            return Located("jsonl", [os.path.join(place, file) for file in chosen], place, place)
+    elif is_hub_id(name, owner_optional=True) and not _names_a_file(name) and not os.path.exists(name):
         return _from_datasets(name, split, formats=(*_ON_THE_HUB, "json"), revision=revision)
     return locate(source, split, revision)
 
@@ -140,9 +141,7 @@ def _in_folder(folder: Path, split: str) -> Located:
     if len(present) > 1:  # as img2dataset writes them
         logger.warning("%s: read as tars; the Parquet files in it are not (files: %s).", place, counts)
     names = sorted(found[present[0]], key=lambda name: Path(name).parts)
-    of_split = [name for name in names if os.path.basename(name).startswith(split)] or names
-    if hidden := [name for name in names if name not in set(of_split) and split_named_in(name) is None]:
-        logger.warning("%s: %d files of no split are not read, the first %s.", place, len(hidden), hidden[0])
+    of_split = files_of_split(names, split, place)
     return Located(present[0], [os.path.join(place, name) for name in of_split], place, place)
 
 
@@ -215,6 +214,11 @@ def _format_of(name: str) -> str:
     raise ValueError(f"{name}: a source is a folder, a .parquet or .tar file, or a Hub dataset. This is neither.")
 
 
+def _names_a_file(name: str) -> bool:
+    """Whether a name has an ending of files that are read: then it is no data set, whose name may have dots."""
+    return _suffix_format(name) is not None or name.lower().endswith(_JSON_LINES) or is_image(name)
+
+
 def _suffix_format(name: str) -> str | None:
     return next((found for suffix, found in _SUFFIXES.items() if name.lower().endswith(suffix)), None)
 
@@ -225,5 +229,7 @@ def _expanded(name: str) -> list[str]:
     if not found:
         return [name]
     first, last = found.groups()
+    if int(first) > int(last):
+        raise ValueError(f"{name}: {found[0]} stands for no number; the smaller one comes first.")
     numbers = [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
     return [more for n in numbers for more in _expanded(name[: found.start()] + n + name[found.end() :])]

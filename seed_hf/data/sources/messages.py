@@ -132,10 +132,7 @@ def _part(value: Any, images: Iterator[Any] | None, folder: str, name: str) -> d
 
 def _image(kind: str, value: Any, folder: str, name: str) -> dict[str, Any]:
     if kind == "codes":
-        value = value.tolist() if hasattr(value, "tolist") else value
-        if not _are_codes(value):
-            raise BadText(f"{name} is {described(value)}, not a list of whole numbers")
-        return {"type": "image", "codes": [int(code) for code in value]}
+        return {"type": "image", "codes": codes_of(value, name)}
     if kind == "base64":
         try:
             data = base64.b64decode(text_of(value, name).rpartition(",")[2], validate=True)
@@ -174,7 +171,23 @@ def _are_codes(value: Any) -> bool:
     value = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         return False
-    return bool(value) and all(isinstance(code, int) and not isinstance(code, bool) for code in value)
+    return bool(value) and all(type(code) is int and 0 <= code < 2**31 for code in value)
+
+
+def codes_of(value: Any, name: str) -> list[int]:
+    """The codes of an image.
+
+    Args:
+        value: As a row has them.
+        name: Of the field, for messages.
+
+    Raises:
+        BadText: It is no list of whole numbers from 0 on.
+    """
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if not _are_codes(value):
+        raise BadText(f"{name} is {described(value)}, not a list of whole numbers")
+    return list(value)
 
 
 def _given(value: Any, name: str, wanted: str) -> dict[str, Any]:

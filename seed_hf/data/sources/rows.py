@@ -6,6 +6,7 @@ from pathlib import Path
 from .checked_table import checked_table
 from .columns import check_type, column_of, column_types, holds_lists, values_in
 from .filters import RowFilters
+from .folder_files import ALL
 from .image_text import image_text_dataset
 from .locating import locate
 from .parquet import parquet_schema
@@ -25,7 +26,8 @@ def open_rows(
     Images stay encoded: [`ImageTextCollator`] decodes them. The column `checked_table.ROW` names each row.
 
     Args:
-        path: A Parquet file, or a folder: its files whose names begin with `split`, or else all its Parquet files.
+        path: A Parquet file, or a folder: its Parquet files of that split, by their names or their sub-folders'; all
+            where no name has a word of any split.
         split: Which files of a folder to read; also names the setting in messages.
         columns: The columns to read, and their new names; by default all columns. `caption.en` is the field `en` of
             the column `caption`.
@@ -96,7 +98,7 @@ def holds_parquet(path: str) -> bool:
     """
     source = Path(path)
     if not source.is_file():
-        return source.is_dir() and locate(source, "train", None).format == "parquet"
+        return source.is_dir() and locate(source, ALL, None).format == "parquet"
     with open(source, "rb") as file:
         return file.read(4) == b"PAR1"
 

@@ -15,12 +15,12 @@ from .checked_table import ROW
 from .filters import RowDropped, RowFilters
 from .judging import RowReport, check_on_error, read_image
 from .locating import Located, locate_rows
-from .messages import HOW_TO_ENCODE, read_messages, read_parts
+from .messages import HOW_TO_ENCODE, codes_of, read_messages, read_parts
 from .remote import is_remote
 from .source import open_source
 from .source_row import Rejection, SourceRow, image_of
 from .stored_rows import StoredRow, columns_of, rows_in_memory, stored_rows
-from .text import BadText, caption_of, id_of, question_pairs, text_of
+from .text import BadText, caption_of, described, id_of, question_pairs, text_of
 
 
 Encode = Callable[[list[Image.Image]], list[list[int]]]
@@ -199,12 +199,14 @@ def _in_form(values: Mapping[str, Any], ignored: set[str] | None, folder: str) -
         raise BadText(
             f"{', '.join(unused)} is not used in a row with {kind}. Remove it, or name it in data.ignore_columns"
         )
-    read: dict[str, Any] = {name: values[name] for name in SETTINGS if name in values}
+    read: dict[str, Any] = {name: _setting(name, values[name]) for name in SETTINGS if name in values}
     if "id" in values:
         read["id"] = id_of(values["id"], "")
     images = values.get("images")
     if images is None and "file_name" in values:
         images = [values["file_name"]]
+    if images is not None and (isinstance(images, (str, bytes)) or not isinstance(images, Sequence)):
+        raise BadText(f"images is {described(images)}, not a list")
     if kind == "messages":
         return {**read, "messages": read_messages(values[kind], images, folder=folder)}
     if kind == "document":
@@ -217,9 +219,22 @@ def _in_form(values: Mapping[str, Any], ignored: set[str] | None, folder: str) -
     captions = captions if isinstance(captions, list) else [captions or ""]
     if not any(caption.strip() for caption in captions):
         raise RowDropped("empty_caption")
-    given = {"codes": list(values["codes"])} if kind == "codes" else {"image": image_of(values[kind], kind, folder)}
+    if kind == "codes":
+        given = {"codes": codes_of(values["codes"], "codes")}
+    else:
+        given = {"image": image_of(values[kind], kind, folder)}
     pairs = [{"question": q, "answer": a} for q, a in question_pairs(values.get("questions")) or []]
     return {**read, **given, "captions": captions, "questions": pairs or None}
+
+
+def _setting(name: str, value: Any) -> Any:
+    """A setting of a row, of the type that the table has for it."""
+    if name in ("direction", "loss_on"):
+        return text_of(value, name)
+    whole = name == "max_length"
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not 0 <= value < 2**31:
+        raise BadText(f"{name} is {described(value)}, not a {'whole ' if whole else ''}number from 0 on")
+    return value
 
 
 def _images(row: dict[str, Any]) -> list[dict[str, Any]]:

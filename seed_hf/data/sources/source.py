@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from .columns import ColumnChoice, Columns, holds_lists
 from .fingerprint import file_stamp
-from .folder_files import is_read, split_of
+from .folder_files import is_of_split, is_read, split_of
 from .image_folder import image_folder_columns, image_folder_files, image_folder_rows
 from .locating import locate
 from .parquet import parquet_length, parquet_rows, parquet_schema
@@ -122,7 +122,7 @@ class ImageTextSource:
             names = (os.path.relpath(file, self.files[0]) for file in self._read_files(0))
             return any(map(split_of, names))
         if self.folder is not None:
-            return all(os.path.basename(file).startswith(self.split) for file in self.files)
+            return all(is_of_split(os.path.relpath(file, self.folder), self.split) for file in self.files)
         return is_remote(self.files[0])
 
     def has_caption_lists(self) -> bool:
@@ -214,9 +214,10 @@ def open_source(
             imagefolder); a Parquet file, a WebDataset tar, or a folder, glob or list of either; their URLs (`https://`,
             `s3://`, `hf://` ...; `{00..99}` stands for numbers); or the id of a dataset on the Hub in one of these
             formats.
-        split: Of a Hub dataset. In a folder of Parquet files or tars, the files whose names begin with it, or all
-            files if no name does. In a folder of images, those in sub-folders that are called by it, if all are in
-            sub-folders called by splits, and else all; "all" for every image in any case.
+        split: Of a Hub dataset. In a folder of Parquet files or tars, the files whose names begin with it, else those
+            with a word of it in their names or sub-folders; all files if no name has a word of any split. In a folder
+            of images, those in sub-folders that are called by it, if all are in sub-folders called by splits, and else
+            all. "all" for every file in any case.
         image_column, caption_column, id_column: Names of columns, where the usual names do not fit; `json.caption` is
             the field `caption` of the column `json`. In a tar the columns are the file endings. An empty `id_column`:
             rows are named by file and number.

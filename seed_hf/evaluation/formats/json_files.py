@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -158,5 +159,8 @@ def identity_of(*files: Path, **more: Any) -> dict[str, Any]:
         files: Of annotations.
         more: What else tells it from other data, such as the split; `None` is left out.
     """
-    hashes = {file.name: sha256_of(file) for file in files}
+    named = Counter(file.name for file in files)
+    hashes = {
+        f"{file.parent.name}/{file.name}" if named[file.name] > 1 else file.name: sha256_of(file) for file in files
+    }
     return {**{name: value for name, value in more.items() if value is not None}, "files": hashes}

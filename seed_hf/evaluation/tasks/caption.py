@@ -59,7 +59,8 @@ class Caption(SpeakingTask):
     def figures(self, records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """All scores of all rows, and of each group by itself: its document frequencies are its own."""
         groups = list(dict.fromkeys(record["group"] for record in records))
-        named = {"all": records, **({group: _Group(records, group) for group in groups} if len(groups) > 1 else {})}
+        own = {group: _Group(records, group) for group in groups if group} if len(groups) > 1 else {}
+        named = {"all": records, **own}
         known = {normalize_text(caption) for record in records for caption in record["captions"]}
         images = {name: _Images(found) for name, found in named.items()}
         return {name: {**caption_scores(_Scored(found)), **_matches(found, known)} for name, found in images.items()}

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.functional import normalize
 
+from seed_hf.artifacts.fingerprints import rules_fingerprint
 from seed_hf.evaluation.done_rows import features_of_text, features_to_text
 from seed_hf.evaluation.result import image_settings, model_facts
-from seed_hf.evaluation.retrieval import MAX_TEXT_TOKENS, RetrievalResult, owner_ranks, recalls
+from seed_hf.evaluation.retrieval import MAX_TEXT_TOKENS, recalls_of_pairs, unit_vectors
 from seed_hf.evaluation.rows import EvaluationRow
 from seed_hf.many import encode_many
 from seed_hf.modeling.plain_text_seed import plain_text_encoder
@@ -82,7 +82,7 @@ class Retrieval:
 
     @property
     def model(self) -> dict[str, Any]:
-        return model_facts(self.tokenizer)
+        return {**model_facts(self.tokenizer), "text_tokenizer": rules_fingerprint(self.text_tokenizer)}
 
     def fault(self, row: EvaluationRow) -> str:
         if row.image is None:
@@ -142,28 +142,13 @@ class Retrieval:
                 if image == len(images[name]):  # an image of several rows, each with a caption, is one, too
                     images[name].append(features_of_text(features))
         own = torch.tensor(sorted(set(pairs)))
-        candidates = _unit(texts, "the captions")
+        candidates = unit_vectors(torch.stack(texts), "the captions")
         return {
             name: {
-                **_recalls(_unit(features, f"the {name} of the images"), candidates, own),
+                **recalls_of_pairs(
+                    unit_vectors(torch.stack(features), f"the {name} of the images"), candidates, own
+                ).to_dict(),
                 "shared_captions": len(own) - len(texts),
             }
             for name, features in images.items()
         }
-
-
-def _unit(features: list[torch.Tensor], what: str) -> torch.Tensor:
-    """Features as unit vectors in float64."""
-    found = torch.stack(features).double()
-    if not found.isfinite().all():  # a comparison with NaN is false, so that NaN would rank first
-        raise ValueError(f"The features of {what} are NaN or infinite: ranks would mean nothing. Use another --dtype.")
-    return normalize(found, dim=-1)
-
-
-def _recalls(images: torch.Tensor, texts: torch.Tensor, own: torch.Tensor) -> dict[str, Any]:
-    return RetrievalResult(
-        text_recalls=recalls(owner_ranks(images, texts, own)),
-        image_recalls=recalls(owner_ranks(texts, images, own.flip(1))),
-        num_images=len(images),
-        num_captions=len(texts),
-    ).to_dict()

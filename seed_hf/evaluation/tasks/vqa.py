@@ -76,8 +76,9 @@ class Vqa(SpeakingTask):
             }
 
         found = {"all": shares(list(count))}
+        named = [group for group in count if group]
         if len(count) > 1:
-            found |= {group: shares([group]) for group in count}
+            found |= {group: shares([group]) for group in named}
             for name in ("accuracy", "majority"):
-                found["all"][f"mean_{name}_of_groups"] = sum(found[group][name] for group in count) / len(count)
+                found["all"][f"mean_{name}_of_groups"] = sum(found[group][name] for group in named) / len(named)
         return found
