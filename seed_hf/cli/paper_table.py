@@ -68,9 +68,9 @@ def paper_table(
         }
         make = _tasks(model, encoder, {"num_beams": num_beams} if num_beams else {}, running.place)
         places = [out / f"table{table}_{row.name}.json" for row in chosen]
-        last = [options.run(make(row.task), opened[row.name], place, running) for row, place in zip(chosen, places)][
-            -1
-        ]
+        last = None
+        for row, place in zip(chosen, places):
+            last = options.run(make(row.task), opened[row.name], place, running)
         # Of several processes another one may have been the last in an earlier row: what counts is what is written.
         if last is not None and all(place.is_file() for place in places):
             page = comparison(table, [(row, read_json(place)) for row, place in zip(chosen, places)])

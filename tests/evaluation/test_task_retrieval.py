@@ -77,7 +77,7 @@ def test_several_captions_are_counted_by_hand():
 
 
 def test_copies_of_an_image_are_one_image(task, model_and_processor, tmp_path):
-    """A table of one caption a row has each image several times: a copy ties with the right one, and is no wrong one."""
+    """A table of one caption a row has an image several times: a copy ties with the right one, and is not wrong."""
     model, processor = model_and_processor
     rows = [{**row, "caption": f"{row['caption']} {number}"} for row in pictogram_rows(4) for number in range(2)]
     made = [{"id": str(i), "caption": row["caption"], "image": row["image"]["bytes"]} for i, row in enumerate(rows)]
