@@ -22,11 +22,11 @@ def demo(
 
         locate(model, "pipeline")  # a wrong name or a broken installation ends here, before anything is written
         where = usable_device(device)
-        out.mkdir(parents=True, exist_ok=True)
         quiet_libraries()
         from seed_hf.demo import run_demo
-    show_messages()
-    result = run_demo(out, model=model, device=str(where))
+
+        show_messages()
+        result = run_demo(out, model=model, device=str(where))
     for row in result["prompts"]:
         typer.echo(f"drew {row['prompt']!r}{_never(row)}")
         if row["note"]:

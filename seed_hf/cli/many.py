@@ -1,5 +1,6 @@
 """What `see`, `ask` and `draw` share where they work through many rows: options, and the source of the rows."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,7 +63,9 @@ def images_of(names: list[str], **settings: Any):
     from seed_hf.data.sources.listed import NamedImages
     from seed_hf.data.sources.source import open_source
 
-    if all(is_image(name) and "://" not in name and "*" not in name for name in names):
+    # A file without an ending is taken for an image, as by the commands of single images.
+    images = (is_image(name) or not os.path.splitext(name)[1] and os.path.isfile(name) for name in names)
+    if all(images) and not any("://" in name or "*" in name for name in names):
         if settings:
             given = ", ".join(f"--{name.replace('_', '-')}" for name in settings)
             raise ValueError(

@@ -57,14 +57,17 @@ def see(
             return
         from seed_hf.images import load_image
 
-        loaded = [load_image(name) for name in images]
+        for name in images:  # a wrong name ends here, before the model is loaded
+            load_image(name)
         seed_model, processor = _loaded(model, device)
         from seed_hf.artifacts.known_words import read_known_words
 
         known = read_known_words(model, "model")
     from seed_hf.texts import encode_images, generate_texts, likely_captions
 
-    for name, image in zip(images, loaded):
+    for name in images:  # one at a time: photographs are large
+        with plain_errors():
+            image = load_image(name)
         encoded = encode_images(seed_model, processor, [image])  # once, for all that is said of it
         codes = encoded[0].tolist()
         shown = generate_texts(seed_model, processor, processor.caption(codes=encoded))[0]

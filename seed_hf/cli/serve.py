@@ -45,6 +45,8 @@ def serve(
         if missing := [package for module, package in _NEEDED.items() if importlib.util.find_spec(module) is None]:
             raise ValueError(f"serve needs {', '.join(missing)}: {how_to_install('serve')}.")
         keys = [key.strip() for key in os.environ.get(KEYS, "").split(",") if key.strip()]
+        if KEYS in os.environ and not keys:
+            raise ValueError(f"{KEYS} is set, and holds no key: anybody could ask. Give it one, or unset it.")
         if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
             raise ValueError(f"{KEYS}: a key has printable ASCII characters without spaces.")
         listening = _listen(host, port)
@@ -89,5 +91,5 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise ValueError(
-            f"{host}:{port}: cannot listen there ({error.strerror or error}). Give another --port."
+            f"{host}:{port}: cannot listen there ({error.strerror or error}). Give another --host or --port."
         ) from error

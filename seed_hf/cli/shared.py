@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections.abc import Iterable
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -61,9 +60,10 @@ def open_model(source: str | None, **place: Any) -> tuple[Any, Any]:
         ValueError: As `load_model`; a weight is NaN or infinite, and texts of it would look like any others.
     """
     from seed_hf.artifacts.loading import load_model
+    from seed_hf.data.jobs.finite import check_parts
 
     loaded = load_model(source, **place)
-    _check_finite(source, loaded)
+    check_parts(source, loaded)
     fit_threads(*loaded)
     return loaded
 
@@ -75,21 +75,12 @@ def open_pipeline(source: str | None, **place: Any) -> Any:
         ValueError: As `load_pipeline`; a weight is NaN or infinite.
     """
     from seed_hf.artifacts.loading import load_pipeline
+    from seed_hf.data.jobs.finite import check_parts
 
     pipe = load_pipeline(source, **place)
-    _check_finite(source, pipe.components.values())
+    check_parts(source, pipe.components.values())
     fit_threads(*pipe.components.values())
     return pipe
-
-
-def _check_finite(source: str | None, parts: Iterable[Any]) -> None:
-    from torch import nn
-
-    from seed_hf.data.jobs.finite import check_weights
-
-    for part in parts:
-        if isinstance(part, nn.Module):
-            check_weights(part, f"{source or 'seed-tiny'}, {type(part).__name__}")
 
 
 def warn_of_unknown_words(source: str | None, kind: str, text: str):

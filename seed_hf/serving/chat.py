@@ -115,7 +115,7 @@ async def complete_chat(service: Service, asked: Chat) -> Any:
                 text += part
             else:
                 images.append(part)
-    message: dict[str, Any] = {"role": "assistant", "content": text or None, "refusal": None}
+    message: dict[str, Any] = {"role": "assistant", "content": text if text or not images else None, "refusal": None}
     if images:
         message["images"] = images
     return answer.whole(message, end.reason, _usage(len(ids), end), **notes)

@@ -5,7 +5,7 @@ import struct
 from typing import Any
 
 from .errors import RequestError
-from .schemas import CodesPart, Embeddings
+from .schemas import CodesPart, Embeddings, ImagePart
 from .service import Service, together
 
 
@@ -23,7 +23,8 @@ async def embed(service: Service, asked: Embeddings) -> dict[str, Any]:
     served, inputs = service.served, asked.input if isinstance(asked.input, list) else [asked.input]
     texts = [each for each in inputs if isinstance(each, str)]
     service.check_text(*texts)
-    service.check_images(len(inputs) - len(texts))
+    service.check_inputs(len(inputs))
+    service.check_images(sum(isinstance(each, ImagePart) and each.codes is None for each in inputs))
     if not (served.has_text_features if texts else served.has_image_features):
         raise RequestError("This model has no text tower that reads such inputs: it has no embeddings of them.")
     width = served.tokenizer.config.projection_dim

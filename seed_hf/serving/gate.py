@@ -142,7 +142,7 @@ class Gate:
 
     def _check_host(self, host: bytes) -> None:
         name = host.decode("latin-1").rsplit(":", 1)[0] if not host.endswith(b"]") else host.decode("latin-1")
-        if self.hosts and name not in self.hosts:
+        if self.hosts and name.lower() not in self.hosts:
             raise RequestError(
                 "This server answers to names of this machine alone, because it asks for no key: "
                 f"{', '.join(sorted(self.hosts))}.",

@@ -26,6 +26,7 @@ async def generate_images(service: Service, asked: Generation) -> dict[str, Any]
     """
     service.check_model(asked.model)
     service.check_text(asked.prompt)
+    service.check_drawings(asked.n)
     how = service.drawing(asked.steps, asked.guidance, asked.size)
     served = service.served
     if not asked.prompt.strip():
@@ -67,6 +68,7 @@ async def edit_images(service: Service, request: Request) -> dict[str, Any]:
         raise RequestError("An edit needs a file image, in a form (multipart/form-data).", param="image")
     service.check_model(asked.model)
     service.check_text(asked.prompt)
+    service.check_drawings(asked.n)
     how = service.drawing(asked.steps, asked.guidance, asked.size)
     images = await together([service.codes(file) for file in files])
     ids = await service.help(prompt_ids, service.served.processor, [("user", [*images, asked.prompt])], "image")
@@ -100,7 +102,7 @@ async def convert_codes(service: Service, asked: Codes) -> dict[str, Any]:
         data = [{"object": "codes", "index": index, "codes": codes} for index, codes in enumerate(found)]
         return {"object": "list", "data": data, "model": service.served.name}
     rows = [service.check_codes(codes) for codes in asked.codes or []]
-    service.check_images(len(rows))
+    service.check_drawings(len(rows))
     how = service.drawing(asked.steps, asked.guidance, asked.size)
     drawn = await together([service.draw(codes, asked.seed, how) for codes in rows])
     data = [{"b64_json": png, "codes": codes, "seed": asked.seed} for png, codes in zip(drawn, rows)]

@@ -7,6 +7,11 @@ from collections.abc import Callable
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+def _number(value: float) -> str:
+    """All digits: a rounded count stands still."""
+    return str(int(value)) if value == int(value) else repr(float(value))
+
+
 class Metrics:
     """Counts that only grow, and gauges that are read when somebody asks. All labels come from fixed sets."""
 
@@ -50,7 +55,7 @@ class Metrics:
             lines += [f"# HELP {name} {about}", f"# TYPE {name} counter"]
             for labels, value in sorted(series.items()):
                 inner = ",".join(f'{label}="{text}"' for label, text in labels)
-                lines.append(f"{name}{{{inner}}} {value:g}")
+                lines.append(f"{name}{{{inner}}} {_number(value)}")
         for name, (about, read) in self._gauges.items():
-            lines += [f"# HELP {name} {about}", f"# TYPE {name} gauge", f"{name} {read():g}"]
+            lines += [f"# HELP {name} {about}", f"# TYPE {name} gauge", f"{name} {_number(read())}"]
         return "\n".join(lines) + "\n"

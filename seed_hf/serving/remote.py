@@ -4,7 +4,10 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 from .errors import RequestError
@@ -47,9 +50,14 @@ def fetch(url: str, max_bytes: int, seconds: float = 10.0) -> bytes:
         raise RequestError("The URL of an image has characters that must be percent-encoded.")
     connection = http.client.HTTPConnection(f"[{host}]" if ":" in host else host, timeout=seconds)
     try:
-        connection.sock = _connect(host, parts.scheme, end)
-        connection.request("GET", target, headers={"Accept": "image/*", "Connection": "close"})
-        return _read(connection, max_bytes, end)
+        connection.sock = sock = _connect(host, parts.scheme, end)
+        with _cut_off(sock, end):
+            if isinstance(sock, ssl.SSLSocket):
+                sock.do_handshake()
+            connection.request("GET", target, headers={"Accept": "image/*", "Connection": "close"})
+            data = _read(connection, max_bytes)
+        _left(end)  # what was cut off looks like an end
+        return data
     except (OSError, http.client.HTTPException, UnicodeError):
         raise RequestError("The URL of an image does not answer.") from None
     finally:
@@ -85,19 +93,36 @@ def _connect(host: str, scheme: str, end: float) -> socket.socket:
     if scheme == "http":
         return sock
     try:
-        return ssl.create_default_context().wrap_socket(sock, server_hostname=host)
+        context = ssl.create_default_context()
+        return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
     except BaseException:
         sock.close()
         raise
 
 
-def _read(connection: http.client.HTTPConnection, max_bytes: int, end: float) -> bytes:
+@contextmanager
+def _cut_off(sock: socket.socket, end: float) -> Iterator[None]:
+    """End a connection when its time is over: the timeout of a socket begins anew with every byte."""
+
+    def cut() -> None:
+        with suppress(OSError):
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # of the connection itself: TLS has no say
+
+    timer = threading.Timer(_left(end), cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _read(connection: http.client.HTTPConnection, max_bytes: int) -> bytes:
     response = connection.getresponse()
     if response.status != 200:
         raise RequestError(f"The URL of an image answers with status {response.status}. Redirects are not followed.")
     data = bytearray()
     while piece := response.read1(_PIECE):
-        _left(end)
         data += piece
         if len(data) > max_bytes:
             raise RequestError(f"The image behind a URL has more than {max_bytes / 1e6:g} MB.")

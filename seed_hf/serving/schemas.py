@@ -6,8 +6,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from seed_hf.many import STEPS
 
-from .limits import Limits
-
 
 def _whole(text: str) -> str:
     try:
@@ -20,6 +18,7 @@ def _whole(text: str) -> str:
 Text = Annotated[str, AfterValidator(_whole)]
 # More codes than an image has are refused when the model is known.
 CodeList = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(max_length=1024)]
+_INPUTS = 16_384  # far more than any server takes, which has limits of its own
 Seed = Annotated[int, Field(ge=0, le=2**63 - 65)]
 
 
@@ -98,6 +97,10 @@ class StreamOptions(Body):
     include_usage: bool = False
 
 
+class TextFormat(Body):
+    type: Literal["text"]
+
+
 class Chat(Body):
     model: Text | None = None
     messages: Annotated[list[Message], Field(min_length=1, max_length=256)]
@@ -118,7 +121,12 @@ class Chat(Body):
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] = 0.0
     presence_penalty: Annotated[float, Field(ge=0, le=0)] = 0.0
     logprobs: Literal[False] | None = None
+    top_logprobs: Literal[0] | None = None
     store: Literal[False] | None = None
+    response_format: TextFormat | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None  # of no tools
+    service_tier: Literal["auto", "default"] | None = None
     user: Text | None = None
     steps: Annotated[int, Field(ge=1)] = STEPS
     guidance: Annotated[float, Field(ge=0, le=100)] | None = None
@@ -132,9 +140,15 @@ class Chat(Body):
 class Generation(Body):
     model: Text | None = None
     prompt: Text
-    n: Annotated[int, Field(ge=1, le=Limits.images)] = 1
+    n: Annotated[int, Field(ge=1)] = 1
     size: Text | None = None
     response_format: Literal["b64_json"] | None = None
+    output_format: Literal["png"] | None = None
+    quality: Literal["auto"] | None = None
+    background: Literal["auto"] | None = None
+    moderation: Literal["auto"] | None = None
+    stream: Literal[False] | None = None
+    partial_images: Literal[0] | None = None
     user: Text | None = None
     seed: Seed = 0
     steps: Annotated[int, Field(ge=1)] = STEPS
@@ -147,7 +161,7 @@ class Edit(Generation):
 
 class Embeddings(Body):
     model: Text | None = None
-    input: Text | ImageInput | Annotated[list[Text | ImageInput], Field(min_length=1, max_length=Limits.inputs)]
+    input: Text | ImageInput | Annotated[list[Text | ImageInput], Field(min_length=1, max_length=_INPUTS)]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
     user: Text | None = None
@@ -157,8 +171,8 @@ class Codes(Body):
     """Images to codes, or codes to images."""
 
     model: Text | None = None
-    input: ImagePart | Annotated[list[ImagePart], Field(min_length=1, max_length=Limits.inputs)] | None = None
-    codes: Annotated[list[CodeList], Field(min_length=1, max_length=Limits.inputs)] | None = None
+    input: ImagePart | Annotated[list[ImagePart], Field(min_length=1, max_length=_INPUTS)] | None = None
+    codes: Annotated[list[CodeList], Field(min_length=1, max_length=_INPUTS)] | None = None
     size: Text | None = None
     user: Text | None = None
     seed: Seed = 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from seed_hf.artifacts.known_words import KnownWords, read_known_words
 from seed_hf.artifacts.loading import DEFAULT, Source, load_model, load_pipeline, locate
+from seed_hf.data.jobs.finite import check_parts
 from seed_hf.devices import generator_of
 from seed_hf.many import STEPS, draw_many, encode_many
 from seed_hf.threads import fit_threads
@@ -106,7 +107,8 @@ class ServedModel:
 
         Raises:
             FileNotFoundError: There is no such folder and no such repository.
-            ValueError: It holds something else, or a pipeline without language model or processor.
+            ValueError: It holds something else, a pipeline without language model or processor, or weights that are
+                NaN or infinite.
         """
         place = os.fspath(DEFAULT if source is None else source)
         name = name or os.path.basename(place.rstrip("/")) or place
@@ -114,9 +116,11 @@ class ServedModel:
             locate(source, "pipeline")
         except ValueError:  # a model alone
             model, processor = load_model(source, device=device, dtype=dtype)
+            check_parts(source, [model])
             fit_threads(model)
             return cls(name, model, processor, None, read_known_words(source, "model"))
         pipe = load_pipeline(source, device=device, dtype=dtype)
+        check_parts(source, pipe.components.values())
         fit_threads(*pipe.components.values())
         if not hasattr(pipe.seed_model, "language_model") or pipe.processor is None:
             raise ValueError(

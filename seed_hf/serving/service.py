@@ -72,6 +72,18 @@ class Service:
             raise RequestError(f"An image has {places} codes from 0 to {size - 1}.", param="codes")
         return codes
 
+    def check_inputs(self, count: int) -> None:
+        """Raises `RequestError` if a request has too many texts, images and codes."""
+        if count > self.limits.inputs:
+            raise RequestError(f"{count} inputs in a request; at most {self.limits.inputs} are taken.", param="input")
+
+    def check_drawings(self, count: int) -> None:
+        """Raises `RequestError` if a request asks for too many images."""
+        if count > self.limits.images:
+            raise RequestError(
+                f"{count} images to draw; at most {self.limits.images} are drawn by a request.", param="n"
+            )
+
     def check_images(self, count: int) -> None:
         """Raises `RequestError` if a request has too many images."""
         if count > self.limits.images:

@@ -193,11 +193,13 @@ class SeededSampling(LogitsProcessor):
     """Samples by adding Gumbel noise to the scores, of which greedy decoding then takes the highest.
 
     Every row has a generator of its own, so that its samples do not depend on the other rows. Rows of temperature 0
-    are left as they are.
+    are left as they are. What a reply may not hold at a place is no part of the share of `top_p`.
 
     Args:
         rows: Of the batch.
     """
+
+    chooses = True  # `generate` asks it behind its own constraint
 
     def __init__(self, rows: Sequence[Row]):
         self.rows = rows

@@ -13,6 +13,9 @@ from transformers.generation.streamers import BaseStreamer
 from seed_hf import SeedForConditionalGeneration, SeedProcessor
 from seed_hf.artifacts.known_words import read_known_words
 from seed_hf.artifacts.loading import DEFAULT, load_pipeline
+from seed_hf.data.jobs.describing import question_fault
+from seed_hf.data.jobs.drawing import prompt_fault
+from seed_hf.data.jobs.finite import check_parts
 from seed_hf.devices import generator_of
 from seed_hf.many import STEPS
 from seed_hf.modeling.generation_seed import CodeSegment, TextSegment
@@ -39,6 +42,7 @@ class Artifact:
         self.is_seed_tiny = source == DEFAULT
         self.name = source
         self.pipe = pipe = load_pipeline(source)
+        check_parts(source, pipe.components.values())
         fit_threads(*pipe.components.values())
         if not isinstance(pipe.seed_model, SeedForConditionalGeneration) or not isinstance(
             pipe.processor, SeedProcessor
@@ -53,6 +57,7 @@ class Artifact:
         config = self.model.config.text_config
         self.places, self.codebook_size = config.num_query_tokens, config.codebook_size
         self.positions = config.max_position_embeddings
+        self.prompt_fault, self.question_fault = prompt_fault(pipe), question_fault(self.model, self.processor)
         self.blank = self.encode(Image.new("RGB", (64, 64), "white"))  # fills the places of codes that are not used
 
     @classmethod

@@ -1,15 +1,18 @@
 """Chat: several turns, with words and images both ways."""
 
+import os
+
 import gradio as gr
 
 from artifact import Artifact
-from limits import MESSAGES, TURNS, Refusal, checked_text
+from limits import MESSAGES, MINUTES, TURNS, Refusal, checked_text
 from seed_hf.modeling.processing_seed import IMAGE_TOKEN
 from uploads import read_image, uploaded
 
 
 MODES = {"Words": "text", "An image": "image", "Words or images": "interleaved"}
 NOTHING = "(The model's reply is empty. Try another kind of answer.)"
+DELETED = f"(An image, which was deleted after {MINUTES} minutes.)"
 FORGOT = "(The conversation is longer than the model can read. Its first turns were left out.)"
 
 
@@ -29,7 +32,7 @@ class Conversation:
         prompt, images, shortened = self.as_prompt(turns, parts, MODES[wanted])
         turns = [*turns, {"role": "user", "parts": parts}]
         messages = [
-            *messages,
+            *map(still_there, messages),
             *([said("user", {"path": path})] if path else []),
             *([said("user", text)] if text else []),
         ]
@@ -103,6 +106,12 @@ def content(parts):
         {"type": "text", "text": part.replace(IMAGE_TOKEN, "")} if isinstance(part, str) else {"type": "image"}
         for part in parts
     ]
+
+
+def still_there(message):
+    """A message, or words in place of an image that was deleted since: the page would ask for its file for ever."""
+    path = message["content"].get("path") if isinstance(message["content"], dict) else None
+    return said(message["role"], DELETED) if path and not os.path.exists(path) else message
 
 
 def said(role, what):

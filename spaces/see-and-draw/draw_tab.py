@@ -16,7 +16,7 @@ def draw_tab(artifact: Artifact, model_turn: dict) -> None:
     """Fill the current tab. `model_turn` holds the settings of events that use the model."""
 
     def draw(prompt, number, steps, seed, sample, progress=gr.Progress()):  # noqa: B008 (how Gradio hands it in)
-        prompt = checked_text(prompt, "prompt")
+        prompt = checked_text(prompt, "prompt", artifact.prompt_fault)
         number = checked_number(number, "number of images", 1, IMAGES)
         steps = checked_number(steps, "number of steps", 1, STEPS)
         seed = checked_number(seed, "seed", 0, SEED)
@@ -59,8 +59,8 @@ def draw_tab(artifact: Artifact, model_turn: dict) -> None:
             with gr.Row(elem_classes="pair"):
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=SEED, min_width=120)
                 sample = gr.Checkbox(
-                    label="Other codes each time",
-                    info="Sample the codes instead of taking the likeliest. Several images always have sampled codes.",
+                    label="Sample the codes",
+                    info="By the seed, instead of taking the likeliest. Several images always have sampled codes.",
                     min_width=150,
                 )
         with gr.Column(min_width=280):

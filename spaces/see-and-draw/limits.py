@@ -1,6 +1,7 @@
 """Limits of a single request, and the messages of requests beyond them."""
 
 import os
+from collections.abc import Callable
 
 import gradio as gr
 
@@ -18,17 +19,20 @@ KEPT = int(os.environ.get("SEED_SPACE_KEPT", 30 * 60))  # seconds that images st
 MINUTES = -(-KEPT // 60)  # the same in minutes, for messages
 
 
-def checked_text(text: str | None, what: str) -> str:
+def checked_text(text: str | None, what: str, fault: Callable[[str], str | None] = lambda text: None) -> str:
     """The text without surrounding spaces.
 
     Raises:
-        gr.Error: It is empty or too long. `what` names it in the message: "prompt", "question" or "message".
+        gr.Error: It is empty or too long, also in tokens, as `fault` says. `what` names it in the message: "prompt",
+            "question" or "message".
     """
     text = (text or "").strip()
     if not text:
         raise Refusal(f"The {what} is empty. Write a few words first.")
     if len(text) > CHARACTERS:
         raise Refusal(f"The {what} has {len(text)} characters; at most {CHARACTERS} are read. Shorten it.")
+    if reason := fault(text):
+        raise Refusal(f"The {what} is {reason}. Shorten it.")
     return text
 
 

@@ -23,7 +23,7 @@ def see_tab(artifact: Artifact, images: list[str], model_turn: dict) -> None:
             yield shown, caption, "", ""
 
     def ask(path, question):
-        image, question = read_image(path), checked_text(question, "question")
+        image, question = read_image(path), checked_text(question, "question", artifact.question_fault)
         note = artifact.note(question)
         for answer in artifact.answer(image, question):
             yield answer, note

@@ -158,6 +158,15 @@ def test_a_file_where_a_folder_is_written(tmp_path, command):
     assert file.read_text() == "a red apple"
 
 
+def test_the_demo_refuses_in_one_line(tmp_path):
+    (tmp_path / "out" / "see_and_draw.png").mkdir(parents=True)
+    refused("demo", "--out", tmp_path / "out", words="this is a folder, where a file is to be written")
+    model, processor = tiny_model_and_processor()
+    tiny_pipeline(model.visual_tokenizer, processor=processor).save_pretrained(tmp_path / "bare")
+    refused("demo", "--model", tmp_path / "bare", "--out", tmp_path / "new", words="needs a pipeline with a language")
+    assert not (tmp_path / "new").exists()
+
+
 def test_bad_arguments(tmp_path, image):
     refused("see", words="Missing argument")
     refused("draw", "a red apple", words="Missing option")

@@ -181,6 +181,17 @@ def test_draw_many(folder, tmp_path, monkeypatch, sampled):
     refused(*command, "--guidance", 1.5, words="guidance_scale is 2.0 there, 1.5 here")
 
 
+@pytest.mark.parametrize("end", ["\x85", "\u2028", "\u2029"])
+def test_prompts_with_odd_line_ends_are_drawn_once(folder, tmp_path, end):
+    """Python's `splitlines` ends a line there, JSON does not."""
+    prompts, out = tmp_path / "prompts.txt", tmp_path / "drawn"
+    prompts.write_text(f"a red{end}apple\n", encoding="utf-8")
+    for _ in range(2):
+        status, printed, error = run("draw", "--prompts", prompts, "--out", out, "--steps", 1, "--model", folder)
+        assert status == 0 and "1 of 1 rows" in printed, error
+    assert [row["prompt"] for row in lines(out / "drawings.jsonl")] == [f"a red{end}apple"]
+
+
 def test_rows_of_a_model_that_samples_are_those_of_their_seeds(folder, tmp_path):
     """Where the model's own generation config says so."""
     pipe = SeedImagePipeline.from_pretrained(folder)

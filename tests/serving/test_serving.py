@@ -53,6 +53,18 @@ def test_fields_that_are_null_or_empty_are_left_out(server):
     assert status == 200 and answer["usage"]["completion_tokens"] <= 2, answer
 
 
+def test_fields_that_change_nothing_are_taken(server):
+    neutral = {"response_format": {"type": "text"}, "tool_choice": "none", "parallel_tool_calls": False,
+               "service_tier": "auto", "top_logprobs": 0, "logprobs": False, "max_tokens": 2}  # fmt: skip
+    body = {"model": "seed-tiny", "messages": [{"role": "user", "content": "a dog"}], **neutral}
+    status, answer = server.ask("POST", "/v1/chat/completions", json.dumps(body))
+    assert status == 200 and isinstance(answer["choices"][0]["message"]["content"], str), answer
+    neutral = {"output_format": "png", "quality": "auto", "background": "auto", "moderation": "auto", "stream": False,
+               "partial_images": 0}  # fmt: skip
+    status, answer = server.ask("POST", "/v1/images/generations", json.dumps({"prompt": "a dog", **neutral, **STEPS}))
+    assert status == 200, answer
+
+
 def test_drawings_are_those_of_the_library(client, served):
     """One of the likeliest codes, and several of sampled ones, as `seed-hf draw -n` makes them."""
     for count, sampling in ((1, {}), (2, {"do_sample": True, "temperature": 1.0})):
@@ -144,6 +156,18 @@ def test_samples_depend_on_their_seed_alone(client):
     assert len(set(beside_others)) == 3
     greedy = client.chat.completions.create(model="seed-tiny", messages=user(drawn(1))).choices[0].message.content
     assert sample(1, top_p=1e-6).message.content == greedy  # the likeliest token alone
+
+
+def test_the_share_of_the_likeliest_is_of_what_a_reply_may_hold(client):
+    """The model would begin an image after such a prompt, which a reply in words may not."""
+    said = [
+        client.chat.completions.create(
+            model="seed-tiny", messages=user("Generate an image a red apple"), temperature=1.0, top_p=0.01, seed=seed
+        ).choices[0].message.content
+        for seed in range(4)
+    ]  # fmt: skip
+    greedy = client.chat.completions.create(model="seed-tiny", messages=user("Generate an image a red apple"))
+    assert set(said) == {greedy.choices[0].message.content}
 
 
 def test_replies_end_where_they_are_told(client):

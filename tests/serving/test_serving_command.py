@@ -28,6 +28,12 @@ def test_keys_that_no_client_can_send_are_refused(monkeypatch):
     refused("serve", "--port", 0, words="printable ASCII")
 
 
+@pytest.mark.parametrize("given", ["", " , "])
+def test_a_variable_of_the_keys_without_one_opens_nothing(monkeypatch, given):
+    monkeypatch.setenv("SEED_HF_API_KEYS", given)
+    refused("serve", "--port", 0, words="is set, and holds no key")
+
+
 def test_help_names_the_variable_of_the_keys():
     status, out, _ = run("serve", "--help")
     assert status == 0 and "SEED_HF_API_KEYS" in out

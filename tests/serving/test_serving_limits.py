@@ -16,9 +16,11 @@ from seed_hf.serving.app import build_app
 from seed_hf.serving.errors import RequestError
 from seed_hf.serving.incoming import parsed_size
 from seed_hf.serving.limits import Limits
+from seed_hf.serving.metrics import Metrics
 from seed_hf.serving.served import ServedModel
 from seed_hf.serving.writing import Row, SeededSampling
 from served_requests import data_url, drawn, part, user
+from tiny_diffusion import tiny_model_and_processor
 
 
 LONG = {"modalities": ["image"], "steps": 100}
@@ -69,7 +71,9 @@ REFUSED = {
     "deep JSON": (("/v1/chat/completions", "[" * 100_000), ""),
     "very many values": (("/v1/codes", '{"codes": [' + "[]," * 50_000 + "[]]}"), "values"),
     "many wrong codes": (codes(codes=[[-1] * 2000]), "codes"),
-    "many rows of codes": (codes(codes=[[0] * 32] * 300), "codes"),
+    "many rows of codes": (codes(codes=[[0] * 32] * 300), "300 images to draw; at most 10"),
+    "many texts": (embed(["a"] * 300), "300 inputs in a request; at most 256"),
+    "many images": (embed([part(drawn(1))] * 11), "11 images in a request; at most 10"),
     "long number": (draw(seed=1)[:1] + ('{"prompt": "a", "seed": ' + "9" * 10_000 + "}",), ""),
     "no object": (("/v1/chat/completions", "3"), "Send a JSON object"),
     "half a character": (("/v1/images/generations", '{"prompt": "\\ud800"}'), "prompt"),
@@ -105,7 +109,7 @@ REFUSED = {
     "too many images": (chat(messages=user(*[drawn(1)] * 11)), "11 images in a request; at most 10"),
     "empty prompt": (draw(prompt=" "), "prompt is empty"),
     "long prompt": (draw(prompt="a " * 400), "context is"),
-    "too many drawings": (draw(n=11), "n: "),
+    "too many drawings": (draw(n=11), "11 images to draw; at most 10"),
     "negative seed": (draw(seed=-1), "seed"),
     "many steps": (draw(steps=101), "at most 100"),
     "size": (draw(size="1000000x1000000"), "size is WIDTHxHEIGHT"),
@@ -144,7 +148,7 @@ def test_the_client_raises_its_own_errors(client):
         client.chat.completions.create(model="seed-tiny", messages=user("a " * 1000))
     assert error.value.code == "context_length_exceeded"
     for wrong, words in (
-        ({"prompt": "a dog", "n": 40}, "n: "),
+        ({"prompt": "a dog", "n": 40}, "40 images to draw; at most 10"),
         ({"prompt": "a dog", "mask": b"PNG"}, "mask"),
         ({"prompt": "a dog", "extra_body": {"seed": "nan"}}, "seed"),
         ({"prompt": "a dog", "image": b"no image"}, "not an image"),
@@ -322,8 +326,47 @@ def test_a_server_without_keys_hears_to_its_own_names(served):
     """A page in a browser on this machine could reach it by a name that leads here."""
     with running(build_app(served, Limits(), hosts=["localhost", "127.0.0.1", "[::1]"])) as server:
         assert server.client().models.list().data
-        for host, status in (("localhost:1", 200), ("[::1]", 200), ("evil.example", 403), ("localhost.evil:80", 403)):
+        for host, status in (
+            ("localhost:1", 200),
+            ("LOCALHOST:1", 200),
+            ("[::1]", 200),
+            ("evil.example", 403),
+            ("localhost.evil:80", 403),
+        ):
             assert server.ask("GET", "/v1/models", Host=host)[0] == status
+
+
+def test_limits_of_images_and_inputs_are_those_of_the_server(served):
+    with running(build_app(served, Limits(images=2, inputs=3))) as server:
+        for (path, body), words in (
+            (draw(n=3), "3 images to draw; at most 2"),
+            (embed(["a"] * 4), "4 inputs in a request; at most 3"),
+            (codes(codes=[[0] * 32] * 3), "3 images to draw; at most 2"),
+        ):
+            status, answer = server.ask("POST", path, body)
+            assert status == 400 and words in answer["error"]["message"], answer
+    with running(build_app(served, Limits(images=1, inputs=12))) as server:
+        rows = [{"type": "image_codes", "codes": [number] * 32} for number in range(12)]
+        status, answer = server.ask("POST", *embed(rows))  # nothing is decoded: codes count as inputs
+        assert status == 200 and len(answer["data"]) == 12
+
+
+def test_counts_keep_their_digits():
+    metrics, name = Metrics(), "asked_total"
+    metrics.counter(name, "how often")
+    for _ in range(2):
+        metrics.add(name, 1_234_567, k="v")
+    metrics.add(name, 0.25, k="w")
+    assert f'{name}{{k="v"}} 2469134\n' in metrics.text() and f'{name}{{k="w"}} 0.25\n' in metrics.text()
+
+
+def test_weights_that_are_no_numbers_are_not_served(tmp_path):
+    model, processor = tiny_model_and_processor()
+    next(model.language_model.parameters()).data[0, 0] = torch.nan
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds values that are NaN or infinite"):
+        ServedModel.load(tmp_path)
 
 
 def test_metrics_are_read_by_prometheus(server):

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -63,6 +64,34 @@ class Answers(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+@pytest.mark.parametrize("part", ["headers", "body"])
+def test_a_server_that_drips_is_cut_off(part, monkeypatch):
+    """Each byte renews the timeout of a socket, and no single read takes long."""
+    stop, served = threading.Event(), []
+
+    def drip(listening):
+        with listening.accept()[0] as sock, suppress(OSError):
+            sock.sendall(b"HTTP/1.1 200 OK\r\n" + (b"\r\n" if part == "body" else b""))
+            while not stop.wait(0.05):
+                sock.sendall(b"x")
+            served.append("to the end")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=drip, args=[listening], daemon=True)
+        thread.start()
+        connect = socket.create_connection
+        monkeypatch.setattr(
+            socket, "create_connection", lambda address, timeout: connect(listening.getsockname(), timeout)
+        )
+        try:
+            with pytest.raises(RequestError, match="does not answer"):
+                fetch("http://8.8.8.8/a.png", 10_000, seconds=0.5)
+            thread.join(60)  # it has noticed that nobody listens any more
+            assert not served
+        finally:
+            stop.set()
 
 
 def test_what_answers_is_read_within_limits_and_redirects_are_not_followed(monkeypatch):

@@ -170,6 +170,25 @@ def test_near_codes_are_others_and_the_nearest_first(artifact):
     assert len(near) == 8 and 3 not in near and far == sorted(far)
 
 
+def test_what_has_too_many_tokens_is_refused_before_the_model_reads_it(space, artifact):
+    """200 characters may be 800 tokens."""
+    limits = space("limits")
+    for what, fault in (("prompt", artifact.prompt_fault), ("question", artifact.question_fault)):
+        assert limits.checked_text("a red apple", what, fault) == "a red apple"
+        with pytest.raises(limits.Refusal, match=f"The {what} is too long: .* tokens.* Shorten it."):
+            limits.checked_text("\N{RED APPLE}" * 150, what, fault)
+
+
+def test_an_image_that_was_deleted_is_named_in_a_conversation(space, tmp_path):
+    chat = space("chat_tab")
+    path = tmp_path / "mine.png"
+    path.write_bytes(b"image")
+    messages = [chat.said("user", {"path": str(path)}), chat.said("user", "what is it?")]
+    assert [*map(chat.still_there, messages)] == messages
+    path.unlink()
+    assert [*map(chat.still_there, messages)] == [chat.said("user", chat.DELETED), messages[1]]
+
+
 def test_a_pipeline_without_a_language_model_is_refused(space, tmp_path):
     tiny_pipeline().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="language model|SeedForConditionalGeneration"):

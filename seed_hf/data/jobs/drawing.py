@@ -62,10 +62,11 @@ class DrawingFolder(LineFolder):
         account = super().account(part, index)
         if account is None or (part, index) in self._intact:
             return account
-        for line in (self.path / account["file"]).read_text(encoding="utf-8").splitlines():
-            drawn = json.loads(line)
-            file = self._images / drawn["image"]
-            if not file.is_file() or sha256_of(file) != drawn["sha256"]:
+        with open(self.path / account["file"], encoding="utf-8") as lines:
+            drawn = [json.loads(line) for line in lines]
+        for line in drawn:
+            file = self._images / line["image"]
+            if not file.is_file() or sha256_of(file) != line["sha256"]:
                 self.warn(str(file.absolute()), "missing or changed")
                 return None
         self._intact.add((part, index))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from typing import Any
 
 from torch import nn
 
@@ -25,3 +26,18 @@ def check_weights(model: nn.Module, what: str, parts: Collection[str] | None = N
                 f"{what}: the weight {name} holds values that are NaN or infinite, so results would mean nothing "
                 "and look like any others. Take an intact copy, or a checkpoint from before they came up."
             )
+
+
+def check_parts(source: Any, parts: Iterable[Any]) -> None:
+    """[`check_weights`] of all models among the parts of something that was loaded.
+
+    Args:
+        source: What it was loaded from, as for the loaders; `None`: seed-tiny.
+        parts: Models, processors ...
+
+    Raises:
+        ValueError: A weight is NaN or infinite.
+    """
+    for part in parts:
+        if isinstance(part, nn.Module):
+            check_weights(part, f"{source or 'seed-tiny'}, {type(part).__name__}")

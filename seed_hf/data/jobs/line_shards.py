@@ -31,7 +31,7 @@ class LineFolder(ShardFolder):
         with open(path, "w", encoding="utf-8") as file:
             for number, row in enumerate(shard.rows):
                 line = {"id": row.id, **{name: values[number] for name, values in columns.items()}}
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.write(_json_line(line))
 
     def unfinished(self, part: int, index: int, name: str) -> Path:
         """A temporary file for something that goes with a shard; after a kill, the next start removes it."""
@@ -56,6 +56,12 @@ class LineFolder(ShardFolder):
                 os.replace(temporary, out)
             finally:
                 temporary.unlink(missing_ok=True)
+
+
+def _json_line(value: Any) -> str:
+    """JSON with a line end. Other characters that Python's `splitlines` takes for one are escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(f"\\u{ord(each):04x}" if each in "\x85\u2028\u2029" else each for each in text) + "\n"
 
 
 def folder_of(out: str | os.PathLike, *, new_parent: bool = False) -> Path:
