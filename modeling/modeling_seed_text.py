@@ -337,9 +337,9 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
         # None of a generation config is filled in with what the model's own says.
         own = self.generation_config.to_diff_dict() if generation_config is not None else replaced
         kwargs |= {name: None for name in replaced if name in own}
-        given = list(logits_processor or [])  # those that choose a token see which ones are allowed
-        choosing = [each for each in given if getattr(each, "chooses", False)]
-        processors = LogitsProcessorList([*(each for each in given if each not in choosing), constraint, *choosing])
+        # Those that choose a token come behind the constraint, and see which ones are allowed.
+        yours = sorted([*(logits_processor or []), constraint], key=lambda each: getattr(each, "chooses", False))
+        processors = LogitsProcessorList(yours)
         output = super().generate(inputs, generation_config, processors, **kwargs)
         if scale != 1 and not isinstance(output, torch.Tensor):
             output.past_key_values = None

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -76,9 +76,15 @@ def convert(
 ):
     """Convert an original SEED or BLIP-2 checkpoint, or a SEED-LLaMA; reports what became of every key."""
     with plain_errors():
-        sizes = {"vision_heads": vision_heads, "qformer_heads": qformer_heads, "image_size": image_size}
-        sizes |= {"text_tower": text_tower, "allow_missing": allow_missing, "allow_unknown": allow_unknown}
-        sizes = {name: value for name, value in sizes.items() if value not in (None, [])}
+        given = {
+            "vision_heads": vision_heads,
+            "qformer_heads": qformer_heads,
+            "image_size": image_size,
+            "text_tower": text_tower,
+            "allow_missing": allow_missing or None,
+            "allow_unknown": allow_unknown or None,
+        }
+        sizes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         if kind is Original.seed_llama:
             if sizes:
                 raise ValueError(f"{_flags(sizes)}: not for seed-llama, whose config.json says what it holds.")

@@ -80,7 +80,7 @@ class Drawer:
     @property
     def facts(self) -> dict[str, Any]:
         """What a result says of the models that take part."""
-        found = model_facts(self.model)
+        found: dict[str, Any] = {**model_facts(self.model)}
         if (processor := self.pipeline.processor) is not None:
             found["text_tokenizer"] = rules_fingerprint(processor.tokenizer)
         found |= {name: model_facts(getattr(self.pipeline, name)) for name in ("unet", "vae")}

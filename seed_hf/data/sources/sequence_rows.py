@@ -219,6 +219,7 @@ def _in_form(values: Mapping[str, Any], ignored: set[str] | None, folder: str) -
     captions = captions if isinstance(captions, list) else [captions or ""]
     if not any(caption.strip() for caption in captions):
         raise RowDropped("empty_caption")
+    given: dict[str, Any]
     if kind == "codes":
         given = {"codes": codes_of(values["codes"], "codes")}
     else:
