@@ -262,7 +262,7 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
                 from those that the model would write without the prompt, after bos and `<img>` alone, anew in every
                 image span. Text is not guided. Each sample then has two rows. 1 and `None`: no guidance.
             generation_config, logits_processor: As in [`GenerationMixin.generate`]. Your own processors run before
-                the constraint, so they cannot break a span.
+                the constraint, so they cannot break a span; those with `runs_behind_constraint = True` behind it.
             kwargs: As in [`GenerationMixin.generate`]. Without `max_new_tokens` or `max_length`, here or in the
                 generation config, `"image"` generates a span and the end of the sequence, `"text"` up to 64 tokens and
                 `"interleaved"` up to 256. Generation stops, with a warning, at the last position of the model.
@@ -338,8 +338,9 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
         own = self.generation_config.to_diff_dict() if generation_config is not None else replaced
         kwargs |= {name: None for name in replaced if name in own}
         # Those that choose a token come behind the constraint, and see which ones are allowed.
-        yours = sorted([*(logits_processor or []), constraint], key=lambda each: getattr(each, "chooses", False))
-        processors = LogitsProcessorList(yours)
+        ordered = [*(logits_processor or []), constraint]
+        ordered.sort(key=lambda each: getattr(each, "runs_behind_constraint", False))
+        processors = LogitsProcessorList(ordered)
         output = super().generate(inputs, generation_config, processors, **kwargs)
         if scale != 1 and not isinstance(output, torch.Tensor):
             output.past_key_values = None

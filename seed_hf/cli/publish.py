@@ -99,7 +99,7 @@ def push(
         typer.echo(f"{'left out':>10}  {name}")
     for name in report.removed:
         typer.echo(
-            f"{'removed':>10}  {name} (in the repository from before; it would be loaded in place of the shards)"
+            f"{'removed':>10}  {name} (in the repository from before; it could be loaded in place of these weights)"
         )
     for name in report.stale:
         typer.echo(f"{'stale':>10}  {name} (in the repository from before; it stays)")

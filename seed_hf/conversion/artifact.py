@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 
-from seed_hf.files import check_new_folder, whole_folder
+from seed_hf.files import check_new_folder, read_json, whole_folder
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
@@ -36,9 +37,9 @@ class Conversion:
             if len(files) > 1:
                 raise ConversionError(f"{folders[0]}: a folder holds a whole BLIP-2. Give it alone, or give files.")
             if options:
+                given = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(options))
                 raise ConversionError(
-                    f"{folders[0]}: a folder of transformers says its sizes itself and is taken whole, so it takes no "
-                    f"{', '.join(sorted(options))}."
+                    f"{folders[0]}: a folder of transformers says its sizes, and is taken whole: without {given}."
                 )
             self.model, self.report = _from_folder(Path(folders[0]))
         else:
@@ -73,11 +74,16 @@ class Conversion:
 
 
 def _stored_keys(folder: Path) -> list[str]:
-    found = []
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, "pt") as opened:
-            found += opened.keys()
-    return found
+    """Names of the weights in the files that transformers reads."""
+    for one in ("model.safetensors", "pytorch_model.bin"):
+        if (index := folder / f"{one}.index.json").is_file():
+            return list(read_json(index)["weight_map"])
+        if (file := folder / one).is_file() and file.suffix == ".bin":
+            return list(torch.load(file, map_location="meta", weights_only=True))
+        if file.is_file():
+            with safe_open(file, "pt") as opened:
+                return list(opened.keys())
+    return []
 
 
 def _from_folder(folder: Path) -> tuple[SeedTokenizer, ConversionReport]:

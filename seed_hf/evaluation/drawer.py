@@ -86,7 +86,12 @@ class Drawer:
         found |= {name: model_facts(getattr(self.pipeline, name)) for name in ("unet", "vae")}
         for name in ("empty_prompt", "image_normalizer"):
             if (part := getattr(self.pipeline, name, None)) is not None:
-                found[name] = {"class": type(part).__name__, "sha256": weights_fingerprint(part)}
+                dtype = next(iter(part.state_dict().values())).dtype
+                found[name] = {
+                    "class": type(part).__name__,
+                    "dtype": str(dtype).removeprefix("torch."),
+                    "sha256": weights_fingerprint(part),
+                }
         return found
 
     @property

@@ -15,7 +15,8 @@ from seed_hf.artifacts.loading import load_language_model, load_model, load_pipe
 from .evaluations import models_of, telling
 
 
-_PARTS = ("seed_model", "unet", "vae", "visual_tokenizer", "language_model")  # of a pipeline, of a whole model
+# Of a pipeline, of a whole model.
+_PARTS = ("seed_model", "unet", "vae", "empty_prompt", "image_normalizer", "visual_tokenizer", "language_model")
 
 
 def check_measured_weights(folder: Path, kind: str, results: Mapping[str, Any]) -> None:

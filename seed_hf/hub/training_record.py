@@ -1,6 +1,7 @@
 """`train_config.json`: what was trained on what, without paths and secrets of the machine."""
 
 import dataclasses
+import os
 import platform
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -141,14 +142,22 @@ def _shareable(values: dict[str, Any]) -> dict[str, Any]:
             return [shared(item) for item in value]
         if isinstance(value, (str, Path)):
             path = Path(value)
-            if path.is_absolute() or str(value).startswith("file:") or path.parts[:1] == ("..",):
+            if "://" in str(value) and not str(value).startswith("file:"):
+                return _without_secrets(str(value))
+            leaves = os.path.normpath(path).split(os.sep)[0] == os.pardir
+            if path.is_absolute() or str(value).startswith("file:") or leaves:
                 return path.name
-            if "://" in str(value):
-                parts = urlsplit(str(value))
-                return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
         return value if isinstance(value, (str, int, float, bool)) else str(value)
 
     return {name: shared(value) for name, value in values.items() if value not in (None, [], {})}
+
+
+def _without_secrets(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # brackets in the name of the host
+        return address.rpartition("/")[2].partition("?")[0]
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _datasets(train: Any) -> list[str]:

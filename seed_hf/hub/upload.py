@@ -39,7 +39,8 @@ class PushReport:
         files: Name in the repository -> size in bytes; -1 for a card that a dry run has not written.
         left_out: Names in the folder that are not published.
         stale: Files that are in the repository and not in the folder. They stay; delete them by hand.
-        removed: Weights from before that would be loaded in place of those sent. The same commit removes them.
+        removed: Weights from before that could be loaded in place of those sent: in one file, where shards were sent,
+            or the index of shards. The same commit removes them.
         private: Whether the repository is private now; `None` after a dry run.
         url: Of the repository.
         commit: Hash of the commit; `None` after a dry run.
@@ -68,7 +69,7 @@ def push(
     folder: str | os.PathLike,
     repo_id: str,
     *,
-    private: bool = True,
+    private: bool | None = True,
     dry_run: bool = False,
     include: Sequence[str] = (),
     revision: str | None = None,
@@ -173,7 +174,7 @@ def upload_folder(
     files: dict[str, int],
     left_out: list[str],
     *,
-    private: bool,
+    private: bool | None,
     revision: str | None,
     token: str | None,
     message: str | None = None,
@@ -188,6 +189,7 @@ def upload_folder(
         private, revision, token: As in `push`.
         message: Of the commit. Default: "Upload" and the kind.
     """
+    private = private is not False
     repo_type, files = KINDS[kind].repo_type, dict(sorted(files.items()))
     api = HfApi(token=token)
     url = str(api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True))
@@ -197,7 +199,7 @@ def upload_folder(
     if private and not before.private:
         logger.warning("%s exists already and is public: everyone can read what is pushed there.", repo_id)
     there = {sibling.rfilename for sibling in before.siblings or ()}
-    removed = sorted(there & {_in_one_file(name) for name in files} - set(files))
+    removed = sorted(there & set(map(_other_form, files)) - set(files))
     changes = [*(CommitOperationAdd(name, folder / name) for name in files), *map(CommitOperationDelete, removed)]
     commit = api.create_commit(
         repo_id,
@@ -221,7 +223,12 @@ def upload_folder(
     )
 
 
-def _in_one_file(name: str) -> str | None:
-    """Of an index of shards the name of the one file that libraries would load in place of them; `None` of others."""
-    ending = ".safetensors.index.json"
-    return name.removesuffix(ending) + ".safetensors" if name.endswith(ending) else None
+def _other_form(name: str) -> str | None:
+    """The weights of a file in the other form, which a library may prefer; `None` of other files.
+
+    transformers loads `X.safetensors` before `X.safetensors.index.json`, diffusers the other way round.
+    """
+    one, index = ".safetensors", ".safetensors.index.json"
+    if name.endswith(index):
+        return name.removesuffix(index) + one
+    return name.removesuffix(one) + index if name.endswith(one) else None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as PILImage
 
-from seed_hf.files import whole_file
+from seed_hf.files import sha256_of, whole_file
 
 from .scene_sprites import Sprite, load_sprites
 from .scene_texts import caption, captions, full_description, instruction, questions, some_caption
@@ -41,8 +41,8 @@ def build_scenes(
 ) -> dict[str, int]:
     """Write one Parquet file for each set of scenes, and `edits_*.parquet` for edits.
 
-    Everything follows from `seed`; `test_*` sets that are compared have seed 0. A file that is there is left alone, so
-    a stopped build goes on with the next one.
+    Everything follows from `seed`; `test_*` sets that are compared have seed 0. A file that is there with the same
+    settings is left alone, so a stopped build goes on with the next one.
 
     Args:
         pictograms: folder with the Parquet files of the pictogram set.
@@ -64,6 +64,7 @@ def build_scenes(
     out.mkdir(parents=True, exist_ok=True)
     world = World(things)
     made_with = {"pixels": pixels, "seed": seed, "things": sorted(world.things)}
+    made_with["pictograms"] = [sha256_of(file) for file in sorted(Path(pictograms).glob("*.parquet"))]
     drawings = load_sprites(pictograms, world.things.values(), ("train", "test_style"))
     counts = {}
     for name in SETS:
@@ -157,7 +158,7 @@ def _write(rows: Iterator[dict[str, Any]], number: int, features, path: Path, ma
 
     settings = json.dumps({**made_with, "rows": number})
     if path.is_file():
-        found = pq.read_schema(path).metadata.get(_SETTINGS, b"").decode()
+        found = (pq.read_schema(path).metadata or {}).get(_SETTINGS, b"").decode()
         if found != settings:
             differing = _differing(found, settings)
             raise ValueError(f"{path}: made with {differing}. Give another folder, or remove it to have it made anew.")
@@ -175,5 +176,8 @@ def _differing(found: str, wanted: str) -> str:
     if not found:
         return "settings that it does not tell"
     before, now = json.loads(found), json.loads(wanted)
-    return ", ".join(f"other {name}" if name == "things" else f"{name} {before.get(name)}, not {now[name]}"
-                     for name in now if before.get(name) != now[name])  # fmt: skip
+    differing = [name for name in now if before.get(name) != now[name]]
+    return ", ".join(
+        f"{name} {before[name]}, not {now[name]}" if isinstance(now[name], int) else f"other {name}"
+        for name in differing
+    )

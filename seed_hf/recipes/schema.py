@@ -47,11 +47,11 @@ class ImageTextData:
     """`data:` of stages I and II.
 
     Args:
-        train: A Parquet file, or a folder: its `train*.parquet`, or all its Parquet files where no name has a word of
-            any split (train, validation, test). With `streaming`, everything that `image_text_dataset` opens: also
-            WebDataset tars, folders of images, Hub data sets.
-        validation: The same, for evaluation (of a folder, `validation*.parquet`). What is no Parquet, such as a folder
-            of images, is read as with `streaming`, whether `train` is or not.
+        train: A Parquet file, or a folder: its Parquet files with a word of the split in their names or sub-folders
+            (`train-0.parquet`, `val/0.parquet`), or all where no name has one of any split. With `streaming`,
+            everything that `image_text_dataset` opens: also WebDataset tars, folders of images, Hub data sets.
+        validation: The same, for evaluation. What is no Parquet, such as a folder of images, is read as with
+            `streaming`, whether `train` is or not.
         features: Stage II: what `seed-hf cache-features` wrote, instead of `train`. Or a safetensors file with
             `causal_embeddings` (rows, 32, hidden) and maybe `target_embeddings`, one row an image. No frozen network
             runs then. `validation` may be cached features too.

@@ -102,7 +102,7 @@ async def convert_codes(service: Service, asked: Codes) -> dict[str, Any]:
         data = [{"object": "codes", "index": index, "codes": codes} for index, codes in enumerate(found)]
         return {"object": "list", "data": data, "model": service.served.name}
     rows = [service.check_codes(codes) for codes in asked.codes or []]
-    service.check_drawings(len(rows))
+    service.check_drawings(len(rows), "codes")
     how = service.drawing(asked.steps, asked.guidance, asked.size)
     drawn = await together([service.draw(codes, asked.seed, how) for codes in rows])
     data = [{"b64_json": png, "codes": codes, "seed": asked.seed} for png, codes in zip(drawn, rows)]

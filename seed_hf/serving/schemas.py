@@ -15,6 +15,12 @@ def _whole(text: str) -> str:
     return text
 
 
+def _no(asked: bool) -> bool:
+    if asked:
+        raise ValueError("images are not streamed")
+    return asked
+
+
 Text = Annotated[str, AfterValidator(_whole)]
 # More codes than an image has are refused when the model is known.
 CodeList = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(max_length=1024)]
@@ -147,8 +153,8 @@ class Generation(Body):
     quality: Literal["auto"] | None = None
     background: Literal["auto"] | None = None
     moderation: Literal["auto"] | None = None
-    stream: Literal[False] | None = None
-    partial_images: Literal[0] | None = None
+    stream: Annotated[bool, AfterValidator(_no)] = False  # of a form these come as texts
+    partial_images: Annotated[int, Field(ge=0, le=0)] = 0
     user: Text | None = None
     seed: Seed = 0
     steps: Annotated[int, Field(ge=1)] = STEPS

@@ -77,12 +77,10 @@ class Service:
         if count > self.limits.inputs:
             raise RequestError(f"{count} inputs in a request; at most {self.limits.inputs} are taken.", param="input")
 
-    def check_drawings(self, count: int) -> None:
-        """Raises `RequestError` if a request asks for too many images."""
-        if count > self.limits.images:
-            raise RequestError(
-                f"{count} images to draw; at most {self.limits.images} are drawn by a request.", param="n"
-            )
+    def check_drawings(self, count: int, param: str = "n") -> None:
+        """Raises `RequestError` if a request asks for too many images, by its field `param`."""
+        if count > (most := self.limits.images):
+            raise RequestError(f"{count} images to draw; at most {most} are drawn by a request.", param=param)
 
     def check_images(self, count: int) -> None:
         """Raises `RequestError` if a request has too many images."""

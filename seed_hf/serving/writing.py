@@ -199,7 +199,7 @@ class SeededSampling(LogitsProcessor):
         rows: Of the batch.
     """
 
-    chooses = True  # `generate` asks it behind its own constraint
+    runs_behind_constraint = True  # of `generate`
 
     def __init__(self, rows: Sequence[Row]):
         self.rows = rows

@@ -1,5 +1,6 @@
 """Conversations as ids and labels, in every format; what is no conversation is an error that says where and why."""
 
+import numpy as np
 import pytest
 from datasets import Dataset
 from PIL import Image
@@ -311,6 +312,17 @@ def test_a_wrong_row_is_named_and_can_be_skipped(name):
     with pytest.raises(ValueError, match=f"row 1: {words}"):
         sequence_rows([{"text": "fine"}, row])
     assert len(sequence_rows([{"text": "fine"}, row], on_error="skip")) == 1
+
+
+def test_numbers_of_numpy_are_numbers():
+    rows = [
+        {"codes": list(np.arange(32)), "caption": "x", "max_length": np.int64(512)},
+        {"codes": np.arange(32), "caption": "x", "max_length": 512.0, "swap_images": np.float32(0.5)},
+        {"codes": list(range(32)), "caption": "x", "swap_images": True},
+    ]
+    found = sequence_rows(rows)
+    assert found["codes"] == [list(range(32))] * 3 and found["max_length"] == [512, 512, None]
+    assert found["swap_images"] == [None, 0.5, 1.0]
 
 
 def test_text_of_a_conversation_stays_text():

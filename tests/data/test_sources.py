@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from seed_hf.data.sources.filters import RowDropped, RowFilters
+from seed_hf.data.sources.folder_files import files_of_split, is_of_split
 from seed_hf.data.sources.image_text import image_text_dataset
 from seed_hf.data.sources.judging import RowReport, read_image
 from seed_hf.data.sources.locating import locate_rows
@@ -65,9 +66,26 @@ def test_splits_of_files_are_never_mixed(tmp_path, caplog):
     assert len(content(tmp_path / "folders" / "test")) == 4
     (tmp_path / "alone").mkdir()
     write_parquet(tmp_path / "alone" / "test-0.parquet", rows(4))
+    caplog.clear()
     assert content(tmp_path / "alone") == EXPECTED[:4]
+    assert "all its files are of the split test; they are read as train" in caplog.text
     with pytest.raises(ValueError, match="1 of test. None is of 'validation'"):
         content(tmp_path / "alone", split="validation")
+
+
+@pytest.mark.parametrize(
+    ("split", "names", "chosen"),
+    [
+        ("train", ["train/0", "train/1", "train-extra", "test/0"], ["train/0", "train/1", "train-extra"]),
+        ("train", ["train-0", "coco_train-1", "val-0"], ["train-0", "coco_train-1"]),
+        ("train", ["test/train-0", "train/0", "val-1"], ["test/train-0", "train/0"]),  # the nearest name counts
+        ("val", ["validity-0", "val-0"], ["val-0"]),
+        ("test_pair", ["test", "test_art", "test_pair"], ["test_pair"]),  # no word of a split: a beginning
+    ],
+)
+def test_what_belongs_to_a_split(split, names, chosen):
+    assert files_of_split(names, split, "here") == chosen
+    assert [name for name in names if is_of_split(name, split)] == chosen
 
 
 def test_rows_of_json_lines_have_splits_too(tmp_path, caplog):

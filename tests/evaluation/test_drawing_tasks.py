@@ -226,7 +226,7 @@ def test_drawings_depend_on_the_row_and_not_on_its_neighbours(pipeline, tmp_path
 
 
 def test_all_that_decides_a_drawing_is_part_of_the_evaluation(model_and_processor):
-    pipeline = tiny_pipeline(model_and_processor[0], processor=model_and_processor[1])
+    pipeline = tiny_pipeline(copy.deepcopy(model_and_processor[0]), processor=model_and_processor[1])
     drawer = Drawer(pipeline)
     before = drawer.settings, drawer.facts
     json.dumps(before)
@@ -237,6 +237,10 @@ def test_all_that_decides_a_drawing_is_part_of_the_evaluation(model_and_processo
     with torch.no_grad():
         next(iter(pipeline.empty_prompt.state_dict().values())).add_(1)
     assert {name for name in before[1] if drawer.facts[name] != before[1][name]} == {"empty_prompt"}
+    whole = drawer.facts
+    pipeline.to(torch.bfloat16)  # results of two number types are of the same weights
+    result = {"task": "generation", "data": {}, "figures": {}}
+    assert joined([{**result, "model": whole}, {**result, "model": drawer.facts}])["evaluations"]
 
 
 def test_what_the_model_has_no_room_for_is_a_bad_row(pipeline):

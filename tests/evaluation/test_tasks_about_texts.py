@@ -210,6 +210,7 @@ def test_what_the_model_has_no_room_for_is_said_and_never_cut(tmp_path):
         ("A is correct.", 0),
         ("B is correct.", 1),
         ("A and B", 0),
+        ("A has the most", 0),
         ("A cat, so B", 1),
         ("I think D", 3),
         ("E", None),
@@ -219,6 +220,7 @@ def test_what_the_model_has_no_room_for_is_said_and_never_cut(tmp_path):
 )
 def test_letters(said, number):
     assert letter_in(said, 4) == number
+    assert letter_in("I believe it is B", 12) == 1 and letter_in("I", 12) == 8  # a word, and a letter
 
 
 def test_lettered_question():

@@ -123,6 +123,10 @@ def test_nothing_secret_of_an_address_is_recorded():
     found = training_record(args, state, recipe, seconds=1)
     assert found["data"]["train"] == ["https://example.org/a/{000..009}.tar", {"source": "you/pairs", "weight": 1.0}]
     assert found["datasets"] == ["you/pairs"] and found["model"]["language_model"] == "base"
+    recipe.data.train = "https://[0-9].example.org/x.tar?key=abc"  # no address at all ends no training
+    recipe.model.language_model = "a/../../home/alice/base"
+    odd = training_record(args, state, recipe, seconds=1)
+    assert odd["data"]["train"] == "x.tar" and odd["model"]["language_model"] == "base"
     assert not {"alice", "hunter2", "abc"} & set(re.findall(r"\w+", json.dumps(found)))
 
 

@@ -174,6 +174,18 @@ assert push(sys.argv[1], "tester/shards").removed == ()
     python(code, hub.environment(tmp_path), str(folder))
     assert "model.safetensors" not in repository.files and "notes.md" in repository.files
     assert "model.safetensors.index.json" in repository.files
+    model.save_pretrained(tmp_path / "one")  # and back: diffusers would load an index first
+    tiny_text_tokenizer().save_pretrained(tmp_path / "one")
+    code = """
+import sys
+from seed_hf.hub import push
+report = push(sys.argv[1], "tester/shards")
+assert report.removed == ("model.safetensors.index.json",), report
+push(sys.argv[1], "tester/told-nothing", private=None)
+"""
+    python(code, hub.environment(tmp_path), str(tmp_path / "one"))
+    assert "model.safetensors.index.json" not in repository.files
+    assert hub.repositories["model", "tester/told-nothing"].private
 
 
 def test_an_interrupted_push_goes_on_where_it_was(hub, tmp_path):

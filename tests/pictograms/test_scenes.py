@@ -5,6 +5,8 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw
 
@@ -383,6 +385,10 @@ def test_files(pictograms, tmp_path):
     build_scenes(folder, tmp_path / "a", **sizes)
     assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
 
+    (tmp_path / "b").mkdir()
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "b" / "train.parquet")
+    with pytest.raises(ValueError, match="made with settings that it does not tell"):
+        build_scenes(folder, tmp_path / "b", **sizes)
     for other, words in (
         ({"train_rows": 13}, "train.parquet: made with rows 12, not 13"),
         ({"seed": 9}, "seed 0, not 9"),

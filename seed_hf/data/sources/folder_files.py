@@ -110,25 +110,24 @@ def split_filter(images: Iterable[str], split: str, folder: str) -> Callable[[st
 
 
 def files_of_split(names: list[str], split: str, folder: str) -> list[str]:
-    """The Parquet, tar or JSON Lines files of a folder that belong to a split.
+    """The Parquet, tar or JSON Lines files of a folder that belong to a split, as [`is_of_split`] says.
 
-    They are those whose names begin with it; else those whose names, or whose sub-folders', have one of its words; all
-    where no name has a word of any split, or where there is one split alone and the default, "train", is asked for.
+    All, where no name has a word of any split, or where there is one split alone and the default, "train", is asked
+    for.
 
     Args:
         names: Paths relative to `folder`.
-        split: One of `SPLITS`, one of its words, a beginning of names, or `ALL`.
+        split: One of `SPLITS`, one of its words, another beginning of names, or `ALL`.
         folder: For messages.
 
     Raises:
         ValueError: There are files of other splits, and none of this one.
     """
-    wanted = _SPLIT_OF.get(split, split)
-    named = {name: _split_of_file(name) for name in names}
-    begin = [name for name in names if os.path.basename(name).startswith(split)]
-    chosen = names if wanted == ALL else begin or [name for name in names if named[name] == wanted]
-    counts = Counter(named.values())
-    if not chosen and (not counts.keys() - {None} or wanted == "train" and len(counts) == 1):
+    counts = Counter(map(_split_of_file, names))
+    chosen = names if split == ALL else [name for name in names if is_of_split(name, split)]
+    if not chosen and (not counts.keys() - {None} or split == "train" and len(counts) == 1):
+        if other := next(filter(None, counts), None):
+            logger.warning("%s: all its files are of the split %s; they are read as %s.", folder, other, split)
         chosen = names
     if names and not chosen:
         found = ", ".join(f"{count} of {name or 'none'}" for name, count in counts.items())
@@ -136,19 +135,24 @@ def files_of_split(names: list[str], split: str, folder: str) -> list[str]:
             f"{folder}: by their names its files are of these splits: {found}. None is of {split!r}. Give the files, "
             f"or another split; {ALL!r} is every file (split={ALL!r}; --split {ALL})."
         )
-    if hidden := [name for name in names if named[name] is None and name not in set(chosen)]:
+    kept = set(chosen)
+    if hidden := [name for name in names if name not in kept and _split_of_file(name) is None]:
         logger.warning("%s: %d files of no split are not read, the first %s.", folder, len(hidden), hidden[0])
     return chosen
 
 
 def is_of_split(name: str, split: str) -> bool:
-    """Whether [`files_of_split`] chooses a file by its name.
+    """Whether a file belongs to a split: its name, or else a sub-folder's, has one of the words of it.
+
+    Other splits than those of `SPLITS` are beginnings of names.
 
     Args:
         name: Its path, relative to the folder.
-        split: As there.
+        split: "train", "val", "test_pair" ...
     """
-    return os.path.basename(name).startswith(split) or _split_of_file(name) == _SPLIT_OF.get(split, split)
+    if split in _SPLIT_OF:
+        return _split_of_file(name) == _SPLIT_OF[split]
+    return os.path.basename(name).startswith(split)
 
 
 def _split_of_file(name: str) -> str | None:

@@ -11,6 +11,7 @@ import base64
 import binascii
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 from PIL import Image
@@ -171,7 +172,9 @@ def _are_codes(value: Any) -> bool:
     value = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         return False
-    return bool(value) and all(type(code) is int and 0 <= code < 2**31 for code in value)
+    return bool(value) and all(
+        isinstance(code, Integral) and not isinstance(code, bool) and 0 <= int(code) < 2**31 for code in value
+    )
 
 
 def codes_of(value: Any, name: str) -> list[int]:
@@ -186,8 +189,8 @@ def codes_of(value: Any, name: str) -> list[int]:
     """
     value = value.tolist() if hasattr(value, "tolist") else value
     if not _are_codes(value):
-        raise BadText(f"{name} is {described(value)}, not a list of whole numbers")
-    return list(value)
+        raise BadText(f"{name} is {described(value)}, not a list of whole numbers from 0 on")
+    return [int(code) for code in value]
 
 
 def _given(value: Any, name: str, wanted: str) -> dict[str, Any]:

@@ -26,8 +26,8 @@ def open_rows(
     Images stay encoded: [`ImageTextCollator`] decodes them. The column `checked_table.ROW` names each row.
 
     Args:
-        path: A Parquet file, or a folder: its Parquet files of that split, by their names or their sub-folders'; all
-            where no name has a word of any split.
+        path: A Parquet file, or a folder: its Parquet files of that split, by words in their names or sub-folders; all
+            where no name has a word of any split, and for "train" where there is one split.
         split: Which files of a folder to read; also names the setting in messages.
         columns: The columns to read, and their new names; by default all columns. `caption.en` is the field `en` of
             the column `caption`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from PIL import Image
@@ -205,8 +206,10 @@ def _in_form(values: Mapping[str, Any], ignored: set[str] | None, folder: str) -
     images = values.get("images")
     if images is None and "file_name" in values:
         images = [values["file_name"]]
-    if images is not None and (isinstance(images, (str, bytes)) or not isinstance(images, Sequence)):
-        raise BadText(f"images is {described(images)}, not a list")
+    if images is not None:
+        images = images.tolist() if hasattr(images, "tolist") else images
+        if isinstance(images, (str, bytes)) or not isinstance(images, Sequence):
+            raise BadText(f"images is {described(images)}, not a list")
     if kind == "messages":
         return {**read, "messages": read_messages(values[kind], images, folder=folder)}
     if kind == "document":
@@ -233,9 +236,10 @@ def _setting(name: str, value: Any) -> Any:
     if name in ("direction", "loss_on"):
         return text_of(value, name)
     whole = name == "max_length"
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not 0 <= value < 2**31:
+    number = float(value) if isinstance(value, Real) else -1.0
+    if not 0 <= number < 2**31 or whole and (isinstance(value, bool) or not number.is_integer()):
         raise BadText(f"{name} is {described(value)}, not a {'whole ' if whole else ''}number from 0 on")
-    return value
+    return int(number) if whole else number
 
 
 def _images(row: dict[str, Any]) -> list[dict[str, Any]]:

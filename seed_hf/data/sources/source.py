@@ -214,10 +214,10 @@ def open_source(
             imagefolder); a Parquet file, a WebDataset tar, or a folder, glob or list of either; their URLs (`https://`,
             `s3://`, `hf://` ...; `{00..99}` stands for numbers); or the id of a dataset on the Hub in one of these
             formats.
-        split: Of a Hub dataset. In a folder of Parquet files or tars, the files whose names begin with it, else those
-            with a word of it in their names or sub-folders; all files if no name has a word of any split. In a folder
-            of images, those in sub-folders that are called by it, if all are in sub-folders called by splits, and else
-            all. "all" for every file in any case.
+        split: Of a Hub dataset. In a folder of Parquet files or tars, the files with a word of it in their names, or
+            else in their sub-folders'; all files if no name has a word of any split, and for "train" if there is one
+            split. In a folder of images, those in sub-folders that are called by it, if all are in sub-folders called
+            by splits, and else all. "all" for every file in any case.
         image_column, caption_column, id_column: Names of columns, where the usual names do not fit; `json.caption` is
             the field `caption` of the column `json`. In a tar the columns are the file endings. An empty `id_column`:
             rows are named by file and number.

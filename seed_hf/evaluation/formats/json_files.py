@@ -161,6 +161,7 @@ def identity_of(*files: Path, **more: Any) -> dict[str, Any]:
     """
     named = Counter(file.name for file in files)
     hashes = {
-        f"{file.parent.name}/{file.name}" if named[file.name] > 1 else file.name: sha256_of(file) for file in files
+        f"{number} {file.name}" if named[file.name] > 1 else file.name: sha256_of(file)
+        for number, file in enumerate(files)
     }
     return {**{name: value for name, value in more.items() if value is not None}, "files": hashes}

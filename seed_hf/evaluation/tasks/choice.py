@@ -15,7 +15,7 @@ from seed_hf.evaluation.speaking import Speaker, SpeakingTask
 BY = ("loss", "mean_loss", "letter")
 LETTER_PROMPT = "{question}\n{choices}\nAnswer with the option's letter from the given choices directly."
 _LETTER = re.compile(r"\(?\b([A-Z])\b")
-_ARTICLE = re.compile(r"A\s+(?!(?:is|was|and|or|because|seems|looks|would|should)\b)\w")
+_WORD = re.compile(r"(?:I|A)\s+(?!(?:is|was|has|and|or|because|seems|looks|would|should|matches|shows|fits)\b)\w")
 
 
 class Choice(SpeakingTask):
@@ -138,7 +138,7 @@ def letter_in(text: str, choices: int) -> int | None:
     if len(word := text.strip(" ().:\n")) == 1:
         text = word.upper()
     found = [ascii_uppercase.index(letter) for letter in _LETTER.findall(text)]
-    # "A" alone may be an article: "A cat" names no letter, "A is right" and "A and B" do.
-    if found[:1] == [0] and _ARTICLE.match(text.strip()):
+    # "A" may be an article, "I" a pronoun: "A cat" names no letter, "A is right" and "A and B" do.
+    if _WORD.match(text.strip()):
         found = found[1:]
     return next((number for number in found if number < choices), None)
