@@ -76,15 +76,14 @@ def convert(
 ):
     """Convert an original SEED or BLIP-2 checkpoint, or a SEED-LLaMA; reports what became of every key."""
     with plain_errors():
-        given = {
-            "vision_heads": vision_heads,
-            "qformer_heads": qformer_heads,
-            "image_size": image_size,
-            "text_tower": text_tower,
-            "allow_missing": allow_missing or None,
-            "allow_unknown": allow_unknown or None,
-        }
-        sizes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        sizes = _given(
+            vision_heads=vision_heads,
+            qformer_heads=qformer_heads,
+            image_size=image_size,
+            text_tower=text_tower,
+            allow_missing=allow_missing,
+            allow_unknown=allow_unknown,
+        )
         if kind is Original.seed_llama:
             if sizes:
                 raise ValueError(f"{_flags(sizes)}: not for seed-llama, whose config.json says what it holds.")
@@ -100,17 +99,16 @@ def convert(
         from seed_hf.conversion import Conversion
 
         transformers.utils.logging.disable_progress_bar()
-        conversion = Conversion(
-            kind.value,
-            [*checkpoint, *(more or ())],
-            out,
-            **sizes,
-        )
+        conversion = Conversion(kind.value, [*checkpoint, *(more or ())], out, **sizes)
         typer.echo(conversion.report)
         if verify is not None:
             typer.echo(conversion.verify(verify, tolerance))
         conversion.write()
     typer.echo(out)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value not in (None, [])}
 
 
 def _flags(options) -> str:
