@@ -83,7 +83,7 @@ def test_a_sampled_negative_prompt_follows_the_generator_of_its_row(candidates):
     alone = [
         pipe(text, generator=generators(seed), **settings).images for text, seed in (("a red apple", 1), ("a dog", 2))
     ]
-    # Latents are up to 50 here: in a batch they are rounded elsewhere in the sixth digit. Other seeds change them by 65.
+    # Latents are up to 50 here, and in a batch rounded elsewhere in the sixth digit. Other seeds change them by 65.
     assert torch.allclose(both, torch.cat(alone), atol=1e-3)
 
 
