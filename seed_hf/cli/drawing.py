@@ -12,7 +12,16 @@ from seed_hf.garbage import uncollected
 from seed_hf.many import STEPS
 
 from .many import OnBad, RowsPerShard, job_options
-from .shared import Device, Model, open_pipeline, plain_errors, quiet_libraries, show_messages, warn_of_unknown_words
+from .shared import (
+    Device,
+    Model,
+    check_characters,
+    open_pipeline,
+    plain_errors,
+    quiet_libraries,
+    show_messages,
+    warn_of_unknown_words,
+)
 from .source import say_result
 
 
@@ -106,6 +115,7 @@ def draw(
             _check_output(path)
         if not prompt.strip():
             raise ValueError("The prompt is empty. Say what to draw.")
+        check_characters(prompt, "prompt")
         pipe = _loaded(model, device)
         if not hasattr(pipe.seed_model, "language_model"):
             raise ValueError(f"{model}: {_NO_LANGUAGE_MODEL}")

@@ -13,6 +13,7 @@ from .shared import (
     AsJson,
     Device,
     Model,
+    check_characters,
     open_model,
     plain_errors,
     quiet_libraries,
@@ -135,6 +136,7 @@ def ask(
             raise ValueError("--question-column: goes with --questions.")
         if not question.strip():
             raise ValueError("The question is empty.")
+        check_characters(question, "question")
         from seed_hf.images import load_image
 
         loaded = load_image(image)

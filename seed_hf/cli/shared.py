@@ -93,6 +93,14 @@ def warn_of_unknown_words(source: str | None, kind: str, text: str):
         typer.echo(f"seed-hf: {note} `seed-hf words{model}` lists them.", err=True)
 
 
+def check_characters(text: str, what: str):
+    """Raises `ValueError` if a text of the command line is no UTF-8: Python has stray bytes as half characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"The {what} holds bytes that are no UTF-8: {text!r:.80}.") from None
+
+
 def comma_separated(names: str | None) -> tuple[str, ...] | None:
     """The parts of `"a,b"`; none of `""`; `None` for an option that was not given."""
     return None if names is None else tuple(part.strip() for part in names.split(",") if part.strip())

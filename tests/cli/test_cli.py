@@ -158,6 +158,13 @@ def test_a_file_where_a_folder_is_written(tmp_path, command):
     assert file.read_text() == "a red apple"
 
 
+@pytest.mark.usefixtures("no_model_is_loaded")
+def test_bytes_that_are_no_utf8_are_named(tmp_path, image):
+    """The command line hands them on as half surrogate pairs."""
+    refused("draw", "a \udcff", "-o", tmp_path / "a.png", words="The prompt holds bytes that are no UTF-8")
+    refused("ask", image, "a \udcff", words="The question holds bytes that are no UTF-8")
+
+
 def test_the_demo_refuses_in_one_line(tmp_path):
     (tmp_path / "out" / "see_and_draw.png").mkdir(parents=True)
     refused("demo", "--out", tmp_path / "out", words="this is a folder, where a file is to be written")
