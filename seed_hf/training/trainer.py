@@ -285,6 +285,14 @@ class SeedTrainer(Trainer):
             logs.update(self.window_metrics(self._train_window, training=True))
         super().log(logs, start_time)
 
+    def _maybe_log_save_evaluate(self, *args, **kwargs):
+        begun = time.perf_counter()
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+        if (
+            self._window_start is not None
+        ):  # the rate is that of training alone, without evaluations, sheets and saving
+            self._window_start = min(self._window_start, begun) + time.perf_counter() - begun
+
     def window_metrics(self, window: MetricWindow, training: bool) -> dict[str, float]:
         """Read one window. Subclasses add metrics that are not means."""
         if training and self._window_start is not None:
@@ -303,13 +311,10 @@ class SeedTrainer(Trainer):
         return loss.detach(), None, None
 
     def evaluation_loop(self, dataloader, *args, metric_key_prefix: str = "eval", **kwargs):
-        begun = time.perf_counter()
         output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
         if f"{metric_key_prefix}_loss" not in output.metrics:
             dropped = self.args.dataloader_drop_last and has_length(dataloader)
             raise ValueError(no_batch("evaluation", self.args, self.args.eval_batch_size if dropped else 0))
-        if self._window_start is not None:  # the rate is that of training alone
-            self._window_start += time.perf_counter() - begun
         metrics = self.window_metrics(self._eval_window, training=False)
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output

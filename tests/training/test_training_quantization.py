@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
+from transformers import TrainerCallback
 
 from seed_hf.codes import CodebookUsage, perplexity
 from seed_hf.training.codebook import kmeans, pick
@@ -157,6 +158,31 @@ def test_resume_equals_the_unbroken_run(tmp_path):
     trainer_for(resumed, config(tmp_path, **settings)).train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     for name, value in unbroken.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_the_rate_is_of_training_alone(tmp_path, monkeypatch):
+    """Evaluations, what is shown at them, and checkpoints may take longer than the steps between them."""
+    seconds = [0.0]
+
+    class Slow(TrainerCallback):
+        def on_evaluate(self, args, state, control, **kwargs):
+            seconds[0] += 1000
+
+        on_save = on_evaluate
+
+    def clock():
+        seconds[0] += 0.01
+        return seconds[0]
+
+    monkeypatch.setattr("seed_hf.training.trainer.time", SimpleNamespace(perf_counter=clock))
+    settings = {"max_steps": 4, "logging_steps": 2, "eval_strategy": "steps", "eval_steps": 1,
+                "save_strategy": "steps", "save_steps": 1}  # fmt: skip
+    rows = images(8)
+    trainer = trainer_for(tiny_tokenizer(), config(tmp_path, **settings), rows, eval_dataset=rows)
+    trainer.add_callback(Slow())
+    trainer.train()
+    rates = [line["samples_per_second"] for line in trainer.state.log_history if "samples_per_second" in line]
+    assert len(rates) == 2 and min(rates) > 10 and seconds[0] > 8000
 
 
 def test_kmeans_start_lowers_the_vq_loss_and_is_seeded(tmp_path):
