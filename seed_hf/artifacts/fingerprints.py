@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -64,6 +65,12 @@ def image_encoder_fingerprint(image_encoder: nn.Module) -> str:
     _add_settings(digest, image_encoder)
     _add_weights(digest, image_encoder)
     return digest.hexdigest()
+
+
+def scheduler_settings(scheduler) -> dict[str, Any]:
+    """The configuration of a scheduler of diffusers, ready for JSON, without what only tells where it comes from."""
+    own = {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
+    return json.loads(json.dumps(own, sort_keys=True, default=str))
 
 
 def weights_fingerprint(model: nn.Module) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .shared import plain_errors
+from .shared import flags, plain_errors
 
 
 class Original(StrEnum):
@@ -86,7 +86,7 @@ def convert(
         )
         if kind is Original.seed_llama:
             if sizes:
-                raise ValueError(f"{_flags(sizes)}: not for seed-llama, whose config.json says what it holds.")
+                raise ValueError(f"{flags(sizes)}: not for seed-llama, whose config.json says what it holds.")
             options = {"visual_tokenizer": visual_tokenizer, "dtype": dtype.value, "prompt_format": prompt_format}
             _convert_seed_llama([*checkpoint, *(more or ())], tokenizer, out, verify, tolerance, options)
             return
@@ -109,10 +109,6 @@ def convert(
 
 def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value not in (None, [])}
-
-
-def _flags(options) -> str:
-    return ", ".join(f"--{name.replace('_', '-')}" for name in options)
 
 
 def _convert_seed_llama(checkpoint, tokenizer, out, verify, tolerance, options) -> None:

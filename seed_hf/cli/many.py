@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .shared import flags
 from .source import OnError, say_result
 
 
@@ -42,8 +43,7 @@ def job_options(out: Path | None, needs: str = "--out", **options: Any) -> dict[
     """
     given = {name: value for name, value in options.items() if value is not None}
     if given and out is None:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ValueError(f"{names}: goes with {needs}, which is for many rows.")
+        raise ValueError(f"{flags(given)}: goes with {needs}, which is for many rows.")
     if "on_error" in given:
         given["on_error"] = given["on_error"].value
     return given
@@ -67,9 +67,8 @@ def images_of(names: list[str], **settings: Any):
     images = (is_image(name) or not os.path.splitext(name)[1] and os.path.isfile(name) for name in names)
     if all(images) and not any("://" in name or "*" in name for name in names):
         if settings:
-            given = ", ".join(f"--{name.replace('_', '-')}" for name in settings)
             raise ValueError(
-                f"{given}: goes with a folder, Parquet files, tars or a Hub dataset, not with image files."
+                f"{flags(settings)}: goes with a folder, Parquet files, tars or a Hub dataset, not with image files."
             )
         return NamedImages(names)
     return open_source(names[0] if len(names) == 1 else names, captions=False, **settings)

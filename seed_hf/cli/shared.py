@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Iterable
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -91,6 +92,11 @@ def warn_of_unknown_words(source: str | None, kind: str, text: str):
     if known and (note := known.note(text)):
         model = f" --model {source}" if source else ""
         typer.echo(f"seed-hf: {note} `seed-hf words{model}` lists them.", err=True)
+
+
+def flags(names: Iterable[str]) -> str:
+    """Options as a user writes them: "--image-size, --text-tower"."""
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def check_characters(text: str, what: str):

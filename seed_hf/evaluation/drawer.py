@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from PIL import Image
 
-from seed_hf.artifacts.fingerprints import rules_fingerprint, weights_fingerprint
+from seed_hf.artifacts.fingerprints import rules_fingerprint, scheduler_settings
 from seed_hf.devices import generator_of
 from seed_hf.many import STEPS, draw_many
 from seed_hf.pipelines.prompt_codes import generate_codes
@@ -68,7 +67,7 @@ class Drawer:
         return {
             **{name: getattr(self, name) for name in names},
             "scheduler": type(self.pipeline.scheduler).__name__,
-            "scheduler_config": _json(self.pipeline.scheduler.config),
+            "scheduler_config": scheduler_settings(self.pipeline.scheduler),
             **({} if processor is None else self._processor_settings(processor)),
         }
 
@@ -83,15 +82,9 @@ class Drawer:
         found: dict[str, Any] = {**model_facts(self.model)}
         if (processor := self.pipeline.processor) is not None:
             found["text_tokenizer"] = rules_fingerprint(processor.tokenizer)
-        found |= {name: model_facts(getattr(self.pipeline, name)) for name in ("unet", "vae")}
-        for name in ("empty_prompt", "image_normalizer"):
-            if (part := getattr(self.pipeline, name, None)) is not None:
-                dtype = next(iter(part.state_dict().values())).dtype
-                found[name] = {
-                    "class": type(part).__name__,
-                    "dtype": str(dtype).removeprefix("torch."),
-                    "sha256": weights_fingerprint(part),
-                }
+        for name in ("unet", "vae", "empty_prompt", "image_normalizer"):
+            if (part := getattr(self.pipeline, name)) is not None:
+                found[name] = model_facts(part)
         return found
 
     @property
@@ -259,9 +252,3 @@ def seed_of(seed: int, row_id: str) -> int:
         row_id: Of the row.
     """
     return int.from_bytes(hashlib.sha256(f"{seed}:{row_id}".encode()).digest()[:6], "big")
-
-
-def _json(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration of diffusers, ready for JSON, without what only tells where it comes from."""
-    own = {name: value for name, value in config.items() if not name.startswith("_")}
-    return json.loads(json.dumps(own, sort_keys=True, default=str))

@@ -107,9 +107,8 @@ def _model(section: Any) -> dict[str, Any]:
     if "language_model" in values and values["text_tokenizer"] is None:
         values["text_tokenizer"] = values["language_model"]
     if "image_processor" in values and values["image_processor"] is None:  # then it is the one saved there, if any
-        start = values["tokenizer"] or values["stage_one"]
-        if start is not None and any((Path(start) / name).is_file() for name in _PIXELS):
-            values["image_processor"] = start
+        if section.start and any((Path(section.start[1]) / name).is_file() for name in _PIXELS):
+            values["image_processor"] = section.start[1]
     for name, source in values.items():
         if source is not None and (name in _FOLDERS or name in _FILES):
             with naming_the_key(f"model.{name}"):

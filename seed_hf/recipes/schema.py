@@ -41,6 +41,12 @@ class TokenizerModel:
     text_encoder: str | None = None
     image_encoder: str | None = None
 
+    @property
+    def start(self) -> tuple[str, str] | None:
+        """Key and folder of the saved `SeedTokenizer` where the run begins; `None` where it begins at none."""
+        found = ((name, getattr(self, name)) for name in ("tokenizer", "stage_one"))
+        return next(((name, folder) for name, folder in found if folder), None)
+
 
 @dataclass
 class ImageTextData:

@@ -73,10 +73,11 @@ def _words_of_text_tower(
         return None
     if recipe.stage == "contrastive" or recipe.trainer.train_qformer:
         return collator.tokenizer
-    start = recipe.model.stage_one or recipe.model.tokenizer
-    if start is None or not holds_words(folder := locate(start, "tokenizer").processor):
+    if recipe.model.start is None:
         return None
-    return load_words(os.fspath(folder), "model.stage_one" if recipe.model.stage_one else "model.tokenizer")
+    name, start = recipe.model.start
+    folder = locate(start, "tokenizer").processor
+    return load_words(os.fspath(folder), f"model.{name}") if holds_words(folder) else None
 
 
 def _open_tokenizer(model: TokenizerModel) -> SeedTokenizer:
@@ -100,11 +101,11 @@ def open_processor(model: TokenizerModel, config: SeedTokenizerConfig) -> SeedIm
     Raises:
         FileNotFoundError, ValueError: There is none, or it makes images of another size.
     """
-    name, start = ("tokenizer", model.tokenizer) if model.tokenizer else ("stage_one", model.stage_one)
     if model.image_processor:
         name, start = "image_processor", model.image_processor
         processor = load(SeedImageProcessor, start, "model.image_processor")
-    elif start:
+    elif model.start:
+        name, start = model.start
         with naming_the_key(f"model.{name}"):
             processor = load_image_processor(locate(start, "tokenizer").processor, config)
     else:

@@ -288,9 +288,7 @@ class SeedTrainer(Trainer):
     def _maybe_log_save_evaluate(self, *args, **kwargs):
         begun = time.perf_counter()
         super()._maybe_log_save_evaluate(*args, **kwargs)
-        if (
-            self._window_start is not None
-        ):  # the rate is that of training alone, without evaluations, sheets and saving
+        if self._window_start is not None:  # the rate is of training alone: no evaluations, sheets, checkpoints
             self._window_start = min(self._window_start, begun) + time.perf_counter() - begun
 
     def window_metrics(self, window: MetricWindow, training: bool) -> dict[str, float]:

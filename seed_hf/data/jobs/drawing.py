@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from seed_hf.artifacts.fingerprints import text_encoder_fingerprint, weights_fingerprint
+from seed_hf.artifacts.fingerprints import scheduler_settings, text_encoder_fingerprint, weights_fingerprint
 from seed_hf.data.sources.listed import FileOfTexts
 from seed_hf.data.sources.source_row import SourceRow
 from seed_hf.devices import generator_of
@@ -164,5 +164,4 @@ def _fingerprints(pipeline: SeedImagePipeline) -> dict[str, str]:
     for name in ("unet", "vae", "empty_prompt", "image_normalizer"):
         if (part := getattr(pipeline, name)) is not None:
             found[name] = weights_fingerprint(part)
-    scheduler = {name: value for name, value in pipeline.scheduler.config.items() if not name.startswith("_")}
-    return {**found, "scheduler": json.dumps(scheduler, sort_keys=True, default=str)}
+    return {**found, "scheduler": json.dumps(scheduler_settings(pipeline.scheduler))}
