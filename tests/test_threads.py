@@ -15,7 +15,7 @@ from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from PIL import Image
 
 from seed_hf import threads as threads_module
-from seed_hf.cli.shared import open_model, open_pipeline
+from seed_hf.artifacts.opening import open_model, open_pipeline
 from seed_hf.many import draw_many, encode_many
 from seed_hf.modeling.finite_values_seed import NotFiniteError
 from seed_hf.texts import describe

@@ -16,7 +16,6 @@ from .shared import (
     Device,
     Model,
     check_characters,
-    open_pipeline,
     plain_errors,
     quiet_libraries,
     show_messages,
@@ -28,7 +27,6 @@ from .source import say_result
 if TYPE_CHECKING:
     from PIL import Image
 
-_NO_LANGUAGE_MODEL = "this pipeline has no language model, so it cannot draw from a prompt."
 # Suffix of an output file -> Pillow's name of the format.
 _WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 
@@ -116,9 +114,7 @@ def draw(
         if not prompt.strip():
             raise ValueError("The prompt is empty. Say what to draw.")
         check_characters(prompt, "prompt")
-        pipe = _loaded(model, device)
-        if not hasattr(pipe.seed_model, "language_model"):
-            raise ValueError(f"{model}: {_NO_LANGUAGE_MODEL}")
+        pipe = _loaded(model, device, reads_and_writes=True)
         warn_of_unknown_words(model, "pipeline", prompt)
     sampling = {"do_sample": True, "temperature": temperature or 1.0} if temperature or num_images > 1 else {}
     for index, path in enumerate(paths):
@@ -140,9 +136,7 @@ def _draw_many(prompts: str, column: str | None, out: Path, model, device, drawi
     from seed_hf.data.sources.listed import FileOfTexts
 
     FileOfTexts(prompts, "prompt", column=column)
-    pipe = _loaded(model, device)
-    if not hasattr(pipe.seed_model, "language_model"):
-        raise ValueError(f"{model}: {_NO_LANGUAGE_MODEL}")
+    pipe = _loaded(model, device, reads_and_writes=True)
     from seed_hf.data.jobs.drawing import LINES, draw_prompts, prompt_fault
     from seed_hf.data.jobs.line_shards import folder_of
 
@@ -161,10 +155,12 @@ def _draw_many(prompts: str, column: str | None, out: Path, model, device, drawi
     say_result(out, manifest, folder=folder_of(out / LINES))
 
 
-def _loaded(model: str | None, device: str | None):
+def _loaded(model: str | None, device: str | None, *, reads_and_writes: bool = False):
     with uncollected():
         quiet_libraries()
-        return open_pipeline(model, device=device)
+        from seed_hf.artifacts.opening import open_pipeline
+
+        return open_pipeline(model, reads_and_writes=reads_and_writes, device=device)
 
 
 def reconstruct(

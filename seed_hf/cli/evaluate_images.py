@@ -13,7 +13,7 @@ from seed_hf.files import write_text
 from seed_hf.many import STEPS
 
 from . import evaluation as options
-from .shared import open_pipeline, plain_errors, quiet_libraries, show_messages
+from .shared import plain_errors, quiet_libraries, show_messages
 
 
 if TYPE_CHECKING:
@@ -248,6 +248,7 @@ def _detector(judge: Path | None, detector: Path | None, clip: Path | None, devi
 
 def _drawer(pipeline: str | None, drawing: Drawing, running: options.Running) -> Drawer:
     quiet_libraries()
+    from seed_hf.artifacts.opening import open_pipeline
     from seed_hf.evaluation.drawer import Drawer
 
     return Drawer(open_pipeline(pipeline, **running.place), **vars(drawing))

@@ -9,7 +9,7 @@ import typer
 from seed_hf.threads import fit_threads
 
 from . import evaluation as options
-from .shared import comma_separated, open_model, plain_errors
+from .shared import comma_separated, plain_errors
 
 
 Model = Annotated[
@@ -91,6 +91,7 @@ def caption(
     """Caption images: CIDEr-D, BLEU, ROUGE-L and exact match."""
     with plain_errors():
         rows = options.open_data(data, **vars(which))
+        from seed_hf.artifacts.opening import open_model
         from seed_hf.evaluation.tasks.caption import Caption
 
         parts = open_model(model, **running.place)
@@ -113,6 +114,7 @@ def vqa(
     """Answer questions about images: the soft accuracy of the VQA challenge, by type of question."""
     with plain_errors():
         rows = options.open_questions(data, images, annotations, split)
+        from seed_hf.artifacts.opening import open_model
         from seed_hf.evaluation.tasks.vqa import Vqa
 
         parts = open_model(model, **running.place)
@@ -135,6 +137,7 @@ def choice(
     """Choose among given answers: accuracy, by type of question."""
     with plain_errors():
         rows = options.open_questions(data, images, None, split)
+        from seed_hf.artifacts.opening import open_model
         from seed_hf.evaluation.tasks.choice import Choice
 
         parts = open_model(model, **running.place)

@@ -9,7 +9,7 @@ import typer
 from seed_hf.files import read_json, write_text
 
 from . import evaluation as options
-from .shared import comma_separated, open_model, open_pipeline, plain_errors
+from .shared import comma_separated, plain_errors
 
 
 if TYPE_CHECKING:
@@ -92,12 +92,14 @@ def _tasks(
 
             return Retrieval(*load_text_tower(model, **where))
         if name == "similarity":
+            from seed_hf.artifacts.opening import open_pipeline
             from seed_hf.evaluation.drawer import Drawer
             from seed_hf.evaluation.image_encoders import open_encoder
             from seed_hf.evaluation.tasks.similarity import Similarity
 
             eyes = open_encoder(str(encoder), device=where["device"])
             return Similarity(Drawer(open_pipeline(model, **where)), eyes)
+        from seed_hf.artifacts.opening import open_model
         from seed_hf.evaluation.tasks.caption import Caption
         from seed_hf.evaluation.tasks.vqa import Vqa
 

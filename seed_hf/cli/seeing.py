@@ -14,7 +14,6 @@ from .shared import (
     Device,
     Model,
     check_characters,
-    open_model,
     plain_errors,
     quiet_libraries,
     show_messages,
@@ -170,6 +169,8 @@ def _ask_many(questions: str, column: str | None, image: str | None, out: Path, 
 def _loaded(model: str | None, device: str | None):
     with uncollected():
         quiet_libraries(drawing=False)
+        from seed_hf.artifacts.opening import open_model
+
         return open_model(model, device=device)
 
 

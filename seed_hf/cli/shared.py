@@ -4,12 +4,11 @@ import logging
 import os
 from collections.abc import Iterable
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from seed_hf.extras import what_brings
-from seed_hf.threads import fit_threads
 
 
 DEBUG = "SEED_HF_DEBUG"
@@ -52,36 +51,6 @@ def quiet_libraries(*, drawing: bool = True):
         import diffusers
 
         diffusers.utils.logging.disable_progress_bar()
-
-
-def open_model(source: str | None, **place: Any) -> tuple[Any, Any]:
-    """A model that reads and writes, and its processor, with as many CPU threads as suit it.
-
-    Raises:
-        ValueError: As `load_model`; a weight is NaN or infinite, and texts of it would look like any others.
-    """
-    from seed_hf.artifacts.loading import load_model
-    from seed_hf.data.jobs.finite import check_parts
-
-    loaded = load_model(source, **place)
-    check_parts(source, loaded)
-    fit_threads(*loaded)
-    return loaded
-
-
-def open_pipeline(source: str | None, **place: Any) -> Any:
-    """A pipeline, with as many CPU threads as suit it.
-
-    Raises:
-        ValueError: As `load_pipeline`; a weight is NaN or infinite.
-    """
-    from seed_hf.artifacts.loading import load_pipeline
-    from seed_hf.data.jobs.finite import check_parts
-
-    pipe = load_pipeline(source, **place)
-    check_parts(source, pipe.components.values())
-    fit_threads(*pipe.components.values())
-    return pipe
 
 
 def warn_of_unknown_words(source: str | None, kind: str, text: str):

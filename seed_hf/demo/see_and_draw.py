@@ -50,21 +50,16 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
     import torch
 
     from seed_hf.artifacts.known_words import read_known_words
-    from seed_hf.artifacts.loading import load_pipeline
-    from seed_hf.data.jobs.finite import check_parts
+    from seed_hf.artifacts.opening import open_pipeline
     from seed_hf.demo.contact_sheet import contact_sheet
     from seed_hf.images import load_image
-    from seed_hf.threads import fit_threads
 
-    pipe, known = load_pipeline(model, device=device), read_known_words(model, "pipeline")
-    check_parts(model, pipe.components.values())
-    if not hasattr(pipe.seed_model, "language_model") or pipe.processor is None:
-        raise ValueError(f"{model}: the demo needs a pipeline with a language model and a processor.")
+    pipe = open_pipeline(model, reads_and_writes=True, device=device)
+    known = read_known_words(model, "pipeline")
     out.mkdir(parents=True, exist_ok=True)
     for name in ("see_and_draw.png", "see_and_draw.json"):
         if (out / name).is_dir():
             raise ValueError(f"{out / name}: this is a folder, where a file is to be written.")
-    fit_threads(*pipe.components.values())
     prompts, rows = demo_prompts(), demo_pictures()
     images = [load_image(PICTURES / row["file"]) for row in rows]
 

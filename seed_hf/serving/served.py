@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from seed_hf.artifacts.known_words import KnownWords, read_known_words
-from seed_hf.artifacts.loading import DEFAULT, Source, load_model, load_pipeline, locate
-from seed_hf.data.jobs.finite import check_parts
+from seed_hf.artifacts.loading import DEFAULT, Source, locate
+from seed_hf.artifacts.opening import open_model, open_pipeline
 from seed_hf.devices import generator_of
 from seed_hf.many import STEPS, draw_many, encode_many
-from seed_hf.threads import fit_threads
 
 from .batches import Job
 
@@ -115,18 +114,9 @@ class ServedModel:
         try:
             locate(source, "pipeline")
         except ValueError:  # a model alone
-            model, processor = load_model(source, device=device, dtype=dtype)
-            check_parts(source, [model])
-            fit_threads(model)
+            model, processor = open_model(source, device=device, dtype=dtype)
             return cls(name, model, processor, None, read_known_words(source, "model"))
-        pipe = load_pipeline(source, device=device, dtype=dtype)
-        check_parts(source, pipe.components.values())
-        fit_threads(*pipe.components.values())
-        if not hasattr(pipe.seed_model, "language_model") or pipe.processor is None:
-            raise ValueError(
-                f"{place}: this pipeline has no language model or no processor, so it cannot read and write. Build it "
-                "with SeedImagePipeline(seed_model=..., processor=..., ...) and save it again."
-            )
+        pipe = open_pipeline(source, reads_and_writes=True, device=device, dtype=dtype)
         return cls(name, pipe.seed_model, pipe.processor, pipe, read_known_words(source, "pipeline"))
 
     def runners(self) -> dict[str, Callable[[list[Job]], None]]:

@@ -10,17 +10,15 @@ from PIL import Image
 from transformers import StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from seed_hf import SeedForConditionalGeneration, SeedProcessor
 from seed_hf.artifacts.known_words import read_known_words
-from seed_hf.artifacts.loading import DEFAULT, load_pipeline
+from seed_hf.artifacts.loading import DEFAULT
+from seed_hf.artifacts.opening import open_pipeline
 from seed_hf.data.jobs.describing import question_fault
 from seed_hf.data.jobs.drawing import prompt_fault
-from seed_hf.data.jobs.finite import check_parts
 from seed_hf.devices import generator_of
 from seed_hf.many import STEPS
 from seed_hf.modeling.generation_seed import CodeSegment, TextSegment
 from seed_hf.texts import MAX_NEW_TOKENS, likely_captions
-from seed_hf.threads import fit_threads
 
 
 REPLY_TOKENS = 96  # of a chat's reply: enough for two images and some words
@@ -41,16 +39,7 @@ class Artifact:
     def __init__(self, source: str = DEFAULT):
         self.is_seed_tiny = source == DEFAULT
         self.name = source
-        self.pipe = pipe = load_pipeline(source)
-        check_parts(source, pipe.components.values())
-        fit_threads(*pipe.components.values())
-        if not isinstance(pipe.seed_model, SeedForConditionalGeneration) or not isinstance(
-            pipe.processor, SeedProcessor
-        ):
-            raise ValueError(
-                f"{self.name}: the Space needs a pipeline with a SeedForConditionalGeneration and a SeedProcessor. "
-                "Build it with SeedImagePipeline(seed_model=..., processor=..., ...) and save it again."
-            )
+        self.pipe = pipe = open_pipeline(source, reads_and_writes=True)
         self.known = read_known_words(source, "pipeline")  # of a small model
         pipe.set_progress_bar_config(disable=True)
         self.model, self.processor = pipe.seed_model.eval(), pipe.processor

@@ -170,7 +170,7 @@ def test_the_demo_refuses_in_one_line(tmp_path):
     refused("demo", "--out", tmp_path / "out", words="this is a folder, where a file is to be written")
     model, processor = tiny_model_and_processor()
     tiny_pipeline(model.visual_tokenizer, processor=processor).save_pretrained(tmp_path / "bare")
-    refused("demo", "--model", tmp_path / "bare", "--out", tmp_path / "new", words="needs a pipeline with a language")
+    refused("demo", "--model", tmp_path / "bare", "--out", tmp_path / "new", words="no language model or no processor")
     assert not (tmp_path / "new").exists()
 
 

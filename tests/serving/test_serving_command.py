@@ -9,7 +9,7 @@ from command_line import refused, run
 
 @pytest.fixture(autouse=True)
 def no_model_is_loaded(monkeypatch):
-    monkeypatch.setattr("seed_hf.serving.served.load_pipeline", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("seed_hf.artifacts.loading.load_pipeline", lambda *_, **__: pytest.fail("a model was loaded"))
 
 
 def test_a_port_in_use_is_one_line():

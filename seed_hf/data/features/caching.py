@@ -7,7 +7,7 @@ import os
 import torch
 from transformers import PreTrainedModel
 
-from seed_hf.data.jobs.finite import check_weights
+from seed_hf.artifacts.finite import check_weights
 from seed_hf.data.jobs.settings import JobSettings
 from seed_hf.data.jobs.shard_folder import FORMAT
 from seed_hf.data.jobs.source_job import SourceJob

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from seed_hf.artifacts.fingerprints import text_encoder_fingerprint
+from seed_hf.artifacts.finite import check_weights
 from seed_hf.data.sources.listed import FileOfTexts, NamedImages
 from seed_hf.data.sources.source import ImageTextSource
 from seed_hf.data.sources.source_row import SourceRow
@@ -17,7 +18,6 @@ from seed_hf.modeling.processing_seed import SeedProcessor
 from seed_hf.texts import MAX_NEW_TOKENS, generate_texts, likely_texts
 
 from .batch_memory import batch_size_of, in_parts
-from .finite import check_weights
 from .line_shards import LineFolder, folder_of
 from .pixel_values import normalisation_table, normalise
 from .row_codes import codes_of_rows

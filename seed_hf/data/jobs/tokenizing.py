@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 from seed_hf.artifacts.fingerprints import tokenizer_fingerprint
+from seed_hf.artifacts.finite import check_weights
 from seed_hf.data.sources.source import ImageTextSource
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 from .code_shards import CodeFolder
-from .finite import check_weights
 from .pixel_values import normalisation_table, normalise
 from .row_codes import codes_of_rows
 from .settings import JobSettings
