@@ -1,6 +1,10 @@
-"""Flash and flex attention: where they work, and a clear word where they do not."""
+"""The attention implementation of a model's parts: flash and flex where they work, and each as it was chosen."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
+
+from transformers.configuration_utils import PreTrainedConfig
 
 
 class FlashByPart:
@@ -22,4 +26,29 @@ class FlashByPart:
             ) from error
 
 
-__all__ = ["FlashByPart"]
+@contextmanager
+def attention_kept(*parts: PreTrainedConfig | None) -> Iterator[None]:
+    """Each part, and what is within it, keeps its attention implementation.
+
+    A configuration that takes others as its parts sets theirs to its own, which is none when it is made. Those of a
+    model that runs would be without one, and its attention no longer causal.
+
+    Args:
+        parts: Configurations; `None` among them is left out.
+    """
+    before = [(config, config._attn_implementation) for part in parts if part is not None for config in _within(part)]
+    try:
+        yield
+    finally:
+        for config, implementation in before:
+            config._attn_implementation_internal = implementation  # the setter goes down into the parts
+
+
+def _within(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
+    yield config
+    for name in config.sub_configs:
+        if isinstance(part := getattr(config, name, None), PreTrainedConfig):
+            yield from _within(part)
+
+
+__all__ = ["FlashByPart", "attention_kept"]

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from transformers.processing_utils import ProcessorMixin
 
 from .processor_options_seed import GROUPS, TEXT_OPTIONS
@@ -12,7 +13,8 @@ from .processor_options_seed import GROUPS, TEXT_OPTIONS
 
 _ROLES = ("system", "user", "assistant")
 _PARTS = ("text", "image", "image_url")
-_OWN_OPTIONS = {"codes", "begin_image"}
+LAST_TURN = "last turn"
+_OWN_OPTIONS = {"codes", "begin_image", "end_text"}
 # Of transformers' `apply_chat_template` itself.
 _OF_THE_CHAT = {"sanitize_control_tokens"}
 
@@ -41,10 +43,13 @@ def check_messages(conversation, options: Mapping[str, Any]) -> None:
             content = given["content"]
             for part in content if isinstance(content, (list, tuple)) else []:
                 kind = part.get("type") if isinstance(part, Mapping) else None
-                if kind not in _PARTS or (kind == "text" and not isinstance(part.get("text"), str)):
+                no_text = kind == "text" and not isinstance(part.get("text"), str)
+                no_image = kind == "image_url" and "image_url" not in part  # the template would leave it out
+                if kind not in _PARTS or no_text or no_image:
                     raise ValueError(
                         f"Message {number} of the chat has a part that is neither text nor an image: {part!r:.80}. "
-                        'Write {"type": "text", "text": ...} or {"type": "image", "image": ...}.'
+                        'Write {"type": "text", "text": ...}, {"type": "image", "image": ...} or '
+                        '{"type": "image_url", "image_url": {"url": ...}}.'
                     )
 
 
@@ -79,6 +84,8 @@ def options_of_chat(given: dict[str, Any], image_options: Iterable[str]) -> tupl
         if name in call:
             raise ValueError(f"{name} was passed two times: in processor_kwargs and by its name. Give it once.")
         call[name] = given.pop(name)
+    if call.get("end_text"):
+        call["end_text"] = LAST_TURN
     if given.get("return_assistant_tokens_mask") and not (given.get("tokenize") and given.get("return_dict")):
         raise ValueError("return_assistant_tokens_mask needs tokenize=True and return_dict=True.")
     if given.get("sanitize_control_tokens"):
@@ -87,6 +94,62 @@ def options_of_chat(given: dict[str, Any], image_options: Iterable[str]) -> tupl
     else:
         given.pop("sanitize_control_tokens", None)
     return call, given
+
+
+def check_chat(
+    conversation, templates: str | dict[str, str] | None, asked: str | None, written: str, options: dict[str, Any]
+) -> None:
+    """Raises `ValueError` for a chat that its template would not write as it is meant.
+
+    Args:
+        conversation: Messages, or a list of conversations.
+        templates: That of the processor, or several by name.
+        asked: Of the call: a name, a template, or nothing.
+        written: The one of the processor's format. A template of one's own may know more.
+        options: Of the template; `bos_token` is set.
+    """
+    if isinstance(templates, dict):
+        template = templates.get(asked or "default", asked)
+    else:
+        template = templates if asked is None else asked
+    if options.get("return_assistant_tokens_mask"):
+        check_marks_the_assistant(template)
+    if template == written:
+        check_messages(conversation, options)
+    if template is not None and "bos_token" in template:
+        options.setdefault("bos_token", "")  # a call writes it: as a token, where a template can only spell it
+
+
+def ended(texts: list[str], end_text: Any) -> list[str]:
+    """Texts without the line break that a chat's template puts behind the last turn, where eos follows instead.
+
+    Args:
+        texts: As the call gets them.
+        end_text: Of the call; `LAST_TURN` in one for a chat.
+    """
+    return [text.removesuffix("\n") for text in texts] if end_text == LAST_TURN else texts
+
+
+def with_masks(out: dict[str, Any], ended: bool) -> dict[str, Any]:
+    """What a chat became, with `assistant_masks` in the form of its ids.
+
+    Args:
+        out: With `input_ids` and `assistant_masks`.
+        ended: Whether the last token of each row is eos. After what the assistant said, it belongs to that.
+
+    Raises:
+        ValueError: Nothing tells where rows end.
+    """
+    masks = out["assistant_masks"]
+    if ended and "attention_mask" not in out:
+        raise ValueError("return_assistant_tokens_mask with end_text needs return_attention_mask=True.")
+    for mask, kept in zip(masks, out["attention_mask"] if ended else ()):
+        last = max(place for place, is_token in enumerate(kept) if is_token)
+        mask[last] = mask[last - 1]
+    if not isinstance(out["input_ids"], list):
+        values = torch.tensor(masks)
+        out["assistant_masks"] = values if isinstance(out["input_ids"], torch.Tensor) else values.numpy()
+    return out
 
 
 def check_marks_the_assistant(template: str | None) -> None:
@@ -104,4 +167,4 @@ def check_marks_the_assistant(template: str | None) -> None:
         )
 
 
-__all__ = ["check_marks_the_assistant", "check_messages", "codes_of_chat", "options_of_chat"]
+__all__ = ["check_chat", "codes_of_chat", "ended", "options_of_chat", "with_masks"]

@@ -49,4 +49,15 @@ def check_sizes(config, *names: str, part: str = "") -> None:
             raise ValueError(f"{part}{name} must be at most {_LARGEST_SIZE}, got {value!r}.")
 
 
-__all__ = ["check_sizes", "check_types"]
+def forget_code_memory(fields: dict) -> None:
+    """Drops what the first folders of 0.1 say of an option that is gone. Where it was on, they are refused."""
+    width = fields.pop("generation_memory_dim", 0)
+    fields.pop("generation_memory_rank", None)
+    if width:
+        raise ValueError(
+            f"generation_memory_dim is {width!r}: these weights have a code memory, which this version no longer has. "
+            "The seed_hf that saved them, an early 0.1, loads them."
+        )
+
+
+__all__ = ["check_sizes", "check_types", "forget_code_memory"]

@@ -9,7 +9,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, Blip2QFormerConfig, Blip2VisionConfig, LlamaConfig, OPTConfig, Qwen3Config
 from transformers.configuration_utils import PreTrainedConfig
 
-from .checked_fields_seed import check_sizes, check_types
+from .attention_by_part_seed import attention_kept
+from .checked_fields_seed import check_sizes, check_types, forget_code_memory
 from .language_model_fields_seed import OfLanguageModel
 from .model_types_seed import OwnModelType
 from .prompts_seed import check_question_prompt, find_format
@@ -145,10 +146,12 @@ class SeedTokenizerConfig(OwnModelType, PublishedConfig):
         self.temperature_init = temperature_init
         self.initializer_range = initializer_range
         check_types(self)
-        _forget_code_memory(kwargs)
+        forget_code_memory(kwargs)
         self._build_sub_configs(vision_config, qformer_config, reverse_qformer_config, decoder_config)
         self._check()
-        super().__init__(**kwargs)
+        parts = [getattr(self, name) for name in self.sub_configs]
+        with attention_kept(*parts if kwargs.get("attn_implementation") is None else ()):
+            super().__init__(**kwargs)
 
     def _build_sub_configs(self, vision_config, qformer_config, reverse_qformer_config, decoder_config):
         self.vision_config = _sub_config(Blip2VisionConfig, vision_config, _VISION_DEFAULTS)
@@ -212,17 +215,6 @@ class SeedTokenizerConfig(OwnModelType, PublishedConfig):
 
 
 _LAYER_SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
-
-
-def _forget_code_memory(fields: dict) -> None:
-    """Drops what the first folders of 0.1 say of an option that is gone, where it was off."""
-    width = fields.pop("generation_memory_dim", 0)
-    fields.pop("generation_memory_rank", None)
-    if width:
-        raise ValueError(
-            f"generation_memory_dim is {width!r}: these weights have a code memory, which this version no longer has. "
-            "The seed_hf that saved them, an early 0.1, loads them."
-        )
 
 
 def _sub_config(cls, value, defaults):
@@ -354,8 +346,8 @@ class SeedConfig(MoreAutoClasses, OwnModelType, PublishedConfig):
         question_prompt (`str`, *optional*): Goes with an image in question answering; `{}` stands for the question.
             `"Question: {} Short answer."`.
 
-    `vocab_size`, `bos_token_id`, `eos_token_id`, `pad_token_id`, `boi_token_id`, `eoi_token_id` and `image_token_id`
-    are those of `text_config`: read there, set there, saved there alone.
+    `vocab_size`, `bos_token_id`, `eos_token_id`, `pad_token_id`, `boi_token_id`, `eoi_token_id`, `image_token_id` and
+    `tie_word_embeddings` are those of `text_config`: read there, set there, and all but the last saved there alone.
 
     Raises:
         ValueError: The two parts disagree on the codebook or on the number of codes per image, or the language model
@@ -370,6 +362,7 @@ class SeedConfig(MoreAutoClasses, OwnModelType, PublishedConfig):
     vocab_size, image_token_id = OfLanguageModel(), OfLanguageModel()
     boi_token_id, eoi_token_id = OfLanguageModel(), OfLanguageModel()
     bos_token_id, eos_token_id, pad_token_id = OfLanguageModel(), OfLanguageModel(), OfLanguageModel()
+    tie_word_embeddings = OfLanguageModel()
 
     def __init__(
         self,
@@ -398,10 +391,10 @@ class SeedConfig(MoreAutoClasses, OwnModelType, PublishedConfig):
         self.image_prompt = defaults.image_prompt if image_prompt is None else image_prompt
         self.question_prompt = defaults.question_prompt if question_prompt is None else question_prompt
         check_question_prompt(self.question_prompt)
-        kwargs["tie_word_embeddings"] = self.text_config.tie_word_embeddings
         fields = [name for name, field in vars(SeedConfig).items() if isinstance(field, OfLanguageModel)]
-        of_text = {name: kwargs.pop(name) for name in fields if name in kwargs}
-        with placeholder_hidden(self.text_config):
+        of_text = {name: kwargs.pop(name, getattr(self.text_config, name)) for name in fields}
+        parts = (self.tokenizer_config, self.text_config) if kwargs.get("attn_implementation") is None else ()
+        with placeholder_hidden(self.text_config), attention_kept(*parts):
             super().__init__(**kwargs)
         for name, value in of_text.items():
             setattr(self, name, value)
@@ -414,6 +407,10 @@ class SeedConfig(MoreAutoClasses, OwnModelType, PublishedConfig):
     @vision_config.setter
     def vision_config(self, value: Blip2VisionConfig):
         self.tokenizer_config.vision_config = value
+
+    def to_dict(self) -> dict:
+        """As [`PreTrainedConfig.to_dict`], with `tie_word_embeddings`, which peft reads and sets at the top."""
+        return {**super().to_dict(), "tie_word_embeddings": self.tie_word_embeddings}
 
     def validate(self):
         """As transformers does, when it saves, without a warning of a placeholder beyond the rows."""

@@ -71,19 +71,16 @@ def extended(
     """
     _check_merged(source)
     rows = source.get_input_embeddings().weight.detach()
-    if not 1 <= text_vocab_size <= len(rows):
-        raise ValueError(
-            f"The text tokenizer has {text_vocab_size} entries, the language model {len(rows)} rows for them. "
-            "They do not belong together."
-        )
+    check_entries(text_vocab_size, len(rows))
     for settings in (source.config, source.generation_config):
         check_special_tokens(settings, text_vocab_size)
         if (settings.pad_token_id or 0) < 0:  # as the first Llamas say that there is none
             settings.pad_token_id = None
     config = extended_config(cls, source.config, text_vocab_size=text_vocab_size, **visual)
+    config.tie_word_embeddings &= _tied(source)
     # Built on the meta device, then given the tensors of the source: a large model is never in memory twice.
     with torch.device("meta"):
-        model = cls._from_config(config, dtype=rows.dtype)
+        model = cls._from_config(config, dtype=rows.dtype, attn_implementation=source.config._attn_implementation)
     state = source.state_dict()
     embedding_name, head_name = embedding_names(source)
     new_rows = _rows_like(rows[:text_vocab_size], config.vocab_size - text_vocab_size)
@@ -127,6 +124,7 @@ def plain(model: PreTrainedModel, cls: type[PreTrainedModel]) -> PreTrainedModel
     kept = {
         name: values[name] for name in cls.config_class().to_dict() if name in values and name not in _OF_THE_CLASS
     }
+    kept["tie_word_embeddings"] &= _tied(model)
     kept["use_cache"] = True  # training switches it off; a server always wants it
     state = model.state_dict()
     embedding_name, head_name = embedding_names(model)
@@ -139,8 +137,14 @@ def plain(model: PreTrainedModel, cls: type[PreTrainedModel]) -> PreTrainedModel
         rows[codes] = model.embed_ids(codes) / _scale(model)
         state[embedding_name] = rows
     with torch.device("meta"):
-        made = cls._from_config(cls.config_class(**kept), dtype=state[head_name].dtype)
+        attention = model.config._attn_implementation
+        made = cls._from_config(cls.config_class(**kept), dtype=state[head_name].dtype, attn_implementation=attention)
     return _filled(made, {name: weight.detach().clone() for name, weight in state.items()}, model)
+
+
+def _tied(model: PreTrainedModel) -> bool:
+    """Whether input and output rows are one matrix. Configurations are not always told when they become two."""
+    return model.get_input_embeddings().weight is model.get_output_embeddings().weight
 
 
 def _check_merged(model: PreTrainedModel) -> None:
@@ -150,6 +154,20 @@ def _check_merged(model: PreTrainedModel) -> None:
         raise ValueError(
             f"This {type(model).__name__} has adapters beside its own weights ({wrapped[0]}, {len(wrapped)} in all). "
             "Merge them first: merge_and_unload() of the PeftModel gives the model to take."
+        )
+
+
+def check_entries(entries: int, rows: int) -> None:
+    """Raises `ValueError` if a plain model has too few rows for its text tokenizer.
+
+    Args:
+        entries: Of the text tokenizer.
+        rows: Of the embedding matrix.
+    """
+    if not 1 <= entries <= rows:
+        raise ValueError(
+            f"The text tokenizer has {entries} entries, the language model {rows} rows for them. They do not belong "
+            "together."
         )
 
 
@@ -270,6 +288,7 @@ def _rows_like(rows: torch.Tensor, count: int) -> torch.Tensor:
 
 
 __all__ = [
+    "check_entries",
     "check_special_tokens",
     "codebook_of_shape",
     "embedding_names",

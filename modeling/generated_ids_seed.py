@@ -1,5 +1,7 @@
 """Ids that were generated, in whatever form, as rows."""
 
+from collections.abc import Iterable
+
 from .visual_vocabulary_seed import VisualVocabulary
 
 
@@ -10,11 +12,16 @@ def rows_of(output) -> list[list[int]]:
         output: Ids `(rows, length)` or `(length,)`, as tensors, arrays or lists, or what `generate` returns with
             `return_dict_in_generate=True`.
     """
-    output = getattr(output, "sequences", output)
-    rows = output.tolist() if hasattr(output, "tolist") else list(output)
+    rows = plain_ids(getattr(output, "sequences", output))
     if all(isinstance(row, int) for row in rows):
         return [rows] if rows else []
-    return [row.tolist() if hasattr(row, "tolist") else list(row) for row in rows]
+    return rows
+
+
+def plain_ids(ids):
+    """Ids, in tensors, arrays, their numbers or lists of these, as Python's numbers and lists."""
+    ids = ids.tolist() if hasattr(ids, "tolist") else ids
+    return [plain_ids(each) for each in ids] if isinstance(ids, Iterable) else ids
 
 
 def without_prompt(rows: list[list[int]], prompt, vocabulary: VisualVocabulary) -> list[list[int]]:
@@ -40,4 +47,4 @@ def without_prompt(rows: list[list[int]], prompt, vocabulary: VisualVocabulary) 
     return [row[len(prompts[number // each]) :] for number, row in enumerate(rows)]
 
 
-__all__ = ["rows_of", "without_prompt"]
+__all__ = ["plain_ids", "rows_of", "without_prompt"]

@@ -1,5 +1,6 @@
 """How long a sequence becomes: what was asked for, the positions of the model, and room for a whole image span."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ _DEFAULT_NEW_TOKENS = {"text": 64, "interleaved": 256}
 
 
 def generated_length(
-    config: Any, mode: str, prompt: torch.Tensor, start: int, settings: Any, options: dict[str, Any]
+    config: Any, mode: str, prompt: torch.Tensor, start: int, settings: Sequence[Mapping[str, Any]]
 ) -> int:
     """The length of prompt and new tokens together.
 
@@ -22,24 +23,23 @@ def generated_length(
         mode: The `generation_mode`.
         prompt: Ids `(batch, length)`.
         start: The length of the prompt, of ids or of embeddings.
-        settings: The generation config.
-        options: Of `generate`. They go before it.
+        settings: The options of `generate`, the generation config given and the model's own: the first that says
+            how long counts, by `max_new_tokens` or else `max_length`.
 
     Raises:
         ValueError: There is no room, or an image span would be cut.
     """
     span = config.num_query_tokens + 2
     limit = config.max_position_embeddings
-    if (new_tokens := options.get("max_new_tokens")) is not None:
-        length = start + new_tokens
-    elif options.get("max_length") is not None:
-        length = options["max_length"]
-    elif settings.max_new_tokens is not None:
-        length = start + settings.max_new_tokens
-    elif settings.max_length is not None:
-        length = settings.max_length
-    else:
-        length = min(start + _DEFAULT_NEW_TOKENS.get(mode, span + 2), limit)
+    length = min(start + _DEFAULT_NEW_TOKENS.get(mode, span + 2), limit)
+    for each in settings:
+        if (new_tokens := each.get("max_new_tokens")) is not None:
+            length = start + new_tokens
+        elif each.get("max_length") is not None:
+            length = each["max_length"]
+        else:
+            continue
+        break
     if length > limit:
         logging.get_logger(__name__).warning_once(
             f"{length} tokens were requested, prompt included, but the model has {limit} positions. Generation "

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .cache_name_seed import CACHE_NAMES
 from .generation_seed import missing_span_tokens
 from .visual_vocabulary_seed import VisualVocabulary
 
@@ -22,7 +23,7 @@ _IMPOSSIBLE = (
     "assistant_early_exit",
     "prefill_chunk_size",
     "inputs_embeds",
-    "past_key_values",
+    *CACHE_NAMES,
     "output_attentions",
     "output_hidden_states",
 )

@@ -51,9 +51,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         raise UnusableImageError("floating-point pixels have no fixed white. Save it with 8 or 16 bits a channel.")
     if image.format == "TIFF" and getattr(image, "is_animated", False) and image.tell() == 0:
         raise UnusableImageError("several pages. Save the one you want as a separate image.")
-    if image.format == "TIFF":
-        image.filename = ""  # type: ignore[attr-defined]  # else Pillow maps uncompressed files into memory, and then turns them wrongly
-    image.load()
+    _load(image)
     turn = _TURNS.get(_orientation(image))
     rgb = _rgb(image)
     if turn is not None:
@@ -61,6 +59,19 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         for key in _METADATA:  # a second preparation must not turn it again
             rgb.info.pop(key, None)
     return rgb
+
+
+def _load(image: Image.Image) -> None:
+    """As `load`, but an uncompressed TIFF is not mapped into memory, because Pillow then turns it wrongly."""
+    name = getattr(image, "filename", None)
+    if image.format != "TIFF" or not name:
+        image.load()
+        return
+    image.filename = ""  # type: ignore[attr-defined]
+    try:
+        image.load()
+    finally:
+        image.filename = name  # type: ignore[attr-defined]
 
 
 def eight_bit_levels(values: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -101,6 +102,8 @@ class SeedImageProcessor(PrivateByDefault, PilBackend):
         image = image_url_or_urls
         if isinstance(image, str):
             return _opened(image)
+        if isinstance(image, Sequence) and not isinstance(image, list | tuple | bytes):
+            image = list(image)  # a column of `datasets`
         image = super().fetch_images(image)
         return image[..., None] if getattr(image, "ndim", None) == 2 else image  # gray without a channel axis
 

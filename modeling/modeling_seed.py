@@ -4,6 +4,7 @@ Codes stay integers on the device: a visual token is a code plus `visual_token_o
 Source: arXiv 2307.08041, sections 1.4 and 2.2.
 """
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -89,7 +90,7 @@ class SeedForConditionalGeneration(
     def from_parts(
         cls, visual_tokenizer: SeedTokenizer, language_model: VisualVocabularyMixin, **prompts: str
     ) -> "SeedForConditionalGeneration":
-        r"""One model of two trained ones. They are shared, not copied.
+        r"""One model of two trained ones. They are shared, not copied; the tokenizer is put into eval mode.
 
         Args:
             visual_tokenizer (`SeedTokenizer`): The tokenizer whose codes the language model was trained on.
@@ -102,9 +103,10 @@ class SeedForConditionalGeneration(
         """
         config = SeedConfig(tokenizer_config=visual_tokenizer.config, text_config=language_model.config, **prompts)
         if language_model.config.visual_embedding == "projected":
-            codebook = visual_tokenizer.quantizer.embedding.weight
-            own = language_model.visual_codebook
-            if not torch.allclose(own.float(), codebook.detach().to(own).float(), atol=1e-6):
+            codebook, own = visual_tokenizer.quantizer.embedding.weight.detach(), language_model.visual_codebook
+            if torch.finfo(codebook.dtype).bits < torch.finfo(own.dtype).bits:
+                own = own.to(codebook.dtype)
+            if not torch.allclose(own.float(), codebook.to(own).float(), atol=1e-6):
                 raise ValueError(
                     "The codebook of the language model is not that of the visual tokenizer. The language model was "
                     "extended for another tokenizer, or this one was trained further since."
@@ -114,6 +116,18 @@ class SeedForConditionalGeneration(
         model.visual_tokenizer = visual_tokenizer
         model.language_model = language_model
         return model.train(language_model.training)
+
+    def train(self, mode: bool = True):
+        """As [`torch.nn.Module.train`], of the language model: images have the same codes as when it is used."""
+        super().train(mode)
+        self.visual_tokenizer.eval()  # no gradient enters it, so dropout would only make other codes of an image
+        return self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The wider of the types of the two parts. A saved model is loaded in this one, and loses nothing by it."""
+        parts = [part.dtype for part in self.children() if isinstance(part, PreTrainedModel)]
+        return functools.reduce(torch.promote_types, parts) if len(set(parts)) > 1 else super().dtype
 
     @property
     def generation_config(self):
@@ -289,7 +303,7 @@ class SeedForConditionalGeneration(
             input_ids = filled
         elif pixel_values is not None or codes is not None:
             raise ValueError("pixel_values and codes need input_ids, or inputs_embeds, with placeholders for them.")
-        for name, usual in (("return_dict", True), ("output_hidden_states", False)):
+        for name, usual in (("return_dict", True), ("output_hidden_states", False), ("output_attentions", False)):
             if kwargs.get(name) is None and getattr(self.config, name) != usual:
                 kwargs[name] = not usual
         return self.language_model(
@@ -347,6 +361,9 @@ class SeedForConditionalGeneration(
                 "Give a prompt: input_ids (or inputs, their other name) or inputs_embeds. SeedProcessor.caption, .ask "
                 "and .draw make prompts, of an image too."
             )
+        assistant = kwargs.get("assistant_model")
+        if isinstance(assistant, SeedForConditionalGeneration):  # it goes on from ids, which have codes by now
+            kwargs["assistant_model"] = assistant.language_model
         with self._preparing():
             return self.language_model.generate(
                 generation_config=generation_config,

@@ -16,6 +16,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_MAPPING_NAMES
 
 from .adapters_seed import check_virtual_tokens
+from .cache_name_seed import CACHE, given_cache
 from .configuration_seed import (
     TEXT_CONFIGS,
     SeedLlamaConfig,
@@ -191,6 +192,7 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
         position_ids: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         code_guidance: torch.Tensor | None = None,
+        cache=None,
         **kwargs,
     ) -> CausalLMOutputWithPast:
         """As the plain model's `forward`; ids of visual tokens are embedded as `config.visual_embedding` says.
@@ -201,12 +203,12 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
         outputs = super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             labels=labels,
             use_cache=use_cache,
             position_ids=position_ids,
             logits_to_keep=logits_to_keep,
+            **given_cache(past_key_values, cache),
             **kwargs,
         )
         if code_guidance is not None:
@@ -225,7 +227,7 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
     ):
         """As in [`GenerationMixin`], which looks for `inputs_embeds` here. With a `code_guidance_scale`, of two rows
         for each sample."""
-        guidance, cache = {}, kwargs.get("past_key_values")
+        guidance, cache = {}, kwargs.get(CACHE)
         if code_guidance_scale is not None:
             rows = guided_rows(self.config, code_guidance_scale, input_ids, attention_mask, position_ids)
             input_ids, attention_mask, position_ids = rows.input_ids, rows.attention_mask, rows.position_ids
@@ -301,8 +303,9 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
         ends = (kwargs.get("eos_token_id"), settings.eos_token_id, self.generation_config.eos_token_id)
         eos_token_id = next((end for end in ends if end is not None), self.config.eos_token_id)
         start = prompt.shape[1] if embeds is None else embeds.shape[1]
-        length = generated_length(self.config, generation_mode, prompt, start, settings, kwargs)
+        own = self.generation_config.to_dict()
         options = {**settings.to_dict(), **kwargs}
+        length = generated_length(self.config, generation_mode, prompt, start, (kwargs, settings.to_dict(), own))
         if options.get("cache_implementation") == "paged":
             raise ValueError(
                 "generation_mode does not go with cache_implementation='paged', which has no constraints."
@@ -320,7 +323,7 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
             max_length=length - start + prompt.shape[1],
             eos_token_id=eos_token_id,
         ).prepare(self.config.vocab_size, prompt.device)
-        merged = {**self.generation_config.to_dict(), **{k: v for k, v in options.items() if v is not None}}
+        merged = {**own, **{k: v for k, v in options.items() if v is not None}}
         replaced = {} if generation_mode == "text" else stop_after_text(self.config, merged, kwargs)
         if generation_mode == "image":
             missing = missing_span_tokens(prompt, self.config)
@@ -335,15 +338,15 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
             kwargs = generation_config.update(**kwargs, **replaced)
             generation_config.max_length = None
         # None of a generation config is filled in with what the model's own says.
-        own = self.generation_config.to_diff_dict() if generation_config is not None else replaced
-        kwargs |= {name: None for name in replaced if name in own}
+        filled = self.generation_config.to_diff_dict() if generation_config is not None else replaced
+        kwargs |= {name: None for name in replaced if name in filled}
         # Those that choose a token come behind the constraint, and see which ones are allowed.
         ordered = [*(logits_processor or []), constraint]
         ordered.sort(key=lambda each: getattr(each, "runs_behind_constraint", False))
         processors = LogitsProcessorList(ordered)
         output = super().generate(inputs, generation_config, processors, **kwargs)
         if scale != 1 and not isinstance(output, torch.Tensor):
-            output.past_key_values = None
+            setattr(output, CACHE, None)
         return output
 
 

@@ -7,6 +7,7 @@ from transformers import initialization as init
 from transformers.modeling_utils import PreTrainedModel
 
 from .adapters_seed import ChoosesAdapted, let_models_choose
+from .cache_name_seed import given_cache
 from .configuration_seed import SeedLlamaConfig, SeedQwen3Config, SeedTextConfig, VisualVocabularyConfig
 from .publishing_seed import PublishedModel
 from .visual_vocabulary_seed import check_rows
@@ -67,13 +68,15 @@ class VisualEmbedding(ChoosesAdapted, PublishedModel, WholeWeights, PreTrainedMo
         attention_mask: torch.Tensor | None = None,
         past_key_values=None,
         inputs_embeds: torch.Tensor | None = None,
+        *,
+        cache=None,
         **kwargs,
     ):
         """As the plain model's `forward`; ids of visual tokens are embedded as `config.visual_embedding` says.
 
         Args:
             input_ids, attention_mask: `(batch, length)`. Images are visual tokens: codes plus `visual_token_offset`.
-            past_key_values: A cache.
+            past_key_values, cache: Keys and values of earlier tokens, by the library's old or new name.
             inputs_embeds: `(batch, length, width)`, instead of ids.
             kwargs: Of the plain model.
 
@@ -90,8 +93,8 @@ class VisualEmbedding(ChoosesAdapted, PublishedModel, WholeWeights, PreTrainedMo
         return super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
+            **given_cache(past_key_values, cache),
             **kwargs,
         )
 

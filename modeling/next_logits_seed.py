@@ -17,6 +17,7 @@ from transformers.generation import (
     TypicalLogitsWarper,
 )
 
+from .cache_name_seed import CACHE
 from .guidance_seed import guided_logits
 
 
@@ -72,7 +73,7 @@ def next_logits(
         scale: Of the guidance on codes `(samples,)`, with two rows for each sample; or `None`.
         codes_alone: Whether `codes_suffice`.
     """
-    settings = {"attention_mask": mask, "position_ids": positions, "past_key_values": cache}
+    settings = {"attention_mask": mask, "position_ids": positions, CACHE: cache}
     settings |= {"use_cache": True, "return_dict": True}
     if not codes_alone:
         guidance = {} if scale is None else {"code_guidance": scale}

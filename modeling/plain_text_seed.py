@@ -1,6 +1,7 @@
 """Text stays text: the encoder of plain text, and the check that no text can become visual tokens."""
 
 import json
+from collections.abc import Iterable
 
 from tokenizers import Tokenizer
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -105,4 +106,21 @@ def check_text_ids(tokenizer: PreTrainedTokenizerBase, words: dict[str, int], vo
         raise ValueError(f"The text tokenizer has {', '.join(late[:5])} after the visual tokens. {HOW_TO_ADD_WORDS}")
 
 
-__all__ = ["HOW_TO_ADD_WORDS", "PlainTextEncoder", "check_text_ids", "plain_text_encoder"]
+def texts_of(given: str | Iterable[str], noun: str) -> list[str]:
+    """One text, or several, as a list.
+
+    Args:
+        given: What a caller calls texts.
+        noun: What they are, for the message.
+
+    Raises:
+        TypeError: Something else among them, such as the missing value of a table.
+    """
+    texts = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"{noun} {number} must be a text, got {text!r:.80}.")
+    return texts
+
+
+__all__ = ["HOW_TO_ADD_WORDS", "PlainTextEncoder", "check_text_ids", "plain_text_encoder", "texts_of"]

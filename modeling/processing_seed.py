@@ -9,12 +9,12 @@ from transformers.image_utils import ImageInput, make_flat_list_of_images
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 from transformers.tokenization_utils_base import BatchEncoding, PreTrainedTokenizerBase
 
-from .chat_inputs_seed import check_marks_the_assistant, check_messages, codes_of_chat, options_of_chat
-from .generated_ids_seed import rows_of, without_prompt
+from .chat_inputs_seed import check_chat, codes_of_chat, ended, options_of_chat, with_masks
+from .generated_ids_seed import plain_ids, rows_of, without_prompt
 from .generation_seed import CodeSegment, Defect, TextSegment, parse_segments
 from .image_places_seed import check_numbers, split_at_images, with_images
 from .image_processing_seed import SeedImageProcessor
-from .plain_text_seed import PlainTextEncoder, plain_text_encoder
+from .plain_text_seed import PlainTextEncoder, plain_text_encoder, texts_of
 from .processor_options_seed import TEXT_DEFAULTS, CallOptions, merged_options
 from .prompts_seed import Mark, SequenceEncoder, find_format, written_chat_template
 from .published_processor_seed import PublishedProcessor
@@ -125,6 +125,7 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
         *,
         codes: torch.Tensor | list | None = None,
         begin_image: bool | None = None,
+        end_text: bool | None = None,
         **options,
     ) -> BatchFeature:
         r"""Inputs of the model for texts with images.
@@ -137,6 +138,7 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
                 its codes, which become part of `input_ids`, or `None` for the next of `images`.
             begin_image (`bool`, *optional*): Whether `<img>` ends the text, so that the model goes on with an image.
                 Default: it does not.
+            end_text (`bool`, *optional*): Whether eos ends the text, for a row to learn from. Default: it does not.
             options: Those of transformers' processors, by name or in `text_kwargs`, `images_kwargs` and
                 `common_kwargs`. What the text tokenizer was loaded with holds where the call says nothing.
 
@@ -148,7 +150,8 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
                   stays. Without it, and where the cut would take something of an image, a longer row is an error.
                 - `return_tensors` ("pt"): also "np", or `None` for lists.
                 - `return_attention_mask` (`True`), `return_mm_token_type_ids`: 1 for placeholders and codes of images;
-                  `return_special_tokens_mask`: 1 for bos, the `<img>` of `begin_image` and padding; `return_length`.
+                  `return_special_tokens_mask`: 1 for bos, eos, the `<img>` of `begin_image` and padding;
+                  `return_length`.
                 - `return_offsets_mapping`: the characters of each token in the text whose `<image>` are written out,
                   and `return_text_replacement_offsets`: where these are, as in transformers.
                 - The options of [`SeedImageProcessor`].
@@ -163,8 +166,8 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
                 of text and images cannot have.
             TypeError: Text that is not a string or a list of strings; an unknown option.
         """
-        if text is None and images is None:
-            raise ValueError("Give text, images, or both.")
+        if text is None and images is None or begin_image and end_text:
+            raise ValueError("Give text, images, or both; and begin_image or end_text.")
         known = codes if isinstance(codes, (list, tuple)) else None
         if codes is not None and (text is None or (images is not None and known is None)):
             raise ValueError(
@@ -175,17 +178,17 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
         flat = [] if images is None else make_flat_list_of_images(self.image_processor.fetch_images(images))
         data: BatchFeature | None = None
         if text is not None:
-            texts = [text] if isinstance(text, str) else text
-            if not isinstance(texts, (list, tuple)) or not all(isinstance(t, str) for t in texts) or not texts:
+            if not (texts := ended(texts_of(text, "text"), end_text)):
                 raise TypeError("text must be a string or a list of at least one string.")
             split = [split_at_images(t, chosen.text["sanitize_control_tokens"]) for t in texts]
             counts = [len(pieces) - 1 for pieces in split]
             check_numbers(counts, images, flat, codes)
             spans = [None] * sum(counts) if known is None else list(known)
-            data = self._text_inputs(split, iter(spans), bool(begin_image), chosen)
+            last = [Mark.BEGIN] * bool(begin_image) + [Mark.EOS] * bool(end_text)
+            data = self._text_inputs(split, iter(spans), last, chosen)
             if chosen.text["return_text_replacement_offsets"]:
                 written = ["".join(self.sequences.names(span)) for span in spans]
-                data["text_replacement_offsets"] = self.get_text_with_replacements(list(texts), written)[1]
+                data["text_replacement_offsets"] = self.get_text_with_replacements(texts, written)[1]
         if flat or data is None:
             prepared = self.image_processor(flat, **chosen.images)
             if data is None:
@@ -197,11 +200,11 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
         return data
 
     def _text_inputs(
-        self, texts: list[list[str]], spans: Iterator, begin_image: bool, options: CallOptions
+        self, texts: list[list[str]], spans: Iterator, last: list[Mark], options: CallOptions
     ) -> BatchFeature:
         """Inputs for texts, each as its pieces around images, with the next of the spans between two pieces."""
         wanted = options.text
-        first, last = [Mark.BOS] * wanted["add_special_tokens"], [Mark.BEGIN] * begin_image
+        first = [Mark.BOS] * wanted["add_special_tokens"]
         added = 0 if self.sequences.bos is None else len(first)
         rows = []
         for text in texts:
@@ -249,33 +252,19 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
             kwargs: As in [`ProcessorMixin.apply_chat_template`]: `add_generation_prompt`, `tokenize`, `return_dict`
                 and others. Options of a call may stand here or in `processor_kwargs`. With
                 `return_assistant_tokens_mask`, `assistant_masks` has 1 for every token that the assistant said, its
-                images among them.
+                images among them, and the eos of `end_text` after it.
 
         Raises:
             ValueError: As of a call; a role, a part or tools that the processor's own template does not know;
                 `return_assistant_tokens_mask` with a template that does not mark what the assistant says.
         """
         call, kwargs = options_of_chat(kwargs, self.image_options)
-        masked, template = kwargs.get("return_assistant_tokens_mask", False), self._template_of(chat_template)
-        if masked:
-            check_marks_the_assistant(template)
-        if template == written_chat_template(self.caption_prompt, self.question_prompt, self.prompt_format):
-            check_messages(conversation, kwargs)  # a template of one's own may know more
-        if template is not None and "bos_token" in template:
-            kwargs.setdefault("bos_token", "")  # a call writes it: as a token, where a template can only spell it
+        written = written_chat_template(self.caption_prompt, self.question_prompt, self.prompt_format)
+        check_chat(conversation, self.chat_template, chat_template, written, kwargs)
         if kwargs.get("tokenize") and (codes := codes_of_chat(conversation)):
             call["codes"] = codes
         out = super().apply_chat_template(conversation, chat_template, processor_kwargs=call, **kwargs)
-        if masked and not isinstance(out["input_ids"], list):
-            values = torch.tensor(out["assistant_masks"])
-            out["assistant_masks"] = values if isinstance(out["input_ids"], torch.Tensor) else values.numpy()
-        return out
-
-    def _template_of(self, chat_template: str | None) -> str | None:
-        templates = self.chat_template
-        if isinstance(templates, dict):
-            return templates.get(chat_template or "default", chat_template)
-        return templates if chat_template is None else chat_template
+        return with_masks(out, bool(call.get("end_text"))) if kwargs.get("return_assistant_tokens_mask") else out
 
     def caption(self, images=None, *, codes: torch.Tensor | None = None) -> BatchFeature:
         """Inputs that ask for a caption of each of `images`; generate with mode `"text"`.
@@ -291,7 +280,7 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
 
         `codes` are those of the images, instead of them. There is no default for `questions`.
         """
-        questions = [questions] if isinstance(questions, str) else list(questions)
+        questions = texts_of(questions, "question")
         return self._about_images("question", images, codes, questions)
 
     def text_tower(self, texts: str | list[str], max_length: int) -> BatchEncoding:
@@ -300,9 +289,13 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
         Longer texts are cut to `max_length` tokens. Padding is on the right, because the text tower reads the first
         token. Names of visual tokens stay text here too.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = texts_of(texts, "text")
         rows = {"input_ids": [self._tower_encoder.framed(text, max_length) for text in texts]}
         return self.tokenizer.pad(rows, padding=True, padding_side="right", return_tensors="pt")
+
+    def __getstate__(self) -> dict:
+        """Without what only saves time, so that a processor that was used is still the same to `datasets`."""
+        return {name: value for name, value in self.__dict__.items() if name != "_tower_encoder"}
 
     @cached_property
     def _tower_encoder(self) -> PlainTextEncoder:
@@ -310,7 +303,7 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
 
     def draw(self, prompts: str | list[str]) -> BatchFeature:
         """Inputs that ask for an image of each prompt; generate with mode `"image"`."""
-        prompts = [prompts] if isinstance(prompts, str) else prompts
+        prompts = texts_of(prompts, "prompt")
         return self._prompts([self.sequences.prompt("draw", text=prompt) for prompt in prompts])
 
     def _about_images(self, name: str, images, codes, questions: list[str]) -> BatchFeature:
@@ -389,16 +382,17 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
         """The texts of rows of ids.
 
         Args:
-            sequences: Ids `(rows, length)`, as tensors, arrays or lists.
+            sequences: As of [`SeedProcessor.post_process_multimodal_output`].
             skip_special_tokens (`bool`, *optional*, defaults to `False`): Whether bos, eos and padding are left out.
             skip_visual_tokens (`bool`, *optional*): Whether image spans are left out: `<img>`, `<img_00007>` and so
                 on. By default as the special tokens. A client that draws what a server says needs `False`.
             kwargs: Passed to the tokenizer's `decode`.
         """
+        rows = rows_of(sequences)
         if skip_special_tokens if skip_visual_tokens is None else skip_visual_tokens:
-            sequences = [list(filter(self.vocabulary.is_text, row)) for row in rows_of(sequences)]
+            rows = [list(filter(self.vocabulary.is_text, row)) for row in rows]
         options = {"skip_special_tokens": skip_special_tokens, **kwargs}
-        return [self.tokenizer.decode(row, **options) for row in sequences]
+        return [self.tokenizer.decode(row, **options) for row in rows]
 
     def decode(
         self, token_ids, skip_special_tokens: bool = False, *, skip_visual_tokens: bool | None = None, **kwargs
@@ -409,8 +403,8 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
             token_ids: One id, or ids `(length,)` or `(rows, length)`.
             skip_special_tokens, skip_visual_tokens, kwargs: As in [`SeedProcessor.batch_decode`].
         """
-        ids = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
-        ids = [ids] if isinstance(ids, int) else list(ids)
+        ids = plain_ids(token_ids)
+        ids = [ids] if isinstance(ids, int) else ids
         one = all(isinstance(i, int) for i in ids)
         options = {"skip_visual_tokens": skip_visual_tokens, **kwargs}
         texts = self.batch_decode([ids] if one else ids, skip_special_tokens, **options)

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling, BaseModelOutputWithPoolingAndCrossAttentions
 
+from .cache_name_seed import CACHE
 from .checked_inputs_seed import check_caption_ids, check_pixel_values
 from .empty_batches_seed import takes_empty_batches
 from .offloading_seed import at_hand
@@ -59,7 +60,7 @@ def see_images(
             config=tokenizer.qformer.config,
             inputs_embeds=queries,
             attention_mask=None,
-            past_key_values=None,
+            **{CACHE: None},
             allow_is_causal_skip=False,
         )
     found = tokenizer.qformer(queries, encoder_hidden_states=vision_embeddings, attention_mask=mask, **outputs)

@@ -11,6 +11,7 @@ import torch
 from transformers.cache_utils import DynamicCache
 from transformers.generation import LogitsProcessorList
 
+from .cache_name_seed import CACHE_NAMES
 from .generation_seed import VisualSpanLogitsProcessor
 from .guidance_seed import guided_rows
 from .next_logits_seed import codes_suffice, next_logits
@@ -40,7 +41,7 @@ _GENERAL = (
     "output_logits",
     "output_attentions",
     "output_hidden_states",
-    "past_key_values",
+    *CACHE_NAMES,
     "position_ids",
     "inputs_embeds",
     "token_type_ids",

@@ -79,9 +79,11 @@ class Encoding:
         Args:
             generation_kwargs, num_candidates: As of `encode_prompt`.
         """
-        by_default = self.seed_model.generation_config.do_sample
+        given = generation_kwargs or {}
         several = (self.config.num_candidates if num_candidates is None else num_candidates) > 1
-        return several or bool((generation_kwargs or {}).get("do_sample", by_default))
+        settings = (given.get("generation_config"), self.seed_model.generation_config)
+        asked = [given.get("do_sample"), *(each.do_sample for each in settings if each is not None)]
+        return several or bool(next((each for each in asked if each is not None), False))
 
     def encode_image(self, image: PipelineImageInput) -> torch.Tensor:
         """The codes of images: `(rows, num_query_tokens)`. It needs neither `unet` nor `vae`.

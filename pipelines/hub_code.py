@@ -26,11 +26,11 @@ _STEMS = ("pipeline_seed_image", *(module.rpartition(".")[2] for module in _INST
 
 
 def is_a(thing, *names: str) -> bool:
-    """Whether the object's class or one of its bases has one of these names.
+    """Whether an object, or what a compiled module was made of, has a class or base of one of these names.
 
     Names are compared, because on the Hub every component has its own copy of the classes.
     """
-    return any(base.__name__ in names for base in type(thing).__mro__)
+    return any(base.__name__ in names for base in type(getattr(thing, "_orig_mod", thing)).__mro__)
 
 
 def add_code(pipeline, folder: str | os.PathLike) -> None:

@@ -55,6 +55,7 @@ def generate_codes(
             copied.set_state(source.get_state())
             torch.manual_seed(torch.randint(2**62, (1,), generator=copied, device=source.device).item())
         ids = seed_model.generate(**inputs, generation_mode="image", **options)
+        ids = getattr(ids, "sequences", ids)  # the model's own settings may ask for more
     config = seed_model.config.text_config
     start = inputs["input_ids"].shape[1] + 1  # after the prompt and <img>; image mode makes the span valid
     return ids[:, start : start + config.num_query_tokens] - config.visual_token_offset

@@ -1,6 +1,7 @@
 """Refuses parts whose weights are not all in the folder that they come from: diffusers draws them at random."""
 
 import json
+import re
 from pathlib import Path
 
 from diffusers import ModelMixin
@@ -9,6 +10,7 @@ from safetensors import safe_open
 from seed_hf.modeling.whole_weights_seed import check_weights
 
 
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 _ADDED = (".to_qkv.", ".to_kv.", ".processor.")  # what fused projections and attention processors add
 
 
@@ -24,12 +26,14 @@ def check_parts(*parts) -> None:
         if not isinstance(part, ModelMixin):
             continue
         folder = Path(str(part.config.get("_name_or_path") or ""))
-        stored = dict.fromkeys(_stored_names(folder))
-        if not stored or _is_changed(part, folder):
+        variants = _stored_names(folder)
+        if not variants or _is_changed(part, folder):
             continue  # built here, from the Hub by its name, or in another format than safetensors
-        part._fix_state_dict_keys_on_load(stored)  # names of early versions of diffusers
-        missing = {name for name in part.state_dict().keys() - stored.keys() if not any(map(name.count, _ADDED))}
-        check_weights(folder, type(part).__name__, missing=missing)
+        for file, names in variants.items():  # diffusers does not say which of them it has loaded
+            stored = dict.fromkeys(names)
+            part._fix_state_dict_keys_on_load(stored)  # names of early versions of diffusers
+            missing = {name for name in part.state_dict().keys() - stored.keys() if not any(map(name.count, _ADDED))}
+            check_weights(file, type(part).__name__, missing=missing)
 
 
 def _is_changed(part: ModelMixin, folder: Path) -> bool:
@@ -40,12 +44,21 @@ def _is_changed(part: ModelMixin, folder: Path) -> bool:
     return adapted or any(there[name] != now.get(name) for name in there if not name.startswith("_"))
 
 
-def _stored_names(folder: Path) -> set[str]:
-    files = set(folder.glob("diffusion_pytorch_model*.safetensors"))
-    for index in folder.glob("diffusion_pytorch_model.safetensors.index*.json"):
-        files |= {folder / name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
-    names: set[str] = set()
-    for file in files:
-        with safe_open(file, framework="pt") as weights:
-            names |= set(weights.keys())
-    return names
+def _stored_names(folder: Path) -> dict[Path, set[str]]:
+    """The names of the weights of each variant, by the file, or the index of its shards, that holds it.
+
+    An index without its shards is left over from an earlier save: diffusers does not remove it.
+    """
+    shards = {
+        index: {folder / name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+        for index in folder.glob("diffusion_pytorch_model.safetensors.index*.json")
+    }
+    singles = folder.glob("diffusion_pytorch_model*.safetensors")
+    variants = {file: {file} for file in singles if not _SHARD.search(file.name)}
+    variants |= {index: files for index, files in shards.items() if all(file.exists() for file in files)}
+    return {name: set().union(*map(_names_in, files)) for name, files in variants.items()}
+
+
+def _names_in(file: Path) -> set[str]:
+    with safe_open(file, framework="pt") as weights:
+        return set(weights.keys())

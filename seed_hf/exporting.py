@@ -21,6 +21,7 @@ from transformers import DynamicCache
 
 from seed_hf.extras import how_to_install
 from seed_hf.files import whole_file
+from seed_hf.modeling.cache_name_seed import CACHE
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.modeling.processing_seed import SeedProcessor
@@ -81,10 +82,10 @@ class LanguageModelStep(nn.Module):
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=positions,
-            past_key_values=DynamicCache(past),
+            **{CACHE: DynamicCache(past)},
             use_cache=True,
         )
-        return outputs.logits, [(layer.keys, layer.values) for layer in outputs.past_key_values.layers]
+        return outputs.logits, [(layer.keys, layer.values) for layer in outputs[CACHE].layers]
 
 
 def check_installed(*packages: str) -> None:

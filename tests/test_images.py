@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from seed_hf.images import MAX_PIXELS, SeedImageError, load_image
+from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 
 
 def red_left(mode: str = "RGB", size=(8, 6)) -> Image.Image:
@@ -82,6 +83,14 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path, suffix):
     values = np.array([[0, 257 * 10], [257 * 128, 65535]], dtype=np.uint16)
     Image.fromarray(values).save(tmp_path / f"a.{suffix}")
     assert np.array(load_image(tmp_path / f"a.{suffix}"))[..., 1].tolist() == [[0, 10], [128, 255]]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_an_image_keeps_its_file_name(tmp_path, suffix):
+    red_left().save(tmp_path / f"a.{suffix}")
+    with Image.open(tmp_path / f"a.{suffix}") as image:
+        SeedImageProcessor(size={"height": 28, "width": 28})(image)
+        assert image.filename == str(tmp_path / f"a.{suffix}")
 
 
 def test_transparency_goes_onto_white(tmp_path):

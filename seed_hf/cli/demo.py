@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from .shared import Device, Model, plain_errors, quiet_libraries, show_messages
+from .shared import Device, Pipeline, plain_errors, quiet_libraries, show_messages
 
 
 def demo(
     out: Annotated[
         Path, typer.Option("--out", file_okay=False, help="Folder for the results; made if missing.")
     ] = Path("outputs"),
-    model: Model = None,
+    model: Pipeline = None,
     device: Device = None,
 ):
     """Draw twelve prompts and see eight images, chosen by seed; writes see_and_draw.png and see_and_draw.json."""

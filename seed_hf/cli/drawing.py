@@ -14,7 +14,7 @@ from seed_hf.many import STEPS
 from .many import OnBad, RowsPerShard, job_options
 from .shared import (
     Device,
-    Model,
+    Pipeline,
     check_characters,
     plain_errors,
     quiet_libraries,
@@ -68,7 +68,7 @@ def draw(
     guidance: Guidance = None,
     candidates: Candidates = None,
     temperature: Temperature = None,
-    model: Model = None,
+    model: Pipeline = None,
     device: Device = None,
     prompts: Annotated[
         str | None,
@@ -169,7 +169,7 @@ def reconstruct(
     seed: Seed = 0,
     steps: Steps = STEPS,
     guidance: Guidance = None,
-    model: Model = None,
+    model: Pipeline = None,
     device: Device = None,
 ):
     """Redraw an image from its 32 codes alone."""

@@ -17,6 +17,9 @@ Model = Annotated[
     str | None,
     typer.Option("--model", help="Folder or Hub id of a model or a pipeline. Default: seed-tiny, which is built in."),
 ]
+Pipeline = Annotated[
+    str | None, typer.Option("--model", help="Folder or Hub id of a pipeline. Default: seed-tiny, which is built in.")
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps ... Default: a GPU if there is one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

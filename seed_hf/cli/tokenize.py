@@ -29,7 +29,7 @@ def tokenize(
     captions: Annotated[bool, typer.Option(help="Read captions, and leave out rows without one.")] = True,
     revision: source_options.Revision = None,
 ):
-    """Encode the images of a source into Parquet with the columns id, caption and codes.
+    """Encode the images of a source into Parquet with the columns id, codes and caption (captions, if they are lists).
 
     The same command resumes an interrupted run. Under torchrun the processes share the work.
     """

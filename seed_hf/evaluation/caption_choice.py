@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from tqdm.auto import tqdm
 
+from seed_hf.modeling.cache_name_seed import CACHE
 from seed_hf.texts import MAX_NEW_TOKENS, generate_texts
 
 from .sets import distinct_captions
@@ -89,10 +90,10 @@ def caption_likelihoods(
         prompts = caption_prompts(processor, codes[start : start + batch_size]).to(model.device)
         # The prompt runs once: its cache is cropped after each caption.
         prompt = model(input_ids=prompts, use_cache=True)
-        cache, first = prompt.past_key_values, prompt.logits[:, -1:]
+        cache, first = prompt[CACHE], prompt.logits[:, -1:]
         for column, caption in enumerate(ids):
             rows = caption.expand(len(prompts), -1)
-            rest = model(input_ids=rows[:, :-1], past_key_values=cache, use_cache=True).logits
+            rest = model(input_ids=rows[:, :-1], use_cache=True, **{CACHE: cache}).logits
             cache.crop(1 - len(caption))
             logits = torch.cat([first, rest], 1).float().log_softmax(-1)
             scores[start : start + len(prompts), column] = logits.gather(-1, rows[..., None]).sum((1, 2)).cpu()

@@ -19,7 +19,7 @@ from transformers import (
 
 from seed_hf.artifacts.loading import naming_the_source, pretrained_arguments, snapshot_of
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
-from seed_hf.modeling.extension_seed import check_special_tokens, extended_config
+from seed_hf.modeling.extension_seed import check_entries, check_special_tokens, extended_config
 from seed_hf.modeling.model_types_seed import check_model_type, read_config
 from seed_hf.modeling.modeling_seed_text import LANGUAGE_MODELS, plain_language_models
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
@@ -87,13 +87,16 @@ def bare_language_model(section: LanguageModel, text_vocab_size: int) -> PreTrai
     with torch.device("meta"):
         if section.config:
             plain = plain_class(section.config)
-            return plain(plain.config_class(**{"vocab_size": text_vocab_size, **section.config}))
+            model = plain(plain.config_class(**{"vocab_size": text_vocab_size, **section.config}))
+            check_entries(text_vocab_size, model.config.vocab_size)
+            return model
         source, model_type = named_model(section)
         if model_type in LANGUAGE_MODELS:
             visual = LANGUAGE_MODELS[model_type]
             return _bare(visual, visual.config_class, source, KEY)
         extender = plain_language_models()[model_type]
         plain = _bare(extender.family.plain, extender.family.plain.config_class, source, KEY)
+        check_entries(text_vocab_size, plain.config.vocab_size)
         if section.visual_tokenizer is None:
             return plain
         check_special_tokens(plain.config, text_vocab_size)

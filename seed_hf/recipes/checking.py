@@ -180,7 +180,14 @@ def _count_images(recipe: Recipe, split: str, plan: Plan, model: SeedTokenizer |
             opened = open_source(source, split=split, captions=reads_captions(recipe), **named)
             parts = range(len(opened))
             if opened.format == "imagefolder":
-                plan.rows[split] = sum(1 for part in parts for _ in opened.rows(part))
+                images = [row.image for part in parts for row in opened.rows(part)]
+                gone = [image for image in images if isinstance(image, str) and not os.path.isfile(image)]
+                if gone and data.on_error != "skip":
+                    raise FileNotFoundError(
+                        f"{gone[0]}: no such file, of {len(gone)} that the metadata name. data.on_error: skip leaves "
+                        "such rows out."
+                    )
+                plan.rows[split] = len(images) - len(gone)
             else:
                 lengths = [opened.length(part) for part in parts]
                 plan.rows[split] = None if None in lengths else sum(length or 0 for length in lengths)

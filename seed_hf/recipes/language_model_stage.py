@@ -17,6 +17,8 @@ from seed_hf.data.sources.checked_table import ROW
 from seed_hf.data.sources.remote import is_remote
 from seed_hf.data.sources.rows import holds_parquet, open_rows
 from seed_hf.data.sources.sequence_rows import Encode, holds_conversations, sequence_rows
+from seed_hf.modeling.configuration_seed import VisualVocabularyConfig
+from seed_hf.modeling.visual_tokens_seed import BOI_TOKEN, extend_text_tokenizer, read_vocabulary
 from seed_hf.training.instruction import InstructionTrainer
 from seed_hf.training.language_model import LanguageModelTrainer
 
@@ -59,7 +61,17 @@ def language_model_trainer(recipe: LanguageModelRecipe) -> tuple[LanguageModelTr
     trainer = _TRAINERS[recipe.stage](
         language_model, args, data_collator=collator, train_dataset=train, eval_dataset=validation
     )
-    return trainer, [text_tokenizer]
+    return trainer, [_with_visual_tokens(text_tokenizer, language_model.config)]
+
+
+def _with_visual_tokens(words: PreTrainedTokenizerBase, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
+    """The text tokenizer of a model that has just been extended, as a [`SeedProcessor`] takes it."""
+    if not isinstance(config, VisualVocabularyConfig) or BOI_TOKEN in words.get_vocab():
+        return words
+    extended = extend_text_tokenizer(words, config.codebook_size)
+    ids = read_vocabulary(extended, config.num_query_tokens)
+    names = ("boi_token_id", "eoi_token_id", "visual_token_offset", "image_token_id")
+    return extended if all(getattr(ids, name) == getattr(config, name) for name in names) else words
 
 
 def sequence_collator(recipe: LanguageModelRecipe, words: PreTrainedTokenizerBase, config: PreTrainedConfig):

@@ -6,7 +6,7 @@ from typing import Any
 from transformers import OPTConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from seed_hf.artifacts.loading import naming_the_source, pretrained_arguments
-from seed_hf.modeling.extension_seed import use_tokens_of
+from seed_hf.modeling.extension_seed import check_entries, use_tokens_of
 from seed_hf.modeling.model_types_seed import read_config
 from seed_hf.modeling.modeling_seed_text import LANGUAGE_MODELS, plain_language_models
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
@@ -72,13 +72,17 @@ def open_language_model(section: LanguageModel, text_tokenizer: PreTrainedTokeni
     """
     if section.config:
         plain = plain_class(section.config)
-        return plain(plain.config_class(**{"vocab_size": len(text_tokenizer), **section.config}))
+        config = plain.config_class(**{"vocab_size": len(text_tokenizer), **section.config})
+        check_entries(len(text_tokenizer), config.vocab_size)
+        return plain(config)
     source, model_type = named_model(section)
     if model_type in LANGUAGE_MODELS:
         return load(LANGUAGE_MODELS[model_type], source, KEY)
     extender = plain_language_models()[model_type]
     if section.visual_tokenizer is None:
-        return load(extender.family.plain, source, KEY)
+        language_model = load(extender.family.plain, source, KEY)
+        check_entries(len(text_tokenizer), language_model.config.vocab_size)
+        return language_model
     name, options = pretrained_arguments(source)
     visual = load(SeedTokenizer, section.visual_tokenizer, "model.visual_tokenizer")
     model = extender.from_language_model(

@@ -185,7 +185,10 @@ def _check_images(recipe: TokenizerRecipe) -> None:
     _check_positive("data.max_text_tokens", data.max_text_tokens)
     if data.features and data.augment:
         raise ValueError("data.augment changes images, not data.features: cache several views (--views) instead.")
-    only_streaming = ("shuffle_buffer", "on_error", "min_side", "max_aspect")
+    of_images = [name for name in ("on_error", "min_side", "max_aspect") if getattr(data, name) is not None]
+    if of_images and data.train is None and data.validation is None:
+        raise ValueError(f"data.{of_images[0]} is not used: data.features has no images to leave out.")
+    RowFilters(min_side=data.min_side or 0, max_aspect=data.max_aspect)
     if data.streaming:
         if data.features:
             raise ValueError("data.streaming goes with data.train; data.features are read row by row anyway.")
@@ -195,9 +198,8 @@ def _check_images(recipe: TokenizerRecipe) -> None:
             )
         if data.shuffle_buffer is not None and data.shuffle_buffer < 0:
             raise ValueError(f"data.shuffle_buffer must be 0 (no shuffling) or more rows, got {data.shuffle_buffer}.")
-        RowFilters(min_side=data.min_side or 0, max_aspect=data.max_aspect)
-    elif given := [name for name in only_streaming if getattr(data, name) is not None]:
-        raise ValueError(f"data.{given[0]} goes with data.streaming: true.")
+    elif data.shuffle_buffer is not None:
+        raise ValueError("data.shuffle_buffer goes with data.streaming: true.")
     elif isinstance(data.train, list) or isinstance(data.validation, list):
         raise ValueError("A list of sources goes with data.streaming: true.")
 

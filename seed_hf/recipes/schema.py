@@ -68,9 +68,9 @@ class ImageTextData:
         streaming: Read a few rows at a time, instead of holding all encoded images in memory. `trainer.max_steps`
             sets the length of the run.
         shuffle_buffer: With `streaming`: rows held to draw from; 0 keeps the order of the source.
-        on_error: "raise" at a row that cannot be read, or "skip" it and count. Without `streaming`, "skip" decodes
-            every image once before the first step.
-        min_side, max_aspect: Leave out small and long images; see `RowFilters`.
+        on_error: "raise" at a row that cannot be read, or "skip" it and count, of `train` and `validation`. What is
+            held in memory is decoded once before the first step to "skip".
+        min_side, max_aspect: Leave out small and long images of both; see `RowFilters`.
     """
 
     train: str | list | None = None

@@ -4,6 +4,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -38,7 +39,7 @@ class Artifact:
 
     def __init__(self, source: str = DEFAULT):
         self.is_seed_tiny = source == DEFAULT
-        self.name = source
+        self.name = Path(source).name if Path(source).is_dir() else source  # not where it lies on this machine
         self.pipe = pipe = open_pipeline(source, reads_and_writes=True)
         self.known = read_known_words(source, "pipeline")  # of a small model
         pipe.set_progress_bar_config(disable=True)

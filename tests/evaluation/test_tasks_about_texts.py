@@ -133,6 +133,7 @@ def test_oracle_and_chance_of_answers():
     assert found == {"all": {"accuracy": 100, "majority": 25, "num_questions": 200}}
     two = task.figures([{**record, "group": record["answers"][0]} for record in records])
     assert two["all"]["mean_accuracy_of_groups"] == 100 and two["red"]["majority"] == 100
+    assert two["all"]["majority"] == 25 and two["all"]["mean_majority_of_groups"] == 100  # one answer for all
 
 
 def test_the_same_choices_tie_in_any_batch(roomy_model, tmp_path):

@@ -176,6 +176,9 @@ def test_images_of_a_chat_by_address_and_by_codes(processors, tmp_path):
         "<image><image> Question: same ? Short answer.", str(tmp_path / "a.png"), codes=[None, CODES["codes"]]
     )
     assert sorted(inputs) == sorted(expected) and all(torch.equal(inputs[name], expected[name]) for name in inputs)
+    nearly = {"type": "image_url", "url": str(tmp_path / "a.png")}  # which no template writes
+    with pytest.raises(ValueError, match="neither text nor an image"):
+        processor.apply_chat_template(chat([nearly, text("same ?")]), tokenize=True, return_dict=True)
 
 
 @pytest.mark.parametrize(
@@ -237,3 +240,40 @@ def test_an_image_that_a_user_types_can_stay_text(processors):
 def test_an_option_that_transformers_lacks_is_refused(processors):
     with pytest.raises(ValueError, match="newer"):
         processors["seed"].apply_chat_template(CHAT, tokenize=True, sanitize_control_tokens=True)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("kind", [None, "pt", "np"])
+def test_what_the_assistant_says_ends_with_eos_where_it_is_asked_for(processors, side, kind):
+    """Learned with the answer: without it, a model that learns from chats never stops."""
+    short = chat([text("what ?")], "yes")
+    for name, processor in processors.items():
+        settings = {**MASKED, "padding": True, "padding_side": side, "return_tensors": kind}
+        plain = processor.apply_chat_template([CHAT, short, CHAT[:1]], **settings)
+        ended = processor.apply_chat_template([CHAT, short, CHAT[:1]], end_text=True, **settings)
+        eos = processor.tokenizer.eos_token_id
+        for row, (ids, mask, kept) in enumerate(
+            zip(ended["input_ids"], ended["assistant_masks"], ended["attention_mask"])
+        ):
+            ids, mask = np.array(ids)[np.array(kept) == 1], np.array(mask)[np.array(kept) == 1]
+            before = np.array(plain["attention_mask"][row]) == 1
+            plain_ids, plain_mask = (
+                np.array(plain[key][row])[before][: len(ids) - 1] for key in ("input_ids", "assistant_masks")
+            )
+            assert before.sum() - len(plain_ids) == (name in ("vicuna", "llama2"))  # a line break behind each turn
+            assert ids[:-1].tolist() == plain_ids.tolist() and ids[-1] == eos
+            assert mask[:-1].tolist() == plain_mask.tolist()
+            assert mask[-1] == (row < 2), name  # the last one is what the user says
+    with pytest.raises(ValueError, match="needs return_attention_mask"):
+        processor.apply_chat_template(short, end_text=True, return_attention_mask=False, **MASKED)
+
+
+def test_eos_ends_a_text_where_it_is_asked_for(processors):
+    processor = processors["seed"]
+    eos, words = processor.tokenizer.eos_token_id, ["a red apple", "a"]
+    plain, ended = (processor(words, padding=False, return_tensors=None, **end) for end in ({}, {"end_text": True}))
+    assert ended.input_ids == [[*row, eos] for row in plain.input_ids]
+    marked = processor(words, end_text=True, return_special_tokens_mask=True, padding=False, return_tensors=None)
+    assert [row[-1] for row in marked.special_tokens_mask] == [1, 1]
+    with pytest.raises(ValueError, match="begin_image or end_text"):
+        processor(words, begin_image=True, end_text=True)

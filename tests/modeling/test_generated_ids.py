@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from transformers.generation import GenerateDecoderOnlyOutput
 
 from tiny import tiny_text_tokenizer
 from tiny_language import picture, span, tiny_processor, tiny_seed_model
@@ -64,3 +65,29 @@ def test_text_without_spans_and_without_the_prompt(processor, row):
             read(made, input_ids=wrong)
     with pytest.raises(ValueError, match="does not begin with its prompt"):
         read(new, input_ids=prompts["input_ids"])
+
+
+def test_ids_of_any_kind_give_the_same_texts(processor, row):
+    said = "a red apple yes"
+    for flags in ({"skip_special_tokens": True}, {"skip_special_tokens": True, "skip_visual_tokens": False}, {}):
+        wanted = processor.decode(row, **flags)
+        for ids in (tuple(row), list(np.array(row)), list(torch.tensor(row)), torch.tensor(row)):
+            assert processor.decode(ids, **flags) == wanted
+            assert processor.batch_decode(ids, **flags) == [wanted]  # one row, as the library's tokenizers take it
+            assert processor.batch_decode([ids, ids], **flags) == [wanted] * 2
+        output = GenerateDecoderOnlyOutput(sequences=torch.tensor([row, row]))
+        assert processor.batch_decode(output, **flags) == [wanted] * 2
+    assert processor.decode(np.int64(row[2])) == processor.decode(torch.tensor(row[2])) == said.split()[0]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), 1])
+def test_what_is_no_text_is_not_written_into_a_prompt(processor, missing):
+    """The missing value of a table would be asked for as "None" or "nan"."""
+    with pytest.raises(TypeError, match=f"prompt 1 must be a text, got {missing}"):
+        processor.draw(["a red apple", missing])
+    with pytest.raises(TypeError, match="prompt 0 must be a text"):
+        processor.draw(missing)
+    with pytest.raises(TypeError, match="question 0 must be a text"):
+        processor.ask(picture(), [missing])
+    with pytest.raises(TypeError, match="text 0 must be a text"):
+        processor.text_tower(missing, 8)

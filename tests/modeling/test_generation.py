@@ -17,7 +17,7 @@ from seed_hf.modeling.generation_seed import (
 )
 from seed_hf.modeling.visual_tokens_seed import extend_text_tokenizer
 from tiny import tiny_text_tokenizer
-from tiny_language import span, tiny_language_model, tiny_text_config
+from tiny_language import span, tiny_language_model, tiny_seed_model, tiny_text_config
 
 
 CONFIG = tiny_text_config()
@@ -340,3 +340,29 @@ def test_layers_that_keep_nothing_write_what_they_would_write(model):
 def test_a_batch_without_rows_is_refused(model):
     with pytest.raises(ValueError, match="no rows"):
         model.generate(prompts()[:0], generation_mode="image")
+
+
+@pytest.mark.parametrize("mode", GENERATION_MODES)
+@pytest.mark.parametrize("own", [{"max_new_tokens": 36}, {"max_length": 5 + 36}])
+def test_a_generation_config_leaves_the_length_to_that_of_the_model(model, mode, own):
+    """As transformers: what is not set in it is what the model's own says."""
+    kept = model.generation_config
+    model.generation_config = GenerationConfig(eos_token_id=None, pad_token_id=1, **own)
+    try:
+        given = {"generation_mode": mode, "suppress_tokens": [EOS]}
+        unset = GenerationConfig(do_sample=False, pad_token_id=1, **{"suppress_tokens": [EOS]})
+        for out in (model.generate(prompts(), **given), model.generate(prompts(), unset, generation_mode=mode)):
+            assert out.shape[1] == 5 + 36
+        longer = GenerationConfig(max_new_tokens=40, pad_token_id=1, suppress_tokens=[EOS])
+        assert model.generate(prompts(), longer, generation_mode=mode).shape[1] == 5 + 40
+    finally:
+        model.generation_config = kept
+
+
+@pytest.mark.parametrize("mode", [None, *GENERATION_MODES])
+def test_an_assistant_that_is_a_whole_model_helps_as_its_language_model(mode):
+    whole = tiny_seed_model()
+    given = {"generation_mode": mode, "max_new_tokens": 36}
+    expected = whole.generate(prompts(1), **given)
+    for assistant in (tiny_seed_model(), tiny_seed_model(seed=3), tiny_seed_model().language_model):
+        assert torch.equal(whole.generate(prompts(1), assistant_model=assistant, **given), expected)

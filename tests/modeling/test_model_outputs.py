@@ -8,9 +8,11 @@ from transformers import Blip2ForConditionalGeneration, GenerationConfig, LlavaF
 from transformers.utils import ModelOutput
 
 from seed_hf import bundled
+from seed_hf.modeling.cache_name_seed import CACHE, CACHE_NAMES
 from seed_hf.modeling.configuration_seed import SeedConfig
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
+from seed_hf.modeling.modeling_seed_text_model import SeedTextModel
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from tiny import tiny_tokenizer
 from tiny_blip2 import blip2
@@ -298,11 +300,15 @@ def test_whole_and_language_model_generate_by_one_config(tmp_path):
     taken = SeedForCausalLM.from_pretrained(tmp_path / "language")
     assert SeedForConditionalGeneration.from_parts(loaded.visual_tokenizer, taken).generation_config.use_cache
     ids = processor.draw("a pig").input_ids
-    cache = taken(ids[:, :-1], use_cache=True).past_key_values
-    assert torch.equal(
-        taken.generate(ids, past_key_values=cache, generation_mode="image"),
-        loaded.generate(ids, generation_mode="image"),
-    )
+    for mode, given in (("image", "past_key_values"), ("image", CACHE), ("text", "past_key_values"), ("text", CACHE)):
+        cache = taken(ids[:, :-1], use_cache=True)[CACHE]
+        asked = {"generation_mode": mode, "max_new_tokens": 36}
+        assert torch.equal(taken.generate(ids, **{given: cache}, **asked), loaded.generate(ids, **asked))
+    headless = SeedTextModel.from_pretrained(tmp_path / "language")
+    for each in (taken, headless):
+        for name in CACHE_NAMES:  # the library's old one, and its new one
+            step = each(ids[:, -1:], **{name: taken(ids[:, :-1], use_cache=True)[CACHE]})
+            torch.testing.assert_close(step[0], each(ids)[0][:, -1:], rtol=0, atol=1e-4)
     with pytest.raises(TypeError, match="by its name"):
         model.generate(ids, GenerationConfig())
 

@@ -226,7 +226,7 @@ def test_wrong_inputs_are_refused(processor):
         processor("a", audio=torch.zeros(1, 9))
     with pytest.raises(TypeError, match="string"):
         processor([])
-    with pytest.raises(TypeError, match="string"):
+    with pytest.raises(TypeError, match="text 0 must be a text, got 1"):
         processor(text=[1, 2])
     with pytest.raises(ValueError, match="3 questions for 2 images"):
         processor.ask([picture()] * 2, ["a", "b", "c"])

@@ -5,6 +5,8 @@ import inspect
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset, Image
+from datasets.fingerprint import Hasher
 from transformers import (
     AddedToken,
     AutoImageProcessor,
@@ -341,3 +343,30 @@ def test_the_backend_of_images_is_pillow(cls, processor, tmp_path):
     if cls in (SeedProcessor, SeedImageProcessor):
         with pytest.raises(ValueError, match="backend must be 'pil', got 'torchvision'"):
             cls.from_pretrained(tmp_path, backend="torchvision")
+
+
+def test_columns_of_datasets_are_lists(tmp_path):
+    processor = tiny_processor()
+    rows = Dataset.from_dict({"image": [picture("red"), picture("blue")], "caption": ["a red apple", "a"]})
+    rows = rows.cast_column("image", Image())
+    images, captions = rows["image"], rows["caption"]
+    assert not isinstance(images, list)
+    for found, wanted in (
+        (processor(captions), processor(list(captions))),
+        (processor(["<image>"] * 2, images), processor(["<image>"] * 2, list(images))),
+        (processor.caption(images), processor.caption(list(images))),
+        (processor.draw(captions), processor.draw(list(captions))),
+        (processor.image_processor(images), processor.image_processor(list(images))),
+    ):
+        assert sorted(found) == sorted(wanted)
+        assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_use_leaves_a_processor_the_same_to_datasets():
+    """Else a `map` with it would be computed again."""
+    processor = tiny_processor()
+    before = Hasher.hash(processor)
+    processor("a red <image>", picture())
+    processor.text_tower(["a"], 8)
+    processor.decode(processor.draw("a")["input_ids"][0])
+    assert Hasher.hash(processor) == before

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from seed_hf import SeedImagePipeline, SeedTokenizer
 from tiny import tiny_tokenizer, tiny_tokenizer_config
@@ -35,6 +36,27 @@ def test_sampled_codes_follow_the_generator_and_spare_the_global_state(drawing_p
     assert not torch.equal(first.codes, other.codes)
     assert torch.equal(first.images, drawing_pipe(codes=first.codes, generator=generators(1), **STEPS).images)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_settings_of_a_generation_config_count_as_those_by_name(drawing_pipe):
+    """Each prompt of a list has its own generator, and codes are codes, whatever else `generate` is to return."""
+    sampled = {"generation_config": GenerationConfig(do_sample=True, temperature=3.0, top_k=0)}
+    both = drawing_pipe.encode_prompt(["a red apple", "the blue fire engine"], generators(1, 2), sampled)
+    alone = drawing_pipe.encode_prompt("the blue fire engine", generators(2), sampled)
+    assert torch.equal(both[1:], alone) and drawing_pipe.samples_codes(sampled)
+    assert not drawing_pipe.samples_codes({**sampled, "do_sample": False})
+    greedy = drawing_pipe.encode_prompt("a red apple")
+    asked = GenerationConfig(return_dict_in_generate=True, output_scores=True)
+    assert torch.equal(drawing_pipe.encode_prompt("a red apple", None, {"generation_config": asked}), greedy)
+
+
+def test_a_compiled_model_is_what_it_was_made_of(drawing_pipe):
+    compiled = torch.compile(drawing_pipe.visual_tokenizer, backend="eager")
+    pipe = tiny_pipeline(compiled)
+    codes = drawing_pipe.encode_prompt("a red apple")
+    plain = tiny_pipeline(drawing_pipe.visual_tokenizer)
+    draw = {"codes": codes, "generator": generators(1), **STEPS}
+    assert torch.equal(pipe(**draw).images, plain(**{**draw, "generator": generators(1)}).images)
 
 
 def test_of_several_candidates_the_one_nearest_to_the_prompt_is_drawn(drawing_pipe):

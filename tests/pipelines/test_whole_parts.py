@@ -44,6 +44,22 @@ def reshape(weights, name):
     weights[name] = weights[name].repeat(2, *[1] * (weights[name].ndim - 1))
 
 
+def test_each_variant_of_a_folder_must_be_whole(folder, tmp_path):
+    pipe = SeedImagePipeline.from_pretrained(folder)
+    pipe.save_pretrained(tmp_path / "both", variant="fp16", max_shard_size="100KB")
+    pipe.save_pretrained(tmp_path / "both")  # diffusers leaves the index of the shards, and not these
+    left = tmp_path / "both" / "unet"
+    assert list(left.glob("*.index.fp16.json")) and not list(left.glob("*.fp16-*.safetensors"))
+    assert SeedImagePipeline.from_pretrained(tmp_path / "both")
+    shutil.copy(left / "diffusion_pytorch_model.safetensors", left / "diffusion_pytorch_model.fp16.safetensors")
+    whole = load_file(left / "diffusion_pytorch_model.safetensors")
+    name = min(whole)
+    cut = {key: weight for key, weight in whole.items() if key != name}
+    save_file(cut, left / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=name):  # diffusers loads these, and draws the weight
+        SeedImagePipeline.from_pretrained(tmp_path / "both")
+
+
 @pytest.mark.parametrize("change", [drop, rename, reshape], ids=lambda change: change.__name__)
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_that_is_not_whole_is_refused(folder, tmp_path, part, change):

@@ -132,6 +132,26 @@ def test_rows_of_streams_and_features(models):
         check_recipe(read_recipe("quantization", write(recipe)))
 
 
+def test_files_that_the_metadata_name_are_looked_for(models):
+    """Those of a validation set were missed after hours of training, and `on_error` was refused for them."""
+    (models / "held_out").mkdir()
+    Image.new("RGB", (20, 30)).save(models / "held_out" / "0.png")
+    lines = [{"file_name": f"{i}.png", "caption": "a red apple"} for i in range(2)]
+    (models / "held_out" / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    recipe = contrastive(eval_strategy="steps", eval_steps=3)
+    recipe["data"]["validation"] = "held_out"
+    with pytest.raises(ValueError, match="1.png: no such file, of 1 that the metadata name. data.on_error: skip"):
+        check_recipe(read_recipe("contrastive", write(recipe)))
+    skipping = ["data.on_error=skip", "data.min_side=2"]
+    assert check_recipe(read_recipe("contrastive", write(recipe), skipping)).rows == {"train": 8, "validation": 1}
+    run_stage("contrastive", write(recipe), skipping)
+    logged = json.loads(Path("out/trainer_state.json").read_text())["log_history"]
+    assert sum("eval_loss" in line for line in logged) == 1
+    features = {"model": {"tokenizer": "tokenizer"}, "data": {"features": "a.safetensors", "min_side": 2}}
+    with pytest.raises(ValueError, match="data.min_side is not used: data.features has no images"):
+        read_recipe("quantization", write({**recipe_of("quantization", {}), **features}))
+
+
 FAULTS = {
     "contrastive": {
         "model.image_processor=small": "makes images of {'height': 14, 'width': 14}, but the tokenizer sees 28 x 28",
@@ -198,6 +218,16 @@ def test_what_would_end_a_run_is_found(models, stage):
     path = write(recipe_of(stage, model[stage]))
     for change, words in FAULTS[stage].items():
         refused("train", stage, "--config", path, "--check", "--set", change, words=words)
+
+
+@pytest.mark.parametrize("visual", [{}, {"visual_tokenizer": "tokenizer"}])
+def test_a_text_tokenizer_with_more_entries_than_rows_is_found(models, visual):
+    OPTForCausalLM(OPTConfig(**OPT, vocab_size=300)).save_pretrained("opt")
+    for model in ({"language_model": "opt", **visual}, {"config": {**OPT, "vocab_size": 300}}):
+        path = write(recipe_of("lm", {**model, "text_tokenizer": "text_tokenizer"}, lora_r=0))
+        for check in (["--check"], []):
+            words = "The text tokenizer has 331 entries, the language model 300 rows"
+            refused("train", "lm", "--config", path, *check, words=words)
 
 
 def test_a_special_token_that_would_become_a_visual_one_is_found(models):

@@ -184,7 +184,7 @@ def test_changes_reach_any_depth(write):
         ("contrastive", "data.augment=3", "data.augment must be bool, got 3"),
         ("contrastive", "model.config=[]", "model.config must be dict"),
         ("contrastive", "model.blip2=a/b", "exactly one of tokenizer, config, blip2, stage_one; got tokenizer, blip2"),
-        ("contrastive", "data.min_side=180", "data.min_side goes with data.streaming: true"),
+        ("contrastive", "data.shuffle_buffer=180", "data.shuffle_buffer goes with data.streaming: true"),
         ("contrastive", "data.train=[a.tar, b.tar]", "A list of sources goes with data.streaming"),
         ("contrastive", "data.streaming=true", "data.streaming needs trainer.max_steps"),
         ("contrastive", "trainer.save_strategy=often", "save_strategy must be one of no, .*; got 'often'"),

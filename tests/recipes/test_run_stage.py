@@ -16,6 +16,7 @@ from command_line import refused, run
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.modeling.processing_seed import SeedProcessor
 from seed_hf.recipes.checking import check_recipe
 from seed_hf.recipes.reading import read_recipe
 from seed_hf.recipes.running import run_stage
@@ -219,6 +220,8 @@ def test_text_then_codes_in_a_language_model(folder):
     model = SeedForCausalLM.from_pretrained("lm")
     size = opt.config.vocab_size
     assert model.config.codebook_size == 64 and model.config.text_vocab_size == size
+    ids = SeedProcessor(SeedImageProcessor(), AutoTokenizer.from_pretrained("lm")).vocabulary  # a processor takes it
+    assert ids.visual_token_offset == model.config.visual_token_offset and ids.codebook_size == 64
     assert torch.equal(model.get_input_embeddings().weight[:size], opt.get_input_embeddings().weight)
     assert not (folder / "lm" / "adapter_model.safetensors").exists()
     # on from the SEED model, with a folder as data and a list of captions

@@ -112,7 +112,7 @@ def tiny_pipeline(seed_model=None, **parts):
     if "empty_prompt" not in parts and "text_encoder" not in parts:
         torch.manual_seed(3)
         parts["empty_prompt"] = EmptyPromptEmbedding.from_embeds(torch.randn(TOKENS, DIM))
-    pipe = SeedImagePipeline(seed_model or tiny_tokenizer(), **parts)
+    pipe = SeedImagePipeline(tiny_tokenizer() if seed_model is None else seed_model, **parts)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -54,31 +54,29 @@ class Vqa(SpeakingTask):
 
     def figures(self, records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """Accuracy of all rows and of each group, and what the most frequent answer alone would reach there."""
-        accuracy, majority = defaultdict[str, float](float), defaultdict[str, float](float)
-        count = Counter[str]()
-        answers: dict[str, Counter[str]] = {}
+        accuracy, count = defaultdict[str, float](float), Counter[str]()
+        answers = defaultdict[str, Counter[str]](Counter)
         for record in records:
-            group = record["group"]
-            accuracy[group] += record["accuracy"]
-            count[group] += 1
-            answers.setdefault(group, Counter()).update(dict.fromkeys(map(normalized_answer, record["answers"]), 1))
-        most = {group: found.most_common(1)[0][0] for group, found in answers.items()}
+            for name in ("all", record["group"]):
+                accuracy[name] += record["accuracy"]
+                count[name] += 1
+                answers[name].update(set(map(normalized_answer, record["answers"])))
+        most = {name: min(found, key=lambda answer: (-found[answer], answer)) for name, found in answers.items()}
+        majority = defaultdict[str, float](float)
         for record in records:
-            answer, published = most[record["group"]], record.get("published", False)
-            majority[record["group"]] += answer_accuracy(answer, record["answers"], published=published)
-
-        def shares(groups: Iterable[str]) -> dict[str, Any]:
-            questions = sum(count[group] for group in groups)
-            return {
-                "accuracy": 100 * sum(accuracy[group] for group in groups) / questions,
-                "majority": 100 * sum(majority[group] for group in groups) / questions,
-                "num_questions": questions,
+            for name in ("all", record["group"]):
+                published = record.get("published", False)
+                majority[name] += answer_accuracy(most[name], record["answers"], published=published)
+        named = [group for group in count if group not in ("", "all")]
+        found = {
+            name: {
+                "accuracy": 100 * accuracy[name] / count[name],
+                "majority": 100 * majority[name] / count[name],
+                "num_questions": count[name],
             }
-
-        found = {"all": shares(list(count))}
-        named = [group for group in count if group]
-        if len(count) > 1:
-            found |= {group: shares([group]) for group in named}
+            for name in ("all", *(named if len(count) > 2 else ()))
+        }
+        if len(count) > 2:
             for name in ("accuracy", "majority"):
                 found["all"][f"mean_{name}_of_groups"] = sum(found[group][name] for group in named) / len(named)
         return found
