@@ -121,9 +121,8 @@ def plain(model: PreTrainedModel, cls: type[PreTrainedModel]) -> PreTrainedModel
     _check_merged(model)
     values = model.config.to_dict()
     # SEED's own fields are dropped; the dtype is set by the weights.
-    kept = {
-        name: values[name] for name in cls.config_class().to_dict() if name in values and name not in _OF_THE_CLASS
-    }
+    names = (*cls.config_class().to_dict(), "derived_from")  # the last: whose licence goes along
+    kept = {name: values[name] for name in names if name in values and name not in _OF_THE_CLASS}
     kept["tie_word_embeddings"] &= _tied(model)
     kept["use_cache"] = True  # training switches it off; a server always wants it
     state = model.state_dict()

@@ -297,7 +297,7 @@ def publish(out: Path, settings: Settings, results: dict, repo_id: str | None = 
         What `seed_hf.hub.push` returns, or `None`.
     """
     from seed_hf import hub
-    from seed_hf.hub.facts import Facts
+    from seed_hf.hub.facts import Facts, write_facts
 
     out = Path(out)
     shown = {
@@ -323,13 +323,11 @@ def publish(out: Path, settings: Settings, results: dict, repo_id: str | None = 
         limits="It was tuned to these images and their wording alone. On other images, and in drawing, it may have "
         "become worse, which was not measured.",
     )
-    if settings.model == Settings.model:
-        facts.license = "apache-2.0"
-        facts.licence_notes = "Its base, seed-tiny, was trained on works of others: see seed_hf's NOTICE."
     options = {"training": training, "results": figures, "base_model": None if local else settings.model}
     for name in ("model", "adapter"):
         if not (out / name / "train_config.json").exists():  # else the card may have been edited
-            hub.write_card(out / name, facts=facts, **options)
+            write_facts(facts, out / name)  # for the next card, too
+            hub.write_card(out / name, **options)
     return hub.push(out / "model", repo_id, dry_run=dry_run) if repo_id else None
 
 

@@ -17,6 +17,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from model import CODEBOOK, GUIDANCE, TEXT_LENGTH
 from seed_hf.artifacts.known_words import KnownWords
+from seed_hf.artifacts.origins import FIELD
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
@@ -121,11 +122,18 @@ def without_auto_map(content):
 
 
 def clean(config: Path) -> None:
-    """Let the configuration, not the stored weights, say what a model loads as; forget the run's folders."""
+    """Let the configuration, not the stored weights, say what a model loads as; forget the run's folders.
+
+    Also name the checkpoint, whose licence and notices go along with what is made of it.
+    """
     settings = json.loads(config.read_text(encoding="utf-8"))
+    parts = [settings, *(value for value in settings.values() if isinstance(value, dict))]
+    for part in parts:
+        if part.get("model_type", "").startswith("seed_"):
+            part[FIELD] = "seed-tiny"
     if "model_type" in settings:
         settings["dtype"] = "float32"
-    for part in [settings, *(value for value in settings.values() if isinstance(value, dict))]:
+    for part in parts:
         part.pop("_name_or_path", None)
         if "dtype" in part:
             part["dtype"] = "float32"

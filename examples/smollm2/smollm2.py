@@ -32,7 +32,6 @@ from seed_hf import (
 from seed_hf.data.sources.rows import open_rows
 from seed_hf.devices import usable_device
 from seed_hf.files import whole_folder
-from seed_hf.modeling.processing_seed import extend_text_tokenizer
 from seed_hf.recipes import run_stage
 from unpack import unpack
 
@@ -63,7 +62,7 @@ def assemble(language_model: Path, eyes: SeedTokenizer, out: Path) -> Path:
     if out.is_dir():
         return out
     language = SeedLlamaForCausalLM.from_pretrained(language_model).eval()
-    tokenizer = extend_text_tokenizer(AutoTokenizer.from_pretrained(language_model), eyes.config.codebook_size)
+    tokenizer = AutoTokenizer.from_pretrained(language_model)
     with whole_folder(out) as folder:
         SeedForConditionalGeneration.from_parts(eyes, language).save_pretrained(folder)
         SeedProcessor(SeedImageProcessor.for_tokenizer(eyes.config), tokenizer).save_pretrained(folder)

@@ -9,12 +9,14 @@ from typing import Any
 
 from huggingface_hub import DatasetCardData, ModelCardData
 
+from seed_hf.artifacts.bundled import bundled_part
 from seed_hf.artifacts.hub_ids import is_hub_id
 from seed_hf.artifacts.kinds import KINDS, kind_of
+from seed_hf.artifacts.origins import origins_of
 from seed_hf.artifacts.publishable import is_regular
 from seed_hf.files import read_json, write_text
 
-from .facts import RESULTS, TRAIN_CONFIG, Facts, facts_of, parents_of, read_facts
+from .facts import RESULTS, TRAIN_CONFIG, Facts, facts_of, facts_of_bundled, parents_of, read_facts
 from .front_matter import check_card, size_category
 from .licences import front_matter as licence_keys
 from .licences import licences_of
@@ -31,6 +33,7 @@ from .results import (
 )
 from .snippet import adapter_base, snippet_for, without_the_package
 from .snippet import run_snippet as run
+from .standalone import write_notices
 from .templates import render
 
 
@@ -68,7 +71,7 @@ def write_card(
         evaluation_dataset: Hub id of the data that the results were measured on. `.eval_results` is only written with
             it, since entries there belong to a data set on the Hub.
         facts: The author's words: a `Facts`, or the path of a YAML file with its fields. Default: `card.yaml` in the
-            folder.
+            folder, which [`write_facts`] writes for the next card.
         repo_id: Hub id that it will be published under, which the snippet loads.
         kind, config: Of a model that is not saved yet. Default: `kind_of(folder)` and the folder's configuration.
         run_snippet: Whether to run the snippet. If not, the card shows it without an output.
@@ -97,17 +100,21 @@ def write_card(
     if config is None:  # saved
         check_measured_weights(folder, kind, figures)
     entries = eval_result_files(figures, kind, facts.evaluation_dataset) if facts.evaluation_dataset else {}
-    metadata = _metadata(folder, kind, facts, figures)
+    origins = [] if bundled_part(folder) else origins_of(folder)
+    for name in origins:
+        facts.licence_notes = facts.licence_notes or facts_of_bundled(name).licence_notes
+    metadata = _metadata(folder, kind, facts, figures, origins)
     snippet = snippet_for(folder, kind, repo_id, facts.training.get("stage"))
     shown, described = snippet, config or _described(folder, kind)
     if kind == "adapter" and Path(base := adapter_base(folder)).is_dir():  # the card does not tell its path
-        shown = snippet.replace(json.dumps(base), json.dumps(Path(base).name))
-        described = {**described, "base_model_name_or_path": Path(base).name}
+        name = part[0] if (part := bundled_part(Path(base))) else Path(base).name
+        shown = snippet.replace(json.dumps(base), json.dumps(name))
+        described = {**described, "base_model_name_or_path": name}
     path = folder / "README.md"
     before = path.read_bytes() if path.is_file() else None
 
     def write(output: str | None) -> None:
-        text = _card_text(folder, kind, facts, figures, metadata, repo_id, shown, output, described)
+        text = _card_text(folder, kind, facts, figures, metadata, repo_id, shown, output, described, origins)
         check_card(text, kind)
         write_text(path, text)
 
@@ -120,15 +127,19 @@ def write_card(
             raise
         if output is not None:
             write(output)
+    if origins:
+        write_notices(folder)
     _write_results(folder, figures, entries)
     if training:
         write_text(folder / TRAIN_CONFIG, to_text(training))
     return path
 
 
-def _metadata(folder: Path, kind: str, facts: Facts, figures: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(
+    folder: Path, kind: str, facts: Facts, figures: Mapping[str, Any], origins: Sequence[str]
+) -> dict[str, Any]:
     parents = parents_of(folder, kind, facts)
-    keys: dict[str, Any] = licence_keys(list(licences_of(parents).values()))
+    keys: dict[str, Any] = licence_keys(list(licences_of(parents, origins).values()))
     if facts.license:
         keys = {name: getattr(facts, name) for name in ("license", "license_name", "license_link")}
     keys |= {"language": facts.language, "tags": list(dict.fromkeys(["seed_hf", *KINDS[kind].tags, *facts.tags]))}
@@ -151,7 +162,7 @@ def _metadata(folder: Path, kind: str, facts: Facts, figures: Mapping[str, Any])
     return {name: value for name, value in keys.items() if value}
 
 
-def _card_text(folder, kind, facts: Facts, figures, metadata, repo_id, snippet, output, config) -> str:
+def _card_text(folder, kind, facts: Facts, figures, metadata, repo_id, snippet, output, config, origins) -> str:
     data = (DatasetCardData if kind == "dataset" else ModelCardData)(**metadata)
     parents = parents_of(folder, kind, facts)
     text = render(
@@ -166,8 +177,11 @@ def _card_text(folder, kind, facts: Facts, figures, metadata, repo_id, snippet, 
         limited=is_limited(figures),
         evaluations="evaluations" in figures,
         parents=parents,
-        licences=licences_of(parents),
+        origins=origins,
+        licences=licences_of(parents, origins),
         snippet=snippet,
+        local_base=kind == "adapter" and "bundled(" not in snippet and not parents,
+        untrained_generation=_has_no_target(facts.training),
         without=without_the_package(kind, repo_id or folder.resolve().name),
         output=output,
         version=version("seed_hf"),
@@ -175,6 +189,12 @@ def _card_text(folder, kind, facts: Facts, figures, metadata, repo_id, snippet, 
     while "\n\n\n" in text:  # left by parts that the card does not have
         text = text.replace("\n\n\n", "\n\n")
     return text.strip() + "\n"
+
+
+def _has_no_target(training: Mapping[str, Any]) -> bool:
+    """Whether stage II ran without a target of the generation embeddings."""
+    logged = training.get("last_logged") or {}
+    return training.get("stage") == "quantization" and bool(logged) and "generation_loss" not in logged
 
 
 def _training_rows(training: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

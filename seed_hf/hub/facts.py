@@ -12,10 +12,12 @@ from pathlib import Path
 from reprlib import repr as shown
 from typing import Any
 
+import yaml
+
 from seed_hf.artifacts.adapters import base_model_of
 from seed_hf.artifacts.bundled import bundled_part
 from seed_hf.artifacts.hub_ids import names_repository
-from seed_hf.files import read_json
+from seed_hf.files import read_json, write_text
 from seed_hf.yaml_text import read_yaml
 
 
@@ -80,6 +82,18 @@ def _wrong(name: str, wanted: str, value: Any) -> ValueError:
     return ValueError(f"{name} is {wanted}; got {shown(value)}. Put a text in quotes that looks like a number.")
 
 
+def write_facts(facts: Facts, folder: str | os.PathLike) -> None:
+    """Save an author's words as `card.yaml`, so that the next card of the folder has them, too.
+
+    Args:
+        facts: All but `results`, which have a file of their own.
+        folder: Of the artifact.
+    """
+    words = {name: value for name, value in vars(facts).items() if value and name != "results"}
+    text = yaml.safe_dump(words, allow_unicode=True, sort_keys=False, width=120)
+    write_text(Path(folder) / CARD, text)
+
+
 def read_facts(path: Path) -> Facts:
     """Facts from a YAML file.
 
@@ -119,15 +133,23 @@ def facts_of(folder: str | os.PathLike) -> Facts:
         facts = read_facts(folder / CARD)
     elif checkpoint := bundled_part(folder):
         name, part = checkpoint
-        card = Path(str(files("seed_hf.model_cards"))) / f"{name}.yaml"
-        if card.is_file():
-            facts = read_facts(card)
+        facts = facts_of_bundled(name)
         facts.title = f"{facts.title or name}, {part}"
     if (folder / TRAIN_CONFIG).is_file():  # the author's words go before what was recorded, and beside it
         facts.training = {**read_json(folder / TRAIN_CONFIG), **facts.training}
     if facts.results is None and (folder / RESULTS).is_file():
         facts.results = folder / RESULTS
     return facts
+
+
+def facts_of_bundled(name: str) -> Facts:
+    """What is on record about a checkpoint that is bundled with the package.
+
+    Args:
+        name: Such as "seed-tiny".
+    """
+    card = Path(str(files("seed_hf.model_cards"))) / f"{name}.yaml"
+    return read_facts(card) if card.is_file() else Facts()
 
 
 def parents_of(folder: Path, kind: str, facts: Facts) -> list[str]:

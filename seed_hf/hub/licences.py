@@ -99,9 +99,15 @@ def licence_of(parent: str) -> Licence | None:
     return next((licence for name, licence in _PARENTS if re.fullmatch(name, parent, re.IGNORECASE)), None)
 
 
-def licences_of(parents: Sequence[str]) -> dict[str, Licence]:
-    """Base model -> licence, for the base models whose licence is known."""
-    return {parent: licence for parent in parents if (licence := licence_of(parent))}
+def licences_of(parents: Sequence[str], origins: Sequence[str] = ()) -> dict[str, Licence]:
+    """Base model -> licence, for the base models whose licence is known.
+
+    Args:
+        parents: Ids on the Hub.
+        origins: Names of bundled checkpoints, whose weights are all under the package's licence.
+    """
+    known = {parent: licence for parent in parents if (licence := licence_of(parent))}
+    return known | dict.fromkeys(origins, APACHE)
 
 
 def front_matter(licences: Sequence[Licence]) -> dict[str, str]:

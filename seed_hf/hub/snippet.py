@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seed_hf.artifacts.adapters import adapts_whole_model, base_model_of
+from seed_hf.artifacts.bundled import bundled_part
 from seed_hf.artifacts.hub_ids import is_hub_id
 from seed_hf.artifacts.kinds import KINDS
 from seed_hf.files import read_json
@@ -45,7 +46,10 @@ def snippet_for(folder: Path, kind: str, repo_id: str | None = None, stage: str 
     elif kind == "pipeline":
         values["reads_words"] = _reads_words(folder)
     elif kind == "adapter":
-        values |= {"base": json.dumps(adapter_base(folder)), "of_whole_model": adapts_whole_model(folder)}
+        base = adapter_base(folder)
+        part = bundled_part(Path(base))
+        values |= {"base": f"bundled({json.dumps(part[0])}, {json.dumps(part[1])})" if part else json.dumps(base)}
+        values |= {"base_is_bundled": part is not None, "of_whole_model": adapts_whole_model(folder)}
     return render(f"snippets/{kind}.jinja", **values).strip()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from seed_hf.artifacts.bundled import bundled_part
 from seed_hf.artifacts.kinds import KINDS, class_name_in, load_class
 from seed_hf.artifacts.loading import load_pretrained
-from seed_hf.files import whole_file
+from seed_hf.files import whole_file, write_text
 
 
 _NOTICES = ("LICENSE", "NOTICE")
@@ -37,8 +37,22 @@ def write_standalone(folder: Path, kind: str, out: Path) -> None:
         load_pretrained(load_class(name), folder).save_pretrained(out)
     for file in out.rglob("*.safetensors"):
         _store_in_half(file)
-    for name in _NOTICES if bundled_part(folder) else ():
-        (out / name).write_text(_notice(name), encoding="utf-8")
+    if bundled_part(folder):
+        write_notices(out)
+
+
+def write_notices(folder: Path) -> None:
+    """Write the licence of the package and its notices into a folder of weights that they belong to.
+
+    Args:
+        folder: Files of these names that are there stay as they are.
+
+    Raises:
+        ValueError: This installation of the package lacks them.
+    """
+    for name in _NOTICES:
+        if not (folder / name).exists():
+            write_text(folder / name, _notice(name))
 
 
 def _notice(name: str) -> str:

@@ -25,6 +25,7 @@ from .standalone import write_standalone
 
 
 logger = logging.getLogger(__name__)
+_OF_TRAINERS = "training_args.bin"  # which every Trainer saves beside the weights: it stays at home
 _DRAFT = "[More Information Needed]"  # in the empty cards that peft and transformers save
 
 
@@ -121,7 +122,8 @@ def push(
 
 
 def _refuse_pickles(folder: Path, files: dict[str, int], left_out: list[str]) -> None:
-    if pickles := [name for name in (*files, *left_out) if name.lower().endswith(PICKLES)]:
+    names = [*files, *(name for name in left_out if os.path.basename(name) != _OF_TRAINERS)]
+    if pickles := [name for name in names if name.lower().endswith(PICKLES)]:
         raise ValueError(
             f"{folder / pickles[0]}: files of this format can run code when they are opened, and are not published. "
             "Save weights as safetensors (save_pretrained does) and remove the file."

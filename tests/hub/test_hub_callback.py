@@ -42,13 +42,13 @@ def test_a_stage_leaves_a_card_with_what_was_trained_on_what(folder, monkeypatch
     assert found["data"]["train"] == "images.parquet"  # the folders above it are nobody's business
     assert found["versions"]["seed_hf"] and found["hardware"] and found["seconds"] > 0
     assert "output_dir" not in found["trainer"] and str(folder) not in json.dumps(found) + text
-    # the card says the same, shows the last evaluation, and that the codebook is random
+    # the card says the same, shows the last evaluation, and that the codebook is from before
     table = rows(text)
     assert table["trainer.weight_decay"] == "0.25" and table["steps"] == "3" and table["stage"] == "contrastive"
     state = json.loads((folder / "out" / "trainer_state.json").read_text())
     loss = next(line["eval_loss"] for line in reversed(state["log_history"]) if "eval_loss" in line)
     assert json.loads((folder / "out" / "results.json").read_text())["eval_loss"] == loss
-    assert table["eval_loss"] == f"{loss:.4g}" and "its codebook is random" in text
+    assert table["eval_loss"] == f"{loss:.4g}" and "Stage I went on from tokenizer" in text
     assert "This program ran" in text and "(1, 16)" in text and "encode(" not in text
     # and can be written again from the folder alone
     monkeypatch.setenv(SWITCH, "0")

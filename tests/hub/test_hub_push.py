@@ -292,7 +292,7 @@ def test_what_is_not_published(artifact, tmp_path):
         spoil(folder)
         refused("push", folder, "tester/x", "--dry-run", words=words)
 
-    refuse("tokenizer", "can run code", lambda folder: (folder / "training_args.bin").write_bytes(b"x"))
+    refuse("tokenizer", "can run code", lambda folder: (folder / "optimizer.bin").write_bytes(b"x"))
     refuse("tokenizer", "can run code", lambda folder: (folder / "optimizer.pt").write_bytes(b"x"))
     refuse("tokenizer", "no weights", lambda folder: (folder / "model.safetensors").unlink())
     refuse("tokenizer", "preprocessor_config.json", lambda folder: (folder / "preprocessor_config.json").unlink())
@@ -316,8 +316,10 @@ def test_what_is_not_published(artifact, tmp_path):
 
     refuse("adapter", "does not name its base model owner/other", of_an_old_card)
     folder = artifact("tokenizer", "trained")
-    for name in ("trainer_state.json", "events.out.tfevents.1.host"):
+    for name in ("trainer_state.json", "events.out.tfevents.1.host", "training_args.bin"):
         (folder / name).write_text("/home/jane")
+    assert "training_args.bin" in push(folder, "tester/x", dry_run=True).left_out  # every Trainer saves it
+    refused("push", folder, "tester/x", "--dry-run", "--include", "training_args.bin", words="can run code")
     assert not [name for name in files_of(folder)[0] if "state" in name or "events" in name]
     refused("push", artifact("tokenizer"), "no-owner", "--dry-run", words="owner/name")
     refused("push", tmp_path, "tester/x", words="holds no artifact")

@@ -86,4 +86,5 @@ def _rows(
                 caption = {"captions" if isinstance(row.caption, list) else "caption": row.caption}
                 yield {"id": row.id, "image": image, **(caption if source.captions else {})}
         if of_part.read > of_part.kept:
-            logger.warning("%s: %s", source.part_name(part), of_part)
+            where = source.part_name(part)
+            logger.warning("%s: %s", os.path.basename(source.files[part]) if where == "." else where, of_part)
