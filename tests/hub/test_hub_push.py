@@ -13,7 +13,7 @@ import pytest
 from command_line import refused, run
 from seed_hf.artifacts.kinds import KINDS
 from seed_hf.artifacts.publishable import files_of
-from seed_hf.hub import write_card
+from seed_hf.hub import push, write_card
 from stand_in_hub import Repository, StandInHub
 from tiny_artifacts import save_artifact, tiny_evaluation
 

@@ -65,7 +65,8 @@ def blocks(page, elem_id):
 
 def test_another_artifact_is_shown_under_its_own_name(pages, folder):
     page = str(pages[0].get_config_file())
-    assert str(folder) in page and "seed-tiny" not in page
+    assert f"**{folder.name}**" in page and "seed-tiny" not in page
+    assert str(folder) not in page  # where it lies on this machine
 
 
 def test_a_small_model_names_what_it_does_not_know_and_has_its_list_at_hand(space, artifact, knowing, pages):
