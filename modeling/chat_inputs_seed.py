@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,9 +12,19 @@ from transformers.processing_utils import ProcessorMixin
 from .processor_options_seed import GROUPS, TEXT_OPTIONS
 
 
+@dataclass(frozen=True)
+class LastTurn:
+    """In a call for a chat, the `end_text` that is not false: eos comes in place of what the template puts behind it.
+
+    Args:
+        behind: A line break, or nothing.
+    """
+
+    behind: str
+
+
 _ROLES = ("system", "user", "assistant")
 _PARTS = ("text", "image", "image_url")
-LAST_TURN = "last turn"
 _OWN_OPTIONS = {"codes", "begin_image", "end_text"}
 # Of transformers' `apply_chat_template` itself.
 _OF_THE_CHAT = {"sanitize_control_tokens"}
@@ -84,8 +95,8 @@ def options_of_chat(given: dict[str, Any], image_options: Iterable[str]) -> tupl
         if name in call:
             raise ValueError(f"{name} was passed two times: in processor_kwargs and by its name. Give it once.")
         call[name] = given.pop(name)
-    if call.get("end_text"):
-        call["end_text"] = LAST_TURN
+    if call.get("end_text") and given.get("add_generation_prompt"):
+        raise ValueError("end_text ends what the assistant has said, and add_generation_prompt asks for it: give one.")
     if given.get("return_assistant_tokens_mask") and not (given.get("tokenize") and given.get("return_dict")):
         raise ValueError("return_assistant_tokens_mask needs tokenize=True and return_dict=True.")
     if given.get("sanitize_control_tokens"):
@@ -97,7 +108,12 @@ def options_of_chat(given: dict[str, Any], image_options: Iterable[str]) -> tupl
 
 
 def check_chat(
-    conversation, templates: str | dict[str, str] | None, asked: str | None, written: str, options: dict[str, Any]
+    conversation,
+    templates: str | dict[str, str] | None,
+    asked: str | None,
+    written: str,
+    options: dict[str, Any],
+    end_text: bool,
 ) -> None:
     """Raises `ValueError` for a chat that its template would not write as it is meant.
 
@@ -106,7 +122,8 @@ def check_chat(
         templates: That of the processor, or several by name.
         asked: Of the call: a name, a template, or nothing.
         written: The one of the processor's format. A template of one's own may know more.
-        options: Of the template; `bos_token` is set.
+        end_text: Whether the call writes eos.
+        options: Of the template; `bos_token` and `eos_token` are set.
     """
     if isinstance(templates, dict):
         template = templates.get(asked or "default", asked)
@@ -116,36 +133,54 @@ def check_chat(
         check_marks_the_assistant(template)
     if template == written:
         check_messages(conversation, options)
-    if template is not None and "bos_token" in template:
-        options.setdefault("bos_token", "")  # a call writes it: as a token, where a template can only spell it
+    for name in ("bos_token", "eos_token"):
+        if template is not None and name in template and (name == "bos_token" or end_text):
+            options.setdefault(name, "")  # a call writes it: as a token, where a template can only spell it
+
+
+def check_end_text(end_text: Any, begin_image: bool | None, tokenizer) -> None:
+    """Raises `ValueError` if a text cannot end with eos.
+
+    Args:
+        end_text, begin_image: Of the call.
+        tokenizer: The text tokenizer.
+    """
+    if end_text and begin_image:
+        raise ValueError("begin_image goes on with an image, and end_text ends the text: give one.")
+    if end_text and tokenizer.eos_token_id is None:
+        raise ValueError("end_text needs an eos token, and the text tokenizer has none. Set tokenizer.eos_token.")
 
 
 def ended(texts: list[str], end_text: Any) -> list[str]:
-    """Texts without the line break that a chat's template puts behind the last turn, where eos follows instead.
+    """Texts without what a chat's template puts behind the last turn, where eos follows instead.
 
     Args:
         texts: As the call gets them.
-        end_text: Of the call; `LAST_TURN` in one for a chat.
+        end_text: Of the call; a [`LastTurn`] in one for a chat.
     """
-    return [text.removesuffix("\n") for text in texts] if end_text == LAST_TURN else texts
+    return [text.removesuffix(end_text.behind) for text in texts] if isinstance(end_text, LastTurn) else texts
 
 
-def with_masks(out: dict[str, Any], ended: bool) -> dict[str, Any]:
+def with_masks(out: dict[str, Any], conversation, eos_token_id: int | None) -> dict[str, Any]:
     """What a chat became, with `assistant_masks` in the form of its ids.
 
     Args:
         out: With `input_ids` and `assistant_masks`.
-        ended: Whether the last token of each row is eos. After what the assistant said, it belongs to that.
+        conversation: Messages, or a list of conversations.
+        eos_token_id: What ends each row that was not cut; the assistant said it if the last message is its own. `None`
+            if it was not asked for.
 
     Raises:
         ValueError: Nothing tells where rows end.
     """
-    masks = out["assistant_masks"]
+    masks, ended = out["assistant_masks"], eos_token_id is not None
     if ended and "attention_mask" not in out:
         raise ValueError("return_assistant_tokens_mask with end_text needs return_attention_mask=True.")
-    for mask, kept in zip(masks, out["attention_mask"] if ended else ()):
+    chats = conversation if isinstance(conversation[0], (list, tuple)) else [conversation]
+    for chat, mask, ids, kept in zip(chats, masks, out["input_ids"], out["attention_mask"] if ended else ()):
         last = max(place for place, is_token in enumerate(kept) if is_token)
-        mask[last] = mask[last - 1]
+        if ids[last] == eos_token_id:
+            mask[last] = int(chat[-1].get("role") == "assistant")
     if not isinstance(out["input_ids"], list):
         values = torch.tensor(masks)
         out["assistant_masks"] = values if isinstance(out["input_ids"], torch.Tensor) else values.numpy()
@@ -167,4 +202,4 @@ def check_marks_the_assistant(template: str | None) -> None:
         )
 
 
-__all__ = ["check_chat", "codes_of_chat", "ended", "options_of_chat", "with_masks"]
+__all__ = ["LastTurn", "check_chat", "check_end_text", "codes_of_chat", "ended", "options_of_chat", "with_masks"]

@@ -1,6 +1,6 @@
 """Ids that were generated, in whatever form, as rows."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .visual_vocabulary_seed import VisualVocabulary
 
@@ -19,8 +19,14 @@ def rows_of(output) -> list[list[int]]:
 
 
 def plain_ids(ids):
-    """Ids, in tensors, arrays, their numbers or lists of these, as Python's numbers and lists."""
+    """Ids, in tensors, arrays, their numbers or lists of these, as Python's numbers and lists.
+
+    Raises:
+        TypeError: Something else, such as a text.
+    """
     ids = ids.tolist() if hasattr(ids, "tolist") else ids
+    if isinstance(ids, (str, bytes, Mapping)):
+        raise TypeError(f"Ids are numbers, in tensors, arrays or lists; got {ids!r:.80}.")
     return [plain_ids(each) for each in ids] if isinstance(ids, Iterable) else ids
 
 

@@ -80,6 +80,7 @@ class SeedForConditionalGeneration(
             for tied, source in (language_model._tied_weights_keys or {}).items()
         }
         self._no_split_modules = [*_IN_ONE_PIECE, *(language_model._no_split_modules or ())]
+        self.visual_tokenizer.eval()
         self.post_init()
         if config.text_config.visual_embedding == "projected":
             codebook, own = self.visual_tokenizer.quantizer.embedding.weight, language_model.visual_codebook

@@ -16,7 +16,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_MAPPING_NAMES
 
 from .adapters_seed import check_virtual_tokens
-from .cache_name_seed import CACHE, given_cache
+from .cache_name_seed import CACHE, CACHE_NAMES, given_cache
 from .configuration_seed import (
     TEXT_CONFIGS,
     SeedLlamaConfig,
@@ -282,6 +282,7 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
                 guidance in mode `"text"` or none, or with an option that it cannot go with; a paged cache, for which
                 transformers drops all constraints; guidance, embeddings or a static cache with virtual tokens of peft.
         """
+        kwargs |= given_cache(*(kwargs.pop(name, None) for name in CACHE_NAMES))
         scale = 1.0 if code_guidance_scale is None else float(code_guidance_scale)
         if scale != 1:
             check_code_guidance(scale, generation_mode)

@@ -1,7 +1,7 @@
 """Text stays text: the encoder of plain text, and the check that no text can become visual tokens."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 
 from tokenizers import Tokenizer
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -114,8 +114,11 @@ def texts_of(given: str | Iterable[str], noun: str) -> list[str]:
         noun: What they are, for the message.
 
     Raises:
-        TypeError: Something else among them, such as the missing value of a table.
+        TypeError: Something else among them, such as the missing value of a table; or something whose parts are no
+            texts in an order: a batch or table by its columns, a set.
     """
+    if isinstance(given, (Mapping, Set)) or hasattr(given, "columns") or getattr(given, "ndim", 1) != 1:
+        raise TypeError(f"{noun}s are a text or a list of texts, got {type(given).__name__}: give one column of it.")
     texts = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
     for number, text in enumerate(texts):
         if not isinstance(text, str):

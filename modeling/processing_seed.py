@@ -9,7 +9,7 @@ from transformers.image_utils import ImageInput, make_flat_list_of_images
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 from transformers.tokenization_utils_base import BatchEncoding, PreTrainedTokenizerBase
 
-from .chat_inputs_seed import check_chat, codes_of_chat, ended, options_of_chat, with_masks
+from .chat_inputs_seed import LastTurn, check_chat, check_end_text, codes_of_chat, ended, options_of_chat, with_masks
 from .generated_ids_seed import plain_ids, rows_of, without_prompt
 from .generation_seed import CodeSegment, Defect, TextSegment, parse_segments
 from .image_places_seed import check_numbers, split_at_images, with_images
@@ -138,7 +138,8 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
                 its codes, which become part of `input_ids`, or `None` for the next of `images`.
             begin_image (`bool`, *optional*): Whether `<img>` ends the text, so that the model goes on with an image.
                 Default: it does not.
-            end_text (`bool`, *optional*): Whether eos ends the text, for a row to learn from. Default: it does not.
+            end_text (`bool`, *optional*): Whether eos ends the text, for a row to learn from; a text that is cut has
+                none. Default: it does not.
             options: Those of transformers' processors, by name or in `text_kwargs`, `images_kwargs` and
                 `common_kwargs`. What the text tokenizer was loaded with holds where the call says nothing.
 
@@ -166,8 +167,9 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
                 of text and images cannot have.
             TypeError: Text that is not a string or a list of strings; an unknown option.
         """
-        if text is None and images is None or begin_image and end_text:
-            raise ValueError("Give text, images, or both; and begin_image or end_text.")
+        if text is None and images is None:
+            raise ValueError("Give text, images, or both.")
+        check_end_text(end_text, begin_image, self.tokenizer)
         known = codes if isinstance(codes, (list, tuple)) else None
         if codes is not None and (text is None or (images is not None and known is None)):
             raise ValueError(
@@ -210,7 +212,8 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
         for text in texts:
             pieces = [*first, *with_images(text, spans, self.vocabulary), *last]
             offsets = self.sequences.offsets(pieces) if wanted["return_offsets_mapping"] else []
-            rows.append(TokenRow(self.sequences.ids(pieces), added, len(last), offsets))
+            ends = Mark.EOS in last
+            rows.append(TokenRow(self.sequences.ids(pieces), added, len(last), offsets, ends))
         data = text_columns(rows, options, self.tokenizer, self.vocabulary)
         return BatchFeature(data, tensor_type=wanted["return_tensors"])
 
@@ -260,11 +263,16 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
         """
         call, kwargs = options_of_chat(kwargs, self.image_options)
         written = written_chat_template(self.caption_prompt, self.question_prompt, self.prompt_format)
-        check_chat(conversation, self.chat_template, chat_template, written, kwargs)
+        ends = bool(call.get("end_text"))
+        check_chat(conversation, self.chat_template, chat_template, written, kwargs, ends)
+        if ends:
+            call["end_text"] = LastTurn(self.sequences.format.turns.later)
         if kwargs.get("tokenize") and (codes := codes_of_chat(conversation)):
             call["codes"] = codes
         out = super().apply_chat_template(conversation, chat_template, processor_kwargs=call, **kwargs)
-        return with_masks(out, bool(call.get("end_text"))) if kwargs.get("return_assistant_tokens_mask") else out
+        if not kwargs.get("return_assistant_tokens_mask"):
+            return out
+        return with_masks(out, conversation, self.tokenizer.eos_token_id if ends else None)
 
     def caption(self, images=None, *, codes: torch.Tensor | None = None) -> BatchFeature:
         """Inputs that ask for a caption of each of `images`; generate with mode `"text"`.
@@ -403,7 +411,7 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
             token_ids: One id, or ids `(length,)` or `(rows, length)`.
             skip_special_tokens, skip_visual_tokens, kwargs: As in [`SeedProcessor.batch_decode`].
         """
-        ids = plain_ids(token_ids)
+        ids = plain_ids(getattr(token_ids, "sequences", token_ids))
         ids = [ids] if isinstance(ids, int) else ids
         one = all(isinstance(i, int) for i in ids)
         options = {"skip_visual_tokens": skip_visual_tokens, **kwargs}

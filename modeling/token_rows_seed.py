@@ -21,12 +21,14 @@ class TokenRow:
         first, last: How many at the start and at the end are not of the text, and stay when it is cut: bos, and the
             `<img>` that begins an image.
         offsets: First character and the one behind the last of every token; none unless asked for.
+        ends: Whether the last id is eos. A row whose end is cut has none.
     """
 
     ids: list[int]
     first: int = 0
     last: int = 0
     offsets: list[tuple[int, int]] = field(default_factory=list)
+    ends: bool = False
 
     def special_tokens_mask(self) -> list[int]:
         """1 for the ids that are not of the text."""
@@ -82,6 +84,8 @@ def fit(rows: list[TokenRow], limit: int, cuts: bool, side: str, vocabulary: Vis
 
 
 def _cut(row: TokenRow, number: int, limit: int, side: str, vocabulary: VisualVocabulary) -> TokenRow:
+    if row.ends and side == "right":
+        row = TokenRow(row.ids[:-1], row.first, row.last - 1, row.offsets[:-1])
     size, room = len(row.ids), limit - row.first - row.last
     if room < 0:
         raise ValueError(f"max_length={limit} has no room for the {row.first + row.last} tokens around text {number}.")

@@ -11,10 +11,11 @@ class EmptyPromptEmbedding(ModelMixin, ConfigMixin):
     Args:
         num_tokens (`int`): Length of the embedding, the tokenizer's `num_generation_tokens`.
         dim (`int`): Its width, the tokenizer's `generation_dim`.
+        derived_from (`str`, *optional*): The bundled checkpoint that it comes from, with the UNet that reads it.
     """
 
     @register_to_config
-    def __init__(self, num_tokens: int, dim: int):
+    def __init__(self, num_tokens: int, dim: int, derived_from: str | None = None):
         super().__init__()
         self.embeds = torch.nn.Parameter(torch.zeros(num_tokens, dim), requires_grad=False)
 

@@ -1,7 +1,6 @@
 """Refuses parts whose weights are not all in the folder that they come from: diffusers draws them at random."""
 
 import json
-import re
 from pathlib import Path
 
 from diffusers import ModelMixin
@@ -10,7 +9,7 @@ from safetensors import safe_open
 from seed_hf.modeling.whole_weights_seed import check_weights
 
 
-_SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
+_VARIANTS = ("", ".fp16", ".bf16", ".fp32", ".ema", ".non_ema")  # others are no weights that diffusers is asked for
 _ADDED = (".to_qkv.", ".to_kv.", ".processor.")  # what fused projections and attention processors add
 
 
@@ -53,8 +52,8 @@ def _stored_names(folder: Path) -> dict[Path, set[str]]:
         index: {folder / name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
         for index in folder.glob("diffusion_pytorch_model.safetensors.index*.json")
     }
-    singles = folder.glob("diffusion_pytorch_model*.safetensors")
-    variants = {file: {file} for file in singles if not _SHARD.search(file.name)}
+    singles = {folder / f"diffusion_pytorch_model{end}.safetensors" for end in _VARIANTS}
+    variants = {file: {file} for file in singles - set().union(*shards.values()) if file.exists()}
     variants |= {index: files for index, files in shards.items() if all(file.exists() for file in files)}
     return {name: set().union(*map(_names_in, files)) for name, files in variants.items()}
 

@@ -129,7 +129,7 @@ def clean(config: Path) -> None:
     settings = json.loads(config.read_text(encoding="utf-8"))
     parts = [settings, *(value for value in settings.values() if isinstance(value, dict))]
     for part in parts:
-        if part.get("model_type", "").startswith("seed_"):
+        if part.get("model_type", "").startswith("seed_") or part.get("_class_name") == "EmptyPromptEmbedding":
             part[FIELD] = "seed-tiny"
     if "model_type" in settings:
         settings["dtype"] = "float32"

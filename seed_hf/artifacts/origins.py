@@ -1,11 +1,13 @@
 """From which bundled checkpoint weights come: its licence and notices go along with copies and what is made of them.
 
 The configurations of a bundled checkpoint have the field `derived_from`. transformers keeps fields that it does not
-know: they are there again after `save_pretrained`, training, extending and taking apart.
+know: they are there again after `save_pretrained`, training, extending and taking apart. Of a pipeline, the embedding
+of the empty prompt stands for what draws.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +18,28 @@ from .bundled import bundled_names
 
 
 FIELD = "derived_from"
-_CONFIGS = ("config.json", "seed_model/config.json")
 
 
-def origins_of(folder: Path) -> list[str]:
+def origins_of(folder: Path, config: Mapping[str, Any] | None = None) -> list[str]:
     """The bundled checkpoints that the weights in a folder were made from.
 
     Args:
         folder: Of an artifact; of an adapter, its base model counts.
+        config: Of a model that is not saved yet.
 
     Raises:
         ValueError: A configuration is damaged.
     """
-    found = [name for config in _CONFIGS if (folder / config).is_file() for name in _named(read_json(folder / config))]
+    folders = [folder]
     if (folder / "adapter_config.json").is_file() and (base := base_model_of(folder)) and Path(base).is_dir():
-        found += origins_of(Path(base))
+        folders.append(Path(base))
+    files = [file for place in folders for file in sorted([*place.glob("config.json"), *place.glob("*/config.json")])]
+    found = [name for values in (config, *map(read_json, files)) for name in _named(values)]
     return [name for name in dict.fromkeys(found) if name in bundled_names()]
 
 
 def _named(config: Any) -> list[str]:
-    if not isinstance(config, dict):
+    if not isinstance(config, Mapping):
         return []
     own = [config[FIELD]] if isinstance(config.get(FIELD), str) else []
     return own + [name for value in config.values() for name in _named(value)]

@@ -12,7 +12,6 @@ from huggingface_hub import DatasetCardData, ModelCardData
 from seed_hf.artifacts.bundled import bundled_part
 from seed_hf.artifacts.hub_ids import is_hub_id
 from seed_hf.artifacts.kinds import KINDS, kind_of
-from seed_hf.artifacts.origins import origins_of
 from seed_hf.artifacts.publishable import is_regular
 from seed_hf.files import read_json, write_text
 
@@ -33,7 +32,7 @@ from .results import (
 )
 from .snippet import adapter_base, snippet_for, without_the_package
 from .snippet import run_snippet as run
-from .standalone import write_notices
+from .standalone import origins_on_record, write_notices
 from .templates import render
 
 
@@ -100,7 +99,7 @@ def write_card(
     if config is None:  # saved
         check_measured_weights(folder, kind, figures)
     entries = eval_result_files(figures, kind, facts.evaluation_dataset) if facts.evaluation_dataset else {}
-    origins = [] if bundled_part(folder) else origins_of(folder)
+    origins = [] if bundled_part(folder) else origins_on_record(folder, config)
     for name in origins:
         facts.licence_notes = facts.licence_notes or facts_of_bundled(name).licence_notes
     metadata = _metadata(folder, kind, facts, figures, origins)
@@ -192,9 +191,9 @@ def _card_text(folder, kind, facts: Facts, figures, metadata, repo_id, snippet, 
 
 
 def _has_no_target(training: Mapping[str, Any]) -> bool:
-    """Whether stage II ran without a target of the generation embeddings."""
+    """Whether stage II ran without a target of the generation embeddings: it logs the losses that it has."""
     logged = training.get("last_logged") or {}
-    return training.get("stage") == "quantization" and bool(logged) and "generation_loss" not in logged
+    return training.get("stage") == "quantization" and "vq_loss" in logged and "generation_loss" not in logged
 
 
 def _training_rows(training: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

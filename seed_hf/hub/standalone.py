@@ -1,15 +1,18 @@
 """Writes a bundled part so that it stands alone: in the package it shares weight files with its neighbours."""
 
+from collections.abc import Mapping
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 
-from seed_hf.artifacts.bundled import bundled_part
+from seed_hf.artifacts.bundled import bundled_names, bundled_part
 from seed_hf.artifacts.kinds import KINDS, class_name_in, load_class
 from seed_hf.artifacts.loading import load_pretrained
+from seed_hf.artifacts.origins import origins_of
 from seed_hf.files import whole_file, write_text
 
 
-_NOTICES = ("LICENSE", "NOTICE")
+NOTICES = ("LICENSE", "NOTICE")
 
 
 def write_standalone(folder: Path, kind: str, out: Path) -> None:
@@ -50,9 +53,23 @@ def write_notices(folder: Path) -> None:
     Raises:
         ValueError: This installation of the package lacks them.
     """
-    for name in _NOTICES:
+    for name in NOTICES:
         if not (folder / name).exists():
             write_text(folder / name, _notice(name))
+
+
+def origins_on_record(folder: Path, config: Mapping[str, Any] | None = None) -> list[str]:
+    """As [`origins_of`]; where configurations tell nothing, by the notices that were put there before.
+
+    An adapter names its base by another name, once that is published.
+
+    Args:
+        folder: Of an artifact.
+        config: Of a model that is not saved yet.
+    """
+    path = folder / "NOTICE"
+    kept = path.is_file() and path.read_text(encoding="utf-8", errors="replace") == _notice("NOTICE")
+    return origins_of(folder, config) or (bundled_names() if kept else [])
 
 
 def _notice(name: str) -> str:

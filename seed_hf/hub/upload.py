@@ -21,7 +21,7 @@ from seed_hf.files import read_json
 from .card import write_card
 from .facts import facts_of
 from .front_matter import check_card
-from .standalone import write_standalone
+from .standalone import NOTICES, origins_on_record, write_notices, write_standalone
 
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class PushReport:
         repo_id: Of the repository.
         repo_type: "model" or "dataset".
         kind: Of the artifact, from `kind_of`.
-        files: Name in the repository -> size in bytes; -1 for a card that a dry run has not written.
+        files: Name in the repository -> size in bytes; -1 for a card and notices that a dry run has not written.
         left_out: Names in the folder that are not published.
         stale: Files that are in the repository and not in the folder. They stay; delete them by hand.
         removed: Weights from before that could be loaded in place of those sent: in one file, where shards were sent,
@@ -106,6 +106,8 @@ def push(
     _refuse_pickles(folder, *files_of(folder, include))
     with _standing_alone(folder, kind) as whole:
         _check_whole(whole, kind)
+        if origins_on_record(whole) and not dry_run:
+            write_notices(whole)
         files, left_out = files_of(whole, include)
         if not needs_card(whole):
             text = (whole / "README.md").read_text(encoding="utf-8")
@@ -117,6 +119,7 @@ def push(
             write_card(whole, repo_id=repo_id, kind=kind, facts=facts_of(folder))
             files, left_out = files_of(whole, include)
         if dry_run:
+            files = {**dict.fromkeys(NOTICES if origins_on_record(whole) else (), -1), **files}
             return PushReport(repo_id, KINDS[kind].repo_type, kind, dict(sorted(files.items())), tuple(left_out))
         return upload_folder(whole, repo_id, kind, files, left_out, private=private, revision=revision, token=token)
 

@@ -35,6 +35,7 @@ from .run_record import RunRecord
 from .schema import LANGUAGE_STAGES, Recipe
 from .tokenizer_stages import (
     check_captions,
+    check_filters,
     check_target,
     collator_of,
     is_streamed,
@@ -103,6 +104,7 @@ def _check_tokenizer(recipe: Recipe, plan: Plan, noting: Noting) -> None:
         model.freeze_for(recipe.stage, getattr(args, "train_qformer", False))
         check_target(recipe.model, model.config.generation_target)
         check_captions(recipe, model.config)
+        check_filters(recipe)
     with noting():
         encoder = bare_encoder(recipe.model)
         if encoder is not None:

@@ -6,6 +6,7 @@ from typing import Any
 from transformers import OPTConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from seed_hf.artifacts.loading import naming_the_source, pretrained_arguments
+from seed_hf.artifacts.origins import FIELD
 from seed_hf.modeling.extension_seed import check_entries, use_tokens_of
 from seed_hf.modeling.model_types_seed import read_config
 from seed_hf.modeling.modeling_seed_text import LANGUAGE_MODELS, plain_language_models
@@ -96,6 +97,8 @@ def open_language_model(section: LanguageModel, text_tokenizer: PreTrainedTokeni
         **options,
     )
     use_tokens_of(model, text_tokenizer)
+    if section.visual_embedding == "projected" and (origin := getattr(visual.config, FIELD, None)):
+        setattr(model.config, FIELD, origin)  # it holds the codebook
     return model
 
 

@@ -185,9 +185,6 @@ def _check_images(recipe: TokenizerRecipe) -> None:
     _check_positive("data.max_text_tokens", data.max_text_tokens)
     if data.features and data.augment:
         raise ValueError("data.augment changes images, not data.features: cache several views (--views) instead.")
-    of_images = [name for name in ("on_error", "min_side", "max_aspect") if getattr(data, name) is not None]
-    if of_images and data.train is None and data.validation is None:
-        raise ValueError(f"data.{of_images[0]} is not used: data.features has no images to leave out.")
     RowFilters(min_side=data.min_side or 0, max_aspect=data.max_aspect)
     if data.streaming:
         if data.features:

@@ -49,6 +49,7 @@ def tokenizer_trainer(recipe: TokenizerRecipe) -> tuple[ContrastiveTrainer | Qua
     tokenizer = _open_tokenizer(model)
     processor = open_processor(model, tokenizer.config)
     check_captions(recipe, tokenizer.config)
+    check_filters(recipe)
     encoder = _open_target_encoder(model, tokenizer.config.generation_target)
     if recipe.stage == "quantization" and encoder is None and not recipe.data.features:
         wanted = f"model.{tokenizer.config.generation_target}_encoder"
@@ -155,6 +156,19 @@ def check_captions(recipe: TokenizerRecipe, config: SeedTokenizerConfig) -> None
         )
     if not config.text_tower and model.text_tokenizer is not None and model.text_encoder is None:
         raise ValueError("model.text_tokenizer is not used: the tokenizer has no text tower.")
+
+
+def check_filters(recipe: TokenizerRecipe) -> None:
+    """Refuse settings about images where the data are cached features.
+
+    Args:
+        recipe: Of stage I or II.
+    """
+    data = recipe.data
+    given = [name for name in ("on_error", "min_side", "max_aspect") if getattr(data, name) is not None]
+    sources = [source for source in (data.train, data.validation) if source is not None]
+    if given and all(isinstance(source, str) and are_features(source) for source in sources):
+        raise ValueError(f"data.{given[0]} is not used: cached features have no images to leave out.")
 
 
 def reads_captions(recipe: TokenizerRecipe) -> bool:

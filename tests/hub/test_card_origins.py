@@ -92,7 +92,6 @@ def test_files_that_are_there_stay_and_other_models_get_none(tmp_path):
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**config, "derived_from": "../../etc"}))
     assert origins_of(other) == []  # nothing of the package
-    assert origins_of(tmp_path) == []
 
 
 def test_an_authors_words_are_there_for_the_next_card(tmp_path):
@@ -113,17 +112,22 @@ def test_an_authors_words_are_there_for_the_next_card(tmp_path):
         ({"stage": "contrastive", "model": {"blip2": "b"}}, "its codebook is random", "went on"),
         ({"stage": "contrastive", "model": {"tokenizer": "start"}}, "Stage I went on from start", "random"),
         (
-            {"stage": "quantization", "model": {"stage_one": "one"}, "last_logged": {"loss": 1.0}},
+            {"stage": "quantization", "model": {"stage_one": "one"}, "last_logged": {"vq_loss": 1.0}},
             "Nothing can be drawn",
             "still those",
         ),
         (
-            {"stage": "quantization", "model": {"tokenizer": "start"}, "last_logged": {"loss": 1.0}},
+            {"stage": "quantization", "model": {"tokenizer": "start"}, "last_logged": {"vq_loss": 1.0}},
             "still those of start",
             "random",
         ),
         (
             {"stage": "quantization", "model": {"tokenizer": "start"}, "last_logged": {"generation_loss": 1.0}},
+            "Codes of one tokenizer",
+            "Nothing can",
+        ),
+        (  # too short to have logged a loss
+            {"stage": "quantization", "model": {"tokenizer": "start"}, "last_logged": {"train_loss": 1.0}},
             "Codes of one tokenizer",
             "Nothing can",
         ),
@@ -145,3 +149,53 @@ def test_a_data_set_says_what_was_left_out(tmp_path):
     text = write_card(tmp_path / "other", run_snippet=False).read_text(encoding="utf-8")
     assert "- Left out: 3, empty caption." in text and "- Not usable: 1, no UTF-8." in text
     assert "could not be read" not in text
+
+
+def test_a_card_that_is_written_before_the_weights_names_them(tmp_path):
+    """As `ModelCardCallback` of a trainer in Python does."""
+    config = SeedTokenizer.from_pretrained(bundled("seed-tiny", "tokenizer")).config.to_dict()
+    text = write_card(tmp_path, kind="tokenizer", config=config, run_snippet=False).read_text(encoding="utf-8")
+    assert "Made from seed-tiny" in text and (tmp_path / "NOTICE").is_file()
+
+
+def test_what_draws_is_of_the_checkpoint_with_another_model_too(tmp_path):
+    pipe = SeedImagePipeline.from_pretrained(bundled("seed-tiny", "pipeline"), seed_model=None, processor=None)
+    pipe.save_pretrained(tmp_path / "drawing")
+    assert origins_of(tmp_path / "drawing") == ["seed-tiny"]
+
+
+def test_push_takes_the_notices_along_beside_a_card_of_ones_own(tmp_path):
+    saved_tokenizer(tmp_path / "mine")
+    write_card(tmp_path / "mine", run_snippet=False)
+    for name in ("NOTICE", "LICENSE"):  # as if the card had been written elsewhere
+        (tmp_path / "mine" / name).unlink()
+    sent = push(tmp_path / "mine", "me/mine", dry_run=True).files
+    assert sent["NOTICE"] == sent["LICENSE"] == -1 and not (tmp_path / "mine" / "NOTICE").exists()
+
+
+def test_an_adapter_is_still_of_the_checkpoint_when_its_base_is_published(tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    saved_model(tmp_path / "model")
+    model = SeedForConditionalGeneration.from_pretrained(tmp_path / "model")
+    get_peft_model(model, LoraConfig(r=2)).save_pretrained(tmp_path / "adapter")
+    write_card(tmp_path / "adapter", run_snippet=False)
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": "me/seed-mine"}))
+    text = write_card(tmp_path / "adapter", run_snippet=False).read_text(encoding="utf-8")
+    assert "Made from seed-tiny" in text and "`me/seed-mine`" in text
+
+
+def test_an_adapter_in_the_folder_of_its_base(tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    saved_model(tmp_path / "model")
+    model = SeedForConditionalGeneration.from_pretrained(tmp_path / "model")
+    get_peft_model(model, LoraConfig(r=2)).save_pretrained(tmp_path / "model")
+    assert origins_of(tmp_path / "model") == ["seed-tiny"]
+
+
+def test_a_text_may_stand_for_the_model_of_the_training(tmp_path):
+    folder = save_artifact("tokenizer", tmp_path / "mine")
+    training = {"stage": "contrastive", "model": "BLIP-2's ViT-g"}
+    assert "its codebook is random" in write_card(folder, training=training, run_snippet=False).read_text()

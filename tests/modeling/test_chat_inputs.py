@@ -275,5 +275,50 @@ def test_eos_ends_a_text_where_it_is_asked_for(processors):
     assert ended.input_ids == [[*row, eos] for row in plain.input_ids]
     marked = processor(words, end_text=True, return_special_tokens_mask=True, padding=False, return_tensors=None)
     assert [row[-1] for row in marked.special_tokens_mask] == [1, 1]
-    with pytest.raises(ValueError, match="begin_image or end_text"):
+    with pytest.raises(ValueError, match="goes on with an image, and end_text ends the text"):
         processor(words, begin_image=True, end_text=True)
+
+
+def test_a_text_whose_end_is_cut_has_no_eos(processors):
+    """The collators do the same: a model would learn to stop in the middle."""
+    processor, short = processors["seed"], chat([text("what ?")], "a red apple and a blue fire engine")
+    eos, whole = processor.tokenizer.eos_token_id, processor.apply_chat_template(short, end_text=True, **MASKED)
+    length = whole["input_ids"].shape[1]
+    for limit in (length, length - 1, length - 3):
+        cut = processor.apply_chat_template(short, end_text=True, truncation=True, max_length=limit, **MASKED)
+        kept = whole["input_ids"][0].tolist()[:limit]
+        assert cut["input_ids"][0].tolist() == kept and (eos in kept) == (limit == length)
+        assert cut["assistant_masks"][0].tolist() == whole["assistant_masks"][0].tolist()[:limit]
+
+
+def test_eos_is_of_the_assistant_whatever_its_template_puts_behind_it(processors):
+    template = (
+        "{% for message in messages %}{% if message.role == 'assistant' %}{% generation %}{{ message.content }}"
+        "{% endgeneration %}{{ eos_token }}!{% else %}{{ message.content }}{% endif %}{% endfor %}"
+    )
+    processor = processors["seed"]
+    out = processor.apply_chat_template(
+        [{"role": "user", "content": "what"}, {"role": "assistant", "content": " yes"}],
+        template,
+        end_text=True,
+        **MASKED,
+    )
+    ids, eos = out["input_ids"][0].tolist(), processor.tokenizer.eos_token_id
+    assert processor.decode(ids) == "<s>what yes!</s>" and ids.count(eos) == 1
+    assert out["assistant_masks"][0].tolist()[-2:] == [0, 1]
+
+
+def test_what_cannot_end_with_eos_is_refused(processors):
+    processor = processors["vicuna"]
+    with pytest.raises(ValueError, match="add_generation_prompt asks for it: give one"):
+        processor.apply_chat_template(CHAT, tokenize=True, end_text=True, add_generation_prompt=True)
+    without = copy.deepcopy(processor)
+    without.tokenizer.eos_token = None
+    with pytest.raises(ValueError, match="the text tokenizer has none"):
+        without("a red apple", end_text=True)
+
+
+def test_what_the_assistant_says_keeps_its_line_break(processors):
+    for name, processor in processors.items():
+        said = processor.apply_chat_template(chat([text("what ?")], "yes\n"), end_text=True, **MASKED)
+        assert processor.decode(said["input_ids"][0]).endswith("yes\n</s>"), name

@@ -180,7 +180,7 @@ def test_beams_have_guided_scores(model, mode):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"past_key_values": DynamicCache()}, "does not go with past_key_values"),
+        ({"past_key_values": DynamicCache()}, "does not go with (past_key_values|cache)"),
         ({"output_hidden_states": True, "return_dict_in_generate": True}, "does not go with output_hidden_states"),
         ({"prompt_lookup_num_tokens": 3}, "does not go with prompt_lookup_num_tokens"),
         ({"generation_config": GenerationConfig(prefill_chunk_size=2)}, "does not go with prefill_chunk_size"),

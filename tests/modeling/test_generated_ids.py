@@ -91,3 +91,21 @@ def test_what_is_no_text_is_not_written_into_a_prompt(processor, missing):
         processor.ask(picture(), [missing])
     with pytest.raises(TypeError, match="text 0 must be a text"):
         processor.text_tower(missing, 8)
+
+
+@pytest.mark.parametrize("given", [{"text": ["a red apple"]}, {"a red apple"}, np.array("a"), np.array([["a"]])])
+def test_a_table_or_a_set_is_not_taken_for_its_names(processor, given):
+    """A mapping gave its keys: `draw({"prompt": ...})` drew "prompt"."""
+    for call in (processor, processor.draw, lambda texts: processor.text_tower(texts, 8)):
+        with pytest.raises(TypeError, match="are a text or a list of texts, got"):
+            call(given)
+
+
+def test_what_is_no_ids_is_refused(processor, row):
+    output = GenerateDecoderOnlyOutput(sequences=torch.tensor([row, row]))
+    assert processor.decode(output) == processor.batch_decode(output)
+    for wrong in ("abc", ["abc"], {"input_ids": [row]}, [{"a": 1}]):
+        with pytest.raises(TypeError, match="Ids are numbers"):
+            processor.decode(wrong)
+        with pytest.raises(TypeError, match="Ids are numbers"):
+            processor.batch_decode(wrong)

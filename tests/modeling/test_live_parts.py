@@ -84,6 +84,8 @@ def test_images_have_the_codes_of_use_while_the_whole_model_trains():
     wanted = tokenizer.encode(PIXELS)
     assert not torch.equal(tokenizer.train().encode(PIXELS), wanted)  # dropout would make others
     tokenizer.eval()
+    built = SeedForConditionalGeneration(tiny_seed_model().config)
+    assert built.training and not built.visual_tokenizer.training  # not only after `train`
     model = SeedForConditionalGeneration.from_parts(tokenizer, tiny_language_model().train())
     config = model.config.text_config
     ids = torch.tensor([[config.boi_token_id, *[config.image_token_id] * 32, config.eoi_token_id]] * 4)

@@ -10,6 +10,7 @@ from transformers.utils import ModelOutput
 from seed_hf import bundled
 from seed_hf.modeling.cache_name_seed import CACHE, CACHE_NAMES
 from seed_hf.modeling.configuration_seed import SeedConfig
+from seed_hf.modeling.generation_seed import GENERATION_MODES
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
 from seed_hf.modeling.modeling_seed_text import SeedForCausalLM
 from seed_hf.modeling.modeling_seed_text_model import SeedTextModel
@@ -300,13 +301,17 @@ def test_whole_and_language_model_generate_by_one_config(tmp_path):
     taken = SeedForCausalLM.from_pretrained(tmp_path / "language")
     assert SeedForConditionalGeneration.from_parts(loaded.visual_tokenizer, taken).generation_config.use_cache
     ids = processor.draw("a pig").input_ids
-    for mode, given in (("image", "past_key_values"), ("image", CACHE), ("text", "past_key_values"), ("text", CACHE)):
-        cache = taken(ids[:, :-1], use_cache=True)[CACHE]
+    for mode in (None, *GENERATION_MODES):
         asked = {"generation_mode": mode, "max_new_tokens": 36}
-        assert torch.equal(taken.generate(ids, **{given: cache}, **asked), loaded.generate(ids, **asked))
+        for name in CACHE_NAMES:  # the library's old one, and its new one
+            for each in (taken, loaded):
+                cache = taken(ids[:, :-1], use_cache=True)[CACHE]
+                assert torch.equal(each.generate(ids, **{name: cache}, **asked), loaded.generate(ids, **asked))
+    with pytest.raises(ValueError, match="two names of one argument"):
+        taken.generate(ids, past_key_values=cache, cache=cache)
     headless = SeedTextModel.from_pretrained(tmp_path / "language")
     for each in (taken, headless):
-        for name in CACHE_NAMES:  # the library's old one, and its new one
+        for name in CACHE_NAMES:
             step = each(ids[:, -1:], **{name: taken(ids[:, :-1], use_cache=True)[CACHE]})
             torch.testing.assert_close(step[0], each(ids)[0][:, -1:], rtol=0, atol=1e-4)
     with pytest.raises(TypeError, match="by its name"):

@@ -60,6 +60,25 @@ def test_each_variant_of_a_folder_must_be_whole(folder, tmp_path):
         SeedImagePipeline.from_pretrained(tmp_path / "both")
 
 
+def test_files_that_are_no_weights_of_their_own_are_not_asked_for_all(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "more")
+    place = tmp_path / "more" / "unet"
+    save_file({"lora": torch.zeros(1)}, place / "diffusion_pytorch_model.lora.safetensors")
+    unet = UNet2DConditionModel.from_pretrained(place)
+    unet.save_pretrained(place, variant="fp16", max_shard_size="100KB")
+    index = place / "diffusion_pytorch_model.safetensors.index.fp16.json"
+    values = json.loads(index.read_text())  # as earlier versions of diffusers named shards
+    for name in set(values["weight_map"].values()):
+        (place / name).rename(place / name.replace("model.fp16-", "model-").replace(".safe", ".fp16.safe"))
+    values["weight_map"] = {
+        key: name.replace("model.fp16-", "model-").replace(".safe", ".fp16.safe")
+        for key, name in values["weight_map"].items()
+    }
+    index.write_text(json.dumps(values))
+    assert SeedImagePipeline.from_pretrained(tmp_path / "more")
+    assert UNet2DConditionModel.from_pretrained(place, variant="fp16")
+
+
 @pytest.mark.parametrize("change", [drop, rename, reshape], ids=lambda change: change.__name__)
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_that_is_not_whole_is_refused(folder, tmp_path, part, change):

@@ -147,9 +147,13 @@ def test_files_that_the_metadata_name_are_looked_for(models):
     run_stage("contrastive", write(recipe), skipping)
     logged = json.loads(Path("out/trainer_state.json").read_text())["log_history"]
     assert sum("eval_loss" in line for line in logged) == 1
-    features = {"model": {"tokenizer": "tokenizer"}, "data": {"features": "a.safetensors", "min_side": 2}}
-    with pytest.raises(ValueError, match="data.min_side is not used: data.features has no images"):
-        read_recipe("quantization", write({**recipe_of("quantization", {}), **features}))
+    save_file({"causal_embeddings": torch.randn(8, 32, 24)}, "a.safetensors")
+    cached = recipe_of("quantization", {"tokenizer": "tokenizer"}, output_dir="two")
+    for validation in ({}, {"validation": "a.safetensors"}):
+        cached["data"] = {"features": "a.safetensors", "min_side": 2, **validation}
+        for check in (["--check"], []):
+            words = "data.min_side is not used: cached features have no images"
+            refused("train", "quantization", "--config", write(cached), *check, words=words)
 
 
 FAULTS = {
