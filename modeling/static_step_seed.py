@@ -8,12 +8,15 @@ each later step is one launch. On other devices the same step runs as it is.
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
+from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from transformers.cache_utils import DynamicCache, StaticCache
 
+from .captured_graph_seed import CapturedGraph
 from .next_logits_seed import has_hooks, next_logits
 
 
@@ -28,13 +31,22 @@ def can_keep_steps(model: Any) -> bool:
     """Whether steps of a model always run the same kernels on the same weights.
 
     Args:
-        model: A language model. Adapters may be switched, offloaded and quantized weights may move, and in training
-            there is dropout.
+        model: A language model. Adapters may be switched, offloaded and quantized weights may move, in training there
+            is dropout, and some rotary positions are looked up on the host.
     """
     adapted = getattr(model, "_hf_peft_config_loaded", False) or hasattr(model, "peft_config")
     moved = hasattr(model, "hf_device_map") or getattr(model, "hf_quantizer", None) is not None
     hooked = any(map(has_hooks, model.modules()))
-    return not (adapted or moved or hooked or model.training) and one_mask_for_all(model.config)
+    if adapted or moved or hooked or model.training or _reads_positions(model.config):
+        return False
+    return one_mask_for_all(model.config)
+
+
+def _reads_positions(config: Any) -> bool:
+    """Whether rotary positions are scaled by how far they reach, which the host looks up in every step."""
+    rotary = getattr(config, "rope_parameters", None) or {}
+    kinds = [rotary, *(values for values in rotary.values() if isinstance(values, dict))]  # by type of layer
+    return any(values.get("rope_type") == "dynamic" for values in kinds)
 
 
 def one_mask_for_all(config: Any) -> bool:
@@ -78,7 +90,7 @@ class StaticStep:
         self.place = torch.zeros(1, dtype=torch.long, device=device)
         self.scale = torch.ones(rows // 2, device=device) if guided else None
         self.hidden_value = torch.finfo(model.dtype).min
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.graph: CapturedGraph | None = None
         self.logits: torch.Tensor | None = None
         self.codes_alone = codes_alone
         self.next_logits = _compiled(compiling, device)
@@ -139,17 +151,7 @@ class StaticStep:
                 layer.lazy_initialization(source.keys, source.values)
         if self.graph is not None or not self.ids.is_cuda:
             return
-        # What runs for the first time allocates and chooses kernels, which a graph cannot record.
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                self._run(model)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._run(model)
-        self.graph = graph
+        self.graph = CapturedGraph(lambda: self._run(model), self.ids.device)
 
 
 @contextmanager
@@ -191,11 +193,13 @@ def _compiled(compiling: Any, device: torch.device) -> Any:
     settings = compiling.to_dict()
     if settings.get("mode") in ("reduce-overhead", "max-autotune"):
         settings["mode"] = None if settings["mode"] == "reduce-overhead" else "max-autotune-no-cudagraphs"
-    return torch.compile(next_logits, **settings)
+    # A function of its own: all that share one also share torch's limit of recompilations.
+    own = FunctionType(next_logits.__code__.replace(), next_logits.__globals__, next_logits.__name__)
+    return torch.compile(own, **settings)
 
 
 def _places(model: Any) -> tuple[int, ...]:
-    return tuple(weight.data_ptr() for weight in model.parameters())
+    return tuple(weight.data_ptr() for weight in chain(model.parameters(), model.buffers()))
 
 
 __all__ = ["StaticStep", "can_keep_steps", "drop_steps", "one_mask_for_all", "static_step"]

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from seed_hf.modeling.captured_graph_seed import CapturedGraph
+
 
 _KEPT = 4  # shapes
 
@@ -25,14 +27,14 @@ class CapturedUNet:
         """The predicted noise.
 
         Args:
-            unet: On a GPU; on other devices it is called as it is.
+            unet: On a GPU; on other devices, and where its weights come and go (offloading), it is called as it is.
             sample: `(rows, channels, height, width)`.
             timestep: One for all rows.
             inputs: `encoder_hidden_states`, `class_labels` and `timestep_cond`.
         """
         given = {"sample": sample, "timestep": timestep, **inputs}
         tensors = {name: value for name, value in given.items() if value is not None}
-        if not sample.is_cuda:
+        if not sample.is_cuda or hasattr(unet, "_hf_hook"):
             return unet(**tensors, return_dict=False)[0]
         tensors["timestep"] = timestep.to(sample.device)
         weights = (id(unet), *(weight.data_ptr() for weight in unet.parameters()))
@@ -41,27 +43,18 @@ class CapturedUNet:
         self.graphs[shapes + weights] = kept
         while len(self.graphs) > _KEPT:
             self.graphs.popitem(last=False)
-        graph, places, noise = kept
+        graph, places = kept
         for name, value in tensors.items():
             places[name].copy_(value)
         graph.replay()
-        return noise.clone()  # some schedulers keep it
+        return graph.result.clone()  # some schedulers keep it
 
     @torch.inference_mode(False)  # what is made in that mode could not be changed outside it
     @torch.no_grad()
     def _captured(self, unet: Any, tensors: dict[str, torch.Tensor]) -> tuple:
         places = {name: value.clone() for name, value in tensors.items()}
-        # What runs for the first time allocates, chooses kernels and compiles, which a graph cannot record.
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                unet(**places, return_dict=False)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            noise = unet(**places, return_dict=False)[0]
-        return graph, places, noise
+        graph = CapturedGraph(lambda: unet(**places, return_dict=False)[0], places["sample"].device)
+        return graph, places
 
 
 __all__ = ["CapturedUNet"]

@@ -53,12 +53,22 @@ def generate_codes(
         if source is not None:
             copied = torch.Generator(source.device)
             copied.set_state(source.get_state())
-            torch.manual_seed(torch.randint(2**62, (1,), generator=copied, device=source.device).item())
+            seed = torch.randint(2**62, (1,), generator=copied, device=source.device).item()
+            for each in _generators_of(device):
+                each.manual_seed(seed)
         ids = seed_model.generate(**inputs, generation_mode="image", **options)
         ids = getattr(ids, "sequences", ids)  # the model's own settings may ask for more
     config = seed_model.config.text_config
     start = inputs["input_ids"].shape[1] + 1  # after the prompt and <img>; image mode makes the span valid
     return ids[:, start : start + config.num_query_tokens] - config.visual_token_offset
+
+
+def _generators_of(device: torch.device) -> list:
+    """What sampling on a device draws from, and no other device's, whose state nobody puts back."""
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return [torch.default_generator, torch.cuda.default_generators[index]]
+    return [torch.default_generator, *([torch.mps] if device.type == "mps" else [])]
 
 
 @torch.no_grad()

@@ -22,9 +22,9 @@ _WITHOUT_BF16 = ("AVX512_CORE", "AVX512_CORE_VNNI")
 def has_native_bf16(device: "torch.device | str" = "cpu") -> bool:
     """Whether a device multiplies bf16 matrices in hardware.
 
-    Of CPUs only x86 ones with AVX512_BF16 (all CPUs with AMX have it too) are known to; `False` for others. The limits
-    that `ATEN_CPU_CAPABILITY` and `ONEDNN_MAX_CPU_ISA` set count. With AVX512_BF16 and no AMX it may still be slower
-    than fp32: docs/performance.md.
+    Of NVIDIA's GPUs those since Ampere. Of CPUs only x86 ones with AVX512_BF16 (all CPUs with AMX have it too) are
+    known to; `False` for others. The limits that `ATEN_CPU_CAPABILITY` and `ONEDNN_MAX_CPU_ISA` set count. With
+    AVX512_BF16 and no AMX it may still be slower than fp32: docs/performance.md.
 
     Args:
         device: `"cpu"`, `"cuda"` ... or a `torch.device`.
@@ -32,7 +32,9 @@ def has_native_bf16(device: "torch.device | str" = "cpu") -> bool:
     import torch
 
     if torch.device(device).type != "cpu":
-        return torch.device(device).type == "cuda"
+        if torch.device(device).type != "cuda" or torch.version.hip is not None or not torch.cuda.is_available():
+            return torch.device(device).type == "cuda"
+        return torch.cuda.get_device_capability(device) >= (8, 0)  # others emulate it
     hardware = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     if hardware is None or not hardware() or not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
         return False
@@ -67,11 +69,14 @@ def usable_device(device: "torch.device | str | None" = None) -> "torch.device":
     """
     import torch
 
+    own = device is None and torch.cuda.is_available() and "LOCAL_RANK" in os.environ
     if device is None and torch.cuda.is_available():
-        device = f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+        device = f"cuda:{os.environ['LOCAL_RANK']}" if own else "cuda"
     try:
         found = torch.device(device or "cpu")
         torch.empty(1, device=found)
+        if own:  # streams, graphs and libraries take the current one
+            torch.cuda.set_device(found)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"device {str(device)!r} is not usable here ({reason}). Try 'cpu'.") from error
@@ -80,6 +85,8 @@ def usable_device(device: "torch.device | str | None" = None) -> "torch.device":
 
 def number_type(device: "torch.device | str", asked: "torch.dtype | str | None" = None) -> "torch.dtype":
     """The number type to compute in: what was asked for, else bfloat16 on CUDA and float32 elsewhere.
+
+    On a GPU that only emulates bfloat16 it is float16.
 
     Warns if half precision was asked for on a CPU that is slow at it.
 
@@ -91,7 +98,9 @@ def number_type(device: "torch.device | str", asked: "torch.dtype | str | None" 
 
     where = torch.device(device)
     if asked is None:
-        return torch.bfloat16 if where.type == "cuda" else torch.float32
+        if where.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if has_native_bf16(where) else torch.float16
     dtype = getattr(torch, asked) if isinstance(asked, str) else asked
     if where.type == "cpu" and _slow_on_cpu(dtype == torch.bfloat16, dtype == torch.float16):
         name = str(dtype).removeprefix("torch.")

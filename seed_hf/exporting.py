@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,7 @@ def export_onnx(model: SeedForConditionalGeneration, folder: str | Path, names: 
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         part = parts[name]
+        part.module.eval()  # its weights are already; what only wraps them is not
         program = torch.onnx.export(
             part.module,
             part.inputs,
@@ -236,21 +238,48 @@ class OnnxModel:
 
     Raises:
         ImportError: onnxruntime is not installed.
+        FileNotFoundError: A graph that is used is not there.
     """
 
     def __init__(self, folder: str | Path):
         check_installed("onnxruntime")
+        self.folder = Path(folder)
+
+    @cached_property
+    def encoder(self) -> Any:
+        """A session of onnxruntime; opened when it is needed, as the other two, because not all may be there."""
+        return self._session("encoder")
+
+    @cached_property
+    def decoder(self) -> Any:
+        """As `encoder`."""
+        return self._session("decoder")
+
+    @cached_property
+    def language_model(self) -> Any:
+        """As `encoder`."""
+        return self._session("language_model")
+
+    def _session(self, name: str) -> Any:
         import onnxruntime
 
-        self.graphs = {name: onnxruntime.InferenceSession(str(Path(folder) / f"{name}.onnx")) for name in NAMES}
+        path = self.folder / f"{name}.onnx"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file. `seed-hf export --part {name}` writes it.")
+        return onnxruntime.InferenceSession(str(path))
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Codes `(batch, num_query_tokens)` of images `(batch, 3, image_size, image_size)`."""
-        return torch.from_numpy(self.graphs["encoder"].run(None, {"pixel_values": pixel_values.numpy()})[0])
+        return torch.from_numpy(self.encoder.run(None, {"pixel_values": pixel_values.numpy()})[0])
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Generation embeddings of codes `(batch, num_query_tokens)`."""
-        return torch.from_numpy(self.graphs["decoder"].run(None, {"codes": codes.numpy()})[0])
+        """Generation embeddings of codes `(batch, num_query_tokens)`.
+
+        Raises:
+            ValueError: A negative code: an image that could not be encoded. The graph would take another one for it.
+        """
+        _check_encoded(codes)
+        return torch.from_numpy(self.decoder.run(None, {"codes": codes.numpy()})[0])
 
     def draw(self, prompt: Sequence[int], vocabulary: VisualVocabulary) -> list[int]:
         """The codes of the image that follows a prompt: the likeliest code at each place.
@@ -287,7 +316,7 @@ class OnnxModel:
 
     def _step(self, ids: Sequence[int], past: dict[str, Any] | None) -> tuple[torch.Tensor, dict[str, Any]]:
         """Logits after the last of the ids, and the cache."""
-        graph = self.graphs["language_model"]
+        graph = self.language_model
         if past is None:
             empty = {one.name: one.shape for one in graph.get_inputs()[2:]}
             past = {name: torch.zeros(1, shape[1], 0, shape[3]).numpy() for name, shape in empty.items()}
@@ -297,8 +326,14 @@ class OnnxModel:
         return torch.from_numpy(logits[0, -1]), dict(zip(past, present))
 
 
+def _check_encoded(codes: torch.Tensor) -> None:
+    if (codes < 0).any():
+        raise ValueError("Codes must not be negative: -1 stands for an image whose encoding is not finite.")
+
+
 def _filled(row: list[int], codes: list[int], vocabulary: VisualVocabulary) -> list[int]:
     """A prompt with the codes of its image in the place of the placeholders."""
+    _check_encoded(torch.tensor(codes))
     tokens = iter(codes)
     return [
         next(tokens) + vocabulary.visual_token_offset if token == vocabulary.image_token_id else token for token in row

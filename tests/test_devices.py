@@ -132,3 +132,11 @@ def test_muon_in_fp32_is_torchs_muon(monkeypatch):
         assert set(optimizer.state[matrices[0]]) == {"momentum_buffer"}
     for theirs, ours in zip(*weights):
         torch.testing.assert_close(ours, theirs, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize(("capability", "native"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_a_gpu_that_emulates_bf16_computes_in_fp16(monkeypatch, capability, native):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert has_native_bf16("cuda") == native
+    assert number_type("cuda") == (torch.bfloat16 if native else torch.float16)

@@ -1,9 +1,11 @@
 """The three graphs: with any batch size what the models compute; in onnxruntime where it is installed."""
 
+import shutil
+
 import pytest
 import torch
 
-from seed_hf.exporting import NAMES, compare_onnx, export_onnx, parts_of
+from seed_hf.exporting import NAMES, OnnxModel, compare_onnx, export_onnx, parts_of
 from tiny_families import whole_model
 from tiny_language import picture, tiny_processor, tiny_seed_model
 
@@ -57,6 +59,16 @@ def test_the_graphs_compute_the_same_in_onnxruntime(tmp_path):
     model, processor = tiny_seed_model(), tiny_processor()
     written = export_onnx(model, tmp_path)
     assert [path.name for path in written] == [f"{name}.onnx" for name in NAMES]
+    graphs = OnnxModel(tmp_path)
+    not_encoded = graphs.encode(torch.full((1, 3, 28, 28), torch.nan))
+    assert (not_encoded == -1).all()
+    with pytest.raises(ValueError, match="-1 stands for an image whose encoding is not finite"):
+        graphs.decode(not_encoded)  # the graph would take the last code for it
+    (tmp_path / "alone").mkdir()
+    shutil.copy(tmp_path / "decoder.onnx", tmp_path / "alone")
+    assert OnnxModel(tmp_path / "alone").decode(torch.zeros(1, 32, dtype=torch.long)).isfinite().all()
+    with pytest.raises(FileNotFoundError, match="encoder.onnx: no such file. `seed-hf export --part encoder`"):
+        OnnxModel(tmp_path / "alone").encode(torch.zeros(1, 3, 28, 28))
     images = [picture(colour) for colour in ("red", "blue", "green")]
     found = compare_onnx(tmp_path, model, processor, images, ["a red apple", "yes"])
     assert found.pop("embeddings") < 1e-4 and found == {"codes": 1.0, "drawn_codes": 1.0, "captions": 1.0}

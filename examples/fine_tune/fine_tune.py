@@ -34,7 +34,6 @@ from seed_hf.training.trainer import last_complete_checkpoint
 
 
 logger = logging.getLogger("fine_tune")
-LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]  # all linear layers of an OPT block
 FEWEST = {"train": 8, "held out": 4}  # images; fewer are too few to train or to measure
 
 
@@ -75,7 +74,8 @@ def fine_tune(settings: Settings, out: Path) -> dict:
     """
     out = Path(out)
     source = open_source(settings.pictures, caption_column=settings.caption_column)
-    check_begun(out, settings)
+    images = source.identity()
+    check_begun(out, settings, images)
     if (out / "results.json").exists():
         logger.info("%s is finished already.", out)
         return json.loads((out / "results.json").read_text(encoding="utf-8"))
@@ -85,7 +85,7 @@ def fine_tune(settings: Settings, out: Path) -> dict:
     except OSError as error:
         raise ValueError(f"--model {settings.model}: no SEED model is there. {error}") from error
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "settings.json", asdict(settings))
+    write_json(out / "settings.json", {**asdict(settings), "images": images})
     model.to(usable_device())
     processor = SeedProcessor.from_pretrained(settings.model)
     # Each image is encoded once: the language model only sees its 32 codes.
@@ -170,13 +170,14 @@ def with_seed_trainer(model, processor, rows, settings: Settings, folder: str) -
 
 def with_plain_trainer(model, processor, rows, settings: Settings, folder: str) -> Trainer:
     """The same with transformers and peft alone: the model computes its loss from `labels`."""
+    # An output layer that is tied to the embedding has the same rows; another has its own.
+    layers = ["embed_tokens"] if model.language_model.config.tie_word_embeddings else ["embed_tokens", "lm_head"]
     lora = LoraConfig(
         r=settings.rank,
         lora_alpha=2 * settings.rank,
         lora_dropout=0.05,
-        target_modules=rf"language_model\..*\.({'|'.join(LAYERS)})",
-        # The output layer is tied to the embedding, so that its rows are trained too.
-        trainable_token_indices={"embed_tokens": tokens_of(rows, processor)},
+        target_modules=rf"language_model\..*\.({'|'.join(model.language_model.family.linear_layers)})",
+        trainable_token_indices=dict.fromkeys(layers, tokens_of(rows, processor)),
     )
     args = TrainingArguments(folder, remove_unused_columns=False, lr_scheduler_type="cosine", **arguments(settings))
     collate = collator_for(model, processor, settings)
@@ -265,8 +266,8 @@ def table(results: dict) -> str:
 # ---- files ----
 
 
-def check_begun(out: Path, settings: Settings) -> None:
-    """Accept a new folder, or one that was begun with the same settings."""
+def check_begun(out: Path, settings: Settings, images: dict) -> None:
+    """Accept a new folder, or one that was begun with the same settings and images."""
     file, given = out / "settings.json", asdict(settings)
     if file.exists():
         begun = json.loads(file.read_text(encoding="utf-8"))
@@ -275,6 +276,8 @@ def check_begun(out: Path, settings: Settings) -> None:
                 f"{out} was begun with {', '.join(f'{name}={begun.get(name)!r}' for name in others)}. "
                 "Give the same settings to continue, or a new folder."
             )
+        if begun.get("images", images) != images:
+            raise ValueError(f"{out} was begun with other images in {settings.pictures}. Give a new folder.")
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty and holds no run to continue, or it is a file. Give a new folder.")

@@ -25,12 +25,15 @@ class AuthorsEncoder:
         self.half = self.device.type == "cuda"
         names = (*tokenizer.PARTS["seeing"], *tokenizer.PARTS["coding"])
         parts = {name: copy.deepcopy(getattr(tokenizer, name)) for name in names}
-        for part in parts.values():
-            if isinstance(part, nn.Module):
-                part.to(torch.float16 if self.half else torch.float32)
-                for module in part.modules():
-                    if isinstance(module, nn.LayerNorm):
-                        module.float()
+        for name, part in parts.items():
+            dtype = torch.float16 if self.half else torch.float32
+            if isinstance(part, nn.Parameter):  # the queries
+                parts[name] = nn.Parameter(part.detach().to(dtype))
+                continue
+            part.to(dtype)
+            for module in part.modules():
+                if isinstance(module, nn.LayerNorm):
+                    module.float()
         self.vit, self.queries, self.qformer = (parts[name] for name in tokenizer.PARTS["seeing"])
         self.code_encoder, self.quantizer = (parts[name] for name in tokenizer.PARTS["coding"])
 

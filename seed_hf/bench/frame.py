@@ -175,8 +175,13 @@ class Bench:
         return output, time.perf_counter() - began, time.process_time() - cpu_began
 
     def _warm(self, run: Callable[[], Any]) -> int:
-        """The number of calls that take about `self.seconds`, after one that does not count."""
+        """The number of calls that take about `self.seconds`, as soon as they do not get much faster.
+
+        What torch compiles and captures is made in the first call, or the first two.
+        """
         _, seconds, _ = self._timed(run, 1)
+        while (again := self._timed(run, 1)[1]) < seconds / 2:
+            seconds = again
         return max(1, min(1000, round(self.seconds / seconds)))
 
     def _start_of_peak(self) -> int:

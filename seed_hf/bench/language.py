@@ -97,20 +97,20 @@ def codes_ways(lm: Any, batch: int, compiled: bool = False) -> dict[str, Way]:
     """
     prompts = _prompts(lm, batch)
     passes = lm.config.num_query_tokens
-    flops, moved = _flops(lm, batch * (PROMPT + passes)), passes * _step_bytes(lm)
+    flops, moved = _flops(lm, batch * (PROMPT + passes), batch * passes), passes * _step_bytes(lm)
 
-    def way(**options) -> Way:
+    def way(rows: int = 1, **options) -> Way:
         def run():
             output = lm.generate(**prompts, generation_mode="image", do_sample=False, **options)
             return _codes(lm, getattr(output, "sequences", output))
 
-        return Way(run, batch, flops, moved)
+        return Way(run, batch, rows * flops, moved)
 
     ways = {
         "transformers' loop, default cache": way(return_dict_in_generate=True),
         "generate, growing cache": way(cache_implementation="dynamic"),
         "generate, static cache": way(cache_implementation="static"),
-        "the same, guided": way(cache_implementation="static", code_guidance_scale=SCALE),
+        "the same, guided": way(2, cache_implementation="static", code_guidance_scale=SCALE),
     }
     if compiled:
         compiling = CompileConfig(fullgraph=True, mode=None, dynamic=False)
@@ -186,7 +186,7 @@ def length_ways(lm: Any, lengths: Sequence[int]) -> dict[str, Way]:
                 ids = step(lm, ids).argmax(-1) + lm.config.visual_token_offset
             return ids
 
-        return Way(run, steps / length, _flops(lm, steps + PROMPT), steps * _step_bytes(lm))
+        return Way(run, steps / length, _flops(lm, steps + PROMPT, steps), steps * _step_bytes(lm))
 
     return {f"{length} tokens": way(length) for length in lengths}
 
@@ -210,7 +210,7 @@ def _constraint(bench: Bench, lm: Any) -> None:
             step.begin(lm, cache, None, last, None)
             return step(lm, ids[:, -1])
 
-        found["a step of the model"] = Way(run, 1, _flops(lm, batch), _step_bytes(lm))
+        found["a step of the model"] = Way(run, 1, _flops(lm, batch, batch), _step_bytes(lm))
         for mode in ("image", "interleaved", "text"):
             room = {"prompt_length": PROMPT, "max_length": length + 40, "eos_token_id": 2}
             constraint = VisualSpanLogitsProcessor(lm.config, mode, **room)
@@ -269,11 +269,16 @@ def _same(first: torch.Tensor, other: torch.Tensor) -> float:
 
 def _step_bytes(lm: Any) -> int:
     """What one step reads: the blocks, and the rows of the codes in the output layer."""
-    width = lm.get_output_embeddings().weight
-    rows = lm.config.codebook_size * width.shape[1] * width.element_size()
-    return bytes_of(lm.model) - bytes_of(lm.get_input_embeddings()) + rows
+    tables = sum(bytes_of(module) for module in lm.model.modules() if isinstance(module, torch.nn.Embedding))
+    return bytes_of(lm.model) - tables + _head(lm) * lm.get_output_embeddings().weight.element_size()
 
 
-def _flops(lm: Any, tokens: int) -> int:
-    """Operations of so many tokens, without those of attention."""
-    return 2 * tokens * (_step_bytes(lm) // lm.get_output_embeddings().weight.element_size())
+def _flops(lm: Any, tokens: int, written: int) -> int:
+    """Operations of the matrices, without those of attention, for tokens that are read and codes that are written."""
+    blocks = sum(layer.weight.numel() for layer in lm.model.modules() if isinstance(layer, torch.nn.Linear))
+    return 2 * (tokens * blocks + written * _head(lm))
+
+
+def _head(lm: Any) -> int:
+    """Numbers in the rows of the codes in the output layer."""
+    return lm.config.codebook_size * lm.get_output_embeddings().weight.shape[1]

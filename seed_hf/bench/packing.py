@@ -29,7 +29,7 @@ from seed_hf.training import LanguageModelCollator, LanguageModelConfig, Languag
 
 
 AUTHORS_LENGTH = 140
-# How many of a hundred captions have this many words; each word below is one token.
+# How many of a hundred captions have this many words; of the words below.
 CAPTION_WORDS = {1: 2, 2: 26, 3: 32, 4: 17, 5: 11, 6: 4, 7: 3, 8: 2, 9: 1, 10: 1, 11: 1}
 WORDS = "a red blue man woman with white black face hand cat dog bird heart sun star house car tree flower".split()
 
@@ -158,8 +158,14 @@ def draw_rows(number: int, captions: np.ndarray, long_share: float, config, seed
 
 
 def pad_to(batch: dict[str, torch.Tensor], length: int) -> dict[str, torch.Tensor]:
-    """A padded batch with every sequence padded further to `length`."""
+    """A padded batch with every sequence padded further to `length`.
+
+    Raises:
+        ValueError: A sequence is longer.
+    """
     old = batch["input_ids"].shape[1]
+    if old > length:
+        raise ValueError(f"A sample has {old} tokens, more than the authors' {length}: take shorter captions.")
     positions = batch["loss_positions"]
     return {
         "input_ids": F.pad(batch["input_ids"], (0, length - old), value=1),

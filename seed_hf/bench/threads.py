@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from seed_hf.threads import available_cores
 
@@ -22,7 +23,8 @@ WAITING = {
     "GOMP_SPINCOUNT=1000": {"GOMP_SPINCOUNT": "1000"},
     "OMP_WAIT_POLICY=PASSIVE": PASSIVE,
 }
-PARTS = "a part of the batch on each core"  # what `fit_threads` does for small models
+PARTS = "as the commands: small models in parts"  # a part of the batch on each core, by `fit_threads`
+INFINITE = float("inf")  # of a timing that was given up
 # Ends with its parent, even if that is killed.
 BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
 
@@ -35,10 +37,10 @@ def measure(*, busy: int = 2, threads: int = 2, rounds: int = 3, limit: float = 
         busy: Processes that keep a core busy.
         threads: Of the settings with several threads.
         rounds: How often each setting is timed, in turn.
-        limit: Seconds after which a timing is given up, and its setting with it.
+        limit: Seconds after which a timing is given up, and not tried again.
 
     Returns:
-        A report for JSON: `seconds`, for each setting and task the median, `None` where it was given up.
+        A report for JSON: `seconds`, for each setting and task the median, `None` where one was given up.
     """
     settings = {"one thread": (["1"], {}), PARTS: ([str(threads), "parts"], PASSIVE)}
     settings |= {f"{threads} threads, {name}": ([str(threads)], WAITING[name]) for name in WAITING}
@@ -51,8 +53,8 @@ def measure(*, busy: int = 2, threads: int = 2, rounds: int = 3, limit: float = 
         others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(busy)]
         for _ in range(rounds):
             for name, worker in workers.items():
-                for task in TASKS:
-                    times[name][task].append(worker.time(task, limit))
+                for task, known in times[name].items():
+                    known.append(INFINITE if INFINITE in known else worker.time(task, limit))
     finally:
         for process in [*others, *(worker.process for worker in workers.values())]:
             process.kill()
@@ -75,13 +77,20 @@ def table(report: dict) -> str:
 
 
 class Worker:
-    """A process that does a task whenever it reads its name, and answers with the seconds."""
+    """A process that does a task whenever it reads its name, and answers with the seconds.
+
+    It has done each task once before it is ready. One that was killed is begun anew.
+    """
 
     def __init__(self, how: list[str], variables: dict[str, str]):
+        self._how, self._variables = how, variables
+        self._begin(*how)
+
+    def _begin(self, *how: str) -> None:
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "KMP_"))}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "seed_hf.bench.threads", *how],
-            env={**clean, **variables},
+            env={**clean, **self._variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -93,9 +102,7 @@ class Worker:
             raise RuntimeError("A process of the benchmark did not start. `seed-hf see` says what is wrong.")
 
     def time(self, task: str, limit: float) -> float:
-        """Seconds for a task; infinite if it takes more than `limit`, which ends the process."""
-        if self.process.poll() is not None:
-            return float("inf")
+        """Seconds for a task; infinite if it takes more than `limit`."""
         timer = threading.Timer(limit, self.process.kill)
         timer.start()
         self._tasks.write(f"{task}\n")
@@ -104,7 +111,8 @@ class Worker:
         timer.cancel()
         if not answer:
             self.process.wait()
-        return float(answer or "inf")
+            self._begin(*self._how, "cold")
+        return float(answer or INFINITE)
 
 
 def caption(loaded: "Loaded") -> None:
@@ -171,9 +179,14 @@ class Loaded:
             config = OPTConfig(**sizes, num_attention_heads=8, max_position_embeddings=64, vocab_size=8000)
             self.writers[weights] = OPTForCausalLM(config).eval()
 
+    def models(self, task: str) -> list[Any]:
+        """The models that a task runs."""
+        own = [model for weights, model in self.writers.items() if task.endswith(weights)]
+        return own or [self.pipe.seed_model, self.pipe.unet]
 
-def work(threads: int, parts: bool) -> None:
-    """What a [`Worker`]'s process does: load the models, then a task for each line of its input."""
+
+def work(threads: int, parts: bool, warm: bool = True) -> None:
+    """What a [`Worker`]'s process does: load the models, do each task once, then one for each line of its input."""
     import torch
 
     from seed_hf.threads import fit_threads
@@ -181,19 +194,24 @@ def work(threads: int, parts: bool) -> None:
     torch.set_num_threads(1)  # loading is not measured
     loaded = Loaded()
     torch.set_num_threads(threads)
-    if parts:
-        fit_threads(loaded.pipe.visual_tokenizer, loaded.pipe.unet)
+
+    def seconds(task: str) -> float:
+        if parts:  # as the commands do for the model that they have loaded
+            fit_threads(*loaded.models(task))
+        began = time.perf_counter()
+        TASKS[task](loaded)
+        return time.perf_counter() - began
+
+    for task in TASKS if warm else ():
+        seconds(task)
     print("ready", flush=True)
     for line in sys.stdin:
-        began = time.perf_counter()
-        TASKS[line.strip()](loaded)
-        print(time.perf_counter() - began, flush=True)
+        print(seconds(line.strip()), flush=True)
 
 
 def _median(values: list[float]) -> float | None:
-    found = statistics.median(values)
-    return None if found == float("inf") else found
+    return None if INFINITE in values else statistics.median(values)
 
 
 if __name__ == "__main__":
-    work(int(sys.argv[1]), "parts" in sys.argv)
+    work(int(sys.argv[1]), "parts" in sys.argv, "cold" not in sys.argv)

@@ -36,8 +36,10 @@ def cached_features(
     with plain_errors():
         check_out(out)
         from seed_hf.bench import cached_features as benchmark
-    settings: dict[str, Any] = {"full_width": full_width, "blocks": blocks, "batch": batch, "full_batch": full_batch}
-    show(benchmark.table, benchmark.measure(**settings, rounds=rounds, threads=threads), out)
+
+        settings: dict[str, Any] = {"blocks": blocks, "batch": batch, "full_batch": full_batch}
+        report = benchmark.measure(full_width=full_width, **settings, rounds=rounds, threads=threads)
+    show(benchmark.table, report, out)
 
 
 @bench.command()
@@ -60,13 +62,10 @@ def packing(
         lengths = positive_numbers("--pack-lengths", pack_lengths)
         _check_file(data)
         from seed_hf.bench import packing as benchmark
-    settings: dict[str, Any] = {
-        "data": data,
-        "long_share": long_share,
-        "pack_lengths": lengths,
-        "batch_size": batch_size,
-    }
-    show(benchmark.table, benchmark.measure(**settings, rounds=rounds, threads=threads), out)
+
+        settings: dict[str, Any] = {"pack_lengths": lengths, "batch_size": batch_size, "threads": threads}
+        report = benchmark.measure(data=data, long_share=long_share, **settings, rounds=rounds)
+    show(benchmark.table, report, out)
 
 
 @bench.command()
@@ -81,7 +80,9 @@ def storage(
         check_out(out)
         _check_file(data)
         from seed_hf.bench import storage as benchmark
-    show(benchmark.table, benchmark.measure(data=data, rows=rows, rounds=rounds), out)
+
+        report = benchmark.measure(data=data, rows=rows, rounds=rounds)
+    show(benchmark.table, report, out)
 
 
 @bench.command()
@@ -93,7 +94,9 @@ def memory(
     with plain_errors():
         check_out(out)
         from seed_hf.bench import memory as benchmark
-    show(benchmark.table, benchmark.measure(rows=rows), out)
+
+        report = benchmark.measure(rows=rows)
+    show(benchmark.table, report, out)
 
 
 @bench.command()
@@ -108,7 +111,9 @@ def threads(
     with plain_errors():
         check_out(out)
         from seed_hf.bench import threads as benchmark
-    show(benchmark.table, benchmark.measure(busy=busy, threads=threads, rounds=rounds, limit=limit), out)
+
+        report = benchmark.measure(busy=busy, threads=threads, rounds=rounds, limit=limit)
+    show(benchmark.table, report, out)
 
 
 @bench.command()
@@ -131,5 +136,17 @@ def codebook(
 
 
 def _check_file(data: Path | None) -> None:
-    if data is not None and not data.is_file():
+    if data is None:
+        return
+    if not data.is_file():
         raise ValueError(f"{data}: no such file. --data takes a Parquet file with a column `caption`.")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from seed_hf.data.sources.parquet import parquet_schema
+
+    schema = parquet_schema(str(data))
+    texts = "caption" in schema.names and pa.types.is_string(schema.field("caption").type)
+    captions = pq.read_table(data, columns=["caption"])["caption"] if texts else None
+    if captions is None or not len(captions) or captions.null_count:
+        raise ValueError(f"{data}: --data takes a Parquet file whose column `caption` has a text in every row.")

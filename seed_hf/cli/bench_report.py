@@ -59,8 +59,11 @@ def check_out(out: Path | None) -> None:
 
 
 def show(table: Callable[[dict], str], report: dict, out: Path | None) -> None:
-    """Print a report, and write it as JSON."""
+    """Print a report, and write it as JSON. Exit with 1 if none of its ways could be timed."""
     typer.echo(table(report))
     if out is not None:
         with plain_errors():
             write_text(out, json.dumps(report, indent=2) + "\n")
+    ways = [way for case in report.get("cases", {}).values() for way in (case.get("ways") or {"": {}}).values()]
+    if ways and not any("seconds" in way for way in ways):
+        raise typer.Exit(1)

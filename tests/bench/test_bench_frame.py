@@ -2,13 +2,18 @@
 
 import pytest
 import torch
+from typer import Exit
 
 from seed_hf.bench import frame
+from seed_hf.bench.authors_encoding import AuthorsEncoder
 from seed_hf.bench.encode import encoding_flops, seeing_flops
 from seed_hf.bench.frame import Bench, Way, equal_share, table
+from seed_hf.bench.language import PROMPT, _flops
 from seed_hf.bench.limits import Limits, bytes_of, flops_of
+from seed_hf.cli.bench_report import show
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
-from tiny import tiny_tokenizer_config
+from tiny import tiny_tokenizer, tiny_tokenizer_config
+from tiny_language import tiny_language_model
 
 
 @pytest.fixture
@@ -71,3 +76,38 @@ def test_operations_of_seeing_are_counted_without_weights_in_memory():
     image = torch.ones(1, 3, *[config.vision_config.image_size] * 2)
     assert seeing_flops(config) == flops_of(lambda: tokenizer.get_causal_embeddings(image))
     assert encoding_flops(config) == flops_of(lambda: tokenizer.encode(image))
+
+
+def test_what_gets_faster_in_its_first_calls_is_warm_before_it_is_timed(bench):
+    """As what torch compiles in the first call and captures in the second."""
+    seconds = iter([8.0, 3.0, 0.01, 0.01, 0.01])
+    bench.seconds = 0.1
+    bench._timed = lambda run, calls: (None, next(seconds), 0.0)
+    assert bench._warm(lambda: None) == 10
+
+
+def test_the_operations_of_the_language_model_are_those_that_torch_counts():
+    lm = tiny_language_model()
+    ids = torch.randint(3, 300, (2, PROMPT))
+    with torch.no_grad():
+        read = flops_of(lambda: lm.model(ids))
+    heads = lm.config.num_hidden_layers * lm.config.hidden_size
+    attention = 2 * 2 * len(ids) * PROMPT**2 * heads  # scores, and what they weigh
+    assert _flops(lm, ids.numel(), 0) == read - attention
+    assert _flops(lm, 0, 5) == 2 * 5 * lm.config.codebook_size * lm.config.hidden_size
+
+
+def test_a_report_in_which_nothing_could_be_timed_is_a_failure(bench, capsys):
+    bench.case("batch 1", lambda: {"first": Way(fails, items=2)})
+    with pytest.raises(Exit) as ended:
+        show(table, bench.report, None)
+    assert ended.value.exit_code == 1 and "OutOfMemoryError" in capsys.readouterr().out
+    bench.case("batch 2", lambda: {"first": Way(lambda: 1, items=2)})
+    show(table, bench.report, None)
+
+
+def test_the_authors_way_runs_with_a_model_in_half_precision():
+    tokenizer = tiny_tokenizer()
+    pixels = torch.randn(2, 3, 28, 28)
+    codes = AuthorsEncoder(tokenizer).encode(pixels)
+    assert AuthorsEncoder(tokenizer.bfloat16()).encode(pixels).shape == codes.shape

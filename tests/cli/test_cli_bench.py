@@ -2,6 +2,8 @@
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from command_line import refused, run
@@ -51,11 +53,13 @@ def test_threads(tmp_path, monkeypatch):
     """With a limit that no timing keeps: what counts here is that it ends, and says so."""
     for name in list(WAITING)[1:]:
         monkeypatch.delitem(WAITING, name)  # each is a process that loads seed-tiny
+    for name in set(TASKS) - {"a drawing", "8 tokens, 91 M weights"}:
+        monkeypatch.delitem(TASKS, name)
     settings = ["--busy", 1, "--rounds", 1, "--limit", 0.1]
     status, out, _ = run("bench", "threads", *settings, "--out", tmp_path / "a.json")
     report = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert status == 0 and [list(tasks) for tasks in report["seconds"].values()] == [list(TASKS)] * 3
-    assert [line[:10] for line in out.splitlines()] == ["seconds   ", "one thread", "a part of ", "2 threads,"]
+    assert [line[:10] for line in out.splitlines()] == ["seconds   ", "one thread", "as the com", "2 threads,"]
     assert report["seconds"]["one thread"]["a drawing"] is None and "over 0.1" in out.splitlines()[1]
 
 
@@ -64,6 +68,19 @@ def test_mistakes(tmp_path):
     refused("bench", "packing", "--pack-lengths", "", words="positive numbers")
     refused("bench", "packing", "--pack-lengths", "64 128", words="positive numbers, separated by commas")
     refused("bench", "storage", "--data", tmp_path / "a.parquet", words="a.parquet: no such file")
+    for name, table in (
+        ("no column", pa.table({"text": ["a"]})),
+        ("none", pa.table({"caption": pa.array(["a", None])})),
+        ("lists", pa.table({"caption": [["a"], ["b"]]})),
+        ("empty", pa.table({"caption": pa.array([], pa.string())})),
+    ):
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+        for command in ("storage", "packing"):
+            words = "whose column `caption` has a text in every row"
+            refused("bench", command, "--data", tmp_path / f"{name}.parquet", words=words)
+    (tmp_path / "text.parquet").write_text("a")
+    refused("bench", "storage", "--data", tmp_path / "text.parquet", words="text.parquet")
+    refused("bench", "packing", "--pack-lengths", "1", "--rounds", 1, words="max_length is 1")
     refused("bench", "storage", "--out", tmp_path / "nowhere" / "a.json", words="in an existing folder")
     refused("bench", "codebook", "--data", tmp_path, words="train.parquet does not exist")
 

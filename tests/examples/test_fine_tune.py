@@ -21,13 +21,14 @@ from seed_hf.evaluation.caption_choice import (
 )
 from seed_hf.evaluation.captioning import evaluate_captions
 from seed_hf.training import LanguageModelCollator, LanguageModelConfig, LanguageModelTrainer
+from tiny_families import whole_model
 from tiny_language import picture, tiny_processor, tiny_seed_model
 
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fine_tune"
 sys.path.insert(0, str(EXAMPLE))
 
-from fine_tune import Settings, fine_tune, main, split, table  # noqa: E402
+from fine_tune import Settings, fine_tune, main, split, table, with_plain_trainer  # noqa: E402
 from make_pictures import make_pictures  # noqa: E402
 
 
@@ -272,6 +273,26 @@ def test_a_finished_run_is_left_alone_and_other_settings_are_refused(pictures, t
     assert (tuned / "model" / "model.safetensors").stat().st_mtime_ns == modified
     with pytest.raises(ValueError, match="was begun with epochs=3.5"):
         fine_tune(tiny_settings(pictures, tiny_model, epochs=4), tuned)
+    begun = json.loads((tuned / "settings.json").read_text())
+    (tuned / "settings.json").write_text(json.dumps({**begun, "images": {**begun["images"], "files": "others"}}))
+    try:
+        with pytest.raises(ValueError, match="was begun with other images"):
+            fine_tune(tiny_settings(pictures, tiny_model), tuned)
+    finally:
+        (tuned / "settings.json").write_text(json.dumps(begun))
+
+
+@pytest.mark.parametrize("family", ["opt", "llama", "qwen3"])
+def test_the_plain_trainer_adapts_all_linear_layers_of_a_block(pictures, tiny_model, tmp_path, family):
+    model, processor = whole_model(family), tiny_processor()
+    rows = [{"id": str(i), "caption": "a red apple", "codes": list(range(32))} for i in range(8)]
+    settings = tiny_settings(pictures, tiny_model, trainer="plain", epochs=1)
+    adapted = with_plain_trainer(model, processor, rows, settings, str(tmp_path / "run")).model
+    found = {name.rpartition(".")[2] for name in adapted.base_model.targeted_module_names}
+    assert found >= set(model.language_model.family.linear_layers)
+    trained = {name for name, weight in adapted.named_parameters() if weight.requires_grad}
+    tied = model.language_model.config.tie_word_embeddings
+    assert any("lm_head" in name for name in trained) != tied
 
 
 def test_wrong_pictures_are_refused_before_any_training(pictures, tiny_model, tmp_path):

@@ -7,7 +7,9 @@ import pytest
 import torch
 from transformers import CompileConfig, LogitsProcessor, LogitsProcessorList
 
+from seed_hf.modeling.configuration_seed import SeedLlamaConfig
 from seed_hf.modeling.generation_seed import missing_span_tokens
+from seed_hf.modeling.modeling_seed_text import SeedLlamaForCausalLM
 from seed_hf.modeling.span_writing_seed import writes_directly
 from seed_hf.modeling.static_step_seed import can_keep_steps, drop_steps, static_step
 from seed_hf.modeling.visual_vocabulary_seed import VisualVocabulary
@@ -208,3 +210,23 @@ def test_hidden_states_that_were_once_asked_for_change_nothing_later(model):
     with_hook = model.model.register_forward_hook(lambda *given: None)
     assert not can_keep_steps(model)
     with_hook.remove()
+
+
+def test_compiled_steps_of_many_sizes_do_not_share_a_limit(model):
+    """torch compiles one function eight times, and then refuses."""
+    compiling = CompileConfig(fullgraph=True, dynamic=False, mode=None, backend="eager")
+    compiling._compile_all_devices = True
+    with torch._dynamo.config.patch(recompile_limit=2):
+        for rows in (1, 2, 3, 4, 1):
+            ids = PROMPTS[:1].repeat(rows, 1)
+            found = model.generate(ids, **IDS, cache_implementation="static", compile_config=compiling)
+            assert torch.equal(found, usual(model, ids, None))
+
+
+def test_a_step_whose_rotary_positions_the_host_looks_up_is_not_kept():
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    layout = {"text_vocab_size": 100, "codebook_size": 16, "num_query_tokens": 4, "max_position_embeddings": 64}
+    for kind, is_kept in (("default", True), ("dynamic", False)):
+        rotary = {"rope_type": kind, "factor": 2.0, "rope_theta": 10000.0}
+        config = SeedLlamaConfig(**sizes, **layout, rope_parameters=rotary)
+        assert can_keep_steps(SeedLlamaForCausalLM(config).eval()) == is_kept

@@ -159,7 +159,7 @@ class SourceJob:
             if isinstance(result, torch.Tensor):
                 host[name].copy_(result, non_blocking=True)
         ready = torch.cuda.Event()
-        ready.record()
+        ready.record(torch.cuda.current_stream(device))  # of the copies; the current device may be another
         writer.add(shard, host, ready)
 
 
