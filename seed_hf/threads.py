@@ -90,8 +90,8 @@ class _Cores:
 
         if getattr(self._inside, "a_part", False):  # its batch was shared out already
             return [work(slice(0, rows))]
-        size = -(-rows // min(self.number, rows // LEAST))
-        parts = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+        number = min(self.number, rows // LEAST)
+        parts = [slice(part * rows // number, (part + 1) * rows // number) for part in range(number)]
         half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
         running = [self._pool.submit(self._compute, work, part, half) for part in parts]
         wait(running)

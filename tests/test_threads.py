@@ -125,7 +125,7 @@ def test_commands_that_write_and_draw_fit_their_threads(three_threads):
 
 @pytest.mark.parametrize(
     ("rows", "lengths"),
-    [(0, [0]), (1, [1]), (7, [7]), (8, [4, 4]), (11, [6, 5]), (12, [4] * 3), (13, [5, 5, 3]), (100, [34, 34, 32])],
+    [(0, [0]), (1, [1]), (7, [7]), (8, [4, 4]), (11, [5, 6]), (12, [4] * 3), (13, [4, 4, 5]), (100, [33, 33, 34])],
 )
 def test_each_core_has_a_part_of_a_batch(rows, lengths, three_threads):
     """In order, at the same time, without gradients; a part is not shared out again."""

@@ -27,11 +27,12 @@ from claims import CLAIMS, Claim
 from measuring import of_codes, of_language_model
 from reading_codes import learn_words, read
 from scene_features import prepare
+from seed_hf.artifacts.fingerprints import files_fingerprint
 from seed_hf.devices import usable_device
 from seed_hf.files import write_text
 from seeing_codes import code, load_coded, see
 from setting import SCALES, Place, Setting
-from summary import save_plot, table
+from summary import MOST_SEEDS, save_plot, table
 
 
 def measured(place: Place, setting: Setting, language: bool) -> dict:
@@ -51,6 +52,23 @@ def measured(place: Place, setting: Setting, language: bool) -> dict:
 
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+def same_origin(place: Place) -> bool:
+    """Whether what is in the working folder was made of this ViT and these pictograms; notes them in a new one.
+
+    Args:
+        place: Where everything is.
+    """
+    origin = {
+        "vit": files_fingerprint([*place.vit.glob("*.safetensors"), *place.vit.glob("config.json")]),
+        "pictograms": files_fingerprint(place.pictograms.glob("*.parquet")),
+    }
+    file = place.work / "origin.json"
+    if file.exists():
+        return json.loads(file.read_text(encoding="utf-8")) == origin
+    write_text(file, json.dumps(origin, indent=1) + "\n")
+    return True
 
 
 def run_all(claims: dict[str, Claim], place: Place, seeds: list[int], workers: Executor) -> dict[str, dict]:
@@ -96,6 +114,10 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     place = Place(arguments.pictograms, arguments.vit, work, arguments.scale)
+    if len(arguments.seeds) > MOST_SEEDS:
+        parser.error(f"--seeds: at most {MOST_SEEDS}, for which the intervals are known.")
+    if not same_origin(place):
+        parser.error(f"{work} was begun with another ViT or other pictograms: take another --work.")
     claims = {name: CLAIMS[name] for name in arguments.names}
     if arguments.codes_only:
         claims = {name: replace(claim, language=False, plot=None) for name, claim in claims.items()}

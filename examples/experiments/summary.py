@@ -6,6 +6,7 @@ from pathlib import Path
 
 
 # Student's t for an interval of 95 %, by degrees of freedom.
+MOST_SEEDS = 10
 T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 

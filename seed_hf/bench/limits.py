@@ -59,8 +59,8 @@ def wait_for(device: torch.device) -> None:
     Args:
         device: Which; a CPU has nothing to wait for.
     """
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def flops_of(run: Callable[[], Any], *, fused: bool = False) -> int:

@@ -187,7 +187,7 @@ class Speaker:
         losses = -logits.log_softmax(-1).gather(-1, ids[..., None])[..., 0]
         check_numbers(losses)
         return [
-            (losses[row, longest - len(answer) :].double().sum().item(), len(answer))
+            (losses[row, longest - len(answer) :].cpu().double().sum().item(), len(answer))
             for row, answer in enumerate(said)
         ]
 

@@ -20,7 +20,7 @@ import reading_codes  # noqa: E402
 import scene_features  # noqa: E402
 import summary  # noqa: E402
 from optimizer import MuonAdamW, orthogonalised  # noqa: E402
-from setting import SCALES, Setting  # noqa: E402
+from setting import SCALES, Place, Setting  # noqa: E402
 
 
 PLACES, CODEBOOK = 4, 8
@@ -174,3 +174,19 @@ def test_the_whole_command(tmp_path, monkeypatch, capsys):
     assert kept == {path: path.stat().st_mtime_ns for path in work.rglob("*")}
     result = json.loads((tmp_path / "out" / "queries.json").read_text(encoding="utf-8"))
     assert len(result["arms"]["causal"][0]["code loss by place"]) == 32
+
+
+def test_what_was_made_of_other_data_is_not_taken_for_these(tmp_path, monkeypatch):
+    for name in ("vit", "other", "pictograms", "work"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(name)
+    place = Place(tmp_path / "pictograms", tmp_path / "vit", tmp_path / "work", "tiny")
+    assert experiment.same_origin(place) and experiment.same_origin(place)
+    assert not experiment.same_origin(Place(place.pictograms, tmp_path / "other", place.work, "tiny"))
+    (place.pictograms / "train.parquet").write_bytes(b"others")
+    assert not experiment.same_origin(place)
+    many = ["--seeds", *map(str, range(11)), "--out", str(tmp_path / "out")]
+    folders = ["--pictograms", str(place.pictograms), "--vit", str(place.vit), "--work", str(tmp_path / "new")]
+    monkeypatch.setattr(sys, "argv", ["experiment.py", "queries", *folders, *many])
+    with pytest.raises(SystemExit):
+        experiment.main()
