@@ -5,6 +5,7 @@ names of the plain model, so programs that serve it can serve these. Source: arX
 """
 
 import copy
+import os
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -131,7 +132,13 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
                 no tokenizer, or one that already has visual tokens, gaps in its ids or more entries than the matrix
                 has rows; a bos, eos or padding token beyond the text tokens; a codebook that is missing or has another
                 shape.
+            TypeError: Something else than a folder or a Hub id.
         """
+        if not isinstance(folder, (str, os.PathLike)):
+            raise TypeError(
+                f"from_language_model takes a folder or a Hub id, got {type(folder).__name__}. Save a model first: "
+                "model.save_pretrained(folder)."
+            )
         if visual_embedding == "projected":
             codebook_of_shape(codebook, codebook_size, code_dim)
         wanted, found = cls.family.plain.config_class.model_type, model_type_of(folder, **kwargs)

@@ -37,6 +37,7 @@ from .tokenizer_stages import (
     check_captions,
     check_filters,
     check_target,
+    check_text_tower,
     collator_of,
     is_streamed,
     open_images,
@@ -92,15 +93,11 @@ Noting = Callable[[], Any]
 
 def _check_tokenizer(recipe: Recipe, plan: Plan, noting: Noting) -> None:
     model = encoder = None
-    args, contrastive = recipe.trainer, recipe.stage == "contrastive"
+    args = recipe.trainer
     with noting():
         model = bare_tokenizer(recipe.model)
         plan.model = type(model).__name__
-        if contrastive and not model.config.text_tower:
-            raise ValueError(
-                "Stage I needs the Q-Former's text path, which this model lacks: text_tower is false. Start from a "
-                "model with one (model.blip2, or model.config: {text_tower: true})."
-            )
+        check_text_tower(recipe, model.config)
         model.freeze_for(recipe.stage, getattr(args, "train_qformer", False))
         check_target(recipe.model, model.config.generation_target)
         check_captions(recipe, model.config)

@@ -47,6 +47,7 @@ def tokenizer_trainer(recipe: TokenizerRecipe) -> tuple[ContrastiveTrainer | Qua
     model, args = recipe.model, recipe.trainer
     set_seed(args.seed)
     tokenizer = _open_tokenizer(model)
+    check_text_tower(recipe, tokenizer.config)
     processor = open_processor(model, tokenizer.config)
     check_captions(recipe, tokenizer.config)
     check_filters(recipe)
@@ -156,6 +157,20 @@ def check_captions(recipe: TokenizerRecipe, config: SeedTokenizerConfig) -> None
         )
     if not config.text_tower and model.text_tokenizer is not None and model.text_encoder is None:
         raise ValueError("model.text_tokenizer is not used: the tokenizer has no text tower.")
+
+
+def check_text_tower(recipe: TokenizerRecipe, config: SeedTokenizerConfig) -> None:
+    """Refuse a stage I without the path that reads captions.
+
+    Args:
+        recipe: Of stage I or II.
+        config: Of the tokenizer.
+    """
+    if recipe.stage == "contrastive" and not config.text_tower:
+        raise ValueError(
+            "Stage I needs the Q-Former's text path, which this model lacks: text_tower is false. Start from a "
+            "model with one (model.blip2, or model.config: {text_tower: true})."
+        )
 
 
 def check_filters(recipe: TokenizerRecipe) -> None:

@@ -123,3 +123,8 @@ def test_adapters_are_merged_before_a_model_gets_visual_tokens(tmp_path):
     adapted.save_pretrained(plain)  # beside the weights: transformers loads both
     with pytest.raises(ValueError, match="adapters beside its own weights"):
         SeedLlamaForCausalLM.from_language_model(plain, **SMALL)
+
+
+def test_a_model_in_memory_is_not_taken_for_a_folder():
+    with pytest.raises(TypeError, match="takes a folder or a Hub id, got LlamaForCausalLM. Save a model first"):
+        SeedLlamaForCausalLM.from_language_model(plain_model("llama"), **SMALL)

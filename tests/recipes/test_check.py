@@ -224,6 +224,12 @@ def test_what_would_end_a_run_is_found(models, stage):
         refused("train", stage, "--config", path, "--check", "--set", change, words=words)
 
 
+def test_a_run_says_the_same_of_a_missing_text_path(models):
+    path = write(recipe_of("contrastive", {"tokenizer": "no_text", "text_tokenizer": "text_tokenizer"}))
+    for check in (["--check"], []):
+        refused("train", "contrastive", "--config", path, *check, words="text_tower is false. Start from a model with")
+
+
 @pytest.mark.parametrize("visual", [{}, {"visual_tokenizer": "tokenizer"}])
 def test_a_text_tokenizer_with_more_entries_than_rows_is_found(models, visual):
     OPTForCausalLM(OPTConfig(**OPT, vocab_size=300)).save_pretrained("opt")
