@@ -117,9 +117,11 @@ def texts_of(given: str | Iterable[str], noun: str) -> list[str]:
         TypeError: Something else among them, such as the missing value of a table; or something whose parts are no
             texts in an order: a batch or table by its columns, a set.
     """
+    if isinstance(given, str):  # numpy's, too
+        return [given]
     if isinstance(given, (Mapping, Set)) or hasattr(given, "columns") or getattr(given, "ndim", 1) != 1:
         raise TypeError(f"{noun}s are a text or a list of texts, got {type(given).__name__}: give one column of it.")
-    texts = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+    texts = list(given) if isinstance(given, Iterable) else [given]
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"{noun} {number} must be a text, got {text!r:.80}.")

@@ -11,6 +11,9 @@ from seed_hf.modeling.captured_graph_seed import CapturedGraph
 _KEPT = 4  # shapes
 
 
+_HOOKS = ("_hf_hook", "_diffusers_hook")  # by which accelerate and diffusers move weights
+
+
 class CapturedUNet:
     """Calls a UNet, and repeats what was captured at the first call of each shape.
 
@@ -34,7 +37,7 @@ class CapturedUNet:
         """
         given = {"sample": sample, "timestep": timestep, **inputs}
         tensors = {name: value for name, value in given.items() if value is not None}
-        if not sample.is_cuda or hasattr(unet, "_hf_hook"):
+        if not sample.is_cuda or any(hasattr(each, hook) for each in unet.modules() for hook in _HOOKS):
             return unet(**tensors, return_dict=False)[0]
         tensors["timestep"] = timestep.to(sample.device)
         weights = (id(unet), *(weight.data_ptr() for weight in unet.parameters()))

@@ -68,7 +68,7 @@ def _generators_of(device: torch.device) -> list:
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index
         return [torch.default_generator, torch.cuda.default_generators[index]]
-    return [torch.default_generator, *([torch.mps] if device.type == "mps" else [])]
+    return [torch.default_generator, *([] if device.type == "cpu" else [torch.get_device_module(device)])]
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Refuses parts whose weights are not all in the folder that they come from: diffusers draws them at random."""
 
 import json
+import re
 from pathlib import Path
 
 from diffusers import ModelMixin
@@ -9,7 +10,7 @@ from safetensors import safe_open
 from seed_hf.modeling.whole_weights_seed import check_weights
 
 
-_VARIANTS = ("", ".fp16", ".bf16", ".fp32", ".ema", ".non_ema")  # others are no weights that diffusers is asked for
+_SHARD = re.compile(r"-\d{5}-of-\d{5}(\.\w+)?\.safetensors$")  # today's names of shards, and earlier ones
 _ADDED = (".to_qkv.", ".to_kv.", ".processor.")  # what fused projections and attention processors add
 
 
@@ -31,7 +32,10 @@ def check_parts(*parts) -> None:
         for file, names in variants.items():  # diffusers does not say which of them it has loaded
             stored = dict.fromkeys(names)
             part._fix_state_dict_keys_on_load(stored)  # names of early versions of diffusers
-            missing = {name for name in part.state_dict().keys() - stored.keys() if not any(map(name.count, _ADDED))}
+            wanted = part.state_dict().keys()
+            if file.name.count(".") > 1 and "index" not in file.name and not wanted & stored.keys():
+                continue  # beside the weights, and not another variant of them: an adapter
+            missing = {name for name in wanted - stored.keys() if not any(map(name.count, _ADDED))}
             check_weights(file, type(part).__name__, missing=missing)
 
 
@@ -52,8 +56,8 @@ def _stored_names(folder: Path) -> dict[Path, set[str]]:
         index: {folder / name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
         for index in folder.glob("diffusion_pytorch_model.safetensors.index*.json")
     }
-    singles = {folder / f"diffusion_pytorch_model{end}.safetensors" for end in _VARIANTS}
-    variants = {file: {file} for file in singles - set().union(*shards.values()) if file.exists()}
+    singles = {file for file in folder.glob("diffusion_pytorch_model*.safetensors") if not _SHARD.search(file.name)}
+    variants = {file: {file} for file in singles - set().union(*shards.values())}
     variants |= {index: files for index, files in shards.items() if all(file.exists() for file in files)}
     return {name: set().union(*map(_names_in, files)) for name, files in variants.items()}
 

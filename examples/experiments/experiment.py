@@ -60,6 +60,8 @@ def same_origin(place: Place) -> bool:
     Args:
         place: Where everything is.
     """
+    if not (place.vit / "config.json").is_file():
+        raise FileNotFoundError(f"{place.vit}: there is no ViT in this folder (config.json).")
     origin = {
         "vit": files_fingerprint([*place.vit.glob("*.safetensors"), *place.vit.glob("config.json")]),
         "pictograms": files_fingerprint(place.pictograms.glob("*.parquet")),

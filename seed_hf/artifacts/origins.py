@@ -33,7 +33,9 @@ def origins_of(folder: Path, config: Mapping[str, Any] | None = None) -> list[st
     folders = [folder]
     if (folder / "adapter_config.json").is_file() and (base := base_model_of(folder)) and Path(base).is_dir():
         folders.append(Path(base))
-    files = [file for place in folders for file in sorted([*place.glob("config.json"), *place.glob("*/config.json")])]
+    parts = ("", "seed_model", "empty_prompt")  # other folders are not the artifact's
+    files = [place / part / "config.json" for place in folders for part in parts]
+    files = [file for file in files if file.is_file()]
     found = [name for values in (config, *map(read_json, files)) for name in _named(values)]
     return [name for name in dict.fromkeys(found) if name in bundled_names()]
 

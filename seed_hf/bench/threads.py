@@ -103,6 +103,8 @@ class Worker:
 
     def time(self, task: str, limit: float) -> float:
         """Seconds for a task; infinite if it takes more than `limit`."""
+        if self.process.poll() is not None:  # it ended between two tasks
+            self._begin(*self._how)
         timer = threading.Timer(limit, self.process.kill)
         timer.start()
         self._tasks.write(f"{task}\n")

@@ -146,7 +146,8 @@ def _check_file(data: Path | None) -> None:
     from seed_hf.data.sources.parquet import parquet_schema
 
     schema = parquet_schema(str(data))
-    texts = "caption" in schema.names and pa.types.is_string(schema.field("caption").type)
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    texts = "caption" in schema.names and any(kind(schema.field("caption").type) for kind in kinds)
     captions = pq.read_table(data, columns=["caption"])["caption"] if texts else None
     if captions is None or not len(captions) or captions.null_count:
         raise ValueError(f"{data}: --data takes a Parquet file whose column `caption` has a text in every row.")

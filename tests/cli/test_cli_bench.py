@@ -78,6 +78,9 @@ def test_mistakes(tmp_path):
         for command in ("storage", "packing"):
             words = "whose column `caption` has a text in every row"
             refused("bench", command, "--data", tmp_path / f"{name}.parquet", words=words)
+    large = pa.table({"caption": pa.array(["a red apple"] * 4, pa.large_string())})
+    pq.write_table(large, tmp_path / "large.parquet")
+    assert run("bench", "storage", "--data", tmp_path / "large.parquet", "--rows", 4, "--rounds", 1)[0] == 0
     (tmp_path / "text.parquet").write_text("a")
     refused("bench", "storage", "--data", tmp_path / "text.parquet", words="text.parquet")
     refused("bench", "packing", "--pack-lengths", "1", "--rounds", 1, words="max_length is 1")

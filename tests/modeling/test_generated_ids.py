@@ -101,6 +101,12 @@ def test_a_table_or_a_set_is_not_taken_for_its_names(processor, given):
             call(given)
 
 
+def test_texts_of_numpy_are_texts(processor):
+    words = np.array(["a red apple", "yes"])
+    assert torch.equal(processor(words[0]).input_ids, processor("a red apple").input_ids)
+    assert torch.equal(processor.draw(words).input_ids, processor.draw(words.tolist()).input_ids)
+
+
 def test_what_is_no_ids_is_refused(processor, row):
     output = GenerateDecoderOnlyOutput(sequences=torch.tensor([row, row]))
     assert processor.decode(output) == processor.batch_decode(output)

@@ -60,6 +60,17 @@ def test_each_variant_of_a_folder_must_be_whole(folder, tmp_path):
         SeedImagePipeline.from_pretrained(tmp_path / "both")
 
 
+def test_a_variant_of_any_name_must_be_whole(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "more")
+    place = tmp_path / "more" / "unet"
+    weights = load_file(place / "diffusion_pytorch_model.safetensors")
+    name = min(weights)
+    del weights[name]
+    save_file(weights, place / "diffusion_pytorch_model.mine.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=name):
+        SeedImagePipeline.from_pretrained(tmp_path / "more", variant="mine")
+
+
 def test_files_that_are_no_weights_of_their_own_are_not_asked_for_all(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "more")
     place = tmp_path / "more" / "unet"
