@@ -17,7 +17,7 @@ class LastTurn:
     """In a call for a chat, the `end_text` that is not false: eos comes in place of what the template puts behind it.
 
     Args:
-        behind: A line break, or nothing.
+        behind: A line break, or nothing. A template of one's own is taken to put one there.
     """
 
     behind: str

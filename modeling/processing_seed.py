@@ -251,7 +251,7 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
                 the type "text" or "image". An image has one of `image`, `url`, `path` and `base64`, or `codes`:
                 `num_query_tokens` integers, which are taken as they are.
             chat_template (`str`, *optional*): A Jinja template instead of the processor's own. `bos_token` is empty in
-                it, since a call of the processor writes bos.
+                it, since a call of the processor writes bos, and with `end_text` so is `eos_token`, of every turn.
             kwargs: As in [`ProcessorMixin.apply_chat_template`]: `add_generation_prompt`, `tokenize`, `return_dict`
                 and others. Options of a call may stand here or in `processor_kwargs`. With
                 `return_assistant_tokens_mask`, `assistant_masks` has 1 for every token that the assistant said, its
@@ -263,10 +263,11 @@ class SeedProcessor(PublishedProcessor, ProcessorMixin):
         """
         call, kwargs = options_of_chat(kwargs, self.image_options)
         written = written_chat_template(self.caption_prompt, self.question_prompt, self.prompt_format)
-        ends = bool(call.get("end_text"))
+        ends = bool(call.get("end_text")) and bool(kwargs.get("tokenize"))
         check_chat(conversation, self.chat_template, chat_template, written, kwargs, ends)
         if ends:
-            call["end_text"] = LastTurn(self.sequences.format.turns.later)
+            own = chat_template is None and self.chat_template == written
+            call["end_text"] = LastTurn(self.sequences.format.turns.later if own else "\n")
         if kwargs.get("tokenize") and (codes := codes_of_chat(conversation)):
             call["codes"] = codes
         out = super().apply_chat_template(conversation, chat_template, processor_kwargs=call, **kwargs)

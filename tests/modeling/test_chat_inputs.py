@@ -294,7 +294,7 @@ def test_a_text_whose_end_is_cut_has_no_eos(processors):
 def test_eos_is_of_the_assistant_whatever_its_template_puts_behind_it(processors):
     template = (
         "{% for message in messages %}{% if message.role == 'assistant' %}{% generation %}{{ message.content }}"
-        "{% endgeneration %}{{ eos_token }}!{% else %}{{ message.content }}{% endif %}{% endfor %}"
+        "{% endgeneration %}{{ eos_token }}!\n{% else %}{{ message.content }}{% endif %}{% endfor %}"
     )
     processor = processors["seed"]
     out = processor.apply_chat_template(
