@@ -31,6 +31,7 @@ from .generation_seed import GENERATION_MODES, VisualSpanLogitsProcessor, missin
 from .guidance_seed import check_code_guidance, check_guided_options, guided_logits, guided_rows
 from .model_types_seed import MODEL_TYPES
 from .modeling_seed_text_model import SeedLlamaModel, SeedQwen3Model, SeedTextModel, VisualEmbedding
+from .next_logits_seed import places_to_keep
 from .span_writing_seed import SpanWriter, writes_directly
 from .stopping_seed import stop_after_text
 from .whole_weights_seed import load_whole
@@ -214,7 +215,7 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
             labels=labels,
             use_cache=use_cache,
             position_ids=position_ids,
-            logits_to_keep=logits_to_keep,
+            logits_to_keep=places_to_keep(logits_to_keep, input_ids if inputs_embeds is None else inputs_embeds),
             **given_cache(past_key_values, cache),
             **kwargs,
         )

@@ -80,11 +80,27 @@ def next_logits(
         return model(input_ids=ids, logits_to_keep=1, **settings, **guidance).logits[:, -1]
     projected = model.config.visual_embedding == "projected"
     inputs = {"inputs_embeds": model.embed_ids(ids)} if projected else {"input_ids": ids}
-    hidden = model.model(**inputs, **settings).last_hidden_state[:, -1:]
+    hidden = model.model(**inputs, **settings).last_hidden_state[:, -1]  # a matrix, for what `places_to_keep` says
     head, first = model.get_output_embeddings(), model.config.visual_token_offset
     rows = slice(first, first + model.config.codebook_size)
     logits = nn.functional.linear(hidden, head.weight[rows], None if head.bias is None else head.bias[rows])
-    return (logits if scale is None else guided_logits(logits, scale))[:, -1]
+    return logits if scale is None else guided_logits(logits[:, None], scale)[:, -1]
 
 
-__all__ = ["codes_suffice", "has_hooks", "next_logits"]
+def places_to_keep(keep: int | torch.Tensor, inputs: torch.Tensor | None) -> int | torch.Tensor:
+    """The `logits_to_keep` of plain models, as places where a number of them would make a view.
+
+    With the view of several rows' last places a frozen output layer is multiplied row by row: torch makes one product
+    of rows only if their strides allow it, or if the weights need gradients (`should_fold` in its LinearAlgebra.cpp).
+    In bfloat16 on a CPU it even copies the weights for each row. Places are copied out of the rows, which is nothing.
+
+    Args:
+        keep: How many places of the end; 0 for all. Or places, which stay as they are.
+        inputs: `(batch, length)` or `(batch, length, width)`, what the model reads.
+    """
+    if isinstance(keep, torch.Tensor) or inputs is None or not 0 < keep < inputs.shape[1]:
+        return keep
+    return torch.arange(inputs.shape[1] - keep, inputs.shape[1], device=inputs.device)
+
+
+__all__ = ["codes_suffice", "has_hooks", "next_logits", "places_to_keep"]

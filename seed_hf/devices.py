@@ -93,6 +93,9 @@ def number_type(device: "torch.device | str", asked: "torch.dtype | str | None" 
     Args:
         device: Where it will be computed.
         asked: A `torch.dtype` or its name.
+
+    Raises:
+        ValueError: There is no such type of floating-point numbers.
     """
     import torch
 
@@ -101,7 +104,9 @@ def number_type(device: "torch.device | str", asked: "torch.dtype | str | None" 
         if where.type != "cuda":
             return torch.float32
         return torch.bfloat16 if has_native_bf16(where) else torch.float16
-    dtype = getattr(torch, asked) if isinstance(asked, str) else asked
+    dtype = getattr(torch, asked, None) if isinstance(asked, str) else asked
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"There is no number type {asked!r} to compute in. Take float32, bfloat16 or float16.")
     if where.type == "cpu" and _slow_on_cpu(dtype == torch.bfloat16, dtype == torch.float16):
         name = str(dtype).removeprefix("torch.")
         logger.warning("%s: this CPU has no hardware for it and is many times slower than in float32.", name)

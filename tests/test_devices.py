@@ -30,6 +30,12 @@ def on_avx2(*command, **variables) -> subprocess.CompletedProcess:
     return done
 
 
+@pytest.mark.parametrize("asked", ["bf16", "int8", "nn", torch.int8])
+def test_only_floating_point_numbers_are_computed_in(asked):
+    with pytest.raises(ValueError, match="no number type .* Take float32, bfloat16 or float16"):
+        number_type("cpu", asked)
+
+
 def test_the_usual_number_types():
     assert number_type("cpu") == number_type("mps") == torch.float32
     assert number_type("cuda") == number_type(torch.device("cuda", 1)) == torch.bfloat16

@@ -11,6 +11,7 @@ import typer
 from seed_hf.files import write_text
 
 from .shared import Device, comma_separated, plain_errors
+from .source import NumberType
 
 
 Out = Annotated[Path | None, typer.Option("--out", help="JSON file to write.")]
@@ -19,7 +20,6 @@ Threads = Annotated[int, typer.Option(help="Threads of torch.", min=1)]
 # Of the benchmarks of speed
 Size = Annotated[str, typer.Option(help="tiny: seed-tiny. full: the published sizes, with random weights.")]
 Layers = Annotated[int | None, typer.Option(help="Blocks of a full-size model. Default: all of them.", min=1)]
-Dtype = Annotated[str | None, typer.Option(help="Number type. Default: bfloat16 on a GPU, float32 on a CPU.")]
 MaybeThreads = Annotated[int | None, typer.Option("--threads", help="Threads of torch. Default: torch's.", min=1)]
 
 
@@ -28,7 +28,7 @@ class Timing:
     """What every benchmark of speed on one model takes."""
 
     device: Device = None
-    dtype: Dtype = None
+    dtype: NumberType = None
     rounds: Rounds = 5
     threads: MaybeThreads = None
 

@@ -5,6 +5,7 @@ from types import MethodType
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CompileConfig, LogitsProcessor, LogitsProcessorList
 
 from seed_hf.modeling.configuration_seed import SeedLlamaConfig
@@ -28,6 +29,19 @@ def model(request, tmp_path_factory):
     torch.manual_seed(1)
     model = FAMILIES[request.param][1].from_language_model(folder, codebook_size=CODEBOOK_SIZE, code_dim=8)
     return model.eval()
+
+
+class ProductsOfVocabulary(TorchDispatchMode):
+    """The matrix products with the output layer, by the names of torch's operations."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.width, self.names = width, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.__name__ in ("mm.default", "bmm.default", "linear.default"):
+            self.names += [func.__name__ for each in args if each.shape[-1] == self.width]
+        return func(*args, **(kwargs or {}))
 
 
 PROMPTS = torch.tensor([[0, 7, 8, 9, 10], [1, 1, 0, 11, 12]])
@@ -230,3 +244,15 @@ def test_a_step_whose_rotary_positions_the_host_looks_up_is_not_kept():
         rotary = {"rope_type": kind, "factor": 2.0, "rope_theta": 10000.0}
         config = SeedLlamaConfig(**sizes, **layout, rope_parameters=rotary)
         assert can_keep_steps(SeedLlamaForCausalLM(config).eval()) == is_kept
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("mode", ["image", "text"])
+def test_a_frozen_output_layer_is_one_product_for_all_rows(rows, mode):
+    """Of the view of last places torch makes a product for each row, and copies the weights in bfloat16 on a CPU."""
+    model = tiny_language_model().eval().requires_grad_(False)
+    width = model.config.codebook_size if mode == "image" else model.config.vocab_size
+    length = {} if mode == "image" else {"max_new_tokens": 2}
+    with ProductsOfVocabulary(width) as seen:
+        written(model, PROMPTS[:rows], MASK[:rows], generation_mode=mode, **length)
+    assert set(seen.names) == {"mm.default"}
