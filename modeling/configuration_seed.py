@@ -65,7 +65,7 @@ class SeedTokenizerConfig(OwnModelType, PublishedConfig):
             cross-entropy of finding the image features of the causal embeddings, among those of the batch, by those of
             the reconstructed ones, with stage I's temperature. It needs no captions.
         contrastive_loss_weight (`float`, *optional*, defaults to 0): Weight of stage I's loss in stage II, for a
-            Q-Former that learns along (`QuantizationConfig.train_qformer`). Rows then need captions; with a frozen
+            Q-Former that is trained, too (`QuantizationConfig.train_qformer`). Rows then need captions; with a frozen
             Q-Former there is no such loss. Not in the paper.
         teacher_dropout (`bool`, *optional*, defaults to `False`): Whether the frozen Q-Former keeps its dropout in
             stage II. The authors' code keeps it, because it puts only the ViT into eval mode; the paper does not

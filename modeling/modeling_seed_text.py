@@ -1,6 +1,6 @@
 """The SEED language models: an OPT, a Llama or a Qwen3 whose vocabulary also holds the visual codes.
 
-Everything is in one mix-in; a family is a configuration, a line of facts, and a class without code. Weights keep the
+Everything is in one mix-in; a family is a configuration, a `Family`, and a class without code. Weights keep the
 names of the plain model, so programs that serve it can serve these. Source: arXiv 2307.08041, sections 1.4 and 2.2.
 """
 
@@ -17,7 +17,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_MAPPING_NAMES
 
 from .adapters_seed import check_virtual_tokens
-from .cache_name_seed import CACHE, CACHE_NAMES, given_cache
+from .cache_name_seed import CACHE, given_cache
 from .configuration_seed import (
     TEXT_CONFIGS,
     SeedLlamaConfig,
@@ -290,7 +290,7 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
                 guidance in mode `"text"` or none, or with an option that it cannot go with; a paged cache, for which
                 transformers drops all constraints; guidance, embeddings or a static cache with virtual tokens of peft.
         """
-        kwargs |= given_cache(*(kwargs.pop(name, None) for name in CACHE_NAMES))
+        kwargs |= given_cache(kwargs.pop("past_key_values", None), kwargs.pop("cache", None))
         scale = 1.0 if code_guidance_scale is None else float(code_guidance_scale)
         if scale != 1:
             check_code_guidance(scale, generation_mode)
@@ -308,19 +308,18 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
         elif prompt is None or prompt.ndim != 2 or prompt.shape[1] == 0:
             given = None if prompt is None else tuple(prompt.shape)
             raise ValueError(f"generation_mode needs a prompt as input_ids (batch, length), got {given}.")
-        # As transformers: of a generation config, the fields that are set, and the model's own for the others.
-        ends = (kwargs.get("eos_token_id"), settings.eos_token_id, self.generation_config.eos_token_id)
-        eos_token_id = next((end for end in ends if end is not None), self.config.eos_token_id)
+        # As in transformers: the call's arguments, then the given generation config, then the model's own.
+        levels = (kwargs, settings.to_dict(), self.generation_config.to_dict())
+        in_force = {name: value for level in levels[::-1] for name, value in level.items() if value is not None}
+        eos_token_id = in_force.get("eos_token_id", self.config.eos_token_id)
         start = prompt.shape[1] if embeds is None else embeds.shape[1]
-        own = self.generation_config.to_dict()
-        options = {**settings.to_dict(), **kwargs}
-        length = generated_length(self.config, generation_mode, prompt, start, (kwargs, settings.to_dict(), own))
-        if options.get("cache_implementation") == "paged":
+        length = generated_length(self.config, generation_mode, prompt, start, levels)
+        if in_force.get("cache_implementation") == "paged":
             raise ValueError(
                 "generation_mode does not go with cache_implementation='paged', which has no constraints."
             )
         if scale != 1:
-            check_guided_options(self.config, length, options)
+            check_guided_options(self.config, length, in_force)
             kwargs["code_guidance_scale"] = scale
         kwargs.pop("max_length", None)
         kwargs["max_new_tokens"] = length - start
@@ -332,14 +331,13 @@ class VisualVocabularyMixin(VisualEmbedding, GenerationMixin):
             max_length=length - start + prompt.shape[1],
             eos_token_id=eos_token_id,
         ).prepare(self.config.vocab_size, prompt.device)
-        merged = {**own, **{k: v for k, v in options.items() if v is not None}}
-        replaced = {} if generation_mode == "text" else stop_after_text(self.config, merged, kwargs)
+        replaced = {} if generation_mode == "text" else stop_after_text(self.config, in_force, kwargs)
         if generation_mode == "image":
             missing = missing_span_tokens(prompt, self.config)
-            if not logits_processor and writes_directly(self, merged, missing):  # yours may count its calls
-                cache = merged.get("cache_implementation")
+            if not logits_processor and writes_directly(self, in_force, missing):  # yours may count its calls
+                static = in_force.get("cache_implementation") == "static"
                 compiling = kwargs.get("compile_config", settings.compile_config)
-                kwargs["custom_generate"] = SpanWriter(constraint, int(missing[0]), cache == "static", compiling)
+                kwargs["custom_generate"] = SpanWriter(constraint, int(missing[0]), static, compiling)
                 kwargs |= {"cache_implementation": None, "compile_config": None}
         if generation_config is not None:
             # Transformers takes a generation config or single settings, not both.

@@ -133,7 +133,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     given = arguments.checkpoint
-    seeing, drawing = (["--model", given / "model"], ["--pipeline", given / "pipeline"]) if given else ([], [])
+    seeing, drawing = (["--model", given / "model"], ["--model", given / "pipeline"]) if given else ([], [])
     scenes = prepare(arguments.pictograms, arguments.out, arguments.rows, arguments.quick)
     found = measure(scenes, arguments.out, seeing, drawing)
     results = read_results([str(file) for file in sorted(arguments.out.glob("*.json"))])

@@ -36,12 +36,18 @@ def causal_fingerprint(tokenizer: SeedTokenizer) -> str:
     return _fingerprint(tokenizer, "seeing")
 
 
-def text_encoder_fingerprint(text_encoder: nn.Module, text_tokenizer) -> str:
-    """SHA-256 of what decides the text features: configuration, weights as loaded, and the tokenizer's rules."""
+def model_fingerprint(model: nn.Module, text_tokenizer=None) -> str:
+    """SHA-256 of what decides a model's results: configuration, weights as loaded, and the text tokenizer's rules.
+
+    Args:
+        model: Any model.
+        text_tokenizer: That it reads by, if it reads texts.
+    """
     digest = hashlib.sha256()
-    _add_settings(digest, text_encoder)
-    digest.update(_rules(text_tokenizer))
-    _add_weights(digest, text_encoder)
+    _add_settings(digest, model)
+    if text_tokenizer is not None:
+        digest.update(_rules(text_tokenizer))
+    _add_weights(digest, model)
     return digest.hexdigest()
 
 
@@ -57,14 +63,6 @@ def _rules(text_tokenizer) -> bytes:
         rules.pop(name, None)
     rules["pad_token_id"] = text_tokenizer.pad_token_id
     return json.dumps(rules, sort_keys=True).encode()
-
-
-def image_encoder_fingerprint(image_encoder: nn.Module) -> str:
-    """SHA-256 of what decides the image embeddings: configuration and weights as loaded."""
-    digest = hashlib.sha256()
-    _add_settings(digest, image_encoder)
-    _add_weights(digest, image_encoder)
-    return digest.hexdigest()
 
 
 def scheduler_settings(scheduler) -> dict[str, Any]:

@@ -78,8 +78,8 @@ def load_tokenizer(
     """A [`SeedTokenizer`], ready to use, and the image processor saved with it, or else the default one for its size.
 
     Args:
-        source: Folder, Hub id or bundled checkpoint of the tokenizer, or of a pipeline that is built on a bare
-            tokenizer. Default: seed-tiny.
+        source: Folder, Hub id or bundled checkpoint of the tokenizer, or of a model or pipeline that has one.
+            Default: seed-tiny.
         device: Default: a GPU if there is one.
         dtype: Number type to compute in; `"auto"` for the stored one. Default: bfloat16 on CUDA, float32 elsewhere.
 
@@ -88,25 +88,6 @@ def load_tokenizer(
         ValueError: It holds something else, its files are damaged, or the device is not usable.
     """
     return _open(source, "tokenizer", device, dtype)
-
-
-def load_visual_tokenizer(
-    source: Source = None, *, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None
-) -> tuple[SeedTokenizer, SeedImageProcessor]:
-    """As [`load_tokenizer`], also that of a model or of a pipeline that has one.
-
-    Args:
-        source, device, dtype: As for [`load_tokenizer`].
-
-    Raises:
-        FileNotFoundError, ValueError: As [`load_tokenizer`].
-    """
-    try:
-        locate(source, "tokenizer")
-    except ValueError:
-        model, processor = load_model(source, device=device, dtype=dtype)
-        return model.visual_tokenizer, processor.image_processor
-    return load_tokenizer(source, device=device, dtype=dtype)
 
 
 def load_text_tower(
@@ -124,13 +105,9 @@ def load_text_tower(
         FileNotFoundError: There is no such folder and no such repository.
         ValueError: It holds something else, its files are damaged, or the device is not usable.
     """
-    try:
-        place = locate(source, "tokenizer")
-    except ValueError:  # a model or pipeline
-        model, processor = load_model(source, device=device, dtype=dtype)
-        return model.visual_tokenizer, processor.image_processor, processor.tokenizer
     from transformers import AutoTokenizer
 
+    place = locate(source, "tokenizer")
     if not holds_words(place.processor):
         raise ValueError(
             f"{os.fspath(source or DEFAULT)}: holds no text tokenizer (tokenizer.json), which the text tower needs. "
@@ -348,7 +325,7 @@ def _search(root: Path, kind: str, source: Source) -> Place:
     elif identify(root)[0] is None and identify(root / kind)[0] == kind:
         folder = root / kind
     found, words = identify(folder)
-    if found != kind:
+    if found != kind and (found, kind) != ("model", "tokenizer"):  # SeedTokenizer loads the one in a model
         raise ValueError(
             f"{source}: holds {words}, which is not a {KINDS[kind].class_name}. Give the folder or the Hub id of one."
             f"{what_takes(folder)}"

@@ -55,7 +55,7 @@ def cache_features(
     workers: source_options.Workers = None,
     device: Device = None,
     rows_per_shard: source_options.RowsPerShard = 1024,
-    on_error: source_options.BadPictures = source_options.OnError.skip,
+    on_error: source_options.OnBadRows = source_options.OnError.skip,
     rows: source_options.Rows,
     revision: source_options.Revision = None,
 ):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from seed_hf.evaluation.rows import EvaluationData
 
 Pipeline = Annotated[
-    str | None, typer.Option("--pipeline", help="Folder or Hub id of the pipeline. Default: seed-tiny.")
+    str | None, typer.Option("--model", "--pipeline", help="Folder or Hub id of the pipeline. Default: seed-tiny.")
 ]
 Source = Annotated[str, typer.Option(metavar="captions|images", help="What is drawn from; images: their own codes.")]
 SourceOrEdits = Annotated[
@@ -46,13 +46,23 @@ Pictograms = Annotated[Path, typer.Option("--pictograms", help="Folder of the pi
 
 @dataclass
 class Drawing:
-    """The settings of a [`Drawer`]."""
+    """The settings of a [`Drawer`], by the names of `seed-hf draw` and by those of the pipeline."""
 
     seed: Annotated[int, typer.Option(help="Of noise and sampled codes.", min=0)] = 0
-    num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.", min=1)] = STEPS
-    guidance_scale: Annotated[float | None, typer.Option(help="Default: the pipeline's.")] = None
+    num_inference_steps: Annotated[
+        int, typer.Option("--steps", "--num-inference-steps", help="Denoising steps.", min=1)
+    ] = STEPS
+    guidance_scale: Annotated[
+        float | None, typer.Option("--guidance", "--guidance-scale", help="Default: the pipeline's.")
+    ] = None
     num_candidates: Annotated[
-        int | None, typer.Option(help="Code sequences to choose from. Default: the pipeline's.", min=1)
+        int | None,
+        typer.Option(
+            "--candidates",
+            "--num-candidates",
+            help="Code sequences to choose from. Default: the pipeline's.",
+            min=1,
+        ),
     ] = None
 
 
@@ -126,8 +136,8 @@ def roundtrip(
     images: options.Images = None,
     split: options.Split = None,
     source: Source = "captions",
-    candidates: Annotated[
-        int, typer.Option(help="Captions of the data that the own one is ranked among; 0 for no ranks.", min=0)
+    ranked_among: Annotated[
+        int, typer.Option(help="Rank each row's caption among so many of the data; 0 for no ranks.", min=0)
     ] = 100,
     best_of: Annotated[
         int, typer.Option("--best-of", help="Sample so many code sequences; keep the one that comes back best.", min=1)
@@ -138,11 +148,11 @@ def roundtrip(
     """Codes to image to codes: how well a model reads what it draws."""
     with plain_errors():
         _check_candidates(drawing, source, best_of)
-        rows = _open(data, images, split, captions=source != "images" or candidates > 0)
+        rows = _open(data, images, split, captions=source != "images" or ranked_among > 0)
         from seed_hf.evaluation.tasks.roundtrip import Roundtrip, some_candidates
 
         captions = (row.captions[0] for row in rows.rows if row.captions)
-        among = some_candidates(captions, candidates, drawing.seed) if candidates else []
+        among = some_candidates(captions, ranked_among, drawing.seed) if ranked_among else []
         drawer = _drawer(pipeline, drawing, running)
         task = Roundtrip(drawer, source=source, candidates=among, best_of=best_of)
         options.run(task, rows, out, running)
@@ -228,9 +238,9 @@ def _check_candidates(drawing: Drawing, source: str, best_of: int = 1) -> None:
     if drawing.num_candidates is None:
         return
     if source == "images":
-        raise ValueError("--num-candidates: the codes of images are drawn as they are. It goes with other sources.")
+        raise ValueError("--candidates: the codes of images are drawn as they are. It goes with other sources.")
     if best_of > 1:
-        raise ValueError("--best-of samples and chooses by itself: leave --num-candidates out.")
+        raise ValueError("--best-of samples and chooses by itself: leave --candidates out.")
 
 
 def _detector(judge: Path | None, detector: Path | None, clip: Path | None, device: str | None) -> Detector:

@@ -49,10 +49,10 @@ def codebook(
     """Count the codes of images: how many are used, how evenly, how many differ within an image."""
     with plain_errors():
         rows = options.open_data(data, **vars(which), captions=False)
-        from seed_hf.artifacts.loading import load_visual_tokenizer
+        from seed_hf.artifacts.loading import load_tokenizer
         from seed_hf.evaluation.tasks.codebook import Codebook
 
-        tokenizer, image_processor = load_visual_tokenizer(model, **running.place)
+        tokenizer, image_processor = load_tokenizer(model, **running.place)
         fit_threads(tokenizer)
         options.run(Codebook(tokenizer, image_processor), rows, out, running)
 

@@ -31,7 +31,10 @@ Source = Annotated[
     ),
 ]
 Tokenizer = Annotated[
-    str | None, typer.Option("--tokenizer", help="Folder or Hub id of a SeedTokenizer. Default: that of seed-tiny.")
+    str | None,
+    typer.Option(
+        "--tokenizer", help="Folder or Hub id of a SeedTokenizer, or of a model that has one. Default: seed-tiny's."
+    ),
 ]
 BatchSize = Annotated[int, typer.Option(help="Images encoded at once.", min=1)]
 Workers = Annotated[
@@ -39,7 +42,7 @@ Workers = Annotated[
     typer.Option(help="Processes that decode; 0 for none. Default: one for each CPU core.", min=0),
 ]
 RowsPerShard = Annotated[int, typer.Option(help="Rows of the source in each written file.", min=1)]
-BadPictures = Annotated[OnError, typer.Option(help="What to do with bad rows: skip and report them, or stop.")]
+OnBadRows = Annotated[OnError, typer.Option(help="What to do with bad rows: skip and report them, or stop.")]
 Split = Annotated[str, typer.Option(help="Split of a Hub dataset or folder; all for every image of a folder.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub dataset.")]
 

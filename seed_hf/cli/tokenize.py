@@ -24,7 +24,7 @@ def tokenize(
     device: Device = None,
     dtype: source_options.NumberType = None,
     rows_per_shard: source_options.RowsPerShard = 4096,
-    on_error: source_options.BadPictures = source_options.OnError.skip,
+    on_error: source_options.OnBadRows = source_options.OnError.skip,
     rows: source_options.Rows,
     captions: Annotated[bool, typer.Option(help="Read captions, and leave out rows without one.")] = True,
     revision: source_options.Revision = None,

@@ -1,20 +1,14 @@
 """How much of its codebook a tokenizer uses on a set of images."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from seed_hf.codes import distinct, perplexity
-from seed_hf.many import codes_of
-
-from .sets import batches, open_picture
 
 
 @dataclass(frozen=True)
-class CodebookUse:
+class CodebookFigures:
     """Use of a codebook by the codes of a set.
 
     Attributes:
@@ -39,7 +33,7 @@ class CodebookUse:
         return asdict(self)
 
 
-def codebook_use(codes: torch.Tensor, codebook_size: int) -> CodebookUse:
+def codebook_use(codes: torch.Tensor, codebook_size: int) -> CodebookFigures:
     """Use of a codebook.
 
     Args:
@@ -55,7 +49,7 @@ def codebook_use(codes: torch.Tensor, codebook_size: int) -> CodebookUse:
         raise ValueError(f"codes must lie in [0, {codebook_size}), got {int(codes.min())} to {int(codes.max())}.")
     counts = torch.bincount(codes.flatten().cpu(), minlength=codebook_size)
     used = int((counts > 0).sum())
-    return CodebookUse(
+    return CodebookFigures(
         used_codes=used,
         codebook_size=codebook_size,
         usage=100.0 * used / codebook_size,
@@ -63,20 +57,3 @@ def codebook_use(codes: torch.Tensor, codebook_size: int) -> CodebookUse:
         distinct_per_image=distinct(codes).float().mean().item(),
         num_images=len(codes),
     )
-
-
-@torch.no_grad()
-def encode_rows(tokenizer, processor, rows: Sequence[Mapping[str, Any]], batch_size: int = 64) -> torch.Tensor:
-    """Visual codes of the rows' images, a LongTensor `(len(rows), 32)` on the CPU.
-
-    Args:
-        tokenizer: A [`SeedTokenizer`].
-        processor: A [`SeedProcessor`]; its image processor prepares the images.
-        rows: Rows with `image`.
-        batch_size: Images at a time.
-    """
-    codes = []
-    for batch in tqdm(list(batches(rows, batch_size)), desc="codes", leave=False):
-        images = [open_picture(row) for row in batch]
-        codes.append(codes_of(tokenizer, processor.image_processor, images).cpu())
-    return torch.cat(codes)

@@ -99,7 +99,7 @@ class Drawer:
         if not hasattr(self.model, "language_model") or self.pipeline.processor is None:
             raise ValueError(
                 "This pipeline has no language model, so it draws from the codes of images alone: --source images, "
-                "and for roundtrip --candidates 0."
+                "and for roundtrip --ranked-among 0."
             )
 
     def fault(self, prompt: str) -> str:

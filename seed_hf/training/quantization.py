@@ -47,12 +47,12 @@ class QuantizationConfig(StageArguments):
         kmeans_iterations (`int`, *optional*, defaults to 10): Iterations of k-means.
         revive_dead_codes_every (`int`, *optional*, defaults to 0): Number of steps after which codes that were not
             used meanwhile move to random encoder outputs of the last batch. 0 leaves them alone, as in the paper.
-        train_qformer (`bool`, *optional*, defaults to `False`): Whether the Q-Former and its queries learn along,
-            so that what codes should keep reaches the embeddings that they are made of. The paper freezes them. Rows
+        train_qformer (`bool`, *optional*, defaults to `False`): Whether to train the Q-Former and its queries, too,
+            so that the losses on codes also shape the causal embeddings. The paper freezes them. Rows
             then need images (`pixel_values` or `vision_embeddings`) and, if the model has a text tower, captions for
             `contrastive_loss_weight` of its configuration.
-        caption_loss_weight (`float`, *optional*, defaults to 0.0): Of what the trainer's `caption_decoder` would have
-            to write of the reconstructed embeddings. The paper has no such loss.
+        caption_loss_weight (`float`, *optional*, defaults to 0.0): Weight of the cross-entropy of the captions under
+            the trainer's frozen `caption_decoder`, which reads the reconstructed embeddings. Not in the paper.
     """
 
     learning_rate: float = 1e-4

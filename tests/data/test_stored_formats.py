@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from seed_hf.artifacts.fingerprints import causal_fingerprint, text_encoder_fingerprint, tokenizer_fingerprint
+from seed_hf.artifacts.fingerprints import causal_fingerprint, model_fingerprint, tokenizer_fingerprint
 from seed_hf.data import RowFilters, cache_features, open_source, tokenize_images
 from tiny import tiny_text_encoder, tiny_text_tokenizer, tiny_tokenizer
 from tiny_sources import noise, rows, write_folder, write_parquet, write_tar
@@ -150,7 +150,7 @@ def test_a_folder_of_features(tmp_path):
         "format": 1,
         "source": identity("parquet", [path], tmp_path, {"image": "image", "caption": "caption", "id": "id"}),
         "tokenizer": {"causal_sha256": causal_fingerprint(tokenizer)},
-        "text_encoder": {"sha256": text_encoder_fingerprint(text["text_encoder"], text["text_tokenizer"])},
+        "text_encoder": {"sha256": model_fingerprint(text["text_encoder"], text["text_tokenizer"])},
         "image_encoder": None,
         "features": {
             "views": 2,

@@ -377,9 +377,9 @@ def test_geneval_metadata_is_read_as_it_is_published(tmp_path):
         (["similarity", "--data", "PROMPTS", "--encoder", "nowhere"], "nowhere: no CLIP here"),
         (["similarity", "--data", "PROMPTS", "--images", "J", "--encoder", "efficientnet"], "--images and --split"),
         (["judge", "--pictograms", "nowhere", "--out", "J"], "train.parquet does not exist"),
-        (["similarity", "--data", "PROMPTS", "--num-candidates", "2", "--encoder", "x"], "the codes of images"),
-        (["generation", "--data", "PROMPTS", "--num-candidates", "2", "--source", "images"], "the codes of images"),
-        (["roundtrip", "--data", "PROMPTS", "--num-candidates", "2", "--best-of", "3"], "leave --num-candidates out"),
+        (["similarity", "--data", "PROMPTS", "--candidates", "2", "--encoder", "x"], "the codes of images"),
+        (["generation", "--data", "PROMPTS", "--candidates", "2", "--source", "images"], "the codes of images"),
+        (["roundtrip", "--data", "PROMPTS", "--candidates", "2", "--best-of", "3"], "leave --candidates out"),
         (["judge", "--pictograms", "nowhere", "--out", "rows.jsonl"], "'rows.jsonl' is a file"),
         (["prompts", "--out", "rows.jsonl"], "rows.jsonl: this file holds no prompts, and would be replaced"),
         (["prompts", "--out", "prompts.txt"], "--out must end with .jsonl"),
@@ -422,7 +422,7 @@ def test_the_commands(tmp_path):
     status, page, _ = run("evaluate", "similarity", *shared, "--encoder", clip, "--out", tmp_path / "similarity.json")
     assert status == 0 and "| Frechet distance |" in page and "| similarity to the caption |" in page
     out = tmp_path / "roundtrip.json"
-    status, page, _ = run("evaluate", "roundtrip", *shared, "--candidates", 2, "--best-of", 2, "--out", out)
+    status, page, _ = run("evaluate", "roundtrip", *shared, "--ranked-among", 2, "--best-of", 2, "--out", out)
     assert status == 0 and "| equal codes |" in page
     result = json.loads(out.read_text())
     assert result["settings"]["candidates"] == 1 and result["figures"]["all"]["mean rank of the own caption"] == 1

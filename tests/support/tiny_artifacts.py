@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transformers import OPTConfig, OPTForCausalLM
 
-from seed_hf.artifacts.loading import load_visual_tokenizer
+from seed_hf.artifacts.loading import load_tokenizer
 from seed_hf.data.jobs.tokenizing import tokenize_images
 from seed_hf.data.sources.source import open_source
 from seed_hf.evaluation.result import model_facts
@@ -74,7 +74,7 @@ def tiny_evaluation(folder: Path, task: str = "retrieval", figures: dict | None 
     """A result as `seed_hf.evaluation.running` writes it, of the visual tokenizer in a folder."""
     result = {
         "task": task,
-        "model": model_facts(load_visual_tokenizer(folder, device="cpu")[0]),
+        "model": model_facts(load_tokenizer(folder, device="cpu")[0]),
         "settings": {"max_text_tokens": 32},
         "deviations": ["max_text_tokens is 32; the authors' is 35"],
         "data": {"format": "coco-karpathy", "split": "test", "rows": 5000, "rows_sha256": "cd" * 32, "bad_rows": []},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
-from seed_hf.artifacts.fingerprints import causal_fingerprint, image_encoder_fingerprint, text_encoder_fingerprint
+from seed_hf.artifacts.fingerprints import causal_fingerprint, model_fingerprint
 from seed_hf.data.batches.image_text import ImageTextCollator, mean_and_std
 from seed_hf.data.jobs.pixel_values import normalisation_table, normalise
 from seed_hf.data.sources.source_row import SourceRow
@@ -78,9 +78,9 @@ class FrozenNetworks:
         """What the features depend on besides source and job settings; JSON-ready."""
         shapes, text, image = self.shapes, None, None
         if self.text_encoder is not None:
-            text = {"sha256": text_encoder_fingerprint(self.text_encoder, self.text_tokenizer)}
+            text = {"sha256": model_fingerprint(self.text_encoder, self.text_tokenizer)}
         if self.image_encoder is not None:
-            image = {"sha256": image_encoder_fingerprint(self.image_encoder)}
+            image = {"sha256": model_fingerprint(self.image_encoder)}
         return {
             "tokenizer": {"causal_sha256": causal_fingerprint(self.tokenizer)},
             "text_encoder": text,

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from seed_hf.artifacts.fingerprints import text_encoder_fingerprint
+from seed_hf.artifacts.fingerprints import model_fingerprint
 from seed_hf.artifacts.finite import check_weights
 from seed_hf.data.sources.listed import FileOfTexts, NamedImages
 from seed_hf.data.sources.source import ImageTextSource
@@ -136,7 +136,7 @@ def _run(source, model, processor, out, say, how: dict, description: str, beams:
     identity = {
         "format": FORMAT,
         "source": source.identity(),
-        "model": {"sha256": text_encoder_fingerprint(model, processor.tokenizer)},
+        "model": {"sha256": model_fingerprint(model, processor.tokenizer)},
         "settings": job.settings_of_results(
             dtype=str(model.dtype).removeprefix("torch."), max_new_tokens=MAX_NEW_TOKENS, **how
         ),

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from seed_hf.artifacts.fingerprints import scheduler_settings, text_encoder_fingerprint, weights_fingerprint
+from seed_hf.artifacts.fingerprints import model_fingerprint, scheduler_settings, weights_fingerprint
 from seed_hf.data.sources.listed import FileOfTexts
 from seed_hf.data.sources.source_row import SourceRow
 from seed_hf.devices import generator_of
@@ -160,7 +160,7 @@ def prompt_fault(pipeline: SeedImagePipeline) -> Callable[[str], str | None]:
 
 
 def _fingerprints(pipeline: SeedImagePipeline) -> dict[str, str]:
-    found = {"seed_model": text_encoder_fingerprint(pipeline.seed_model, pipeline.processor.tokenizer)}
+    found = {"seed_model": model_fingerprint(pipeline.seed_model, pipeline.processor.tokenizer)}
     for name in ("unet", "vae", "empty_prompt", "image_normalizer"):
         if (part := getattr(pipeline, name)) is not None:
             found[name] = weights_fingerprint(part)

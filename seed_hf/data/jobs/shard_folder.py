@@ -2,18 +2,17 @@
 
     OUT/codes-00000-00000.parquet   part 0 of the source, its first `rows_per_shard` rows
     OUT/manifest.json               source, tokenizer and settings; row ranges and hashes of the shards; totals
-    OUT/bad_images.jsonl            file, row, id and reason of every bad image
+    OUT/bad_images.jsonl            file, row, id and reason of every bad row
     OUT/.job/                       one account for each finished shard, and the locks
 
 A shard's account is written after the shard, and a shard without an account is written again. So a kill leaves nothing
 half finished. What is found when a job begins is not believed: a shard counts as finished if its account is this job's
-and its content has the account's hash; manifest and report are made of the accounts. `CodeFolder` and `FeatureFolder`
-decide what a shard holds.
+and its content has the account's hash; manifest and report are made of the accounts. Subclasses decide what a shard
+holds.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from typing import Any
 from seed_hf.data.sources.fingerprint import RowsDigest
 from seed_hf.data.sources.source_row import SourceRow
 from seed_hf.files import read_json, sha256_of, whole_file
+from seed_hf.locks import LockFile
 
 from .accounts import Accounts, write_json
 
@@ -290,17 +290,17 @@ class ShardFolder:
     @contextmanager
     def _one_at_a_time(self):
         """Only one of the processes that share the folder runs this block at a time."""
-        lock = self.job / "manifest.lock"
-        with open(lock, "a", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError:  # this file system has no locks; JobLock has warned
-                pass
+        path = self.job / "manifest.lock"
+        lock = LockFile(path)
+        try:
+            lock.hold(wait=True)
             # No other process writes these now: half-written ones were left by a killed job.
             for name in ("manifest.json", "bad_images.jsonl"):
                 for left in self.path.glob(f".{name}.*.unfinished"):
                     left.unlink(missing_ok=True)
-            yield lock
+            yield path
+        finally:
+            lock.close()
 
 
 def differences(there: dict, here: dict, prefix: str = "") -> list[str]:

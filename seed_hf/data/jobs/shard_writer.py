@@ -42,7 +42,7 @@ class ShardWriter:
 
         Args:
             shard: The shard.
-            batch: For each name a tensor `(rows, ...)` on the CPU.
+            batch: For each name a tensor `(rows, ...)` on the CPU, or a list of what JSON can hold.
             ready: The event after which the tensors are valid; `None` if they are valid now.
         """
         self._check()

@@ -1,4 +1,4 @@
-"""A job over the images of a source that may be killed at any moment: decode, compute, write shards.
+"""A job over the rows of a source that may be killed at any moment: decode, compute, write shards.
 
 Worker processes decode, this process computes, a thread writes. The source is cut into fixed ranges of rows, one
 shard each. Processes share out the shards by number, without talking to each other.

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .parquet import parquet_schema, parquet_values
-from .text import BadText, read_text
+from .text import BadText, json_objects
 
 
 METADATA_FILES = frozenset({"metadata.csv", "metadata.jsonl", "metadata.parquet"})
@@ -69,13 +69,7 @@ def metadata_rows(path: str) -> Iterator[Mapping[str, Any] | BadText]:
 def _jsonl_rows(path: str) -> Iterator[Mapping[str, Any] | BadText]:
     _refuse_utf16(path)
     with open(path, "rb") as file:
-        for line in file:
-            if not line.strip():
-                continue
-            row = read_text(line, "json")
-            if not isinstance(row, (dict, BadText)):
-                row = BadText("not a JSON object, in braces, as each line must be")
-            yield row
+        yield from json_objects(file)
 
 
 def _csv_rows(path: str) -> Iterator[Mapping[str, Any] | BadText]:

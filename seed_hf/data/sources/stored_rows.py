@@ -11,7 +11,7 @@ from .locating import Located
 from .parquet import parquet_schema, parquet_values
 from .remote import is_remote, open_binary
 from .tars import is_image_ending, tar_values
-from .text import BadText, printable, read_text
+from .text import BadText, json_objects, printable
 
 
 class StoredRow(NamedTuple):
@@ -75,16 +75,10 @@ def columns_of(located: Located) -> list[str]:
 
 
 def _json_lines(path: str) -> Iterator[StoredRow]:
-    folder, number = _folder_of(path), 0
+    folder = _folder_of(path)
     with open_binary(path) as file:
-        for line in file:
-            if not line.strip():
-                continue
-            values = read_text(line, "json")
-            if not isinstance(values, (dict, BadText)):
-                values = BadText("not a JSON object, in braces, as each line must be")
+        for number, values in enumerate(json_objects(file)):
             yield StoredRow(f"{_short(path)}, row {number}", values, folder)
-            number += 1
 
 
 def _parquet(path: str) -> Iterator[StoredRow]:

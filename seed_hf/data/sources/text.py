@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -33,6 +33,19 @@ def read_text(data: bytes, name: str) -> Any:
         return parsed_json(text, name) if name.endswith("json") else text
     except BadText as error:
         return error
+
+
+def json_objects(lines: Iterable[bytes]) -> Iterator[Mapping[str, Any] | BadText]:
+    """The objects of JSON Lines; a `BadText` in the place of what is none.
+
+    Args:
+        lines: UTF-8. Empty ones are left out.
+    """
+    for line in lines:
+        if line.strip():
+            value = read_text(line, "json")
+            bad = BadText("not a JSON object, in braces, as each line must be")
+            yield value if isinstance(value, (dict, BadText)) else bad
 
 
 def parsed_json(text: str, name: str) -> Any:
