@@ -11,7 +11,7 @@ from PIL import Image
 
 
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
-_ORIENTATION = 0x0112  # the EXIF tag
+_ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 0x0102, 0x0106  # tags of EXIF and TIFF
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -30,7 +30,7 @@ class UnusableImageError(ValueError):
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """An image in the form the models were trained on: RGB, turned as its EXIF says, transparency on white.
+    """An image as people see it: RGB, turned as its EXIF says, transparency on white.
 
     All modes of Pillow but floating point are read. 16 bits a channel become 8. Of an animation this is the current
     frame, which is the first of a file just opened. Metadata that cannot be read is ignored.
@@ -97,7 +97,7 @@ def eight_bit_levels(values: np.ndarray) -> np.ndarray:
         raise TypeError(f"pixels must be numbers, got {values.dtype}.")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError("the pixels hold NaN or infinite values.")
-    if values.dtype == np.uint16:
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # of either byte order
         return _scaled_to_eight_bits(values)
     low, high = values.min(), values.max()
     if low < 0 or high > 255:
@@ -121,22 +121,27 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _sixteen_bits(image: Image.Image) -> Image.Image:
-    """Gray values 0..65535 as 8 bits; a transparent value is white."""
+    """Gray values 0..65535 as 8 bits; a transparent value is white. Pillow reads TIFFs as they are stored: perhaps
+    with 12 bits, or with 0 for white."""
     clear = image.info.get("transparency")
+    tags = getattr(image, "tag_v2", {})
+    white, zero_is_white = 2 ** min(16, *tags.get(_BITS, (16,))) - 1, tags.get(_PHOTOMETRIC) == 0
     gray = Image.new("L", image.size)
     for top, strip in _strips(image):
         values = np.asarray(strip)
-        if values.min() < 0 or values.max() > 65535:
+        if values.min() < 0 or values.max() > white:
             raise UnusableImageError("more than 16 bits a channel. Save it with 8 or 16 bits.")
-        levels = _scaled_to_eight_bits(values)
+        levels = _scaled_to_eight_bits(values, white)
+        if zero_is_white:
+            levels = 255 - levels
         if isinstance(clear, int):
             levels = np.where(values == clear, np.uint8(255), levels)
         gray.paste(Image.fromarray(levels), (0, top))
     return gray
 
 
-def _scaled_to_eight_bits(values: np.ndarray) -> np.ndarray:
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def _scaled_to_eight_bits(values: np.ndarray, white: int = 65535) -> np.ndarray:
+    return ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
 
 
 def _on_white(image: Image.Image) -> Image.Image:

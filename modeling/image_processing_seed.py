@@ -75,13 +75,15 @@ class SeedImageProcessor(PrivateByDefault, PilBackend):
 
     @classmethod
     def for_tokenizer(cls, config) -> "SeedImageProcessor":
-        """The default image processor of a tokenizer: all defaults, and the image size of its image encoder.
+        """The default image processor of a tokenizer: the image size of its image encoder, and the interpolation of
+        the authors' scripts, bicubic for SEED-1 and bilinear for SEED-2, whose codes SEED-LLaMA learned.
 
         Args:
             config ([`SeedTokenizerConfig`]): The tokenizer's configuration.
         """
-        size = config.vision_config.image_size
-        return cls(size={"height": size, "width": size})
+        size, bilinear = config.vision_config.image_size, config.generation_target == "image"
+        resample = PILImageResampling.BILINEAR if bilinear else cls.resample
+        return cls(size={"height": size, "width": size}, resample=resample)
 
     def preprocess(self, images, *args, **kwargs) -> BatchFeature:
         """As in transformers; an option that is unknown, or would change nothing, is an error.

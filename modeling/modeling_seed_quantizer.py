@@ -36,7 +36,7 @@ class SeedVectorQuantizer(nn.Module):
     def encode(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Index of the nearest codebook vector, shape `hidden_states.shape[:-1]`; ties go to the lowest index.
 
-        Distances are fp32 under any autocast: half precision would change 0.4 % to 4 % of the codes.
+        Distances are fp32 under any autocast: half precision changes codes.
         """
         with torch.autocast(hidden_states.device.type, enabled=False):
             codebook = at_hand(self.embedding, "weight").float()

@@ -1,6 +1,7 @@
 """Text stays text: the encoder of plain text, and the check that no text can become visual tokens."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Set
 
 from tokenizers import Tokenizer
@@ -13,6 +14,7 @@ HOW_TO_ADD_WORDS = (
     "Text is encoded without added tokens, and the language model has no rows for them. Add words to the plain text "
     "tokenizer, to its own vocabulary, before the visual tokens (extend_text_tokenizer, from_language_model)."
 )
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 class PlainTextEncoder:
@@ -116,15 +118,18 @@ def texts_of(given: str | Iterable[str], noun: str) -> list[str]:
     Raises:
         TypeError: Something else among them, such as the missing value of a table; or something whose parts are no
             texts in an order: a batch or table by its columns, a set.
+        ValueError: Half a character (a lone surrogate), as broken JSON has it, which no tokenizer takes.
     """
     if isinstance(given, str):  # numpy's, too
-        return [given]
+        given = [given]
     if isinstance(given, (Mapping, Set)) or hasattr(given, "columns") or getattr(given, "ndim", 1) != 1:
         raise TypeError(f"{noun}s are a text or a list of texts, got {type(given).__name__}: give one column of it.")
     texts = list(given) if isinstance(given, Iterable) else [given]
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"{noun} {number} must be a text, got {text!r:.80}.")
+        if _HALF_A_CHARACTER.search(text):
+            raise ValueError(f"{noun} {number} has half a character in it, which is no text: {text!r:.80}.")
     return texts
 
 

@@ -235,7 +235,7 @@ class SeedImagePipeline(
             negative_prompt_embeds (`torch.Tensor`, *optional*): The same as generation embeddings, one row of the
                 shape of `prompt_embeds` or `image_embeds`, or one for each image.
             height, width (`int`, *optional*): In pixels. Default: the size that the UNet was trained at.
-            num_inference_steps (`int`, *optional*, defaults to 20, as the authors draw): Denoising steps.
+            num_inference_steps (`int`, *optional*, defaults to 20): Denoising steps: SEED-2's demo; SEED-1's took 50.
             timesteps (`list[int]`), sigmas (`list[float]`, *optional*): Steps of your own, instead of
                 `num_inference_steps`, for schedulers whose `set_timesteps` takes them.
             guidance_scale (`float`, *optional*): Classifier-free guidance; 1 switches it off. Defaults to the

@@ -28,7 +28,7 @@ _OF_EACH_IMAGE = {
     "output_type",
     "callback_on_step_end",
 }
-STEPS = 20  # denoising steps where nobody says how many: the pipeline's default, and the authors'
+STEPS = 20  # denoising steps where nobody says how many: the pipeline's default, and SEED-2's demo's
 
 
 def encode_many(tokenizer: SeedTokenizer, pixels: torch.Tensor) -> torch.Tensor:

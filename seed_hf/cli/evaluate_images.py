@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seed_hf.files import write_text
-from seed_hf.many import STEPS
 
 from . import evaluation as options
 from .shared import plain_errors, quiet_libraries, show_messages
@@ -50,8 +49,14 @@ class Drawing:
 
     seed: Annotated[int, typer.Option(help="Of noise and sampled codes.", min=0)] = 0
     num_inference_steps: Annotated[
-        int, typer.Option("--steps", "--num-inference-steps", help="Denoising steps.", min=1)
-    ] = STEPS
+        int | None,
+        typer.Option(
+            "--steps",
+            "--num-inference-steps",
+            help="Denoising steps. Default: 50 for Stable Diffusion 1 and 20 for unCLIP, as the authors, else 20.",
+            min=1,
+        ),
+    ] = None
     guidance_scale: Annotated[
         float | None, typer.Option("--guidance", "--guidance-scale", help="Default: the pipeline's.")
     ] = None

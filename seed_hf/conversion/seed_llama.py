@@ -44,7 +44,6 @@ _OLD_NAMES = ("rope_scaling", "rope_theta")  # of today's rope_parameters
 # The matrices have a row for each token; some programs add rows up to a multiple of these.
 _MULTIPLES = (1, 8, 16, 32, 64, 128, 256)
 _LAYERS_OF_14B = 40
-_BILINEAR = 2
 
 
 @dataclass
@@ -139,7 +138,7 @@ class SeedLlamaConversion:
             parameters=self.model.num_parameters(),
             dtype=dtype,
             prompt_format=self.config.prompt_format,
-            replaced=_replaced(released, self.config),
+            replaced=_replaced(released, self.config) | _left_behind(self.checkpoint / "generation_config.json"),
         )
 
     def write(self, recorded: Path | None = None, tolerance: float = TOLERANCE) -> Parity | None:
@@ -207,11 +206,8 @@ class SeedLlamaConversion:
             self.tokenizer.chat_template = with_bos(template, self.tokenizer)
             self.tokenizer.save_pretrained(folder)
             return
-        size = self.whole.tokenizer_config.vision_config.image_size
-        # The authors' scripts, and the codes that the language model was trained on, come from bilinear pixels.
-        images = SeedImageProcessor(size={"height": size, "width": size}, resample=_BILINEAR)
         SeedProcessor(
-            images,
+            SeedImageProcessor.for_tokenizer(self.whole.tokenizer_config),
             self.tokenizer,
             num_query_tokens=self.config.num_query_tokens,
             prompt_format=self.config.prompt_format,
@@ -279,9 +275,22 @@ def _replaced(released: dict, config: SeedLlamaConfig) -> dict[str, tuple]:
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
+def _left_behind(file: Path) -> dict[str, tuple]:
+    """Settings of generation that the result does not have: greedy decoding is its default, whatever is sampled."""
+    settings = read_json(file) if file.is_file() else {}
+    kept = ("bos_token_id", "eos_token_id", "pad_token_id", "transformers_version")
+    named = {name: value for name, value in settings.items() if name not in kept and not name.startswith("_")}
+    return {f"generation_config.{name}": (value, None) for name, value in named.items()}
+
+
 def _visual_config(folder: Path) -> SeedTokenizerConfig:
     if not folder.is_dir():
         raise ConversionError(f"{folder}: no such folder. Give that of a converted SEED-2 tokenizer.")
+    if (folder / "seed_quantizer.pt").is_file():
+        raise ConversionError(
+            f"{folder}: the authors' SEED-2, which is to be converted first: seed-hf convert seed2 --checkpoint "
+            f"{folder / 'seed_quantizer.pt'} eva_vit_g.pth --out seed2. Then give --visual-tokenizer seed2."
+        )
     weight_files(folder)  # raises if there are none
     try:
         config = SeedTokenizerConfig.from_pretrained(folder)

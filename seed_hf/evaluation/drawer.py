@@ -18,13 +18,21 @@ from .result import generation_settings, image_settings, model_facts
 from .rows import EvaluationRow
 
 
+# Of the authors' demos, by target and width of the generation embeddings: SEED-1 with Stable Diffusion 1.4 (whose PLMS
+# is diffusers' PNDM), SEED-2 with unCLIP 2.1. What the figures of the papers were drawn with is not published.
+AUTHORS_DRAWING: dict[tuple[str, int], dict[str, Any]] = {
+    ("text", 768): {"num_inference_steps": 50, "guidance_scale": 7.5, "scheduler": "PNDMScheduler"},
+    ("image", 1024): {"num_inference_steps": 20, "guidance_scale": 10.0},
+}
+
+
 class Drawer:
     """A pipeline with the settings of an evaluation.
 
     Args:
         pipeline: A [`SeedImagePipeline`].
         seed: Of the noise, and of the codes where they are sampled.
-        num_inference_steps: Denoising steps.
+        num_inference_steps: Denoising steps. By default those of the authors' demo for this diffusion model, else 20.
         guidance_scale: By default the pipeline's.
         num_candidates: Code sequences to choose from, as in the pipeline's call; by default the pipeline's. One is
             decoded greedily, several are sampled.
@@ -37,13 +45,14 @@ class Drawer:
         pipeline: Any,
         *,
         seed: int = 0,
-        num_inference_steps: int = STEPS,
+        num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         num_candidates: int | None = None,
         generation_kwargs: dict[str, Any] | None = None,
     ):
         config = pipeline.config
-        self.pipeline, self.seed, self.num_inference_steps = pipeline, seed, num_inference_steps
+        self.pipeline, self.seed = pipeline, seed
+        self.num_inference_steps = num_inference_steps or self.authors.get("num_inference_steps", STEPS)
         self.guidance_scale = config.guidance_scale if guidance_scale is None else guidance_scale
         self.num_candidates = config.num_candidates if num_candidates is None else num_candidates
         self.generation_kwargs = dict(generation_kwargs or {})
@@ -58,6 +67,12 @@ class Drawer:
     def tokenizer(self) -> Any:
         """The [`SeedTokenizer`] inside."""
         return self.pipeline.visual_tokenizer
+
+    @property
+    def authors(self) -> dict[str, Any]:
+        """The authors' settings for a diffusion model like this one; empty for others."""
+        config = self.tokenizer.config
+        return AUTHORS_DRAWING.get((config.generation_target, config.generation_dim), {})
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -228,13 +243,13 @@ class Drawer:
 
 
 class DrawingTask:
-    """What tasks share whose images a [`Drawer`] draws. The authors' settings of these are not known."""
+    """What tasks share whose images a [`Drawer`] draws."""
 
     drawer: Drawer
 
     @property
     def protocol(self) -> dict[str, Any]:
-        return {}
+        return self.drawer.authors
 
     @property
     def model(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 
 from seed_hf.artifacts.fingerprints import rules_fingerprint
 from seed_hf.many import codes_of
-from seed_hf.modeling.prompts_seed import SequenceEncoder, find_format
+from seed_hf.modeling.prompts_seed import SequenceEncoder
 from seed_hf.modeling.token_rows_seed import padded
 from seed_hf.texts import MAX_NEW_TOKENS, generate_texts
 
@@ -45,17 +45,20 @@ class Decoding:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
 
 
-# What the authors evaluated with, by the format of prompts, as far as it is published: SEED-LLaMA's COCO evaluation
-# while training, and its script for questions (which samples among beams). transformers 4.30 divided the score of a
-# beam by the length of prompt and text, which is nearly the same for all: no penalty gives its outputs.
-_SEED_LLAMA = ("plain", "vicuna", "llama2")
-AUTHORS_DECODING: dict[str, dict[str, dict[str, Any]]] = {
-    "caption": dict.fromkeys(
-        _SEED_LLAMA, {"num_beams": 5, "max_new_tokens": 120, "length_penalty": 0.0, "do_sample": False}
-    ),
-    "question": dict.fromkeys(
-        _SEED_LLAMA, {"num_beams": 5, "max_new_tokens": 512, "length_penalty": 0.0, "do_sample": True}
-    ),
+# What the authors evaluated SEED-LLaMA with before instruction tuning ("plain"): the COCO evaluation of its training,
+# and the script for questions (which samples among beams). transformers 4.30 divided the score of a beam by the length
+# of prompt and text, which is nearly the same for all: no penalty gives its outputs. How they decoded after
+# instruction tuning is not published; the same settings are the defaults there.
+AUTHORS_DECODING: dict[str, dict[str, Any]] = {
+    "caption": {"num_beams": 5, "max_new_tokens": 120, "length_penalty": 0.0, "do_sample": False},
+    "question": {"num_beams": 5, "max_new_tokens": 512, "length_penalty": 0.0, "do_sample": True},
+}
+# The instructions with which COCO's captions, and the answers of VQAv2, OK-VQA and VizWiz, were made into the data of
+# instruction tuning (`torchdata_eval.py` of the authors' repository). Other prompts are the format's own.
+_INSTRUCTED = ("vicuna", "llama2")
+AUTHORS_INSTRUCTIONS = {
+    "caption": "Please provide an accurate and concise description of the given image.",
+    "question": "{} Please provide an accurate answer consisting of only one word or phrase.",
 }
 
 
@@ -69,6 +72,8 @@ class Speaker:
         prompt: Replaces the processor's; that of a question has `{}` for it.
         decoding: Settings that replace the authors' for this format of prompts, or the package's where theirs are not
             known.
+        benchmark: Whether captions and short answers are wanted, as benchmarks have them. A model after instruction
+            tuning is then asked by the authors' instruction, unless the processor has a prompt of its own.
 
     Raises:
         ValueError: A prompt without `{}`, numbers out of range, or a length penalty without beams.
@@ -81,13 +86,20 @@ class Speaker:
         sequence: str,
         prompt: str | None = None,
         decoding: dict[str, Any] | None = None,
+        *,
+        benchmark: bool = False,
     ):
         self.model, self.processor, self.sequence = model, processor, sequence
         self._sequences = processor.sequences
+        self._authors_prompt = getattr(self._sequences.format, f"{sequence}_prompt")
+        if self._sequences.prompt_format in _INSTRUCTED:
+            own = self._prompt_in_use != self._authors_prompt
+            self._authors_prompt = AUTHORS_INSTRUCTIONS[sequence] if benchmark else None
+            prompt = self._authors_prompt if prompt is None and not own else prompt
         if prompt is not None:
             changed = {"prompt_format": processor.sequences.prompt_format, f"{sequence}_prompt": prompt}
             self._sequences = SequenceEncoder(processor.tokenizer, processor.vocabulary, **changed)
-        known = AUTHORS_DECODING[sequence].get(self._sequences.prompt_format, {})
+        known = AUTHORS_DECODING[sequence] if self._sequences.prompt_format in ("plain", *_INSTRUCTED) else {}
         default = {name: value for name, value in known.items() if name != "do_sample"}
         self.decoding = Decoding(**{**default, **(decoding or {})})
         if "length_penalty" in (decoding or {}) and self.decoding.num_beams == 1:
@@ -96,10 +108,13 @@ class Speaker:
     @property
     def prompt_settings(self) -> dict[str, Any]:
         """The format of prompts, the prompt in use, and how images are prepared."""
-        name = f"{self.sequence}_prompt"
-        prompt = self._sequences.prompts.get(name, self._sequences.question_prompt)
         images = image_settings(self.processor.image_processor)
-        return {"prompt_format": self._sequences.prompt_format, name: prompt, **images}
+        prompt = {f"{self.sequence}_prompt": self._prompt_in_use}
+        return {"prompt_format": self._sequences.prompt_format, **prompt, **images}
+
+    @property
+    def _prompt_in_use(self) -> str:
+        return self._sequences.prompts.get(f"{self.sequence}_prompt", self._sequences.question_prompt)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -109,15 +124,14 @@ class Speaker:
 
     @property
     def prompt_protocol(self) -> dict[str, Any]:
-        """The authors' prompt of this format."""
-        name = f"{self.sequence}_prompt"
-        return {name: getattr(find_format(self._sequences.prompt_format), name)}
+        """The authors' prompt, if it is known."""
+        return {} if self._authors_prompt is None else {f"{self.sequence}_prompt": self._authors_prompt}
 
     @property
     def protocol(self) -> dict[str, Any]:
         """Prompt and decoding of the authors, as far as they are known."""
-        decoding = AUTHORS_DECODING[self.sequence].get(self._sequences.prompt_format, {})
-        return {**self.prompt_protocol, **decoding}
+        known = AUTHORS_DECODING[self.sequence] if self._sequences.prompt_format == "plain" else {}
+        return {**self.prompt_protocol, **known}
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -57,6 +57,16 @@ def test_the_report_has_every_key(converted):
     assert f"{sum(w.numel() for n, w in WEIGHTS.items() if 'inv_freq' not in n):,}" in str(report)
 
 
+def test_settings_of_sampling_that_are_left_behind_are_reported(tmp_path):
+    source = release(tmp_path / "released")
+    (source / "generation_config.json").write_text('{"bos_token_id": 0, "temperature": 0.9, "top_p": 0.6}')
+    report = SeedLlamaConversion(source, LAYOUT, tmp_path / "out").report
+    assert {name: pair for name, pair in report.replaced.items() if "generation" in name} == {
+        "generation_config.temperature": (0.9, None), "generation_config.top_p": (0.6, None)
+    }  # fmt: skip
+    assert "generation_config.top_p = None, was 0.6" in str(report)
+
+
 def test_saved_again_it_computes_the_same(converted):
     root, _, parity = converted
     assert compare_language_model(root / "twice", GOLDEN).rows == parity.rows

@@ -22,10 +22,12 @@ from seed_hf.evaluation.tasks.generation import Generation
 from seed_hf.evaluation.tasks.roundtrip import Roundtrip, best_codes, some_candidates
 from seed_hf.evaluation.tasks.similarity import Similarity
 from seed_hf.hub.evaluations import evaluation_entries, joined
+from seed_hf.pipelines.empty_prompt import EmptyPromptEmbedding
 from shape_world import shapes, write_shapes
+from tiny import tiny_tokenizer
 from tiny_artifacts import save_artifact
 from tiny_clip import save_clip
-from tiny_diffusion import tiny_pipeline
+from tiny_diffusion import TOKENS, tiny_pipeline, tiny_unet
 from tiny_sources import noise, write_folder
 
 
@@ -282,6 +284,19 @@ def test_what_decides_drawings_is_in_the_settings(pipeline):
     settings = Roundtrip(Drawer(pipeline), candidates=["a car"]).settings
     assert {"prompt_format", "image_prompt", "caption_prompt", "image_processor", "scheduler"} <= settings.keys()
     assert Similarity(Drawer(pipeline), ColourEyes()).settings["image_processor"]["size"]
+
+
+def test_stable_diffusion_draws_as_in_the_authors_demo():
+    assert (
+        Drawer(tiny_pipeline()).num_inference_steps == 20
+        and not Similarity(Drawer(tiny_pipeline()), ColourEyes()).protocol
+    )
+    empty = EmptyPromptEmbedding.from_embeds(torch.zeros(TOKENS, 768))
+    parts = {"unet": tiny_unet(cross_attention_dim=768), "empty_prompt": empty}
+    drawer = Drawer(tiny_pipeline(tiny_tokenizer(generation_dim=768), **parts))
+    assert drawer.num_inference_steps == 50 and Drawer(drawer.pipeline, num_inference_steps=7).num_inference_steps == 7
+    task = Similarity(drawer, ColourEyes())
+    assert task.protocol["guidance_scale"] == 7.5 and task.protocol.keys() <= task.settings.keys()
 
 
 def test_a_pipeline_of_images_alone_draws_no_texts(model_and_processor):

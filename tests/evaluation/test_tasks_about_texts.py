@@ -250,6 +250,26 @@ def test_the_authors_settings_are_the_default(roomy_model, tmp_path):
     assert asked.protocol["do_sample"] and not asked.settings["do_sample"]
 
 
+@pytest.mark.parametrize("prompt_format", ["vicuna", "llama2"])
+def test_tuned_models_are_asked_by_the_instructions_of_the_authors_data(roomy_model, tmp_path, prompt_format):
+    model, processor = roomy_model[0], tiny_processor(prompt_format=prompt_format)
+    caption, asked = Caption(model, processor), Vqa(model, processor)
+    assert caption.settings["caption_prompt"] == (
+        "Please provide an accurate and concise description of the given image."
+    )
+    assert asked.settings["question_prompt"] == (
+        "{} Please provide an accurate answer consisting of only one word or phrase."
+    )
+    # How the authors decoded after instruction tuning, and how they asked for a choice, is not known.
+    assert set(caption.protocol) == {"caption_prompt"} and set(asked.protocol) == {"question_prompt"}
+    assert Choice(model, processor).protocol == {"by": "loss"}
+    assert Choice(model, processor).settings["question_prompt"] == "{}"
+    said = EvaluationData("made", rows(1))
+    assert run_task(Caption(model, processor, max_new_tokens=3), said, tmp_path / "out.json")["deviations"] == []
+    own = tiny_processor(prompt_format=prompt_format, caption_prompt="Describe it.")
+    assert Caption(model, own).settings["caption_prompt"] == "Describe it."
+
+
 def test_nocaps_has_figures_by_domain(roomy_model, tmp_path):
     said = {f"{i}.jpg": [f"an apple {i}", "a red apple"] for i in range(4)}
     domains = ["in-domain", "near-domain", "in-domain", "out-domain"]

@@ -1,6 +1,7 @@
 """From images to pixel values, by Pillow alone."""
 
 import base64
+import struct
 import sys
 
 import numpy as np
@@ -60,6 +61,34 @@ def test_transparent_pixels_are_white(mode):
     processor = SeedImageProcessor(size={"height": 8, "width": 8})
     values = processor(image, return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(values, processor(picture("white"), return_tensors="pt")["pixel_values"])
+
+
+def gray_tiff(bits: int, zero_is_white: bool, pixels: bytes) -> bytes:
+    """A TIFF of 4 x 4 gray pixels as it is stored."""
+    tags = [(256, 4), (257, 4), (258, bits), (259, 1), (262, 0 if zero_is_white else 1), (273, 8), (277, 1), (278, 4)]
+    entries = [struct.pack("<HHLL", tag, 3, 1, value) for tag, value in (*tags, (279, len(pixels)))]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<L", 8 + len(pixels)) + pixels + directory
+
+
+@pytest.mark.parametrize(
+    ("bits", "zero_is_white", "pixels", "level"),
+    [
+        (8, True, bytes([250] * 16), 5),
+        (16, True, struct.pack("<H", 64000) * 16, 6),
+        (16, False, struct.pack("<H", 64000) * 16, 249),
+        (12, False, b"\xff" * 24, 255),
+    ],
+)
+def test_tiffs_have_the_light_that_their_tags_say(bits, zero_is_white, pixels, level):
+    assert load_image(gray_tiff(bits, zero_is_white, pixels)).getpixel((0, 0)) == (level,) * 3
+
+
+def test_sixteen_bits_are_read_in_both_byte_orders():
+    processor = SeedImageProcessor(size={"height": 8, "width": 8})
+    values = np.arange(8 * 8 * 3, dtype=np.uint16).reshape(8, 8, 3) * 300
+    little, big = (processor(values.astype(kind), return_tensors="pt").pixel_values for kind in ("<u2", ">u2"))
+    assert torch.equal(little, big) and little.amax() > 1
 
 
 def test_save_and_load(tmp_path):

@@ -35,6 +35,12 @@ def test_images_are_resized_by_bicubic_interpolation_unless_told_otherwise():
     assert torch.equal(default, bicubic) and (default - bilinear).abs().amax() > 1e-3
 
 
+@pytest.mark.parametrize(("name", "kind"), [("stage2_text", Image.Resampling.BICUBIC), ("seed2_tokenizer", 2)])
+def test_each_tokenizer_has_the_interpolation_of_its_training(name, kind):
+    model, _ = convert_original_tokenizer(golden_weights(name), **HEADS)
+    assert SeedImageProcessor.for_tokenizer(model.config).resample == kind
+
+
 def test_the_vq_loss_has_the_legacy_beta():
     model, _ = convert_original_tokenizer(golden_weights("stage2_text"), **HEADS)
     assert model.config.vq_legacy_beta and model.config.vq_beta == 0.25

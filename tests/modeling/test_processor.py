@@ -228,6 +228,9 @@ def test_wrong_inputs_are_refused(processor):
         processor([])
     with pytest.raises(TypeError, match="text 0 must be a text, got 1"):
         processor(text=[1, 2])
+    for call in (processor, processor.draw, lambda text: processor.text_tower(text, 5)):
+        with pytest.raises(ValueError, match="half a character"):
+            call(["a", "b \ud800"])
     with pytest.raises(ValueError, match="3 questions for 2 images"):
         processor.ask([picture()] * 2, ["a", "b", "c"])
     with pytest.raises(ValueError, match="max_length"):

@@ -32,7 +32,7 @@ class Caption(SpeakingTask):
     name = "caption"
 
     def __init__(self, model: Any, processor: Any, *, prompt: str | None = None, **decoding: Any):
-        self.speaker = Speaker(model, processor, "caption", prompt, decoding)
+        self.speaker = Speaker(model, processor, "caption", prompt, decoding, benchmark=True)
 
     @property
     def settings(self) -> dict[str, Any]:

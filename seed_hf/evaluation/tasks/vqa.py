@@ -24,7 +24,7 @@ class Vqa(SpeakingTask):
     name = "vqa"
 
     def __init__(self, model: Any, processor: Any, *, prompt: str | None = None, **decoding: Any):
-        self.speaker = Speaker(model, processor, "question", prompt, decoding)
+        self.speaker = Speaker(model, processor, "question", prompt, decoding, benchmark=True)
 
     @property
     def settings(self) -> dict[str, Any]:
