@@ -182,7 +182,7 @@ class SeedTokenizer(CompiledBlocks, FlashByPart, PublishedModel, WholeWeights, P
         pixel_values: torch.Tensor | None = None,
         *,
         causal_embeddings: torch.Tensor | None = None,
-        wait: bool = True,
+        check_finite: bool = True,
     ) -> torch.Tensor:
         """Visual codes `(batch, num_query_tokens)`, int64, of images `(batch, 3, image_size, image_size)`.
 
@@ -191,8 +191,8 @@ class SeedTokenizer(CompiledBlocks, FlashByPart, PublishedModel, WholeWeights, P
         Args:
             pixel_values: Normalised by [`SeedImageProcessor`].
             causal_embeddings: `(batch, num_query_tokens, hidden_size)`, of these images, computed beforehand.
-            wait: Whether to wait for a GPU to know that results are finite. With `False` a row that is not finite gets
-                -1 in place of its codes, and no error.
+            check_finite: Whether to check that results are finite, for which a GPU has to be waited for. With `False`
+                a row that is not finite gets -1 in place of its codes, and no error.
 
         Raises:
             NotFiniteError: Pixels, weights or features are NaN or infinite; it names which.
@@ -201,7 +201,7 @@ class SeedTokenizer(CompiledBlocks, FlashByPart, PublishedModel, WholeWeights, P
         features = self.code_encoder(embeddings)
         # Tanh and the nearest vector would hide infinity.
         hiding = [embeddings, *self.code_encoder.parameters(), self.quantizer.embedding.weight]
-        if not wait:
+        if not check_finite:
             return mark_not_finite(self.quantizer.encode(features), (features, embeddings), hiding[1:])
         return self.quantizer.encode(require_finite(features, self, ("seeing", "coding"), pixel_values, hiding))
 
@@ -217,7 +217,7 @@ class SeedTokenizer(CompiledBlocks, FlashByPart, PublishedModel, WholeWeights, P
         if not self.config.embedding_decoder:
             raise ValueError(
                 "This tokenizer has no decoder of the causal embeddings (config.embedding_decoder is False); the "
-                "authors' inference class lacks it too. Retrieval on codes needs a tokenizer with one."
+                "authors' class for SEED-1 lacks it too. Retrieval on codes needs a tokenizer with one."
             )
         embeddings = self.embedding_decoder(self.code_decoder(self.quantizer.lookup(self.check_codes(codes))))
         return require_finite(embeddings, self, ("coding", "drawing"), hiding=self.code_decoder.parameters())

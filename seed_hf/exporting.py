@@ -47,7 +47,7 @@ class EncoderHalf(nn.Module):
         self.tokenizer = tokenizer
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return self.tokenizer.encode(pixel_values, wait=False)
+        return self.tokenizer.encode(pixel_values, check_finite=False)
 
 
 class DecoderHalf(nn.Module):

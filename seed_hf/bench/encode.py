@@ -76,7 +76,7 @@ def _ways(tokenizer: SeedTokenizer, compiled: str) -> dict[str, Callable[[torch.
         "the authors' way": AuthorsEncoder(tokenizer).encode,
         "encode, attention materialised": eager.encode,
         "encode": tokenizer.encode,
-        "encode, not waiting": partial(tokenizer.encode, wait=False),
+        "encode, not waiting": partial(tokenizer.encode, check_finite=False),
         "encode, channels last": lambda pixels: last.encode(pixels.contiguous(memory_format=torch.channels_last)),
     }
     if compiled in ("blocks", "all"):

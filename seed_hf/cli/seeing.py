@@ -34,12 +34,22 @@ def see(
     workers: Workers = None,
     rows_per_shard: RowsPerShard = None,
     on_error: OnBad = None,
-    min_side: Annotated[int | None, typer.Option(help="With --out: as `tokenize`.", min=0)] = None,
-    max_aspect: Annotated[float | None, typer.Option(help="With --out: as `tokenize`.")] = None,
-    split: Annotated[str | None, typer.Option(help="With --out: as `tokenize`.")] = None,
-    image_column: Annotated[str | None, typer.Option(help="With --out: as `tokenize`.")] = None,
-    id_column: Annotated[str | None, typer.Option(help="With --out: as `tokenize`.")] = None,
-    revision: Annotated[str | None, typer.Option(help="With --out: as `tokenize`.")] = None,
+    min_side: Annotated[
+        int | None, typer.Option(help="With --out: smallest shorter side of an image in pixels.", min=0)
+    ] = None,
+    max_aspect: Annotated[
+        float | None, typer.Option(help="With --out: largest ratio of the longer to the shorter side.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="With --out: split of a Hub dataset or folder. Default: train.")
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(help="With --out: column of the images. Default: found by its name.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="With --out: column of the ids. Default: found by its name.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="With --out: branch, tag or commit of a Hub dataset.")] = None,
 ):
     """Print the visual codes and a caption of each image; with --json one object a line.
 

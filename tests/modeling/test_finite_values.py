@@ -96,10 +96,10 @@ def test_without_waiting_rows_are_marked(pixels):
     """As jobs on a GPU encode; the shard refuses such codes."""
     model = tiny_tokenizer()
     codes = model.encode(pixels)
-    assert torch.equal(model.encode(pixels, wait=False), codes)
+    assert torch.equal(model.encode(pixels, check_finite=False), codes)
     pixels[3, 0, 0, 0] = math.nan
-    marked = model.encode(pixels, wait=False)
+    marked = model.encode(pixels, check_finite=False)
     assert (marked[3] == -1).all() and torch.equal(marked[:3], codes[:3]) and torch.equal(marked[4:], codes[4:])
     model.code_encoder[0].bias.data[0] = math.inf
-    assert (model.encode(pixels, wait=False) == -1).all()
-    assert model.encode(pixels[:0], wait=False).shape == (0, 32)
+    assert (model.encode(pixels, check_finite=False) == -1).all()
+    assert model.encode(pixels[:0], check_finite=False).shape == (0, 32)

@@ -74,7 +74,7 @@ def tokenize_images(
     def codes(pixels, part, rows):
         values = normalise(pixels, table)
         if values.is_cuda:  # the shard looks at the codes: here the GPU would have nothing to do meanwhile
-            return {"codes": tokenizer.encode(values, wait=False).int()}
+            return {"codes": tokenizer.encode(values, check_finite=False).int()}
         return {"codes": codes_of_rows(tokenizer, values, rows).int()}
 
     folder = CodeFolder(job.out, config.num_query_tokens, _caption_column(source))
