@@ -1,8 +1,8 @@
 """Configurations of the SEED models.
 
 `SeedTokenizerConfig` describes the visual tokenizer; `SeedTextConfig`, `SeedLlamaConfig` and `SeedQwen3Config` a
-language model whose vocabulary also holds the visual codes; `SeedConfig` both. Every debatable choice of the paper or
-of the authors' code is a field; its default is the original.
+language model whose vocabulary also holds the visual codes; `SeedConfig` both. Most debatable choices of the paper or
+of the authors' code are fields; the default is the original, but for `teacher_dropout`.
 """
 
 from huggingface_hub.dataclasses import strict

@@ -1,4 +1,6 @@
-"""Where the package computes and in which number type: fp32 on a CPU, bf16 on a GPU, unless the caller says otherwise.
+"""Where the package computes and in which number type, unless the caller says otherwise.
+
+fp32 on a CPU; bf16 on a GPU, float16 on one that only emulates bf16 (NVIDIA's before Ampere).
 
 bf16 on a CPU without hardware support is up to a hundred times slower than fp32, so nothing chooses it there.
 """

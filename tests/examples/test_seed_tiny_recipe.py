@@ -1,13 +1,18 @@
 """The command line of `examples/seed_tiny`, and the checkpoint that it writes. `make pages` runs its stages."""
 
 import json
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from docs_blocks import ROOT
 from seed_hf import SeedForConditionalGeneration, SeedImagePipeline, SeedProcessor, SeedTokenizer, bundled
 from seed_hf.artifacts.known_words import KnownWords, read_known_words
 from tiny_diffusion import generators, some_codes, tiny_model_and_processor, tiny_pipeline
@@ -107,3 +112,36 @@ def test_a_run_goes_on_from_a_checkpoint(recipe, capsys, tmp_path):
     torch.testing.assert_close(
         again.empty_prompt(1), teacher.text_encoder(silent).last_hidden_state, atol=2e-3, rtol=2e-3
     )
+
+
+def test_a_unet_that_goes_on_becomes_part_of_the_checkpoint(recipe, monkeypatch, tmp_path):
+    """What the page moves between the teacher and stage II: each stage reads what the stage before has trained.
+
+    Stages of no steps write what they began with; those that the test does not call have their result copied.
+    """
+    import disassemble
+    import loop
+
+    monkeypatch.setattr(loop, "prepare_cpu", lambda: None)  # it sets how this process allocates, for good
+    work = tmp_path / "runs" / "on"
+    disassemble.main(["--work", str(work)])
+    stage = ["--data", "data", "--work", str(work), "--steps", "0"]
+    beginner = recipe.teacher.Teacher(recipe.vocabulary.load_vocabulary(work))  # not the bundled UNet
+    beginner.text_encoder.save_pretrained(work / "teacher" / "begin" / "text_encoder")
+    beginner.unet.save_pretrained(work / "teacher" / "begin" / "unet")
+    (work / "codes").mkdir()
+    recipe.teacher.main(stage)
+
+    page = (ROOT / "examples" / "seed_tiny" / "README.md").read_text(encoding="utf-8")
+    subprocess.run(
+        ["bash", "-ec", re.search(r"^cd runs/on;.*?cd \.\./\.\.", page, re.M | re.S)[0]], cwd=tmp_path, check=True
+    )
+    shutil.copytree(work / "quantization" / "begin", work / "quantization" / "model")
+    (work / "codes").mkdir()
+    np.save(work / "codes" / "train.npy", np.zeros((4, 32), np.uint16))
+    recipe.generation.main(stage)
+    recipe.drawing.main(stage)
+    shutil.copytree(work / "opt" / "model", work / "language" / "model")
+    pipe = recipe.assemble.load_parts(work)
+    weights = beginner.unet.half().float().state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in pipe.unet.state_dict().items())
