@@ -1,4 +1,4 @@
-"""The small world as batches: images, captions and questions of scenes that no two steps share."""
+"""The small world as batches: images, captions and questions of scenes, each of which its number decides."""
 
 from collections.abc import Iterable
 from functools import cache

@@ -63,7 +63,7 @@ def load_model(
         source: Folder, Hub id or bundled checkpoint of the model, or of a pipeline, whose model is taken. Default:
             seed-tiny.
         device: Default: a GPU if there is one.
-        dtype: Number type to compute in; `"auto"` for the stored one. Default: bfloat16 on CUDA, float32 elsewhere.
+        dtype: Number type to compute in; `"auto"` for the stored one. Default: that of `number_type`.
 
     Raises:
         FileNotFoundError: There is no such folder and no such repository.
@@ -81,7 +81,7 @@ def load_tokenizer(
         source: Folder, Hub id or bundled checkpoint of the tokenizer, or of a model or pipeline that has one.
             Default: seed-tiny.
         device: Default: a GPU if there is one.
-        dtype: Number type to compute in; `"auto"` for the stored one. Default: bfloat16 on CUDA, float32 elsewhere.
+        dtype: Number type to compute in; `"auto"` for the stored one. Default: that of `number_type`.
 
     Raises:
         FileNotFoundError: There is no such folder and no such repository.
@@ -99,7 +99,7 @@ def load_text_tower(
         source: Folder, Hub id or bundled checkpoint of the tokenizer, or of a model or pipeline that has one.
             Default: seed-tiny.
         device: Default: a GPU if there is one.
-        dtype: Number type to compute in; `"auto"` for the stored one. Default: bfloat16 on CUDA, float32 elsewhere.
+        dtype: Number type to compute in; `"auto"` for the stored one. Default: that of `number_type`.
 
     Raises:
         FileNotFoundError: There is no such folder and no such repository.
@@ -135,7 +135,7 @@ def load_language_model(
     Args:
         source: Folder or Hub id of the language model.
         device: Default: a GPU if there is one.
-        dtype: Number type to compute in; `"auto"` for the stored one. Default: bfloat16 on CUDA, float32 elsewhere.
+        dtype: Number type to compute in; `"auto"` for the stored one. Default: that of `number_type`.
 
     Raises:
         FileNotFoundError: There is no such folder and no such repository.
@@ -156,7 +156,7 @@ def load_pipeline(
     Args:
         source: Folder, Hub id or bundled checkpoint of the pipeline. Default: seed-tiny.
         device: Default: a GPU if there is one.
-        dtype: Number type to compute in. Default: bfloat16 on CUDA, float32 elsewhere.
+        dtype: Number type to compute in. Default: that of `number_type`.
         components: Parts to use in place of the stored ones, such as `seed_model`.
 
     Raises:

@@ -20,7 +20,8 @@ class Dtype(StrEnum):
 
 
 NumberType = Annotated[
-    Dtype | None, typer.Option("--dtype", help="Number type. Default: bfloat16 on a GPU, float32 on a CPU.")
+    Dtype | None,
+    typer.Option("--dtype", help="Number type. Default: bfloat16 on a GPU (float16 before Ampere), float32 on a CPU."),
 ]
 Source = Annotated[
     str,
