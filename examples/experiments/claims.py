@@ -75,8 +75,8 @@ def plot_both(axes, arms: Arms) -> None:
 
 CLAIMS = {
     "queries": Claim(
-        "Causal or bilateral queries? SEED-LLaMA's paper, as others report it: of 5,000 captions the model with causal "
-        "codes writes 4,997 images of exactly 32 codes, the one with bilateral codes 2,134.",
+        "Causal or bilateral queries? SEED-LLaMA's paper, as others report it: of 5,000 captions the model with "
+        "causal codes writes 4,997 images of exactly 32 codes, the one with bilateral codes 2,134.",
         {"causal": {}, "bilateral": {"causal": False}},
         plot=plot_queries,
     ),

@@ -1,8 +1,8 @@
 """`seed-hf bench quantized`: a model with weights of fewer bits: memory, time, and the codes and captions that change.
 
 The language model's blocks are quantized by the integrations of transformers; one whose package is not installed is a
-row that says so. The visual tokenizer is left as it is, since rounded weights would give images other codes, and so are
-the matrices of the vocabulary, as is usual.
+row that says so. The visual tokenizer is left as it is, since rounded weights would give images other codes, and so
+are the matrices of the vocabulary, as is usual.
 """
 
 import logging
