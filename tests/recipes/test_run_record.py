@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -16,6 +17,7 @@ from transformers import TrainingArguments
 
 import stage_one
 from command_line import refused
+from seed_hf.data.sources import fingerprint
 from seed_hf.locks import FolderLock
 from seed_hf.recipes.identity import run_identity
 from seed_hf.recipes.reading import read_recipe
@@ -200,6 +202,34 @@ def test_streams_are_known_by_content(folder, caplog):
     (pictures / "metadata.csv").write_text(text.replace("red", "ret"))
     with pytest.raises(ValueError, match="data.train has another content"):
         run_stage("contrastive", path)
+
+
+@pytest.mark.parametrize("kind", ["contrastive", "stream", "folder", "instruct"])
+def test_images_that_rows_name_by_path_are_part_of_a_run(folder, kind, monkeypatch):
+    monkeypatch.setattr(fingerprint, "_RECENT", 0)  # so that the stamp of a stream is believed at once
+
+    def paint(colour):
+        for i in range(4):
+            Image.new("RGB", (20, 30), colour).save(folder / "named" / f"{i}.image", "PNG")
+
+    (folder / "named").mkdir()
+    paint("red")
+    names, captions = [f"{i}.image" for i in range(4)], ["a red apple"] * 4
+    pq.write_table(pa.table({"image": [f"named/{name}" for name in names], "caption": captions}), "named.parquet")
+    pq.write_table(pa.table({"file_name": names, "caption": captions}), "named/metadata.parquet")
+    recipe = contrastive()
+    recipe["data"] = {"train": "named" if kind == "folder" else "named.parquet"}
+    if kind in ("stream", "folder"):
+        recipe["data"]["streaming"] = True
+    if kind == "instruct":
+        recipe = {**language_model(), "data": recipe["data"]}
+    recipe = read_recipe("instruct" if kind == "instruct" else "contrastive", write(recipe))
+    red = run_identity(recipe)
+    paint("blue")
+    blue = run_identity(recipe, red)
+    paint("red")
+    assert red["data"]["train"]["sha256"] != blue["data"]["train"]["sha256"]
+    assert run_identity(recipe, blue)["data"]["train"]["sha256"] == red["data"]["train"]["sha256"]
 
 
 def test_every_argument_of_the_library_is_known():
