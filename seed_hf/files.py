@@ -3,10 +3,15 @@
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]  # a folder may be shared by several
 
 
 @contextmanager
@@ -16,7 +21,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Args:
         path: The file to write; an existing one is replaced.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    temporary = path.with_name(_unfinished(path.name, str(os.getpid())))
     try:
         yield temporary
         os.replace(temporary, path)
@@ -37,9 +42,11 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """An empty temporary folder beside `path`. It is renamed to `path` at the end, or removed if writing fails.
+    """An empty temporary folder. It becomes `path` at the end, or is removed if writing fails.
 
-    The folders around it are made if need be, and removed with it.
+    It lies beside `path`, and the folders around it are made if need be, and removed with it. Where `path` is an empty
+    folder, it lies in it and its content is moved out at the end, `config.json` last: a mount, a link's target or the
+    working directory cannot be replaced. What killed writers of the same folder left is removed.
 
     Args:
         path: The folder to write.
@@ -48,13 +55,22 @@ def whole_folder(path: Path) -> Iterator[Path]:
         ValueError: As in [`check_new_folder`].
     """
     check_new_folder(path)
-    path = path.absolute()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    path = path.resolve()
+    for left in _left_over(path):
+        shutil.rmtree(left, ignore_errors=True)
+    name, is_there = _unfinished(path.name, _HOST, str(os.getpid())), path.is_dir()
+    temporary = path / name if is_there else path.with_name(name)
     new = [parent for parent in path.parents if not parent.exists()]
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        os.replace(temporary, path)
+        if is_there:
+            if len(os.listdir(path)) > 1:
+                raise ValueError(f"{path}: something else was written into this folder meanwhile. Give a new one.")
+            for file in sorted(temporary.iterdir(), key=lambda file: (file.name == "config.json", file.name)):
+                os.replace(file, path / file.name)
+        else:
+            os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         with suppress(OSError):  # not empty: it is whole, or someone else's
@@ -72,10 +88,43 @@ def check_new_folder(path: Path) -> None:
         ValueError: It is a file, or a folder that is not empty.
     """
     if path.is_dir():
-        if any(path.iterdir()):
+        folder = path.resolve()  # "." has no name
+        if set(folder.iterdir()) - set(_left_over(folder)):
             raise ValueError(f"{path}: this folder is not empty. Give a new one.")
     elif path.exists():
         raise ValueError(f"{path}: there is a file of that name. Give a new folder.")
+
+
+def _unfinished(name: str, *owner: str) -> str:
+    """The temporary name of a file or folder; short for a long name, as that may be as long as the system allows."""
+    stored = os.fsencode(name)
+    name = name if len(stored) <= 100 else hashlib.sha256(stored).hexdigest()[:16]
+    return ".".join(["", name, *owner, "unfinished"])
+
+
+def _left_over(path: Path) -> list[Path]:
+    """The temporary folders in and beside a folder whose processes, of this machine, are no more."""
+    own = re.compile(re.escape(_unfinished(path.name, _HOST, "PID")).replace("PID", r"(\d{1,9})"))
+    found = []
+    for place in (path, path.parent):
+        with suppress(OSError):  # not there, or not to be listed
+            named = [(child, own.fullmatch(child.name)) for child in place.iterdir()]
+            found += [child for child, match in named if match and _is_gone(int(match[1]))]
+    return found
+
+
+def _is_gone(pid: int) -> bool:
+    if pid == os.getpid():  # left by a process of the same number, such as that of a container
+        return True
+    if os.name != "posix":  # elsewhere asking would end the process
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def sha256_of(path: Path) -> str:
