@@ -1,5 +1,6 @@
 """Whole files: everything is written under a temporary name and then renamed."""
 
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]  # a folder may be shared by several
+_TORCH_WRITES = ("PytorchStreamWriter", "inline_container", "unexpected pos")  # torch.save has no exception of its own
 
 
 @contextmanager
@@ -93,6 +95,35 @@ def check_new_folder(path: Path) -> None:
             raise ValueError(f"{path}: this folder is not empty. Give a new one.")
     elif path.exists():
         raise ValueError(f"{path}: there is a file of that name. Give a new folder.")
+
+
+@contextmanager
+def disk_errors(path: Path, stays: str = "") -> Iterator[None]:
+    """Turn what is raised where a file cannot be written, such as on a full disk, into an `OSError` with advice.
+
+    Args:
+        path: What is written into.
+        stays: A sentence about what there is already.
+    """
+    try:
+        yield
+    except Exception as error:
+        # Rust, in safetensors and tokenizers, has an exception of its own with the number in its text.
+        named = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(named[1]) if named else None
+        if isinstance(error, OSError):
+            what = error.strerror or str(error)
+        elif number is not None:
+            what = os.strerror(number)
+        elif isinstance(error, RuntimeError) and any(word in str(error) for word in _TORCH_WRITES):
+            number, what = errno.EIO, "A file could not be written whole"
+        else:
+            raise
+        raise OSError(
+            number,
+            f"{what} while writing into {path}. {stays + ' ' if stays else ''}Free some room or repair the folder, "
+            "then run the same command again to go on",
+        ) from error
 
 
 def _unfinished(name: str, *owner: str) -> str:

@@ -7,8 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
-from seed_hf.files import check_new_folder, whole_file, whole_folder
+from full_disks import room_for
+from seed_hf.files import check_new_folder, disk_errors, whole_file, whole_folder
 
 
 KILLED = """
@@ -87,6 +92,24 @@ def test_a_running_process_keeps_its_folder(tmp_path):
             check_new_folder(tmp_path / "out")
         process.stdin.close()
     assert process.returncode == 0 and [file.name for file in (tmp_path / "out").iterdir()] == ["model"]
+
+
+def test_what_no_room_makes_of_a_write(tmp_path):
+    """Each library has an exception of its own for it; other errors stay what they are."""
+    words = Tokenizer(WordLevel({f"word {number}": number for number in range(1000)}, unk_token="word 0"))
+    weights = {"a": torch.zeros(10_000)}
+    for write in (
+        lambda path: path.write_bytes(bytes(20_000)),
+        lambda path: save_file(weights, path),
+        lambda path: torch.save(weights, path),
+        lambda path: words.save(str(path)),
+    ):
+        with room_for(10_000), pytest.raises(OSError, match=f"while writing into {tmp_path}. It stays. Free some"):
+            with disk_errors(tmp_path, "It stays."):
+                write(tmp_path / "file")
+    for error in (ValueError("a"), RuntimeError("b"), KeyboardInterrupt()):
+        with pytest.raises(type(error)), disk_errors(tmp_path):
+            raise error
 
 
 def test_any_valid_name_will_do(tmp_path):

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from transformers import TrainingArguments
 
 import stage_one
-from command_line import refused
+from command_line import refused, run
+from full_disks import room_for
 from seed_hf.data.sources import fingerprint
 from seed_hf.locks import FolderLock
 from seed_hf.recipes.identity import run_identity
@@ -300,6 +301,18 @@ def test_what_cannot_go_on_says_so(folder, option, message):
     run_stage("contrastive", path, [option])  # finished already
     with pytest.raises(ValueError, match=message):
         run_stage("contrastive", path, [option, "trainer.max_steps=5"])
+
+
+@pytest.mark.parametrize("strategy", ["steps", "no"])  # at the first checkpoint, at the end
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(folder, strategy):
+    arguments = ("train", "contrastive", "--config", write(contrastive(save_strategy=strategy)))
+    with room_for(100_000):
+        status, _, err = run(*arguments)
+    assert status == 2 and "Traceback" not in err
+    said = "while writing into out. Whole checkpoints stay. Free some room or repair the folder, then run the same"
+    assert said in err.splitlines()[-1]
+    assert not Path("out/model.safetensors").exists()
+    assert run(*arguments)[0] == 0 and Path("out/model.safetensors").is_file()
 
 
 HOLDER = """

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seed_hf import files
 from seed_hf.data.sources.fingerprint import RowsDigest
 from seed_hf.data.sources.source_row import SourceRow
 from seed_hf.files import read_json, sha256_of, whole_file
@@ -321,14 +322,6 @@ def differences(there: dict, here: dict, prefix: str = "") -> list[str]:
     return found
 
 
-@contextmanager
 def disk_errors(path: Path):
     """Turn an `OSError` while writing into `path` into one that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"{error.strerror or error} while writing into {path}. Finished shards stay. Free some room or repair the "
-            "folder, then run the same command again to go on",
-        ) from error
+    return files.disk_errors(path, "Finished shards stay.")
