@@ -78,7 +78,7 @@ class ShardFolder:
         self.job = self.path / ".job"
         self._identity: dict = {}
         self._accounts: Accounts  # from `begin` on
-        self._begun = 0  # when, by the clock of the folder's file system
+        self._found: dict[Path, tuple[int, int]] = {}  # the accounts that were there when the job began
         self._hashed: set[str] = set()  # names of shards that were there and have their hash
         self._named: set[str] = set()  # of shards that a warning was about
         if not self.manifest_path.exists() and any(self.path.glob(f"*{self.suffix}")) and not self.job.is_dir():
@@ -99,7 +99,7 @@ class ShardFolder:
         self._hashed, self._named = set(), set()
         with disk_errors(self.path), self._one_at_a_time() as lock:
             lock.write_text(str(os.getpid()), encoding="utf-8")
-            self._begun = lock.stat().st_mtime_ns
+            self._found = self._accounts.marks()
             there = self._stored_manifest()
             if there is not None and not (differing := differences(there, identity)):
                 return
@@ -132,7 +132,7 @@ class ShardFolder:
             return None
         name = account["file"]
         # What was written after this process has begun was written by a process of this job: maybe by this one.
-        if name in self._hashed or self._accounts.path(part, index).stat().st_mtime_ns > self._begun:
+        if name in self._hashed or self._accounts.written_since(self._found, part, index):
             return account
         if sha256_of(self.path / name) != account["sha256"]:
             self.warn(name, "damaged or of another job")
