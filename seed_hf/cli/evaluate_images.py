@@ -13,7 +13,7 @@ from seed_hf.files import write_text
 from seed_hf.many import STEPS
 
 from . import evaluation as options
-from .shared import plain_errors, quiet_libraries, show_messages
+from .shared import plain_errors, quiet_libraries, say, show_messages
 
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def judge(
         figures = measure(found, pictograms, scenes=measured)
         write_text(out / "measured.json", json.dumps({"judge": found.facts, "sets": figures}, indent=1) + "\n")
         columns = {f"{name}: {layout}": row for name, layouts in figures.items() for layout, row in layouts.items()}
-        typer.echo("\n".join(figures_table(columns)))
+        say("\n".join(figures_table(columns)))
 
 
 def prompts(
@@ -219,7 +219,7 @@ def prompts(
             raise FileNotFoundError(f"{objects}: no such file of objects.")
         made = make_prompts(names, per_tag, seed=seed, frame=frame)
         write_text(out, "\n".join(lines_of(made)) + "\n")
-        typer.echo(f"{len(made)} prompts in {out}")
+        say(f"{len(made)} prompts in {out}")
 
 
 def _open(data: str, images: Path | None = None, split: str | None = None, *, captions: bool = True) -> EvaluationData:
