@@ -203,6 +203,7 @@ def prompts(
 ):
     """Prompts of GenEval's six kinds from any list of objects: one, two, numbers, colours, places, colours of two."""
     with plain_errors():
+        from seed_hf.data.sources.text import BadText, read_text
         from seed_hf.evaluation.formats.prompts import open_prompts
         from seed_hf.evaluation.generation_prompts import lines_of, make_prompts
         from seed_hf.pictograms.scene_things import read_things
@@ -214,7 +215,9 @@ def prompts(
         if objects is None:
             names = [thing.name for thing in read_things()]
         elif objects.is_file():
-            names = [line.strip() for line in objects.read_text(encoding="utf-8").splitlines() if line.strip()]
+            if isinstance(text := read_text(objects.read_bytes(), f"{objects} (--objects)"), BadText):
+                raise text
+            names = [line.strip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
         else:
             raise FileNotFoundError(f"{objects}: no such file of objects.")
         made = make_prompts(names, per_tag, seed=seed, frame=frame)
