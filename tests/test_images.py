@@ -169,6 +169,8 @@ def test_not_images(tmp_path):
     refused(tmp_path / "missing.png", "missing.png", "no such file")
     refused(tmp_path, "folder")
     refused("a\0b.png")
+    refused("a" * 300 + ".png", "aaa.png: cannot be read (File name too long).")
+    refused(tmp_path / "text.jpg" / "in.png", "no such file")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

@@ -10,7 +10,7 @@ import typer
 
 from seed_hf.files import write_text
 
-from .shared import Device, comma_separated, plain_errors
+from .shared import Device, comma_separated, plain_errors, say
 from .source import NumberType
 
 
@@ -60,7 +60,7 @@ def check_out(out: Path | None) -> None:
 
 def show(table: Callable[[dict], str], report: dict, out: Path | None) -> None:
     """Print a report, and write it as JSON. Exit with 1 if none of its ways could be timed."""
-    typer.echo(table(report))
+    say(table(report))
     if out is not None:
         with plain_errors():
             write_text(out, json.dumps(report, indent=2) + "\n")

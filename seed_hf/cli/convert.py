@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .shared import flags, plain_errors
+from .shared import flags, plain_errors, say
 
 
 class Original(StrEnum):
@@ -100,11 +100,11 @@ def convert(
 
         transformers.utils.logging.disable_progress_bar()
         conversion = Conversion(kind.value, [*checkpoint, *(more or ())], out, **sizes)
-        typer.echo(conversion.report)
+        say(conversion.report)
         if verify is not None:
-            typer.echo(conversion.verify(verify, tolerance))
+            say(conversion.verify(verify, tolerance))
         conversion.write()
-    typer.echo(out)
+    say(out)
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _convert_seed_llama(checkpoint, tokenizer, out, verify, tolerance, options) 
         )
     conversion = SeedLlamaConversion(checkpoint[0], tokenizer, out, **options)
     parity = conversion.write(verify, tolerance)
-    typer.echo(conversion.report)
+    say(conversion.report)
     if parity is not None:
-        typer.echo(parity)
-    typer.echo(out)
+        say(parity)
+    say(out)

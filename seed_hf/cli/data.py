@@ -10,7 +10,7 @@ import typer
 from seed_hf.threads import fit_threads
 
 from . import source as source_options
-from .shared import Device, comma_separated, plain_errors, quiet_libraries, show_messages
+from .shared import Device, comma_separated, plain_errors, quiet_libraries, say, show_messages
 
 
 data = typer.Typer(help="Build training data.", no_args_is_help=True)
@@ -38,7 +38,7 @@ def pictograms(
         from seed_hf.pictograms.packages import PackageError
 
         if compare is not None:
-            typer.echo(json.dumps(compare_pictograms(*compare), indent=2))
+            say(json.dumps(compare_pictograms(*compare), indent=2))
             return
         assert out is not None  # one of the two is given
         show_messages()
@@ -47,7 +47,7 @@ def pictograms(
         except PackageError as error:
             raise ValueError(error) from error
     for split, count in rows.items():
-        typer.echo(f"{out / split}.parquet  {count} rows")
+        say(f"{out / split}.parquet  {count} rows")
 
 
 @data.command()
@@ -70,7 +70,7 @@ def scenes(
         show_messages()
         rows = build_scenes(pictograms, out, pixels=pixels, train_rows=train_rows, other_rows=other_rows, seed=seed)
     for name, count in rows.items():
-        typer.echo(f"{out / name}.parquet  {count} rows")
+        say(f"{out / name}.parquet  {count} rows")
 
 
 @data.command()
@@ -119,4 +119,4 @@ def conversations(
         out.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(out) as temporary:
             rows.to_parquet(temporary)
-    typer.echo(f"{out}  {len(rows)} rows")
+    say(f"{out}  {len(rows)} rows")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .shared import Device, Pipeline, plain_errors, quiet_libraries, show_messages
+from .shared import Device, Pipeline, plain_errors, quiet_libraries, say, show_messages
 
 
 def demo(
@@ -28,13 +28,13 @@ def demo(
         show_messages()
         result = run_demo(out, model=model, device=str(where))
     for row in result["prompts"]:
-        typer.echo(f"drew {row['prompt']!r}{_never(row)}")
+        say(f"drew {row['prompt']!r}{_never(row)}")
         if row["note"]:
-            typer.echo(f"    {row['note']}")
+            say(f"    {row['note']}")
     for row in result["pictures"]:
-        typer.echo(f"saw {row['caption']!r}{_never(row)}: said {row['guess'] or row['model_caption']!r}")
-        typer.echo(f"    {row['question']} {row['model_answer']} (right: {row['answer']})")
-    typer.echo(f"{out / 'see_and_draw.png'} and {out / 'see_and_draw.json'}, in {result['seconds']} seconds")
+        say(f"saw {row['caption']!r}{_never(row)}: said {row['guess'] or row['model_caption']!r}")
+        say(f"    {row['question']} {row['model_answer']} (right: {row['answer']})")
+    say(f"{out / 'see_and_draw.png'} and {out / 'see_and_draw.json'}, in {result['seconds']} seconds")
 
 
 def _never(row: dict) -> str:

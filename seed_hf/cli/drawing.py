@@ -18,6 +18,7 @@ from .shared import (
     check_characters,
     plain_errors,
     quiet_libraries,
+    say,
     show_messages,
     warn_of_unknown_words,
 )
@@ -129,7 +130,7 @@ def draw(
             ).images[0]
         with plain_errors():
             _write(image, path)
-        typer.echo(path)
+        say(path)
 
 
 def _draw_many(prompts: str, column: str | None, out: Path, model, device, drawing: dict, options: dict) -> None:
@@ -189,7 +190,7 @@ def reconstruct(
     with plain_errors():
         drawn = pipe(image=loaded, **settings).images[0]
         _write(drawn, output)
-    typer.echo(output)
+    say(output)
 
 
 def _numbered(path: Path, count: int) -> list[Path]:

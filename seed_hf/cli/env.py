@@ -2,9 +2,7 @@
 
 import json
 
-import typer
-
-from .shared import AsJson
+from .shared import AsJson, say
 
 
 def env(as_json: AsJson = False):
@@ -13,8 +11,8 @@ def env(as_json: AsJson = False):
 
     found = environment()
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        say(json.dumps(found, indent=1))
         return
     width = max(map(len, found))
     for name, value in found.items():
-        typer.echo(f"{name:<{width}}  {value}")
+        say(f"{name:<{width}}  {value}")

@@ -12,7 +12,7 @@ import typer
 from seed_hf.files import write_text
 
 from . import evaluation as options
-from .shared import plain_errors, quiet_libraries, show_messages
+from .shared import plain_errors, quiet_libraries, say, show_messages
 
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def judge(
         figures = measure(found, pictograms, scenes=measured)
         write_text(out / "measured.json", json.dumps({"judge": found.facts, "sets": figures}, indent=1) + "\n")
         columns = {f"{name}: {layout}": row for name, layouts in figures.items() for layout, row in layouts.items()}
-        typer.echo("\n".join(figures_table(columns)))
+        say("\n".join(figures_table(columns)))
 
 
 def prompts(
@@ -208,6 +208,7 @@ def prompts(
 ):
     """Prompts of GenEval's six kinds from any list of objects: one, two, numbers, colours, places, colours of two."""
     with plain_errors():
+        from seed_hf.data.sources.text import BadText, read_text
         from seed_hf.evaluation.formats.prompts import open_prompts
         from seed_hf.evaluation.generation_prompts import lines_of, make_prompts
         from seed_hf.pictograms.scene_things import read_things
@@ -219,12 +220,14 @@ def prompts(
         if objects is None:
             names = [thing.name for thing in read_things()]
         elif objects.is_file():
-            names = [line.strip() for line in objects.read_text(encoding="utf-8").splitlines() if line.strip()]
+            if isinstance(text := read_text(objects.read_bytes(), f"{objects} (--objects)"), BadText):
+                raise text
+            names = [line.strip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
         else:
             raise FileNotFoundError(f"{objects}: no such file of objects.")
         made = make_prompts(names, per_tag, seed=seed, frame=frame)
         write_text(out, "\n".join(lines_of(made)) + "\n")
-        typer.echo(f"{len(made)} prompts in {out}")
+        say(f"{len(made)} prompts in {out}")
 
 
 def _open(data: str, images: Path | None = None, split: str | None = None, *, captions: bool = True) -> EvaluationData:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .shared import Device, quiet_libraries, show_messages
+from .shared import Device, quiet_libraries, say, show_messages
 from .source import NumberType, OnError
 
 
@@ -124,5 +124,5 @@ def run(task: "Task", data: "EvaluationData", out: Path, how: Running) -> dict[s
     show_messages()
     result = run_task(task, data, out, batch_size=how.batch_size, limit=how.limit, on_error=how.on_error.value)
     if result is not None:
-        typer.echo(markdown(result))
+        say(markdown(result))
     return result

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .shared import Model, plain_errors, quiet_libraries
+from .shared import Model, plain_errors, quiet_libraries, say
 
 
 PROMPTS = ("a red apple", "a fire engine", "a blue hamburger", "a cat face")
@@ -35,15 +35,13 @@ def export(
             raise ValueError(str(error)) from None
         loaded, processor = load_model(model, device="cpu", dtype="float32")
         for path in export_onnx(loaded, out, part or NAMES):
-            typer.echo(path)
+            say(path)
         if part:
-            typer.echo("Not compared, because that needs all parts.")
+            say("Not compared, because that needs all parts.")
             return
         images = [load_image(path) for path in sorted(bundled("seed-tiny", "demo").glob("*.png"))]
         found = compare_onnx(out, loaded, processor, images, PROMPTS)
-    typer.echo(f"encoder: {found['codes']:.1%} of the codes of {len(images)} images are equal")
-    typer.echo(f"language model: {found['captions']:.1%} of their captions are equal")
-    typer.echo(
-        f"language model: {found['drawn_codes']:.1%} of the codes it writes for {len(PROMPTS)} prompts are equal"
-    )
-    typer.echo(f"decoder: embeddings differ by at most {found['embeddings']:.0e} of the largest")
+    say(f"encoder: {found['codes']:.1%} of the codes of {len(images)} images are equal")
+    say(f"language model: {found['captions']:.1%} of their captions are equal")
+    say(f"language model: {found['drawn_codes']:.1%} of the codes it writes for {len(PROMPTS)} prompts are equal")
+    say(f"decoder: embeddings differ by at most {found['embeddings']:.0e} of the largest")

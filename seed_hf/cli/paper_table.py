@@ -9,7 +9,7 @@ import typer
 from seed_hf.files import read_json, write_text
 
 from . import evaluation as options
-from .shared import comma_separated, plain_errors
+from .shared import comma_separated, plain_errors, say
 
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def paper_table(
         if last is not None and all(place.is_file() for place in places):
             page = comparison(table, [(row, read_json(place)) for row, place in zip(chosen, places)])
             write_text(out / f"table{table}.md", page)
-            typer.echo(page)
+            say(page)
 
 
 def _tasks(

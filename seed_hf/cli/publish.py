@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .shared import plain_errors, show_messages
+from .shared import plain_errors, say, show_messages
 
 
 Folder = Annotated[
@@ -55,7 +55,7 @@ def card(
             repo_id=repo_id,
             run_snippet=run_snippet,
         )
-    typer.echo(path)
+    say(path)
 
 
 def push(
@@ -94,22 +94,20 @@ def push(
                 f"The Hub cannot be reached: {error}. Run the same command again later to resume."
             ) from error
     for name, size in report.files.items():
-        typer.echo(f"{_readable(size):>10}  {name}")
+        say(f"{_readable(size):>10}  {name}")
     for name in report.left_out:
-        typer.echo(f"{'left out':>10}  {name}")
+        say(f"{'left out':>10}  {name}")
     for name in report.removed:
-        typer.echo(
-            f"{'removed':>10}  {name} (in the repository from before; it could be loaded in place of these weights)"
-        )
+        say(f"{'removed':>10}  {name} (in the repository from before; it could be loaded in place of these weights)")
     for name in report.stale:
-        typer.echo(f"{'stale':>10}  {name} (in the repository from before; it stays)")
+        say(f"{'stale':>10}  {name} (in the repository from before; it stays)")
     total = f"{len(report.files)} files, {_readable(report.size)}"
     if dry_run:
         seen = "private" if private else "PUBLIC"
-        typer.echo(f"{total} for {repo_id}, {seen} if it is new; nothing was sent")
+        say(f"{total} for {repo_id}, {seen} if it is new; nothing was sent")
         return
     seen = "private" if report.private else "PUBLIC"
-    typer.echo(f"{report.url} ({seen}): {total}, {f'commit {report.commit}' if report.changed else 'nothing new'}")
+    say(f"{report.url} ({seen}): {total}, {f'commit {report.commit}' if report.changed else 'nothing new'}")
 
 
 def _readable(size: float) -> str:

@@ -16,6 +16,7 @@ from .shared import (
     check_characters,
     plain_errors,
     quiet_libraries,
+    say,
     show_messages,
     warn_of_unknown_words,
 )
@@ -87,9 +88,9 @@ def see(
             said["likely"] = {one.text: round(one.probability, 3) for one in likely}
             shown = known.guess(likely) or shown
         if as_json:
-            typer.echo(json.dumps({"image": name, "codes": codes, **said}))
+            say(json.dumps({"image": name, "codes": codes, **said}))
         else:
-            typer.echo(f"{name}\n  caption  {shown}\n  codes    {' '.join(map(str, codes))}")
+            say(f"{name}\n  caption  {shown}\n  codes    {' '.join(map(str, codes))}")
 
 
 def _see_many(images, out: Path, model, device, columns: dict, sizes: dict, options: dict) -> None:
@@ -154,7 +155,7 @@ def ask(
 
         warn_of_unknown_words(model, "model", question)
         said = answer(seed_model, processor, [loaded], [question])[0]
-    typer.echo(json.dumps({"image": image, "question": question, "answer": said}) if as_json else said)
+    say(json.dumps({"image": image, "question": question, "answer": said}) if as_json else said)
 
 
 def _ask_many(questions: str, column: str | None, image: str | None, out: Path, model, device, options: dict) -> None:
@@ -194,7 +195,7 @@ def words(model: Model = None, as_json: AsJson = False):
             raise ValueError(f"{model or 'seed-tiny'}: this model has no list of the words that it knows.")
     others = known.other_words
     if as_json:
-        typer.echo(json.dumps({"things": list(known.things), "other_words": others}))
+        say(json.dumps({"things": list(known.things), "other_words": others}))
     else:
-        typer.echo(f"{len(known.things)} things: {', '.join(known.things)}")
-        typer.echo(f"{len(others)} other words: {', '.join(others)}")
+        say(f"{len(known.things)} things: {', '.join(known.things)}")
+        say(f"{len(others)} other words: {', '.join(others)}")

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterable
 from contextlib import contextmanager
 from typing import Annotated
@@ -36,6 +37,16 @@ def plain_errors():
         said = f"{error}{'' if missing is None else f'. {what_brings(missing)}'}"
         typer.echo(f"seed-hf: {' '.join(said.split())}", err=True)
         raise typer.Exit(2) from None
+
+
+def say(text: object):
+    """Print a line. What stdout cannot encode is an escape, as in "\\udce9": names of files may be no UTF-8."""
+    line, encoding = str(text), getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        line.encode(encoding, getattr(sys.stdout, "errors", None) or "strict")
+    except UnicodeEncodeError:
+        line = line.encode(encoding, "backslashreplace").decode(encoding)
+    typer.echo(line)
 
 
 def show_messages():

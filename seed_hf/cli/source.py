@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .shared import say
+
 
 class OnError(StrEnum):
     skip = "skip"
@@ -80,11 +82,11 @@ class Rows:
 def say_result(out: Path, manifest: dict, more: str = "", folder: Path | None = None) -> None:
     """Print one line about what a job has written and left out. Its report lies in `folder`, by default in `out`."""
     if not manifest["complete"]:
-        typer.echo(f"{out}: this process is done, others are still at work")
+        say(f"{out}: this process is done, others are still at work")
         return
     rows = manifest["rows"]
     left_out = [f"{count} dropped by {name}" for name, count in sorted(manifest["dropped"].items())]
     if rows["bad"]:
         left_out.append(f"{rows['bad']} bad rows, listed in {(folder or out) / manifest['bad_images']['file']}")
     written = f"{rows['written']} of {rows['read']} rows{more}"
-    typer.echo(f"{out}: {', '.join([written, *left_out])}")
+    say(f"{out}: {', '.join([written, *left_out])}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .shared import plain_errors, quiet_libraries, show_messages
+from .shared import plain_errors, quiet_libraries, say, show_messages
 
 
 class Stage(StrEnum):
@@ -67,7 +67,7 @@ def train(
 
         show_messages()
         output_dir = run_stage(stage.value, config, changes)
-    typer.echo(output_dir)
+    say(output_dir)
 
 
 def _check(stage: str, config: Path, changes: list[str]) -> None:
@@ -85,4 +85,4 @@ def _check(stage: str, config: Path, changes: list[str]) -> None:
         for problem in problems:  # a line each: all can be mended before the next try
             typer.echo(f"seed-hf: {problem}", err=True)
         raise typer.Exit(2) from None
-    typer.echo("\n".join([f"{config} is a valid recipe of the stage {stage}.", *plan.lines()]))
+    say("\n".join([f"{config} is a valid recipe of the stage {stage}.", *plan.lines()]))

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from seed_hf.files import check_new_folder, read_json, whole_folder
+from seed_hf.files import check_new_folder, disk_errors, read_json, whole_folder
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
@@ -68,7 +68,7 @@ class Conversion:
                 f"{self.out}: not written. The converted tokenizer does not compute the recorded results (see the "
                 "table). Check the head counts and the image size, or give another tolerance."
             )
-        with whole_folder(self.out) as folder:
+        with disk_errors(self.out), whole_folder(self.out) as folder:
             self.model.save_pretrained(folder)
             SeedImageProcessor.for_tokenizer(self.model.config).save_pretrained(folder)
 

@@ -15,7 +15,7 @@ from transformers import GenerationConfig, LlamaConfig
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.modeling_utils import PreTrainedModel
 
-from seed_hf.files import check_new_folder, read_json, whole_folder
+from seed_hf.files import check_new_folder, disk_errors, read_json, whole_folder
 from seed_hf.modeling.configuration_seed import SeedConfig, SeedLlamaConfig, SeedTokenizerConfig
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed import SeedForConditionalGeneration
@@ -157,7 +157,7 @@ class SeedLlamaConversion:
                 results; nothing is left behind.
         """
         with whole_folder(self.out) as folder:
-            writer = ShardWriter(folder)
+            writer = ShardWriter(folder, self.out)
             model: PreTrainedModel = self.model
             if self.whole is not None:
                 with torch.device("meta"):
@@ -167,7 +167,8 @@ class SeedLlamaConversion:
             for name, tensor in self._weights():
                 writer.add(name, tensor)
             writer.close()
-            self._write_settings(model, folder)
+            with disk_errors(self.out):
+                self._write_settings(model, folder)
             if recorded is None:
                 return None
             parity = compare_language_model(folder, Path(recorded), tolerance)

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from seed_hf.files import read_json
+from seed_hf.files import disk_errors, read_json
 
 from .checkpoint_files import read_file, unwrapped
 from .report import ConversionError
@@ -89,10 +89,11 @@ class ShardWriter:
 
     Args:
         folder: To write into.
+        out: What messages call it.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, out: Path):
+        self.folder, self.out = folder, out
         self.shards: list[tuple[Path, list[str]]] = []
         self.waiting: dict[str, torch.Tensor] = {}
         self.bytes = self.total = 0
@@ -126,7 +127,8 @@ class ShardWriter:
         if not self.waiting:
             return
         path = self.folder / f"shard-{len(self.shards)}.safetensors"
-        save_file(self.waiting, path, metadata={"format": "pt"})
+        with disk_errors(self.out):
+            save_file(self.waiting, path, metadata={"format": "pt"})
         self.shards.append((path, list(self.waiting)))
         self.waiting, self.bytes = {}, 0
 

@@ -6,6 +6,7 @@ The templates are `model_cards/snippets/KIND.jinja`.
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 # Set to 0 where there is no memory for a second process with the model: programs are then shown and not run.
 SWITCH = "SEED_HF_RUN_SNIPPETS"
 _SECONDS = 900
+_PATTERN = re.compile(r"[*?\[]|::")  # what `load_dataset` takes a path with such characters for
 # Ends the process where the program ends: stopping pyarrow's threads aborted once in many runs.
 _END = "\nimport os, sys\nsys.stdout.flush()\nos._exit(0)\n"
 
@@ -85,9 +87,19 @@ def run_snippet(folder: Path, kind: str, repo_id: str | None, snippet: str) -> s
     """
     if os.environ.get(SWITCH) == "0":
         return None
-    if repo_id:
-        snippet = snippet.replace(f"place = {json.dumps(repo_id)}", f"place = {_name(folder)}")
+    whole = folder.resolve()
+    if not repo_id and kind == "dataset" and _PATTERN.search(whole.name):
+        raise ValueError(
+            f"{folder}: rename the folder, or give the id of its repository. `load_dataset` reads a name with "
+            "*, ?, [ or :: as a pattern, so the usage snippet of the card would not find the folder."
+        )
     with tempfile.TemporaryDirectory() as cache:
+        place = whole
+        if kind == "dataset" and _PATTERN.search(str(whole)):  # the repository has another name, or place
+            place = Path(cache).resolve() / "linked" / (whole.name if not repo_id else "dataset")
+            _link_files(whole, place)
+        if repo_id:
+            snippet = snippet.replace(f"place = {json.dumps(repo_id)}", f"place = {_name(place)}")
         quiet = {
             "HF_HUB_OFFLINE": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -99,7 +111,7 @@ def run_snippet(folder: Path, kind: str, repo_id: str | None, snippet: str) -> s
             # -P: no file of the working directory is taken for a module
             done = subprocess.run(
                 [sys.executable, "-P", "-c", snippet + _END],
-                cwd=folder.resolve().parent, env={**os.environ, **quiet}, timeout=_SECONDS,
+                cwd=place.parent, env={**os.environ, **quiet}, timeout=_SECONDS,
                 stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8",
             )  # fmt: skip
         except subprocess.TimeoutExpired:
@@ -130,6 +142,15 @@ def adapter_base(folder: Path) -> str:
 
 def _name(folder: Path) -> str:
     return json.dumps(folder.resolve().name, ensure_ascii=False)  # a pair of surrogates is no character in Python
+
+
+def _link_files(folder: Path, place: Path) -> None:
+    """Make a folder of links to the files of another, as `load_dataset` looks where a link of a folder leads."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            link = place / file.relative_to(folder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file.resolve())
 
 
 def _reads_words(folder: Path) -> bool:

@@ -112,7 +112,16 @@ def _read(source: str | os.PathLike, name: str) -> bytes:
         raise TypeError(f"An image is a path, bytes or a PIL.Image.Image, got {type(source).__name__}.")
     if _URL.match(os.fspath(source)):
         raise SeedImageError(f"{_short(name)}: URLs are not fetched. Download the image and give its path.")
-    path = Path(source)
+    try:
+        return _content(Path(source), name)
+    except PermissionError as error:
+        raise SeedImageError(f"{name}: no permission to read this file.") from error
+    except (OSError, MemoryError) as error:  # also of a name that is too long to be looked at
+        check_shortage(error, name)
+        raise SeedImageError(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+
+
+def _content(path: Path, name: str) -> bytes:
     if path.is_dir():
         raise SeedImageError(f"{name}: this is a folder. Give the image files in it, e.g. {name.rstrip('/')}/*.png.")
     if not path.exists():
@@ -123,13 +132,7 @@ def _read(source: str | os.PathLike, name: str) -> bytes:
     if size > MAX_MEMORY:
         limit = f"at most {MAX_MEMORY / 1e6:.0f} are read"
         raise SeedImageError(f"{name}: a file of {size / 1e6:.0f} MB; {limit}. Scale it down first.")
-    try:
-        return path.read_bytes()
-    except PermissionError as error:
-        raise SeedImageError(f"{name}: no permission to read this file.") from error
-    except (OSError, MemoryError) as error:
-        check_shortage(error, name)
-        raise SeedImageError(f"{name}: cannot be read ({error}).") from error
+    return path.read_bytes()
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:

@@ -15,6 +15,8 @@ from transformers import TrainingArguments
 from seed_hf.artifacts.fingerprints import files_fingerprint
 from seed_hf.artifacts.loading import snapshot_of
 from seed_hf.data.features.cached import are_features
+from seed_hf.data.sources.fingerprint import file_stamp
+from seed_hf.data.sources.parquet import named_images
 from seed_hf.data.sources.rows import holds_parquet, parquet_files
 from seed_hf.data.sources.sequence_rows import holds_conversations, sequence_files
 from seed_hf.data.sources.source import open_source
@@ -148,31 +150,34 @@ def _rows(recipe: Recipe, split: str, source: Any, earlier: Any) -> dict[str, An
             return {}  # the trainer will refuse it
         return {"sha256": files_fingerprint([manifest], names=False)}
     if recipe.stage in LANGUAGE_STAGES:
-        return _sequences(source, split)
+        return _sequences(recipe.stage, source, split)
     if not data.streaming and (split == "train" or holds_parquet(source)):
-        return {"sha256": files_fingerprint(parquet_files(source, split), names=False)}
+        files = parquet_files(source, split)
+        column = data.image_column or "image"
+        images = dict.fromkeys(image for file in files for image in named_images(str(file), column))
+        return {"sha256": files_fingerprint([*files, *map(Path, images)], names=False)}
     named = {"image_column": data.image_column, "caption_column": data.caption_column}
     opened = open_source(source, split=split, captions=reads_captions(recipe), **named)
+    elsewhere = opened.named_images()
     stamps = [opened.stamp(part) for part in range(len(opened))]
+    stamps += [file_stamp(map(str, elsewhere))] if elsewhere else []
     found = {**opened.identity(), STAMP: None if None in stamps else stamps}
     earlier = earlier if isinstance(earlier, Mapping) else {}
     if found[STAMP] is not None and found == {name: earlier.get(name) for name in found}:
         return {**found, "sha256": earlier.get("sha256")}  # the same files, untouched: not read again
-    files = opened.local_files()
+    files = opened.local_files() + elsewhere
     logger.info("data.%s: reading %d files once, to know them again.", split, len(files))
     return {**found, "sha256": files_fingerprint(files, names=False)}
 
 
-def _sequences(source: str | list, split: str) -> dict[str, Any]:
+def _sequences(stage: str, source: str | list, split: str) -> dict[str, Any]:
     """One source by its files; a list by those of each, with its weight and settings."""
     if isinstance(source, list):
         entries = entries_of(source, f"data.{split}")
-        return {
-            "entries": [
-                {**_sequences(entry.source, split), "weight": entry.weight, **entry.settings} for entry in entries
-            ]
-        }
-    if os.path.exists(source) and holds_parquet(source) and not holds_conversations(source, split):
+        rows = [_sequences(stage, entry.source, split) for entry in entries]
+        return {"entries": [{**of, "weight": e.weight, **e.settings} for of, e in zip(rows, entries)]}
+    stored = stage == "lm" and os.path.exists(source) and holds_parquet(source)
+    if stored and not holds_conversations(source, split):  # codes or texts, without images
         return {"sha256": files_fingerprint(parquet_files(source, split), names=False)}
     files, addresses = sequence_files(source, split)
     return {

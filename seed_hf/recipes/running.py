@@ -12,6 +12,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import TrainingArguments
 
 from seed_hf.devices import weights_to_fp32_where_half_is_slow
+from seed_hf.files import disk_errors
 from seed_hf.locks import FolderLock
 from seed_hf.training.whole_state import whole_state
 
@@ -115,21 +116,28 @@ def _train_and_save(recipe: Recipe, trainer, beside: list, record: RunRecord) ->
             f"{output}: the run ended at step {trainer.state.global_step} of {trainer.state.max_steps}, so no model "
             "was saved. Something stopped it, or data.train gave no row at all."
         )
-    trainer.save_state()
     model = trainer.finished_model()
     state = whole_state(model, trainer)  # of all processes
-    if trainer.args.should_save:
-        aside = output / "saving"
-        shutil.rmtree(aside, ignore_errors=True)
-        model.save_pretrained(aside, state_dict=state)
-        for processor in beside:
-            processor.save_pretrained(aside)
-        names = [file.relative_to(aside).as_posix() for file in aside.rglob("*") if file.is_file()]
-        for name in names:
-            (output / name).parent.mkdir(exist_ok=True)
-            os.replace(aside / name, output / name)
-        shutil.rmtree(aside)
-        card.write(output)
-        if trainer.is_world_process_zero():
-            record.finish(trainer.state.global_step, names)
+    with disk_errors(output, "Whole checkpoints stay."):
+        trainer.save_state()
+        if trainer.args.should_save:
+            names = _saved(output, model, state, beside)
+            card.write(output)
+            if trainer.is_world_process_zero():
+                record.finish(trainer.state.global_step, names)
     return output
+
+
+def _saved(output: Path, model, state, beside: list) -> list[str]:
+    """Save a model and what goes with it; the names of the files."""
+    aside = output / "saving"
+    shutil.rmtree(aside, ignore_errors=True)
+    model.save_pretrained(aside, state_dict=state)
+    for processor in beside:
+        processor.save_pretrained(aside)
+    names = [file.relative_to(aside).as_posix() for file in aside.rglob("*") if file.is_file()]
+    for name in names:
+        (output / name).parent.mkdir(exist_ok=True)
+        os.replace(aside / name, output / name)
+    shutil.rmtree(aside)
+    return names

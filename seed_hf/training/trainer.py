@@ -20,6 +20,7 @@ from transformers.trainer_utils import has_length
 from seed_hf.data.batches.named_rows import NamedRows
 from seed_hf.data.batches.seeded import SeededCollator
 from seed_hf.data.batches.stream import Stream
+from seed_hf.files import disk_errors
 from seed_hf.locks import FolderLock
 
 from .arguments import StageArguments
@@ -130,7 +131,8 @@ class SeedTrainer(Trainer):
     def _save_checkpoint(self, model, trial):
         self._losses.check()
         self._place.note(self.state.stateful_callbacks)
-        super()._save_checkpoint(model, trial)
+        with disk_errors(Path(self.args.output_dir), "Whole checkpoints stay."):
+            super()._save_checkpoint(model, trial)
 
     # ---- the place in the data ----
 

@@ -1,6 +1,7 @@
 """`seed-hf`: quick help, one line and status 2 for a user's mistake, whole files for results."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -310,6 +311,18 @@ def test_draw_is_repeatable_and_writes_whole_files(folder, tmp_path):
     status, out, _ = run("draw", "a red apple", "-o", tmp_path / "d.jpg", "-n", 2, "--steps", 2, "--model", folder)
     assert status == 0 and out.split() == [str(tmp_path / "d-1.jpg"), str(tmp_path / "d-2.jpg")]
     assert Image.open(tmp_path / "d-2.jpg").format == "JPEG"
+
+
+def test_names_that_are_no_utf8_are_printed_as_escapes(folder, image, tmp_path):
+    odd = tmp_path / os.fsdecode(b"\xe9.png")
+    odd.write_bytes(Path(image).read_bytes())
+    for arguments in (
+        ("see", odd),
+        ("reconstruct", image, "-o", odd, "--steps", 2),
+        ("draw", "a red apple", "-o", odd, "--steps", 2),
+    ):
+        status, out, _ = run(*arguments, "--model", folder)
+        assert status == 0 and "\\udce9.png" in out, arguments
 
 
 def test_several_images_are_those_of_the_following_seeds(folder, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from command_line import refused, run
+from full_disks import room_for
 from original import GOLDEN, HEADS, golden_io, golden_weights, original_state, other_size
 from seed_hf import SeedImageProcessor, SeedTokenizer
 from seed_hf.conversion import ConversionError, convert_checkpoint, read_checkpoint
@@ -144,6 +145,15 @@ def test_damage_is_told_in_one_line_and_nothing_is_written(tmp_path, monkeypatch
     assert sorted(tmp_path.iterdir()) == before  # no folder, nothing unfinished, and no code has run
     with pytest.raises(ConversionError, match="No checkpoint file"):
         read_checkpoint([])
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path):
+    out = tmp_path / "out"
+    with room_for(100_000):
+        status, _, err = run(*arguments("seed1", SEED1, out=out))
+    assert status == 2 and f"while writing into {out}. Free some room" in err and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+    assert run(*arguments("seed1", SEED1, out=out))[0] == 0
 
 
 def test_what_does_not_verify_is_not_written(tmp_path):

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 import seed_hf.auto  # noqa: F401
 from command_line import refused, run
+from full_disks import room_for
 from released_seed_llama import GOLDEN, LAYOUT, WEIGHTS, release
 from seed_hf import SeedForConditionalGeneration, SeedImageProcessor, SeedLlamaForCausalLM, SeedProcessor
 from seed_hf.conversion import ConversionError, SeedLlamaConversion, weight_shards
@@ -289,6 +290,17 @@ def test_small_shards_say_the_same(tmp_path, converted, monkeypatch):
     one = SeedLlamaForCausalLM.from_pretrained(converted[0] / "once").state_dict()
     many = SeedLlamaForCausalLM.from_pretrained(tmp_path / "out").state_dict()
     assert all(torch.equal(one[name], weight) for name, weight in many.items())
+
+
+def test_a_full_disk_leaves_an_empty_folder_empty(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    released = release(tmp_path / "in")
+    with room_for(100_000), pytest.raises(OSError, match=f"while writing into {out}. Free some room"):
+        SeedLlamaConversion(released, LAYOUT, out).write()
+    assert not list(out.iterdir())
+    SeedLlamaConversion(released, LAYOUT, out).write()
+    assert (out / "config.json").is_file() and not list(out.glob(".*"))
 
 
 def test_whole_model_with_a_visual_tokenizer(tmp_path):

@@ -1,5 +1,7 @@
 """Conversations as ids and labels, in every format; what is no conversation is an error that says where and why."""
 
+import base64
+
 import numpy as np
 import pytest
 from datasets import Dataset
@@ -15,6 +17,7 @@ from seed_hf.modeling.configuration_seed import SeedLlamaConfig
 from seed_hf.modeling.prompts_seed import FORMATS
 from tiny import tiny_text_tokenizer
 from tiny_language import tiny_processor, tiny_text_config
+from tiny_sources import noise
 
 
 CODES = [(7 * i) % 64 for i in range(32)]
@@ -336,3 +339,11 @@ def test_text_of_a_conversation_stays_text():
 def test_prompts_of_captions_are_refused():
     with pytest.raises(ValueError, match="caption_prompt is not used"):
         collator(caption_prompt="a")
+
+
+def test_base64_may_have_line_breaks():
+    """As encoders of mail and `base64.encodebytes` write it."""
+    image = {"type": "image", "base64": base64.encodebytes(noise(0)).decode()}
+    rows = [{"messages": said([image, text("What is shown?")], "a cat")}]
+    found = sequence_rows(rows, encode=lambda images: [CODES for _ in images])
+    assert found[0]["messages"][0]["content"][0]["codes"] == CODES

@@ -1,7 +1,9 @@
 """Job folders that something happened to: what is wrong is named and made again, and never taken for finished."""
 
 import json
+import os
 import shutil
+import time
 
 import pytest
 
@@ -80,3 +82,17 @@ def test_a_folder_with_a_shard_to_make_again_is_not_complete(finished, tmp_path)
         job.run(out, model)
     assert json.loads((out / "manifest.json").read_text())["complete"] is False
     assert job.run(out)["complete"]
+
+
+@pytest.mark.parametrize("ahead", [-3600, 3600])
+def test_a_damaged_shard_is_made_again_whatever_the_clock_says(finished, ahead, tmp_path):
+    """Accounts of the future: written by a machine whose clock is ahead, or before the clock was set back."""
+    job = finished["tokenize"]
+    out = shutil.copytree(job.folder, tmp_path / "out")
+    damaged = bytearray((out / "codes-00000-00001.parquet").read_bytes())
+    damaged[40] ^= 255
+    (out / "codes-00000-00001.parquet").write_bytes(damaged)
+    for account in (out / ".job").glob("*.json"):
+        os.utime(account, (time.time() + ahead,) * 2)
+    job.run(out)
+    assert read(out) == read(job.folder)

@@ -152,6 +152,46 @@ def test_encoded_images_are_the_decoded_ones(tmp_path):
     assert (collated(encoded)["pixel_values"] == collated(decoded)["pixel_values"]).all()
 
 
+@pytest.mark.parametrize("kind", ["text", "large", "view", "dictionary", "struct", "path only"])
+def test_relative_paths_start_from_the_folder_of_each_file(tmp_path, monkeypatch, kind):
+    """As in a stream: an image of the same name below the working directory is another one."""
+    for number, place in enumerate(("a", "b", ".")):
+        (tmp_path / place / "img").mkdir(parents=True)
+        (tmp_path / place / "img" / "0.png").write_bytes(noise(number))
+    monkeypatch.chdir(tmp_path)
+    types = {"large": pa.large_string(), "view": pa.string_view(), "path only": pa.struct([("path", pa.string())])}
+    both = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    for name in "ab":
+        paths = ["img/0.png", str(tmp_path / "img" / "0.png")]
+        stored = pa.array(paths, types.get(kind) if kind in ("large", "view") else None)
+        if kind == "dictionary":
+            stored = stored.dictionary_encode()
+        if kind == "struct":
+            stored = pa.array([{"bytes": None, "path": paths[0]}, {"bytes": noise(2), "path": paths[0]}], both)
+        if kind == "path only":
+            stored = pa.array([{"path": path} for path in paths], types[kind])
+        pq.write_table(pa.table({"image": stored, "caption": ["x", "y"]}), f"{name}/{name}.parquet")
+    for number, name in enumerate("ab"):
+        wanted = collated([{"image": noise(image), "caption": "x"} for image in (number, 2)])["pixel_values"]
+        for on_error in ("raise", "skip"):
+            found = open_rows(f"{name}/{name}.parquet", "train", IMAGES, on_error=on_error)
+            assert (collated(found)["pixel_values"] == wanted).all()
+
+
+def test_columns_of_unusual_types(tmp_path):
+    """Views are read like what they view; a message about a type that is not read names the column."""
+    views = pa.struct([("bytes", pa.binary_view()), ("path", pa.string_view())])
+    for stored in (pa.array([noise(0)], pa.binary_view()), pa.array([{"bytes": noise(0), "path": None}], views)):
+        path = sequences(tmp_path / "views.parquet", image=stored, caption=pa.array(["a"], pa.string_view()))
+        for on_error in ("raise", "skip"):
+            assert open_rows(path, "train", IMAGES, on_error=on_error)[0]["image"]["bytes"] == noise(0)
+    pairs = pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64()))
+    path = sequences(tmp_path / "map.parquet", image=[noise(0)], caption=["a"], pairs=pairs)
+    assert len(open_rows(path, "train", IMAGES)) == 1
+    with pytest.raises(ValueError, match=r"data.train: .*map.parquet: the column 'pairs' holds map<.*Leave it out"):
+        open_rows(path, "train")
+
+
 def test_questions(tmp_path, caplog):
     """Blank ones are left out; what is no pair of texts is refused."""
     columns = {"codes": [CODES] * 3, "caption": ["a", "b", "c"]}

@@ -125,6 +125,9 @@ def test_a_table_of_a_folder(tmp_path):
     broken = b"\r\n".join([b"\xef\xbb\xbffile_name,caption", *lines])
     captions = ["a, b", None, '6" pipe', None, "c\nd"]
     check(folder_of(tmp_path / "b", broken, 5, "metadata.csv"), captions, "metadata.csv")
+    long = "word " * 40_000  # longer than Python's limit of a field
+    found, report = read(folder_of(tmp_path / "c", table_of([long.encode()]), 1, "metadata.csv"))
+    assert found == {0: long} and not report.bad
 
 
 def test_metadata_of_another_encoding_is_named(tmp_path):

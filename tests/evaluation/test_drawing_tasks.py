@@ -424,6 +424,14 @@ def test_prompts_are_written_by_the_command(tmp_path):
     assert status == 0 and said == f"30 prompts in {tmp_path / 'p.jsonl'}\n"
     rows = open_prompts(tmp_path / "p.jsonl").rows
     assert len(rows) == 30 and all(row.captions[0].startswith("a photo of ") for row in rows)
+    objects = tmp_path / "objects.txt"
+    objects.write_bytes(b"\xef\xbb\xbfapple\r\n\r\nbell pepper\rcup\n")
+    arguments = ("evaluate", "prompts", "--objects", objects, "--out", tmp_path / "p.jsonl")
+    assert run(*arguments, "--per-tag", 20)[0] == 0
+    asked = [object for row in open_prompts(tmp_path / "p.jsonl").rows for object in json.loads(row.shows)["include"]]
+    assert {each["class"] for each in asked} == {"apple", "bell pepper", "cup"}
+    objects.write_bytes("apple\ncup\n".encode("utf-16"))
+    refused(*arguments, words="UTF-16 text; save it as UTF-8")
 
 
 def test_the_commands(tmp_path):

@@ -1,5 +1,6 @@
 """Published files of questions are read as they are; rows of one's own; what is wrong is said in one line."""
 
+import base64
 import json
 
 import pyarrow as pa
@@ -110,6 +111,8 @@ def test_rows_of_ones_own(tmp_path):
     assert found[0].captions == ("A dog", "A cat") and found[1].group == "animals"
     assert found[2].answers == ("cat", "a cat") and [row.right for row in found[3:]] == [1, 1, 0, None]
     assert "'bird' is no choice" in found[6].choice_fault
+    stored = {"image": f"data:image/png;base64,{base64.encodebytes(noise(0)).decode()}", "question": "What?"}
+    assert open_benchmark(write_json(tmp_path / "rows.json", [stored])).rows[0].image == noise(0)
     with pytest.raises(ValueError, match=r"rows.json\[0\]: image is no base64"):
         open_benchmark(
             write_json(tmp_path / "rows.json", [{"image": "data:image/png;base64,@@", "question": "What?"}])

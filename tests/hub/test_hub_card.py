@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -39,6 +40,17 @@ def test_each_kind_has_a_card_that_the_hub_takes(artifact, kind):
         assert metadata["base_model"][0] == "facebook/opt-125m" and metadata["datasets"] == ["owner/pictures"]
         assert metadata["license"] == "other" and metadata["license_name"] == "opt-license"
         assert "OPT-175B licence" in text and "no commercial use" in text
+
+
+@pytest.mark.parametrize("name", ["codes [v2]", "codes::x", "of * [v2]/codes"])
+def test_a_data_set_in_a_folder_whose_name_is_a_pattern(artifact, tmp_path, monkeypatch, name):
+    monkeypatch.delenv(SWITCH)
+    folder = shutil.copytree(artifact("dataset"), tmp_path / name)
+    assert "This program ran" in write_card(folder, repo_id="owner/codes").read_text()
+    if name.endswith("/codes"):  # not in its own name, which the card shows
+        assert 'place = "codes"' in write_card(folder).read_text()
+    else:
+        refused("card", folder, words="rename the folder, or give the id of its repository")
 
 
 @pytest.mark.parametrize("kind", ["tokenizer", "dataset"])

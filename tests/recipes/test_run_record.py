@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -15,7 +16,9 @@ from safetensors.torch import load_file
 from transformers import TrainingArguments
 
 import stage_one
-from command_line import refused
+from command_line import refused, run
+from full_disks import room_for
+from seed_hf.data.sources import fingerprint
 from seed_hf.locks import FolderLock
 from seed_hf.recipes.identity import run_identity
 from seed_hf.recipes.reading import read_recipe
@@ -202,6 +205,34 @@ def test_streams_are_known_by_content(folder, caplog):
         run_stage("contrastive", path)
 
 
+@pytest.mark.parametrize("kind", ["contrastive", "stream", "folder", "instruct"])
+def test_images_that_rows_name_by_path_are_part_of_a_run(folder, kind, monkeypatch):
+    monkeypatch.setattr(fingerprint, "_RECENT", 0)  # so that the stamp of a stream is believed at once
+
+    def paint(colour):
+        for i in range(4):
+            Image.new("RGB", (20, 30), colour).save(folder / "named" / f"{i}.image", "PNG")
+
+    (folder / "named").mkdir()
+    paint("red")
+    names, captions = [f"{i}.image" for i in range(4)], ["a red apple"] * 4
+    pq.write_table(pa.table({"image": [f"named/{name}" for name in names], "caption": captions}), "named.parquet")
+    pq.write_table(pa.table({"file_name": names, "caption": captions}), "named/metadata.parquet")
+    recipe = contrastive()
+    recipe["data"] = {"train": "named" if kind == "folder" else "named.parquet"}
+    if kind in ("stream", "folder"):
+        recipe["data"]["streaming"] = True
+    if kind == "instruct":
+        recipe = {**language_model(), "data": recipe["data"]}
+    recipe = read_recipe("instruct" if kind == "instruct" else "contrastive", write(recipe))
+    red = run_identity(recipe)
+    paint("blue")
+    blue = run_identity(recipe, red)
+    paint("red")
+    assert red["data"]["train"]["sha256"] != blue["data"]["train"]["sha256"]
+    assert run_identity(recipe, blue)["data"]["train"]["sha256"] == red["data"]["train"]["sha256"]
+
+
 def test_every_argument_of_the_library_is_known():
     """A name in the list of what is free that the library does not have would hide a misspelling."""
     from seed_hf.recipes import identity
@@ -270,6 +301,18 @@ def test_what_cannot_go_on_says_so(folder, option, message):
     run_stage("contrastive", path, [option])  # finished already
     with pytest.raises(ValueError, match=message):
         run_stage("contrastive", path, [option, "trainer.max_steps=5"])
+
+
+@pytest.mark.parametrize("strategy", ["steps", "no"])  # at the first checkpoint, at the end
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(folder, strategy):
+    arguments = ("train", "contrastive", "--config", write(contrastive(save_strategy=strategy)))
+    with room_for(100_000):
+        status, _, err = run(*arguments)
+    assert status == 2 and "Traceback" not in err
+    said = "while writing into out. Whole checkpoints stay. Free some room or repair the folder, then run the same"
+    assert said in err.splitlines()[-1]
+    assert not Path("out/model.safetensors").exists()
+    assert run(*arguments)[0] == 0 and Path("out/model.safetensors").is_file()
 
 
 HOLDER = """

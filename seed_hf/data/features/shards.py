@@ -10,13 +10,11 @@ The header's `rows` is JSON: for each row its number in the part of the source, 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from seed_hf.data.jobs.shard_folder import ShardFolder, ShardRows
@@ -55,7 +53,4 @@ class FeatureFolder(ShardFolder):
                 )
         # Only one entry: safetensors writes several entries in no fixed order, so that equal files would differ.
         metadata = {"rows": json.dumps([[row.row, row.id] for row in shard.rows], ensure_ascii=False)}
-        try:
-            save_file(tensors, path, metadata=metadata)
-        except SafetensorError as error:  # a full disk, for instance
-            raise OSError(errno.EIO, str(error)) from error
+        save_file(tensors, path, metadata=metadata)

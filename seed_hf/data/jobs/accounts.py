@@ -46,6 +46,15 @@ class Accounts:
         account = _json(self.path(part, index))
         return account if account is not None and account.pop("seal", None) == self._seal(account) else None
 
+    def marks(self) -> dict[Path, tuple[int, int]]:
+        """Time and number of every file, by which one that was written since is known whatever the clocks say."""
+        return {path: _mark(path) for path in self._files()}
+
+    def written_since(self, marks: dict[Path, tuple[int, int]], part: int, index: int) -> bool:
+        """Whether a shard's account is not one of those that had these marks."""
+        path = self.path(part, index)
+        return marks.get(path) != _mark(path)
+
     def shards(self) -> list[tuple[int, int]]:
         """Part and index of every file."""
         names = (path.stem.removeprefix(f"{self._stem}-") for path in self._files())
@@ -75,6 +84,11 @@ def write_json(path: Path, value: dict) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ino
 
 
 def _json(path: Path) -> dict | None:

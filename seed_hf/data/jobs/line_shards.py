@@ -46,7 +46,7 @@ class LineFolder(ShardFolder):
         """
         if not manifest["complete"]:
             return
-        temporary = self.unfinished(0, 0, out.name)
+        temporary = self.unfinished(0, 0, "joined")
         with disk_errors(out.absolute().parent):
             try:
                 with open(temporary, "wb") as whole:

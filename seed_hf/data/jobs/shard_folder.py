@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seed_hf import files
 from seed_hf.data.sources.fingerprint import RowsDigest
 from seed_hf.data.sources.source_row import SourceRow
 from seed_hf.files import read_json, sha256_of, whole_file
@@ -77,7 +78,7 @@ class ShardFolder:
         self.job = self.path / ".job"
         self._identity: dict = {}
         self._accounts: Accounts  # from `begin` on
-        self._begun = 0  # when, by the clock of the folder's file system
+        self._found: dict[Path, tuple[int, int]] = {}  # the accounts that were there when the job began
         self._hashed: set[str] = set()  # names of shards that were there and have their hash
         self._named: set[str] = set()  # of shards that a warning was about
         if not self.manifest_path.exists() and any(self.path.glob(f"*{self.suffix}")) and not self.job.is_dir():
@@ -98,7 +99,7 @@ class ShardFolder:
         self._hashed, self._named = set(), set()
         with disk_errors(self.path), self._one_at_a_time() as lock:
             lock.write_text(str(os.getpid()), encoding="utf-8")
-            self._begun = lock.stat().st_mtime_ns
+            self._found = self._accounts.marks()
             there = self._stored_manifest()
             if there is not None and not (differing := differences(there, identity)):
                 return
@@ -131,7 +132,7 @@ class ShardFolder:
             return None
         name = account["file"]
         # What was written after this process has begun was written by a process of this job: maybe by this one.
-        if name in self._hashed or self._accounts.path(part, index).stat().st_mtime_ns > self._begun:
+        if name in self._hashed or self._accounts.written_since(self._found, part, index):
             return account
         if sha256_of(self.path / name) != account["sha256"]:
             self.warn(name, "damaged or of another job")
@@ -321,14 +322,6 @@ def differences(there: dict, here: dict, prefix: str = "") -> list[str]:
     return found
 
 
-@contextmanager
 def disk_errors(path: Path):
     """Turn an `OSError` while writing into `path` into one that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"{error.strerror or error} while writing into {path}. Finished shards stay. Free some room or repair the "
-            "folder, then run the same command again to go on",
-        ) from error
+    return files.disk_errors(path, "Finished shards stay.")

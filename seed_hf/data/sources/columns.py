@@ -149,6 +149,26 @@ def is_text_type(value_type) -> bool:
     return any(is_kind(value_type) for is_kind in (*texts, *bytes_, pt.is_null))
 
 
+def plain_type(column_type):
+    """The Arrow type of the same values without views and dictionaries, which not everything reads; also in structs.
+
+    Args:
+        column_type: Any `pyarrow.DataType`.
+    """
+    import pyarrow as pa
+    import pyarrow.types as pt
+
+    if pt.is_dictionary(column_type):
+        return plain_type(column_type.value_type)
+    if pt.is_large_string(column_type) or pt.is_string_view(column_type):
+        return pa.string()
+    if pt.is_large_binary(column_type) or pt.is_binary_view(column_type):
+        return pa.binary()
+    if pt.is_struct(column_type):
+        return pa.struct([field.with_type(plain_type(field.type)) for field in column_type])
+    return column_type
+
+
 def _value_type(column_type):
     """What the values are once they are read: Arrow may store them by number or by runs."""
     import pyarrow.types as pt

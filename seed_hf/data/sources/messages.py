@@ -136,7 +136,8 @@ def _image(kind: str, value: Any, folder: str, name: str) -> dict[str, Any]:
         return {"type": "image", "codes": codes_of(value, name)}
     if kind == "base64":
         try:
-            data = base64.b64decode(text_of(value, name).rpartition(",")[2], validate=True)
+            text = "".join(text_of(value, name).rpartition(",")[2].split())  # many encoders break lines
+            data = base64.b64decode(text, validate=True)
         except binascii.Error:
             raise BadText(f"{name} is not valid base64") from None
         return {"type": "image", "image": data}

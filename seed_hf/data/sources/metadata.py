@@ -16,6 +16,7 @@ from .text import BadText, json_objects
 
 METADATA_FILES = frozenset({"metadata.csv", "metadata.jsonl", "metadata.parquet"})
 _ROWS_LOOKED_AT = 8  # to find the columns of JSON
+_LONGEST_FIELD = 1 << 20  # characters; so much is read in vain at each quote that is never closed
 _BEGINS_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -113,6 +114,7 @@ class _Records:
     """
 
     def __init__(self, lines: Iterator[str]):
+        csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
         self.width: int | None = None  # the number of columns, once it is known
         self._lines = iter(lines)
         self._taken: list[str] = []  # lines of the record that is being read

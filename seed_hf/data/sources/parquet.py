@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from .columns import ColumnChoice, column_of
+from .columns import ColumnChoice, column_of, column_types, plain_type, value_of
 from .remote import is_remote, open_binary
-from .source_row import SourceRow, source_row
-from .text import not_utf8
+from .source_row import SourceRow, image_of, source_row
+from .text import BadText, not_utf8
 
 
 _ROWS_AT_ONCE = 32  # in memory with their images
@@ -55,6 +55,46 @@ def parquet_rows(path: str, name: str, choice: ColumnChoice, start: int, stop: i
                     number = first + index
                     yield source_row(number, values, columns, default_id=f"{name}:{number}", file=name, folder=folder)
             first += count
+
+
+def named_images(path: str, column: str | None) -> Iterator[str]:
+    """The image files that rows of a Parquet file name by path, instead of holding the images.
+
+    Args:
+        path: The file or its URL; of those on this machine it gives the ones that are there, in the order of the rows.
+        column: Of the images, or a field of a column.
+    """
+    import pyarrow.types as pt
+
+    if column is None or is_remote(path):
+        return
+    folder = os.path.dirname(os.path.abspath(path))
+    with open_binary(path) as file:
+        opened = _opened(file, path)
+        present = column_types(opened.schema_arrow)
+        kind = plain_type(present[column]) if column in present else None
+        if kind is None or not (pt.is_string(kind) or pt.is_struct(kind)):
+            return
+        stored = column_of(column, opened.schema_arrow.names)
+        for group in range(opened.num_row_groups):
+            if _holds_all(opened.metadata.row_group(group), column):
+                continue
+            for _, values in _numbered(opened.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=[stored]), path):
+                try:
+                    image = image_of(value_of(values, column), column, folder)
+                except BadText:
+                    continue  # whoever reads the row says so
+                if isinstance(image, str) and os.path.isfile(image):
+                    yield image
+
+
+def _holds_all(group, column: str) -> bool:
+    """Whether every row of a group has the bytes of its image, as far as its statistics tell."""
+    for number in range(group.num_columns):
+        chunk = group.column(number)
+        if chunk.path_in_schema == f"{column}.bytes":
+            return chunk.statistics is not None and chunk.statistics.null_count == 0
+    return False
 
 
 def parquet_values(path: str) -> Iterator[dict[str, Any]]:

@@ -1,15 +1,17 @@
 """The rows that a stage trains on: Parquet held in memory, or any source as a stream."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from .checked_table import checked_table
-from .columns import check_type, column_of, column_types, holds_lists, values_in
+from .columns import check_type, column_of, column_types, holds_lists, plain_type, values_in
 from .filters import RowFilters
 from .folder_files import ALL
 from .image_text import image_text_dataset
 from .locating import locate
 from .parquet import parquet_schema
+from .source_row import image_of
 
 
 def open_rows(
@@ -23,7 +25,8 @@ def open_rows(
 ):
     """A `datasets.Dataset` over Parquet files, held in memory; nothing is copied to the user's cache folder.
 
-    Images stay encoded: [`ImageTextCollator`] decodes them. The column `checked_table.ROW` names each row.
+    Images stay encoded: [`ImageTextCollator`] decodes them. Relative paths of images start from the folder of their
+    Parquet file. The column `checked_table.ROW` names each row.
 
     Args:
         path: A Parquet file, or a folder: its Parquet files of that split, by words in their names or sub-folders; all
@@ -40,8 +43,7 @@ def open_rows(
         ValueError: A column is missing or has another type, or no row is left; `SeedImageError` for a bad row.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
-    from datasets import Dataset, DatasetInfo, Features, Image
+    from datasets import Dataset, DatasetInfo, Image
 
     files = parquet_files(path, split)
     where = f"data.{split}: {files[0]}"
@@ -49,21 +51,18 @@ def open_rows(
     present = column_types(schema)
     if missing := sorted(set(columns or ()) - set(present)):
         raise ValueError(f"{where} has no column {', '.join(missing)}; it has {', '.join(present)}.")
-    needed = {column_of(name, schema.names) for name in columns} if columns else None
     try:
-        tables = [pq.read_table(file, columns=needed and sorted(needed)) for file in files]
+        tables = [_read(file, columns) for file in files]
         table = pa.concat_tables(tables)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, KeyError, OSError) as error:
         if getattr(error, "errno", None) is not None:
             raise  # the system's, not the file's
         raise ValueError(f"{where}: damaged, or with other columns than the files beside it ({error}).") from error
-    if columns:
-        table = pa.table({new: values_in(table, old) for old, new in columns.items()})
     if "codes" in table.column_names or "text" not in table.column_names:
         table = _with_caption(table, caption_column, where)
     counts = [(file.name, len(part)) for file, part in zip(files, tables)]
     table, kept = checked_table(table, counts, where, filters=filters or RowFilters(), on_error=on_error)
-    rows = Dataset(table, info=DatasetInfo(features=Features.from_arrow_schema(table.schema)))
+    rows = Dataset(table, info=DatasetInfo(features=_features(table.schema, where)))
     if isinstance(rows.features.get("image"), Image) or columns is not None and "image" in rows.column_names:
         rows = rows.cast_column("image", Image(decode=False))
     return rows if len(kept) == len(rows) else rows.select(kept)
@@ -101,6 +100,73 @@ def holds_parquet(path: str) -> bool:
         return source.is_dir() and locate(source, ALL, None).format == "parquet"
     with open(source, "rb") as file:
         return file.read(4) == b"PAR1"
+
+
+def _read(file: Path, columns: Mapping[str, str] | None):
+    """The table of a file: the columns by their new names, of plain types, and with full paths of images."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if columns is None:
+        table = pq.read_table(file)
+    else:
+        names = parquet_schema(str(file)).names
+        table = pq.read_table(file, columns=sorted({column_of(name, names) for name in columns}))
+        table = pa.table({new: values_in(table, old) for old, new in columns.items()})
+    for number, field in enumerate(table.schema):
+        if (plain := plain_type(field.type)) != field.type:
+            table = table.set_column(number, field.name, table[number].cast(plain))
+    if "image" in table.column_names:
+        images = _with_full_paths(table["image"], os.path.dirname(os.path.abspath(file)))
+        table = table.set_column(table.column_names.index("image"), "image", images)
+    return table
+
+
+def _with_full_paths(images, folder: str):
+    """The column of images, relative paths of images that it does not hold joined with a folder."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_struct(images.type):
+        return _joined(images, folder) if pa.types.is_string(images.type) else images
+    kinds = {field.name: field.type for field in images.type}
+    if not pa.types.is_string(kinds.get("path", pa.null())):
+        return images
+    paths = pc.struct_field(images, "path")
+    if "bytes" not in kinds:
+        return pc.make_struct(_joined(paths, folder), field_names=["path"])
+    stored = pc.struct_field(images, "bytes")
+    paths = pc.if_else(pc.is_valid(stored), paths, _joined(paths, folder))  # with bytes it is only a name
+    return pc.make_struct(stored, paths, field_names=["bytes", "path"])
+
+
+def _joined(paths, folder: str):
+    import pyarrow as pa
+
+    # by way of bytes, as Arrow's text may be no UTF-8
+    texts = [path and path.decode(errors="surrogateescape") for path in paths.cast(pa.binary()).to_pylist()]
+    full = [image_of(text, "image", folder) for text in texts]
+    stored = [path.encode(errors="surrogateescape") if isinstance(path, str) else None for path in full]
+    return pa.chunked_array([pa.array(stored, pa.binary()).view(pa.string())])
+
+
+def _features(schema, where: str):
+    """What `datasets` makes of a schema. The message about a type that it does not have names the column."""
+    import pyarrow as pa
+    from datasets import Features
+
+    try:
+        return Features.from_arrow_schema(schema)
+    except (ValueError, NotImplementedError) as error:
+        for field in schema:
+            try:
+                Features.from_arrow_schema(pa.schema([field]))
+            except (ValueError, NotImplementedError):
+                raise ValueError(
+                    f"{where}: the column {field.name!r} holds {field.type}, which `datasets` does not read. Leave it "
+                    "out, or convert it."
+                ) from error
+        raise
 
 
 def _with_caption(table, column: str, where: str):

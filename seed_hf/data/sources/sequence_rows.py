@@ -121,7 +121,8 @@ def sequence_files(source: str | list[str], split: str) -> tuple[list[str], list
     files = [file for file in located.files if not is_remote(file)]
     if stored is None:
         opened = open_source(source, split=split, captions=False)
-        return [str(file) for file in opened.local_files()], [file for file in located.files if is_remote(file)]
+        read = [*opened.local_files(), *opened.named_images()]
+        return list(map(str, read)), [file for file in located.files if is_remote(file)]
     images = set()
     for row in stored:
         try:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +20,7 @@ from .fingerprint import file_stamp
 from .folder_files import is_of_split, is_read, split_of
 from .image_folder import image_folder_columns, image_folder_files, image_folder_rows
 from .locating import locate
-from .parquet import parquet_length, parquet_rows, parquet_schema
+from .parquet import named_images, parquet_length, parquet_rows, parquet_schema
 from .remote import is_remote
 from .source_row import SourceRow, with_caption_as
 from .tar_members import TarFault
@@ -175,6 +176,17 @@ class ImageTextSource:
         """The files of all parts that lie on this machine."""
         files = [file for part in range(len(self)) for file in self._read_files(part)]
         return [Path(file) for file in files if not is_remote(file) and os.path.isfile(file)]
+
+    def named_images(self) -> list[Path]:
+        """The image files on this machine that rows name by path and that are no files of the parts, each once."""
+        found: Iterable[str]
+        if self.format == "parquet":
+            columns = [self._columns_of(part) for part in range(len(self))]
+            found = chain.from_iterable(named_images(file, of and of.image) for file, of in zip(self.files, columns))
+        else:  # an image of an unusual ending in a folder; those of tars are always in them
+            rows = (row for part in range(len(self)) if self.format == "imagefolder" for row in self.rows(part))
+            found = (row.image for row in rows if isinstance(row.image, str) and not self.in_stamp(row.image))
+        return [Path(image) for image in dict.fromkeys(found) if os.path.isfile(image)]
 
     def in_stamp(self, image) -> bool:
         """Whether a change of a row's image shows in the stamp of its part, as that of a file elsewhere does not."""

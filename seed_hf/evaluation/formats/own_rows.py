@@ -99,7 +99,7 @@ def _image(entry: Entry, images: Path) -> bytes | str:
             raise ValueError(f"{entry.place}: image must hold bytes or a path, got {type(found).__name__}.")
     if isinstance(found, str) and found.startswith("data:image/"):
         try:
-            return base64.b64decode(found.partition(",")[2], validate=True)
+            return base64.b64decode("".join(found.partition(",")[2].split()), validate=True)
         except ValueError as error:
             raise ValueError(f"{entry.place}: image is no base64 ({error}).") from error
     return image_path(images, found) if isinstance(found, str) else found

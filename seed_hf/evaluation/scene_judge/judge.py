@@ -21,7 +21,7 @@ from torch import nn
 
 from seed_hf.artifacts.fingerprints import weights_fingerprint
 from seed_hf.evaluation.detections import Detection
-from seed_hf.files import read_json, whole_file, write_text
+from seed_hf.files import disk_errors, read_json, whole_file, write_text
 
 from .colours import measured_colour
 from .cutouts import cut_out, is_blank, parts_of
@@ -124,7 +124,7 @@ class SceneJudge:
         folder.mkdir(parents=True, exist_ok=True)
         heads = (("things", self.things), ("counts", self.counts))
         state = {f"{name}.{key}": value for name, head in heads for key, value in head.state_dict().items()}
-        with whole_file(folder / WEIGHTS) as temporary:
+        with disk_errors(folder), whole_file(folder / WEIGHTS) as temporary:
             save_file(state, temporary)
         facts = {"training": self.training, "names": self.names, "hidden": self.counts.hidden}
         write_text(folder / FACTS, json.dumps(facts, indent=1) + "\n")
