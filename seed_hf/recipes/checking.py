@@ -21,6 +21,7 @@ from seed_hf.data.sources.source import open_source
 from seed_hf.devices import has_native_bf16
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.training.precision import widen_trained
 from seed_hf.training.quantization import check_cached, check_texts
 
 from .bare_models import bare_encoder, bare_language_model, bare_tokenizer, bare_visual_tokenizer
@@ -243,13 +244,12 @@ def _stand_in_codes(key: str, source: str, model: nn.Module | None) -> Encode:
 
 
 def _as_trained(model: nn.Module, args: TrainingArguments) -> nn.Module:
-    """On a CPU a run widens weights for which that has no hardware."""
+    """A run widens weights that it trains, and on a CPU those for which that has no hardware."""
     slow = {torch.float16} if has_native_bf16() else {torch.float16, torch.bfloat16}
-    return (
+    if args.device.type == "cpu" and slow & {weight.dtype for weight in model.parameters()}:
         model.float()
-        if args.device.type == "cpu" and slow & {weight.dtype for weight in model.parameters()}
-        else model
-    )
+    widen_trained(model, args.mixed_precision)
+    return model
 
 
 def _check_optimizer(recipe: Recipe, model) -> None:

@@ -1,5 +1,6 @@
 """The language-model stage: next tokens of captions and codes, in both directions (arXiv 2307.08041, section 3.3)."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -17,8 +18,12 @@ from seed_hf.data.batches.packing import PADDING, check_attention, packed_inputs
 from .arguments import StageArguments
 from .lora import add_lora
 from .options import ARGUMENTS, checked, has_adapters
+from .precision import half_of_frozen
 from .trainer import SeedTrainer
 from .watched_texts import WatchedTexts
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -189,9 +194,20 @@ class LanguageModelTrainer(SeedTrainer):
             )
 
     def merge(self):
-        """The trained model, with LoRA merged into its weights. A LoRA model cannot be trained further after this."""
+        """The trained model, with LoRA merged into its weights. A LoRA model cannot be trained further after this.
+
+        What was trained takes the number type of the frozen weights, into which LoRA is merged: with a start in half
+        precision it is rounded here, and only here.
+        """
         model = self.accelerator.unwrap_model(self.model)
-        return model.merge_and_unload() if self.args.lora_r else model
+        if not self.args.lora_r:
+            return model
+        half, merged = half_of_frozen(model), model.merge_and_unload()
+        if half is not None:
+            logger.info("LoRA is merged into weights of %s, which rounds what was trained.", half)
+            for weight in self._widened:
+                weight.data = weight.data.to(half)
+        return merged
 
     def finished_model(self):
         return self.merge()

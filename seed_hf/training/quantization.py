@@ -191,7 +191,8 @@ class QuantizationTrainer(SeedTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _model_inputs(self, inputs) -> dict[str, torch.Tensor]:
-        dtype = self.accelerator.unwrap_model(self.model).dtype  # features may be cached in half precision
+        # Features may be cached in half precision, and frozen weights may be in it.
+        dtype = next(w.dtype for w in self.accelerator.unwrap_model(self.model).parameters() if w.requires_grad)
         text = {"input_ids", "attention_mask"}
         kept = {name: value.to(dtype) for name, value in inputs.items() if name not in text}
         if self.args.train_qformer and self.accelerator.unwrap_model(self.model).config.contrastive_loss_weight:
@@ -225,9 +226,10 @@ class QuantizationTrainer(SeedTrainer):
         for rows in itertools.islice(self._random_rows(generator), self.args.kmeans_batches):
             batch = self._model_inputs(self._prepare_inputs(self.data_collator(rows)))
             causal, seen = batch.get("causal_embeddings"), batch.get("vision_embeddings")
-            if causal is None:
-                causal = model.get_causal_embeddings(batch.get("pixel_values"), vision_embeddings=seen)
-            vectors.append(code_space(model, causal))
+            with self.accelerator.autocast():  # frozen weights may be in half precision
+                if causal is None:
+                    causal = model.get_causal_embeddings(batch.get("pixel_values"), vision_embeddings=seen)
+                vectors.append(code_space(model, causal))
         weight, outputs = model.quantizer.embedding.weight, torch.cat(vectors)
         if len(outputs) < len(weight):
             raise ValueError(
@@ -260,7 +262,8 @@ class QuantizationTrainer(SeedTrainer):
         if number:
             generator = torch.Generator().manual_seed(self.args.seed + self.state.global_step)
             assert self._last_causal_embeddings is not None  # codes are counted where these are kept
-            vectors = code_space(model, self._last_causal_embeddings)
+            with self.accelerator.autocast():
+                vectors = code_space(model, self._last_causal_embeddings)
             weight = model.quantizer.embedding.weight
             weight[dead] = broadcast(pick(vectors, number, generator)).to(weight.dtype)
             logger.info("Step %d: %d unused codes moved to encoder outputs.", self.state.global_step, number)

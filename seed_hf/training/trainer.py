@@ -27,6 +27,7 @@ from .finite_losses import FiniteLosses
 from .metric_window import MetricWindow
 from .options import PUSH, check_optimizer
 from .place import Place, batches_to_skip, no_batch, noted_place
+from .precision import widen_rest, widen_trained
 from .watching import Watch
 
 
@@ -39,6 +40,9 @@ class SeedTrainer(Trainer):
     Subclasses name their metrics in `metric_names` and add to `self.window(model)` in `compute_loss`. Metrics of the
     training are in every log line with "loss", those of the evaluation have the prefix "eval_". What subclasses give
     to `self.count` is logged as `rate_name`: the rate per second of all processes together, between two log lines.
+
+    Trained weights are fp32 in a training and after it, whatever type the model is given in. Frozen ones keep theirs
+    in a training under autocast of that type.
 
     A loss that is NaN or infinite ends the run within 16 steps, with a `FloatingPointError` that names the rows of
     that batch. No checkpoint is written after it.
@@ -69,6 +73,7 @@ class SeedTrainer(Trainer):
         self._window_start: float | None = None
         self._losses, self._row_ids = FiniteLosses(), None
         self._place, self._pass_is_over = Place(), False
+        self._widened: list[torch.Tensor] = []  # weights that were given in half precision
         self._batches_in_pass: int | None = None  # of a stream nobody knows it
         self.add_callback(_PassCallback(self))
         if self.args.watch_images:
@@ -109,8 +114,12 @@ class SeedTrainer(Trainer):
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
         self._window_start = None  # the first window begins with the first batch of this call
+        if not self.is_deepspeed_enabled:  # which holds fp32 copies of what it trains
+            self._widened += widen_trained(self.model, self.accelerator.mixed_precision)
         output = super().train(resume_from_checkpoint, **kwargs)
         self._losses.check()
+        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            widen_rest(self.model)
         return output
 
     def finished_model(self) -> nn.Module:
