@@ -174,6 +174,7 @@ class LanguageModelTrainer(SeedTrainer):
         losses = F.cross_entropy(outputs.logits.float(), labels, reduction="none")
         weights = self._kind_weights[kinds]
         loss = (losses * weights).sum() / (weights.sum() if num_items_in_batch is None else num_items_in_batch)
+        self.count_loss(model, loss, weights.sum())
         totals = torch.zeros(len(LOSS_KINDS), device=losses.device)
         self.window(model).add_all(
             totals.index_add(0, kinds, losses.detach()), totals.index_add(0, kinds, torch.ones_like(losses))

@@ -188,6 +188,7 @@ class QuantizationTrainer(SeedTrainer):
                 caption_loss = caption_loss_of(self.caption_decoder, outputs.reconstructed_embeddings, inputs)
             window.add("caption_loss", caption_loss * rows, rows)
             loss = loss + self.args.caption_loss_weight * caption_loss
+        self.count_loss(model, loss, rows)
         return (loss, outputs) if return_outputs else loss
 
     def _model_inputs(self, inputs) -> dict[str, torch.Tensor]:

@@ -37,9 +37,10 @@ logger = logging.getLogger(__name__)
 class SeedTrainer(Trainer):
     """`transformers.Trainer` with the weight decay of the authors' code, and metrics besides the loss.
 
-    Subclasses name their metrics in `metric_names` and add to `self.window(model)` in `compute_loss`. Metrics of the
-    training are in every log line with "loss", those of the evaluation have the prefix "eval_". What subclasses give
-    to `self.count` is logged as `rate_name`: the rate per second of all processes together, between two log lines.
+    Subclasses name their metrics in `metric_names` and add to `self.window(model)` in `compute_loss`, where they also
+    give the loss to `self.count_loss`. Metrics of the training are in every log line with "loss", those of the
+    evaluation have the prefix "eval_". What subclasses give to `self.count` is logged as `rate_name`: the rate per
+    second of all processes together, between two log lines.
 
     Trained weights are fp32 in a training and after it, whatever type the model is given in. Frozen ones keep theirs
     in a training under autocast of that type.
@@ -69,7 +70,8 @@ class SeedTrainer(Trainer):
         # divided by the gradient accumulation steps already.
         self.model_accepts_loss_kwargs = False
         names = (*self.metric_names, self.rate_name)
-        self._train_window, self._eval_window = (MetricWindow(names, self.args.device) for _ in range(2))
+        self._train_window = MetricWindow(names, self.args.device)
+        self._eval_window = MetricWindow((*names, "loss"), self.args.device)
         self._window_start: float | None = None
         self._losses, self._row_ids = FiniteLosses(), None
         self._place, self._pass_is_over = Place(), False
@@ -145,9 +147,9 @@ class SeedTrainer(Trainer):
 
     def _get_dataloader(self, dataset, *args, is_training: bool = False, **kwargs):
         if _is_stream(dataset):
-            whole = is_training and self.args.dataloader_drop_last
-            rows = self._train_batch_size * self.accelerator.num_processes
-            dataset = Stream(dataset, multiple_of=rows if whole else 1)
+            rows = self._train_batch_size if is_training else self.args.eval_batch_size
+            group = rows * self.accelerator.num_processes if self.args.dataloader_drop_last else 1
+            dataset = Stream(dataset, multiple_of=group, evaluates=not is_training)
         elif isinstance(self.data_collator, SeededCollator) and not (
             self.args.remove_unused_columns or isinstance(dataset, IterableDataset)
         ):
@@ -263,6 +265,17 @@ class SeedTrainer(Trainer):
             self._window_start = time.perf_counter()
         window.add(self.rate_name, torch.as_tensor(done), 0.0)  # `window_metrics` adds the seconds
 
+    def count_loss(self, model: nn.Module, loss: torch.Tensor, weight: torch.Tensor | float) -> None:
+        """Count the loss of a batch in the mean of an evaluation. Trainer would count every batch as a full one.
+
+        Args:
+            model: Tells training from evaluation.
+            loss: A mean, a scalar.
+            weight: Of how many rows or tokens, a scalar.
+        """
+        if not model.training:
+            self._eval_window.add("loss", loss * weight, weight)
+
     def push_to_hub(self, *args, **kwargs):
         """Refused: `seed_hf.hub.push` publishes a saved model.
 
@@ -322,7 +335,7 @@ class SeedTrainer(Trainer):
         if f"{metric_key_prefix}_loss" not in output.metrics:
             dropped = self.args.dataloader_drop_last and has_length(dataloader)
             raise ValueError(no_batch("evaluation", self.args, self.args.eval_batch_size if dropped else 0))
-        metrics = self.window_metrics(self._eval_window, training=False)
+        metrics = self.window_metrics(self._eval_window, training=False)  # "loss" among them
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
 
