@@ -330,6 +330,11 @@ class SeedTrainer(Trainer):
             loss = self.compute_loss(model, inputs)
         return loss.detach(), None, None
 
+    def evaluate(self, *args, **kwargs):
+        # The loader of an evaluation draws a seed, which would change the dropout of the next training step.
+        with torch.random.fork_rng([self.args.device] if self.args.device.type == "cuda" else []):
+            return super().evaluate(*args, **kwargs)
+
     def evaluation_loop(self, dataloader, *args, metric_key_prefix: str = "eval", **kwargs):
         output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
         if f"{metric_key_prefix}_loss" not in output.metrics:
