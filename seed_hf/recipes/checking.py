@@ -149,7 +149,7 @@ def _check_start(recipe: Recipe, plan: Plan, model: SeedTokenizer) -> None:
     """Whether there are enough outputs of the encoder for the centres of a codebook that k-means starts."""
     args, rows = recipe.trainer, plan.rows.get("train")
     if recipe.stage == "quantization" and args.codebook_init == "kmeans" and rows is not None:
-        images = min(rows, args.kmeans_batches * args.per_device_train_batch_size)
+        images = min(rows, args.kmeans_batches * args.per_device_train_batch_size * args.world_size)
         outputs, centres = images * model.config.num_query_tokens, model.config.codebook_size
         if outputs < centres:
             raise ValueError(

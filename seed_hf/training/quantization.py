@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast
+from accelerate.utils import broadcast, gather_object
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
@@ -43,7 +43,8 @@ class QuantizationConfig(StageArguments):
     Args:
         codebook_init (`str`, *optional*, defaults to `"none"`): `"kmeans"` moves the codebook vectors to k-means
             centres of encoder outputs before the first step. The paper starts from small random vectors.
-        kmeans_batches (`int`, *optional*, defaults to 8): Number of random training batches for k-means.
+        kmeans_batches (`int`, *optional*, defaults to 8): Number of random training batches, of all processes, for
+            k-means.
         kmeans_iterations (`int`, *optional*, defaults to 10): Iterations of k-means.
         revive_dead_codes_every (`int`, *optional*, defaults to 0): Number of steps after which codes that were not
             used meanwhile move to random encoder outputs of the last batch. 0 leaves them alone, as in the paper.
@@ -223,15 +224,20 @@ class QuantizationTrainer(SeedTrainer):
         """Move the codebook vectors to k-means centres of encoder outputs. `args.seed` alone decides the result."""
         model = self.accelerator.unwrap_model(self.model)
         generator = torch.Generator().manual_seed(self.args.seed)
-        vectors = []
-        for rows in itertools.islice(self._random_rows(generator), self.args.kmeans_batches):
+        processes, own = self.accelerator.num_processes, []  # each encodes some batches, and all get the same outputs
+        read = itertools.islice(self._random_rows(generator), self.args.kmeans_batches * processes)
+        for place, rows in enumerate(read):
+            if place % processes != self.accelerator.process_index:
+                continue
             batch = self._model_inputs(self._prepare_inputs(self.data_collator(rows)))
             causal, seen = batch.get("causal_embeddings"), batch.get("vision_embeddings")
             with self.accelerator.autocast():  # frozen weights may be in half precision
                 if causal is None:
                     causal = model.get_causal_embeddings(batch.get("pixel_values"), vision_embeddings=seen)
-                vectors.append(code_space(model, causal))
-        weight, outputs = model.quantizer.embedding.weight, torch.cat(vectors)
+                own.append((place, code_space(model, causal).float().cpu()))
+        vectors = [part for _, part in sorted(gather_object(own), key=lambda one: one[0])]
+        weight = model.quantizer.embedding.weight
+        outputs = torch.cat(vectors or [weight[:0].cpu()]).to(weight.device)
         if len(outputs) < len(weight):
             raise ValueError(
                 f"codebook_init='kmeans' saw {len(outputs)} encoder outputs in {len(vectors)} batches, fewer than the "
@@ -251,24 +257,24 @@ class QuantizationTrainer(SeedTrainer):
 
     @torch.no_grad()
     def revive_dead_codes(self) -> int:
-        """Move codes that were not used since the last call to encoder outputs of the last batch.
+        """Move codes that were not used since the last call to encoder outputs of the last batch, of all processes.
 
         Returns:
-            How many codes were moved.
+            How many codes were moved: no more than there are outputs, as no row chooses a second code at one place.
         """
         model = self.accelerator.unwrap_model(self.model)
-        dead = self._usage_since_revival.total(self.accelerator) == 0
+        dead = (self._usage_since_revival.total(self.accelerator) == 0).nonzero().flatten()
         self._usage_since_revival.counts.zero_()
-        number = int(dead.sum())
-        if number:
+        if len(dead):
             generator = torch.Generator().manual_seed(self.args.seed + self.state.global_step)
             assert self._last_causal_embeddings is not None  # codes are counted where these are kept
             with self.accelerator.autocast():
-                vectors = code_space(model, self._last_causal_embeddings)
+                vectors = self.accelerator.gather(code_space(model, self._last_causal_embeddings))
+            dead = dead[: len(vectors)]
             weight = model.quantizer.embedding.weight
-            weight[dead] = broadcast(pick(vectors, number, generator)).to(weight.dtype)
-            logger.info("Step %d: %d unused codes moved to encoder outputs.", self.state.global_step, number)
-        return number
+            weight[dead] = broadcast(pick(vectors, len(dead), generator)).to(weight.dtype)
+            logger.info("Step %d: %d unused codes moved to encoder outputs.", self.state.global_step, len(dead))
+        return len(dead)
 
     # A checkpoint holds the counts since the last revival, so that a resumed run finds the same dead codes.
 

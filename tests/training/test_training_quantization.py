@@ -240,6 +240,17 @@ def test_dead_codes_move_to_encoder_outputs_and_others_stay(tmp_path):
     assert distances.amin(1).max() < 1e-5
 
 
+def test_no_two_dead_codes_move_to_the_same_output(tmp_path):
+    model = tiny_tokenizer()
+    with torch.no_grad():
+        model.quantizer.embedding.weight[10:] = 100.0  # out of reach: 54 dead codes, and an image has 32 outputs
+    settings = {"per_device_train_batch_size": 1, "learning_rate": 0.0, "revive_dead_codes_every": 1}
+    trainer_for(model, config(tmp_path, max_steps=1, **settings)).train()
+    after = model.quantizer.embedding.weight.detach()
+    moved = after[10:][(after[10:] != 100.0).all(1)]
+    assert 0 < len(moved) <= 32 and len(moved.unique(dim=0)) == len(moved)
+
+
 def test_bf16_training_keeps_all_metrics(tmp_path):
     trainer = trainer_for(tiny_tokenizer(), config(tmp_path, max_steps=2, logging_steps=1, bf16=True))
     trainer.train()
