@@ -42,7 +42,8 @@ class QuantizationConfig(StageArguments):
 
     Args:
         codebook_init (`str`, *optional*, defaults to `"none"`): `"kmeans"` moves the codebook vectors to k-means
-            centres of encoder outputs before the first step. The paper starts from small random vectors.
+            centres of encoder outputs before the first step, also where the codebook was trained before. The paper
+            starts from small random vectors.
         kmeans_batches (`int`, *optional*, defaults to 8): Number of random training batches, of all processes, for
             k-means.
         kmeans_iterations (`int`, *optional*, defaults to 10): Iterations of k-means.
@@ -207,6 +208,11 @@ class QuantizationTrainer(SeedTrainer):
                 elif config.generation_target == "text" and "input_ids" in inputs:
                     kept["target_embeddings"] = text_targets(self.target_encoder, inputs["input_ids"], config)
         return kept
+
+    def clear_windows(self):
+        super().clear_windows()
+        for usage in (self._train_usage, self._usage_since_revival):
+            usage.counts.zero_()
 
     def window_metrics(self, window, training):
         usage = self._train_usage if training else self.evaluated

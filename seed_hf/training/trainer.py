@@ -115,7 +115,7 @@ class SeedTrainer(Trainer):
     def _train_alone(self, resume_from_checkpoint: str | bool | None, **kwargs):
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
-        self._window_start = None  # the first window begins with the first batch of this call
+        self.clear_windows()
         if not self.is_deepspeed_enabled:  # which holds fp32 copies of what it trains
             self._widened += widen_trained(self.model, self.accelerator.mixed_precision)
         output = super().train(resume_from_checkpoint, **kwargs)
@@ -252,6 +252,11 @@ class SeedTrainer(Trainer):
     def window(self, model: nn.Module) -> MetricWindow:
         """The window of the training or of the evaluation, by the mode of `model`."""
         return self._train_window if model.training else self._eval_window
+
+    def clear_windows(self) -> None:
+        """Forget what an earlier training of this trainer counted since its last log line."""
+        self._train_window.clear()
+        self._window_start = None  # the first window begins with the first batch
 
     def count(self, model: nn.Module, done: torch.Tensor | int) -> None:
         """Count what `rate_name` measures.

@@ -257,6 +257,22 @@ def test_bf16_training_keeps_all_metrics(tmp_path):
     assert {"vq_loss", "reconstruction_loss", "generation_loss", "perplexity"} <= set(trainer.state.log_history[0])
 
 
+def test_a_second_training_begins_with_empty_windows(tmp_path):
+    """Four steps, of which three are logged: the fourth is no part of the next training's first log line."""
+    settings = {"max_steps": 4, "logging_steps": 3, "learning_rate": 0.0, "revive_dead_codes_every": 100}
+    trainer, seen = trainer_for(tiny_tokenizer(), config(tmp_path, **settings)), []
+
+    class Counting(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            codes = [int(usage.counts.sum()) for usage in (trainer._train_usage, trainer._usage_since_revival)]
+            seen.append([*codes, 32 * int(trainer._train_window._sums[0, 1])])
+
+    trainer.add_callback(Counting())
+    for _ in range(2):
+        trainer.train()
+    assert seen[:4] == seen[4:] and seen[2] == [3 * 8 * 32] * 3
+
+
 def test_evaluation_has_its_own_window(tmp_path):
     trainer = trainer_for(tiny_tokenizer(), config(tmp_path, max_steps=2), eval_dataset=images(8))
     trainer.train()
