@@ -110,7 +110,7 @@ def _check_tokenizer(recipe: Recipe, plan: Plan, noting: Noting) -> None:
     if model is not None:
         plan.count(*(part and _as_trained(part, args) for part in (model, encoder)))
         with noting():
-            _check_optimizer(recipe, model)
+            Trainer.get_optimizer_cls_and_kwargs(args, model)
         with noting():
             processor = open_processor(recipe.model, model.config)
             collator_of(recipe, model.config, processor, encoder)
@@ -222,7 +222,7 @@ def _check_language_model(recipe: Recipe, plan: Plan, noting: Noting) -> None:
                 with torch.device("meta"):
                     trained = add_lora(model, **args.lora_options)
             plan.count(_as_trained(trained, args))
-            _check_optimizer(recipe, trained)
+            Trainer.get_optimizer_cls_and_kwargs(args, trained)
     if named := named_tokenizer(recipe):
         with noting():
             encode = _stand_in_codes(*named, model)
@@ -250,15 +250,6 @@ def _as_trained(model: nn.Module, args: TrainingArguments) -> nn.Module:
         model.float()
     widen_trained(model, args.mixed_precision)
     return model
-
-
-def _check_optimizer(recipe: Recipe, model) -> None:
-    try:
-        Trainer.get_optimizer_cls_and_kwargs(recipe.trainer, model)
-    except ImportError as error:
-        raise ValueError(
-            f"trainer.optim: {recipe.trainer.optim.value} needs a package that is not installed. {error}"
-        ) from error
 
 
 def _check_folder(folder: Path) -> None:

@@ -181,6 +181,11 @@ class LanguageModelTrainer(SeedTrainer):
         )
         return (loss, outputs) if return_outputs else loss
 
+    def _track_num_input_tokens(self, inputs):
+        if "sample_ids" in inputs:  # a packed batch has no mask, by which Trainer knows padding
+            inputs = {**inputs, "attention_mask": inputs["sample_ids"] != PADDING}
+        super()._track_num_input_tokens(inputs)
+
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
         """Weighted number of learned tokens in an optimizer step: a mean over the processes, as gradients are."""
         items = sum(self._kind_weights[_kinds_of(batch).to(device)].sum() for batch in batch_samples)
