@@ -148,6 +148,7 @@ class QuantizationTrainer(SeedTrainer):
         model.freeze_for("quantization", args.train_qformer)
         kwargs["data_collator"] = kwargs.get("data_collator") or ImageTextCollator()
         super().__init__(model=model, args=args, **kwargs)
+        self.model_accepts_loss_kwargs = True  # `compute_loss` weighs by `num_items_in_batch`
         size, device = model.config.codebook_size, self.args.device
         self._train_usage, self.evaluated = CodebookUsage(size, device), CodebookUsage(size, device)
         self._usage_since_revival = CodebookUsage(size, device)
@@ -191,7 +192,15 @@ class QuantizationTrainer(SeedTrainer):
             window.add("caption_loss", caption_loss * rows, rows)
             loss = loss + self.args.caption_loss_weight * caption_loss
         self.count_loss(model, loss, rows)
+        if num_items_in_batch is not None:
+            loss = loss * (rows / num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
+        """Rows of an optimizer step: a mean over the processes, as gradients are. A short batch counts as its rows."""
+        tensors = [next(value for value in batch.values() if torch.is_tensor(value)) for batch in batch_samples]
+        rows = torch.tensor(float(sum(map(len, tensors))), device=device)
+        return self.accelerator.reduce(rows, "mean")
 
     def _model_inputs(self, inputs) -> dict[str, torch.Tensor]:
         # Features may be cached in half precision, and frozen weights may be in it.

@@ -257,6 +257,20 @@ def test_bf16_training_keeps_all_metrics(tmp_path):
     assert {"vq_loss", "reconstruction_loss", "generation_loss", "perplexity"} <= set(trainer.state.log_history[0])
 
 
+def test_rows_count_the_same_in_short_batches_of_an_accumulated_step(tmp_path):
+    weights, losses = [], []
+    for batch, accumulation in ((6, 1), (4, 2), (2, 3)):  # 4 + 2 rows
+        args = config(tmp_path, max_steps=1, optim="sgd", learning_rate=1.0, max_grad_norm=0, warmup_steps=0,
+                      per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation)  # fmt: skip
+        trainer = trainer_for(tiny_tokenizer(), args, images(6))
+        losses.append(trainer.train().training_loss)
+        weights.append(trainer.model.state_dict())
+    assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-5)
+    for name, value in weights[0].items():
+        for other in weights[1:]:
+            torch.testing.assert_close(other[name], value, atol=1e-5, rtol=1e-4)
+
+
 def test_a_second_training_begins_with_empty_windows(tmp_path):
     """Four steps, of which three are logged: the fourth is no part of the next training's first log line."""
     settings = {"max_steps": 4, "logging_steps": 3, "learning_rate": 0.0, "revive_dead_codes_every": 100}
