@@ -30,8 +30,8 @@ def plain_errors():
     """Turn a user's mistake into one line and exit status 2. Code outside such a block keeps its traceback."""
     try:
         yield
-    except (ValueError, TypeError, OSError, ModuleNotFoundError, FloatingPointError) as error:
-        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+        missing = error.name if isinstance(error, ImportError) else None
         if os.environ.get(DEBUG) or (missing or "").partition(".")[0] == "seed_hf":
             raise
         said = f"{error}{'' if missing is None else f'. {what_brings(missing)}'}"

@@ -21,6 +21,7 @@ from seed_hf.data.sources.source import open_source
 from seed_hf.devices import has_native_bf16
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
+from seed_hf.training.precision import widen_trained
 from seed_hf.training.quantization import check_cached, check_texts
 
 from .bare_models import bare_encoder, bare_language_model, bare_tokenizer, bare_visual_tokenizer
@@ -109,7 +110,7 @@ def _check_tokenizer(recipe: Recipe, plan: Plan, noting: Noting) -> None:
     if model is not None:
         plan.count(*(part and _as_trained(part, args) for part in (model, encoder)))
         with noting():
-            _check_optimizer(recipe, model)
+            Trainer.get_optimizer_cls_and_kwargs(args, model)
         with noting():
             processor = open_processor(recipe.model, model.config)
             collator_of(recipe, model.config, processor, encoder)
@@ -148,7 +149,7 @@ def _check_start(recipe: Recipe, plan: Plan, model: SeedTokenizer) -> None:
     """Whether there are enough outputs of the encoder for the centres of a codebook that k-means starts."""
     args, rows = recipe.trainer, plan.rows.get("train")
     if recipe.stage == "quantization" and args.codebook_init == "kmeans" and rows is not None:
-        images = min(rows, args.kmeans_batches * args.per_device_train_batch_size)
+        images = min(rows, args.kmeans_batches * args.per_device_train_batch_size * args.world_size)
         outputs, centres = images * model.config.num_query_tokens, model.config.codebook_size
         if outputs < centres:
             raise ValueError(
@@ -221,7 +222,7 @@ def _check_language_model(recipe: Recipe, plan: Plan, noting: Noting) -> None:
                 with torch.device("meta"):
                     trained = add_lora(model, **args.lora_options)
             plan.count(_as_trained(trained, args))
-            _check_optimizer(recipe, trained)
+            Trainer.get_optimizer_cls_and_kwargs(args, trained)
     if named := named_tokenizer(recipe):
         with noting():
             encode = _stand_in_codes(*named, model)
@@ -243,22 +244,12 @@ def _stand_in_codes(key: str, source: str, model: nn.Module | None) -> Encode:
 
 
 def _as_trained(model: nn.Module, args: TrainingArguments) -> nn.Module:
-    """On a CPU a run widens weights for which that has no hardware."""
+    """A run widens weights that it trains, and on a CPU those for which that has no hardware."""
     slow = {torch.float16} if has_native_bf16() else {torch.float16, torch.bfloat16}
-    return (
+    if args.device.type == "cpu" and slow & {weight.dtype for weight in model.parameters()}:
         model.float()
-        if args.device.type == "cpu" and slow & {weight.dtype for weight in model.parameters()}
-        else model
-    )
-
-
-def _check_optimizer(recipe: Recipe, model) -> None:
-    try:
-        Trainer.get_optimizer_cls_and_kwargs(recipe.trainer, model)
-    except ImportError as error:
-        raise ValueError(
-            f"trainer.optim: {recipe.trainer.optim.value} needs a package that is not installed. {error}"
-        ) from error
+    widen_trained(model, args.mixed_precision)
+    return model
 
 
 def _check_folder(folder: Path) -> None:

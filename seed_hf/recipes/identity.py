@@ -195,6 +195,8 @@ def _settings(args: TrainingArguments, *, streaming: bool) -> dict[str, Any]:
         more["processes"] = args.world_size
     if counts_evaluation(args):
         free -= {"eval_strategy", "eval_steps", "eval_delay", "save_strategy", "save_steps"}
+        # among so many rows stage I looks for the right one
+        more["per_device_eval_batch_size times processes"] = args.eval_batch_size * args.world_size
     values = {name: value for name, value in args.to_dict().items() if name not in free}
     if isinstance(values.get("deepspeed"), str):
         values["deepspeed"] = json.loads(Path(values["deepspeed"]).read_text(encoding="utf-8"))

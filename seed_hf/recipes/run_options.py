@@ -2,6 +2,8 @@
 
 from importlib.util import find_spec
 
+from torch import nn
+from transformers import Trainer, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
 from seed_hf.training.options import checked
@@ -47,3 +49,22 @@ def check_run(recipe: Recipe, trainer_class: type) -> None:
             )
     if getattr(args, "lora_r", 0) and find_spec("peft") is None:
         raise ValueError("trainer.lora_r needs peft, which is not installed: pip install peft. Or set lora_r: 0.")
+    check_optimizer_package(args)
+
+
+def check_optimizer_package(args: TrainingArguments) -> None:
+    """Whether what `trainer.optim` needs is installed, which Trainer would ask only before the first step.
+
+    Args:
+        args: Of the run.
+
+    Raises:
+        ValueError: A package is missing.
+    """
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(args, nn.Module())
+    except ImportError as error:
+        name = getattr(args.optim, "value", args.optim)
+        raise ValueError(f"trainer.optim: {name} needs a package that is not installed. {error}") from error
+    except ValueError:
+        pass  # of settings that want the model itself: `--check` and Trainer look at it

@@ -8,6 +8,9 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 
+_PLAIN = {bool, int, float, str, dict, list, type(None)}
+
+
 def read_section(cls: type, name: str, values: Mapping[str, Any]) -> Any:
     """`cls(**values)`, with values of the types that its fields declare.
 
@@ -23,6 +26,9 @@ def read_section(cls: type, name: str, values: Mapping[str, Any]) -> Any:
         raise ValueError(f"The section {name} must be a mapping, got {type(values).__name__}.")
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     if unknown := sorted(map(str, set(values) - set(fields))):
+        reasons = getattr(cls, "refused", {})  # of arguments of other versions of transformers, too
+        if known := [key for key in unknown if key in reasons]:
+            raise ValueError(f"{name}.{known[0]} is not supported: {reasons[known[0]]}.")
         raise ValueError(f"{name} has unknown keys: {', '.join(unknown)}. Allowed keys: {', '.join(sorted(fields))}.")
     required = [f.name for f in fields.values() if f.default is MISSING and f.default_factory is MISSING]
     if "output_dir" in fields:
@@ -37,11 +43,11 @@ def _typed(key: str, value: Any, annotation) -> Any:
     union = get_origin(annotation) in (Union, UnionType)
     types = [get_origin(part) or part for part in (get_args(annotation) if union else (annotation,))]
     enums = [part for part in types if isinstance(part, type) and issubclass(part, Enum)]
-    if value is None:
+    if value is None and (type(None) in types or not set(types) <= _PLAIN):
         return value
     if enums:
         return _member(key, value, enums[0], types)
-    if not set(types) <= {bool, int, float, str, dict, list, type(None)}:
+    if not set(types) <= _PLAIN:
         return value  # the class itself checks it
     for part in types:
         wanted = (int, float) if part is float else part
@@ -53,7 +59,7 @@ def _typed(key: str, value: Any, annotation) -> Any:
         except ValueError:
             raise ValueError(f"{key} must be a number, got {value!r}.") from None
     names = " or ".join(part.__name__ for part in types if part is not type(None))
-    raise ValueError(f"{key} must be {names}, got {value!r}.")
+    raise ValueError(f"{key} must be {names}, got {'nothing' if value is None else repr(value)}.")
 
 
 def _member(key: str, value: Any, enum: type[Enum], types: list) -> Any:

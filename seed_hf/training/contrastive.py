@@ -87,6 +87,7 @@ class ContrastiveTrainer(SeedTrainer):
         window.add("image_to_text_accuracy", to_text.sum(), len(to_text))
         window.add("text_to_image_accuracy", to_image.sum(), len(to_image))
         self.count(model, len(captions))
+        self.count_loss(model, outputs.loss, len(captions))
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def window_metrics(self, window, training):

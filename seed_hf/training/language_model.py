@@ -1,5 +1,6 @@
 """The language-model stage: next tokens of captions and codes, in both directions (arXiv 2307.08041, section 3.3)."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -17,8 +18,12 @@ from seed_hf.data.batches.packing import PADDING, check_attention, packed_inputs
 from .arguments import StageArguments
 from .lora import add_lora
 from .options import ARGUMENTS, checked, has_adapters
+from .precision import half_of_frozen
 from .trainer import SeedTrainer
 from .watched_texts import WatchedTexts
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -169,11 +174,17 @@ class LanguageModelTrainer(SeedTrainer):
         losses = F.cross_entropy(outputs.logits.float(), labels, reduction="none")
         weights = self._kind_weights[kinds]
         loss = (losses * weights).sum() / (weights.sum() if num_items_in_batch is None else num_items_in_batch)
+        self.count_loss(model, loss, weights.sum())
         totals = torch.zeros(len(LOSS_KINDS), device=losses.device)
         self.window(model).add_all(
             totals.index_add(0, kinds, losses.detach()), totals.index_add(0, kinds, torch.ones_like(losses))
         )
         return (loss, outputs) if return_outputs else loss
+
+    def _track_num_input_tokens(self, inputs):
+        if "sample_ids" in inputs:  # a packed batch has no mask, by which Trainer knows padding
+            inputs = {**inputs, "attention_mask": inputs["sample_ids"] != PADDING}
+        super()._track_num_input_tokens(inputs)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
         """Weighted number of learned tokens in an optimizer step: a mean over the processes, as gradients are."""
@@ -189,9 +200,20 @@ class LanguageModelTrainer(SeedTrainer):
             )
 
     def merge(self):
-        """The trained model, with LoRA merged into its weights. A LoRA model cannot be trained further after this."""
+        """The trained model, with LoRA merged into its weights. A LoRA model cannot be trained further after this.
+
+        What was trained takes the number type of the frozen weights, into which LoRA is merged: with a start in half
+        precision it is rounded here, and only here.
+        """
         model = self.accelerator.unwrap_model(self.model)
-        return model.merge_and_unload() if self.args.lora_r else model
+        if not self.args.lora_r:
+            return model
+        half, merged = half_of_frozen(model), model.merge_and_unload()
+        if half is not None:
+            logger.info("LoRA is merged into weights of %s, which rounds what was trained.", half)
+            for weight in self._widened:
+                weight.data = weight.data.to(half)
+        return merged
 
     def finished_model(self):
         return self.merge()

@@ -42,6 +42,10 @@ class MetricWindow:
         """
         self._sums[: len(totals)] += torch.stack([totals.detach(), weights], 1)
 
+    def clear(self) -> None:
+        """Begin a new window."""
+        self._sums.zero_()
+
     def read(self, accelerator) -> dict[str, float]:
         """Means over the window and over all processes; then a new window begins. Metrics without items are left out.
 
@@ -49,5 +53,5 @@ class MetricWindow:
             accelerator (`accelerate.Accelerator`): Of the run.
         """
         sums = accelerator.reduce(self._sums.clone(), "sum").tolist()
-        self._sums.zero_()
+        self.clear()
         return {name: total / weight for name, (total, weight) in zip(self.names, sums) if weight > 0}

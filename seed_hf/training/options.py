@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -27,7 +28,8 @@ ARGUMENTS = {
     "average_tokens_across_devices": "every loss is a mean over all processes, whatever this says",
     "remove_unused_columns": "it removes the columns that the collators read",
     "length_column_name": _LENGTHS,
-    "group_by_length": _LENGTHS,  # its name in older versions
+    "group_by_length": _LENGTHS,  # its name in older versions, as `warmup_ratio`
+    "warmup_ratio": "`warmup_steps` below 1 is a share of the run (warmup_steps: 0.1)",
     "push_to_hub": PUSH,
     "parallelism_config": "the losses need whole sequences in every process",
 }
@@ -56,13 +58,15 @@ def check_arguments(args: TrainingArguments, refused: Mapping[str, str]) -> None
         refused: `ARGUMENTS`, and `ARGUMENTS_OF_TOKENIZERS` for stages I and II.
 
     Raises:
-        ValueError: An argument is not its default; the message says why it is refused.
+        ValueError: An argument is not its default; the message says why it is refused. Or DeepSpeed is missing.
     """
     for field in dataclasses.fields(args):
         value = getattr(args, field.name)
         off = value in (None, False, "", "no", [], {}) and field.default is not True
         if field.name in refused and value != field.default and not off:
             raise ValueError(f"{field.name}={value!r} is not supported: {refused[field.name]}.")
+    if args.deepspeed and find_spec("deepspeed") is None:
+        raise ValueError("deepspeed needs the package of that name, which is not installed: pip install deepspeed.")
     strategy = getattr(args, "train_sampling_strategy", "random")
     if strategy not in STRATEGIES:
         raise ValueError(
@@ -92,7 +96,7 @@ def check_schedule(args: TrainingArguments) -> None:
 
 
 def check_numbers(args: TrainingArguments) -> None:
-    """Try the numbers of the optimizer and the seed, which Trainer would only use after everything is loaded.
+    """Try the numbers of optimizer, seed and loader, which Trainer would only use after everything is loaded.
 
     Args:
         args: Of the run.
@@ -108,6 +112,7 @@ def check_numbers(args: TrainingArguments) -> None:
         "adam_beta2": (0, 1),
         "adam_epsilon": (0, None),
         "seed": (0, 2**32),
+        "dataloader_num_workers": (0, None),
     }
     for name, (least, end) in limits.items():
         value = getattr(args, name)

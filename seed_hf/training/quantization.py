@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast
+from accelerate.utils import broadcast, gather_object
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
@@ -42,8 +42,10 @@ class QuantizationConfig(StageArguments):
 
     Args:
         codebook_init (`str`, *optional*, defaults to `"none"`): `"kmeans"` moves the codebook vectors to k-means
-            centres of encoder outputs before the first step. The paper starts from small random vectors.
-        kmeans_batches (`int`, *optional*, defaults to 8): Number of random training batches for k-means.
+            centres of encoder outputs before the first step, also where the codebook was trained before. The paper
+            starts from small random vectors.
+        kmeans_batches (`int`, *optional*, defaults to 8): Number of random training batches, of all processes, for
+            k-means.
         kmeans_iterations (`int`, *optional*, defaults to 10): Iterations of k-means.
         revive_dead_codes_every (`int`, *optional*, defaults to 0): Number of steps after which codes that were not
             used meanwhile move to random encoder outputs of the last batch. 0 leaves them alone, as in the paper.
@@ -146,6 +148,7 @@ class QuantizationTrainer(SeedTrainer):
         model.freeze_for("quantization", args.train_qformer)
         kwargs["data_collator"] = kwargs.get("data_collator") or ImageTextCollator()
         super().__init__(model=model, args=args, **kwargs)
+        self.model_accepts_loss_kwargs = True  # `compute_loss` weighs by `num_items_in_batch`
         size, device = model.config.codebook_size, self.args.device
         self._train_usage, self.evaluated = CodebookUsage(size, device), CodebookUsage(size, device)
         self._usage_since_revival = CodebookUsage(size, device)
@@ -188,10 +191,20 @@ class QuantizationTrainer(SeedTrainer):
                 caption_loss = caption_loss_of(self.caption_decoder, outputs.reconstructed_embeddings, inputs)
             window.add("caption_loss", caption_loss * rows, rows)
             loss = loss + self.args.caption_loss_weight * caption_loss
+        self.count_loss(model, loss, rows)
+        if num_items_in_batch is not None:
+            loss = loss * (rows / num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
 
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
+        """Rows of an optimizer step: a mean over the processes, as gradients are. A short batch counts as its rows."""
+        tensors = [next(value for value in batch.values() if torch.is_tensor(value)) for batch in batch_samples]
+        rows = torch.tensor(float(sum(map(len, tensors))), device=device)
+        return self.accelerator.reduce(rows, "mean")
+
     def _model_inputs(self, inputs) -> dict[str, torch.Tensor]:
-        dtype = self.accelerator.unwrap_model(self.model).dtype  # features may be cached in half precision
+        # Features may be cached in half precision, and frozen weights may be in it.
+        dtype = next(w.dtype for w in self.accelerator.unwrap_model(self.model).parameters() if w.requires_grad)
         text = {"input_ids", "attention_mask"}
         kept = {name: value.to(dtype) for name, value in inputs.items() if name not in text}
         if self.args.train_qformer and self.accelerator.unwrap_model(self.model).config.contrastive_loss_weight:
@@ -204,6 +217,11 @@ class QuantizationTrainer(SeedTrainer):
                 elif config.generation_target == "text" and "input_ids" in inputs:
                     kept["target_embeddings"] = text_targets(self.target_encoder, inputs["input_ids"], config)
         return kept
+
+    def clear_windows(self):
+        super().clear_windows()
+        for usage in (self._train_usage, self._usage_since_revival):
+            usage.counts.zero_()
 
     def window_metrics(self, window, training):
         usage = self._train_usage if training else self.evaluated
@@ -221,14 +239,20 @@ class QuantizationTrainer(SeedTrainer):
         """Move the codebook vectors to k-means centres of encoder outputs. `args.seed` alone decides the result."""
         model = self.accelerator.unwrap_model(self.model)
         generator = torch.Generator().manual_seed(self.args.seed)
-        vectors = []
-        for rows in itertools.islice(self._random_rows(generator), self.args.kmeans_batches):
+        processes, own = self.accelerator.num_processes, []  # each encodes some batches, and all get the same outputs
+        read = itertools.islice(self._random_rows(generator), self.args.kmeans_batches * processes)
+        for place, rows in enumerate(read):
+            if place % processes != self.accelerator.process_index:
+                continue
             batch = self._model_inputs(self._prepare_inputs(self.data_collator(rows)))
             causal, seen = batch.get("causal_embeddings"), batch.get("vision_embeddings")
-            if causal is None:
-                causal = model.get_causal_embeddings(batch.get("pixel_values"), vision_embeddings=seen)
-            vectors.append(code_space(model, causal))
-        weight, outputs = model.quantizer.embedding.weight, torch.cat(vectors)
+            with self.accelerator.autocast():  # frozen weights may be in half precision
+                if causal is None:
+                    causal = model.get_causal_embeddings(batch.get("pixel_values"), vision_embeddings=seen)
+                own.append((place, code_space(model, causal).float().cpu()))
+        vectors = [part for _, part in sorted(gather_object(own), key=lambda one: one[0])]
+        weight = model.quantizer.embedding.weight
+        outputs = torch.cat(vectors or [weight[:0].cpu()]).to(weight.device)
         if len(outputs) < len(weight):
             raise ValueError(
                 f"codebook_init='kmeans' saw {len(outputs)} encoder outputs in {len(vectors)} batches, fewer than the "
@@ -248,23 +272,24 @@ class QuantizationTrainer(SeedTrainer):
 
     @torch.no_grad()
     def revive_dead_codes(self) -> int:
-        """Move codes that were not used since the last call to encoder outputs of the last batch.
+        """Move codes that were not used since the last call to encoder outputs of the last batch, of all processes.
 
         Returns:
-            How many codes were moved.
+            How many codes were moved: no more than there are outputs, as no row chooses a second code at one place.
         """
         model = self.accelerator.unwrap_model(self.model)
-        dead = self._usage_since_revival.total(self.accelerator) == 0
+        dead = (self._usage_since_revival.total(self.accelerator) == 0).nonzero().flatten()
         self._usage_since_revival.counts.zero_()
-        number = int(dead.sum())
-        if number:
+        if len(dead):
             generator = torch.Generator().manual_seed(self.args.seed + self.state.global_step)
             assert self._last_causal_embeddings is not None  # codes are counted where these are kept
-            vectors = code_space(model, self._last_causal_embeddings)
+            with self.accelerator.autocast():
+                vectors = self.accelerator.gather(code_space(model, self._last_causal_embeddings))
+            dead = dead[: len(vectors)]
             weight = model.quantizer.embedding.weight
-            weight[dead] = broadcast(pick(vectors, number, generator)).to(weight.dtype)
-            logger.info("Step %d: %d unused codes moved to encoder outputs.", self.state.global_step, number)
-        return number
+            weight[dead] = broadcast(pick(vectors, len(dead), generator)).to(weight.dtype)
+            logger.info("Step %d: %d unused codes moved to encoder outputs.", self.state.global_step, len(dead))
+        return len(dead)
 
     # A checkpoint holds the counts since the last revival, so that a resumed run finds the same dead codes.
 

@@ -28,6 +28,7 @@ from .finite_losses import FiniteLosses
 from .metric_window import MetricWindow
 from .options import PUSH, check_optimizer
 from .place import Place, batches_to_skip, no_batch, noted_place
+from .precision import widen_rest, widen_trained
 from .watching import Watch
 
 
@@ -37,9 +38,13 @@ logger = logging.getLogger(__name__)
 class SeedTrainer(Trainer):
     """`transformers.Trainer` with the weight decay of the authors' code, and metrics besides the loss.
 
-    Subclasses name their metrics in `metric_names` and add to `self.window(model)` in `compute_loss`. Metrics of the
-    training are in every log line with "loss", those of the evaluation have the prefix "eval_". What subclasses give
-    to `self.count` is logged as `rate_name`: the rate per second of all processes together, between two log lines.
+    Subclasses name their metrics in `metric_names` and add to `self.window(model)` in `compute_loss`, where they also
+    give the loss to `self.count_loss`. Metrics of the training are in every log line with "loss", those of the
+    evaluation have the prefix "eval_". What subclasses give to `self.count` is logged as `rate_name`: the rate per
+    second of all processes together, between two log lines.
+
+    Trained weights are fp32 in a training and after it, whatever type the model is given in. Frozen ones keep theirs
+    in a training under autocast of that type.
 
     A loss that is NaN or infinite ends the run within 16 steps, with a `FloatingPointError` that names the rows of
     that batch. No checkpoint is written after it.
@@ -66,10 +71,12 @@ class SeedTrainer(Trainer):
         # divided by the gradient accumulation steps already.
         self.model_accepts_loss_kwargs = False
         names = (*self.metric_names, self.rate_name)
-        self._train_window, self._eval_window = (MetricWindow(names, self.args.device) for _ in range(2))
+        self._train_window = MetricWindow(names, self.args.device)
+        self._eval_window = MetricWindow((*names, "loss"), self.args.device)
         self._window_start: float | None = None
         self._losses, self._row_ids = FiniteLosses(), None
         self._place, self._pass_is_over = Place(), False
+        self._widened: list[torch.Tensor] = []  # weights that were given in half precision
         self._batches_in_pass: int | None = None  # of a stream nobody knows it
         self.add_callback(_PassCallback(self))
         if self.args.watch_images:
@@ -109,9 +116,13 @@ class SeedTrainer(Trainer):
     def _train_alone(self, resume_from_checkpoint: str | bool | None, **kwargs):
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
-        self._window_start = None  # the first window begins with the first batch of this call
+        self.clear_windows()
+        if not self.is_deepspeed_enabled:  # which holds fp32 copies of what it trains
+            self._widened += widen_trained(self.model, self.accelerator.mixed_precision)
         output = super().train(resume_from_checkpoint, **kwargs)
         self._losses.check()
+        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            widen_rest(self.model)
         return output
 
     def finished_model(self) -> nn.Module:
@@ -138,9 +149,9 @@ class SeedTrainer(Trainer):
 
     def _get_dataloader(self, dataset, *args, is_training: bool = False, **kwargs):
         if _is_stream(dataset):
-            whole = is_training and self.args.dataloader_drop_last
-            rows = self._train_batch_size * self.accelerator.num_processes
-            dataset = Stream(dataset, multiple_of=rows if whole else 1)
+            rows = self._train_batch_size if is_training else self.args.eval_batch_size
+            group = rows * self.accelerator.num_processes if self.args.dataloader_drop_last else 1
+            dataset = Stream(dataset, multiple_of=group, evaluates=not is_training)
         elif isinstance(self.data_collator, SeededCollator) and not (
             self.args.remove_unused_columns or isinstance(dataset, IterableDataset)
         ):
@@ -244,6 +255,11 @@ class SeedTrainer(Trainer):
         """The window of the training or of the evaluation, by the mode of `model`."""
         return self._train_window if model.training else self._eval_window
 
+    def clear_windows(self) -> None:
+        """Forget what an earlier training of this trainer counted since its last log line."""
+        self._train_window.clear()
+        self._window_start = None  # the first window begins with the first batch
+
     def count(self, model: nn.Module, done: torch.Tensor | int) -> None:
         """Count what `rate_name` measures.
 
@@ -255,6 +271,17 @@ class SeedTrainer(Trainer):
         if window is self._train_window and self._window_start is None:
             self._window_start = time.perf_counter()
         window.add(self.rate_name, torch.as_tensor(done), 0.0)  # `window_metrics` adds the seconds
+
+    def count_loss(self, model: nn.Module, loss: torch.Tensor, weight: torch.Tensor | float) -> None:
+        """Count the loss of a batch in the mean of an evaluation. Trainer would count every batch as a full one.
+
+        Args:
+            model: Tells training from evaluation.
+            loss: A mean, a scalar.
+            weight: Of how many rows or tokens, a scalar.
+        """
+        if not model.training:
+            self._eval_window.add("loss", loss * weight, weight)
 
     def push_to_hub(self, *args, **kwargs):
         """Refused: `seed_hf.hub.push` publishes a saved model.
@@ -310,12 +337,17 @@ class SeedTrainer(Trainer):
             loss = self.compute_loss(model, inputs)
         return loss.detach(), None, None
 
+    def evaluate(self, *args, **kwargs):
+        # The loader of an evaluation draws a seed, which would change the dropout of the next training step.
+        with torch.random.fork_rng([self.args.device] if self.args.device.type == "cuda" else []):
+            return super().evaluate(*args, **kwargs)
+
     def evaluation_loop(self, dataloader, *args, metric_key_prefix: str = "eval", **kwargs):
         output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
         if f"{metric_key_prefix}_loss" not in output.metrics:
             dropped = self.args.dataloader_drop_last and has_length(dataloader)
             raise ValueError(no_batch("evaluation", self.args, self.args.eval_batch_size if dropped else 0))
-        metrics = self.window_metrics(self._eval_window, training=False)
+        metrics = self.window_metrics(self._eval_window, training=False)  # "loss" among them
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
 

@@ -66,7 +66,7 @@ class Watch(TrainerCallback):
         training, devices = model.training, [args.device] if args.device.type == "cuda" else []
         model.eval()
         try:
-            with torch.random.fork_rng(devices), self.trainer.compute_loss_context_manager():
+            with torch.random.fork_rng(devices), self.trainer.accelerator.autocast():
                 cards, used = self.stage.show(model)
         finally:
             model.train(training)

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 
 import seed_hf
 from command_line import refused, run
 from seed_hf import SeedImagePipeline
+from seed_hf.cli.shared import plain_errors
 from seed_hf.environment import environment
 from tiny import tiny_tokenizer
 from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
@@ -348,3 +350,10 @@ def test_what_is_too_long_or_in_the_way_is_one_line(tmp_path):
     refused("reconstruct", image, "-o", image, words="would replace the input image")
     refused("demo", "--model", tmp_path, "--out", tmp_path / "out", words="holds no artifact")
     assert image.read_bytes() == before and sorted(path.name for path in tmp_path.iterdir()) == ["a.png"]
+
+
+def test_a_package_that_another_library_misses_is_told_in_one_line(capsys):
+    """transformers raises a plain ImportError, which has no name of a module."""
+    with pytest.raises(typer.Exit), plain_errors():
+        raise ImportError("You need to install `bitsandbytes` for this.")
+    assert capsys.readouterr().err == "seed-hf: You need to install `bitsandbytes` for this.\n"

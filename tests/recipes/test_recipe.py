@@ -1,5 +1,6 @@
 """The shipped recipes are valid and start; errors name the field and what it takes."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow as pa
@@ -269,6 +270,11 @@ def test_a_change_is_read_as_carefully_as_the_file(write, value):
         ("lm", ["trainer.eval_on_start=true"], "trainer.eval_on_start needs data.validation"),
         ("lm", ["trainer.metric_for_best_model=bleu"], "metric_for_best_model must be one of loss"),
         ("lm", ["trainer.report_to=nobody"], "trainer.report_to: nobody is not installed here"),
+        ("lm", ["trainer.optim=stable_adamw"], "trainer.optim: stable_adamw needs a package that is not installed"),
+        ("lm", ["trainer.max_steps="], "trainer.max_steps must be int, got nothing"),
+        ("lm", ["trainer.warmup_ratio=0.1"], "trainer.warmup_ratio is not supported: `warmup_steps` below 1"),
+        ("lm", ["trainer.group_by_length=true"], "trainer.group_by_length is not supported: rows get their length"),
+        ("lm", ["trainer.dataloader_num_workers=-1"], "dataloader_num_workers must be at least 0, got -1"),
         ("lm", ["trainer.lr_scheduler_type=linear", "trainer.lr_scheduler_kwargs={a: 1}"], "do not fit"),
         ("lm", ["model.language_model=null", "model.config={hidden_size: 16}", "model.text_tokenizer=t",
                 "model.visual_tokenizer=v", "trainer.lora_r=0"], "model.visual_tokenizer is not used"),
@@ -285,6 +291,12 @@ def test_a_change_is_read_as_carefully_as_the_file(write, value):
 def test_what_a_run_would_ignore_or_end_at_is_refused(write, stage, changes, message):
     with pytest.raises(ValueError, match=message):
         read_recipe(stage, write(stage), changes)
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is not None, reason="it is installed")
+def test_a_missing_deepspeed_is_named(write):
+    with pytest.raises(ValueError, match="deepspeed needs the package of that name, which is not installed"):
+        read_recipe("lm", write("lm"), ["trainer.deepspeed=x.json"])
 
 
 def test_an_error_names_its_key_once():

@@ -181,6 +181,8 @@ def test_a_stream_counts_its_loader_processes_and_a_best_model_its_evaluations(f
     best = ["trainer.load_best_model_at_end=true", "trainer.eval_strategy=steps", "data.validation=images.parquet"]
     found = run_identity(read_recipe("contrastive", path, [*best, "trainer.eval_steps=2"]))
     assert found["trainer"]["eval_steps"] == 2 and found["data"]["validation"] == found["data"]["train"]
+    more = ["trainer.eval_steps=2", "trainer.per_device_eval_batch_size=4"]
+    assert run_identity(read_recipe("contrastive", path, [*best, *more])) != found
 
 
 def test_streams_are_known_by_content(folder, caplog):

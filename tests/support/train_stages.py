@@ -87,8 +87,8 @@ def run_streamed_contrastive(out: Path):
 
 
 def run_quantization(out: Path):
-    remedy = {} if DEEPSPEED else {"codebook_init": "kmeans", "kmeans_batches": 2 * PROCESSES}
-    args = stage_two.config(**settings(out), **remedy)
+    remedies = {"codebook_init": "kmeans", "kmeans_batches": 2, "revive_dead_codes_every": 2}
+    args = stage_two.config(**settings(out), **({} if DEEPSPEED else remedies))
     return trained(stage_two.trainer_for(tiny_tokenizer(feature_contrast_loss_weight=0.5), args))
 
 

@@ -52,7 +52,8 @@ def losses(trainer) -> list[float]:
 
 
 def test_every_refusal_is_tried_here():
-    assert set(GIVEN) - {"train_sampling_strategy"} == {*ARGUMENTS, *ARGUMENTS_OF_TOKENIZERS} - {"group_by_length"}
+    older = {"group_by_length", "warmup_ratio"}  # names of older versions of transformers
+    assert set(GIVEN) - {"train_sampling_strategy"} == {*ARGUMENTS, *ARGUMENTS_OF_TOKENIZERS} - older
     assert set(GIVEN) <= set(TrainingArguments.__dataclass_fields__)
 
 

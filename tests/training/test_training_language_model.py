@@ -285,6 +285,29 @@ def test_evaluation_reports_each_kind(tmp_path):
     assert {"eval_loss", "eval_caption_loss", "eval_code_loss"} <= set(trainer.evaluate())
 
 
+def test_evaluations_leave_the_training_as_it_is(tmp_path):
+    """Dropout draws the same masks, whether and how often is evaluated in between."""
+    weights = []
+    for often in ({}, {"eval_strategy": "steps", "eval_steps": 1}, {"eval_strategy": "steps", "eval_steps": 3}):
+        args = config(tmp_path, max_steps=4, **often)
+        trainer = trainer_for(tiny_language_model(), args, eval_dataset=rows(8))
+        trainer.train()
+        weights.append(trainer.model.state_dict())
+    for name, value in weights[0].items():
+        assert torch.equal(weights[1][name], value) and torch.equal(weights[2][name], value), name
+
+
+def test_padding_is_no_token_that_was_seen(tmp_path):
+    seen = []
+    for pack_length in (None, 192):
+        args = config(tmp_path, max_steps=2, include_num_input_tokens_seen="non_padding")
+        make = collator(pack_length=pack_length, **only("image_to_text"))
+        trainer = LanguageModelTrainer(tiny_language_model(), args, train_dataset=rows(16), data_collator=make)
+        trainer.train()  # a pass over all rows
+        seen.append(trainer.state.num_input_tokens_seen)
+    assert seen[0] == seen[1] > 16 * 32
+
+
 @pytest.mark.parametrize("wrong", [{"lora_r": -1}, {"code_loss_weight": 0.0}])
 def test_impossible_arguments_are_refused(tmp_path, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -240,10 +240,51 @@ def test_dead_codes_move_to_encoder_outputs_and_others_stay(tmp_path):
     assert distances.amin(1).max() < 1e-5
 
 
+def test_no_two_dead_codes_move_to_the_same_output(tmp_path):
+    model = tiny_tokenizer()
+    with torch.no_grad():
+        model.quantizer.embedding.weight[10:] = 100.0  # out of reach: 54 dead codes, and an image has 32 outputs
+    settings = {"per_device_train_batch_size": 1, "learning_rate": 0.0, "revive_dead_codes_every": 1}
+    trainer_for(model, config(tmp_path, max_steps=1, **settings)).train()
+    after = model.quantizer.embedding.weight.detach()
+    moved = after[10:][(after[10:] != 100.0).all(1)]
+    assert 0 < len(moved) <= 32 and len(moved.unique(dim=0)) == len(moved)
+
+
 def test_bf16_training_keeps_all_metrics(tmp_path):
     trainer = trainer_for(tiny_tokenizer(), config(tmp_path, max_steps=2, logging_steps=1, bf16=True))
     trainer.train()
     assert {"vq_loss", "reconstruction_loss", "generation_loss", "perplexity"} <= set(trainer.state.log_history[0])
+
+
+def test_rows_count_the_same_in_short_batches_of_an_accumulated_step(tmp_path):
+    weights, losses = [], []
+    for batch, accumulation in ((6, 1), (4, 2), (2, 3)):  # 4 + 2 rows
+        args = config(tmp_path, max_steps=1, optim="sgd", learning_rate=1.0, max_grad_norm=0, warmup_steps=0,
+                      per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation)  # fmt: skip
+        trainer = trainer_for(tiny_tokenizer(), args, images(6))
+        losses.append(trainer.train().training_loss)
+        weights.append(trainer.model.state_dict())
+    assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-5)
+    for name, value in weights[0].items():
+        for other in weights[1:]:
+            torch.testing.assert_close(other[name], value, atol=1e-5, rtol=1e-4)
+
+
+def test_a_second_training_begins_with_empty_windows(tmp_path):
+    """Four steps, of which three are logged: the fourth is no part of the next training's first log line."""
+    settings = {"max_steps": 4, "logging_steps": 3, "learning_rate": 0.0, "revive_dead_codes_every": 100}
+    trainer, seen = trainer_for(tiny_tokenizer(), config(tmp_path, **settings)), []
+
+    class Counting(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            codes = [int(usage.counts.sum()) for usage in (trainer._train_usage, trainer._usage_since_revival)]
+            seen.append([*codes, 32 * int(trainer._train_window._sums[0, 1])])
+
+    trainer.add_callback(Counting())
+    for _ in range(2):
+        trainer.train()
+    assert seen[:4] == seen[4:] and seen[2] == [3 * 8 * 32] * 3
 
 
 def test_evaluation_has_its_own_window(tmp_path):
