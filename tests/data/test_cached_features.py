@@ -129,6 +129,7 @@ def test_image_targets_are_those_of_training_on_the_same_views(tmp_path):
     made, image_encoder = rows(9), tiny_image_encoder()
     source = open_source(write_parquet(tmp_path / "a.parquet", made), captions=False)
     settings = {**SMALL, "views": 2, "dtype": torch.float32, "image_encoder": image_encoder}
+    settings["image_processor"] = PROCESSOR
     cache_features(source, tiny_tokenizer(**IMAGE_TARGET), tmp_path / "out", **settings)
     cached = CachedFeatures(tmp_path / "out")
     online = [

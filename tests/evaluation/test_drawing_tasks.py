@@ -287,10 +287,8 @@ def test_what_decides_drawings_is_in_the_settings(pipeline):
 
 
 def test_stable_diffusion_draws_as_in_the_authors_demo():
-    assert (
-        Drawer(tiny_pipeline()).num_inference_steps == 20
-        and not Similarity(Drawer(tiny_pipeline()), ColourEyes()).protocol
-    )
+    other = Drawer(tiny_pipeline())
+    assert other.num_inference_steps == 20 and not Similarity(other, ColourEyes()).protocol
     empty = EmptyPromptEmbedding.from_embeds(torch.zeros(TOKENS, 768))
     parts = {"unet": tiny_unet(cross_attention_dim=768), "empty_prompt": empty}
     drawer = Drawer(tiny_pipeline(tiny_tokenizer(generation_dim=768), **parts))
