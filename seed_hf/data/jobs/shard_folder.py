@@ -97,8 +97,7 @@ class ShardFolder:
         """
         self._identity, self._accounts = identity, Accounts(self.job, self.stem, identity)
         self._hashed, self._named = set(), set()
-        with disk_errors(self.path), self._one_at_a_time() as lock:
-            lock.write_text(str(os.getpid()), encoding="utf-8")
+        with disk_errors(self.path), self._one_at_a_time():
             self._found = self._accounts.marks()
             there = self._stored_manifest()
             if there is not None and not (differing := differences(there, identity)):
@@ -291,15 +290,14 @@ class ShardFolder:
     @contextmanager
     def _one_at_a_time(self):
         """Only one of the processes that share the folder runs this block at a time."""
-        path = self.job / "manifest.lock"
-        lock = LockFile(path)
+        lock = LockFile(self.job / "manifest.lock")
         try:
             lock.hold(wait=True)
             # No other process writes these now: half-written ones were left by a killed job.
             for name in ("manifest.json", "bad_images.jsonl"):
                 for left in self.path.glob(f".{name}.*.unfinished"):
                     left.unlink(missing_ok=True)
-            yield path
+            yield
         finally:
             lock.close()
 
