@@ -132,4 +132,28 @@ def guided_logits(logits: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     return torch.where(scale == 1, own, alone + scale * (given - alone))
 
 
-__all__ = ["GuidedRows", "check_code_guidance", "check_guided_options", "guided_logits", "guided_rows"]
+def guided_hidden(hidden: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """`without + scale * (own - without)` before the output layer, which is linear: one row goes through it, not two.
+
+    Its logits differ from [`guided_logits`] by one number for each sample, which no choice among them depends on.
+
+    Args:
+        hidden: `(2 * rows, width)`, the states of the last place, as [`GuidedRows`] has them.
+        scale: `(rows,)`. Where it is 1, the state of the sample's own row is returned as it is.
+
+    Returns:
+        `(rows, width)`, in the dtype of `hidden`.
+    """
+    own, without = hidden.float().chunk(2)
+    scale = scale[:, None].to(own.device)
+    return torch.where(scale == 1, own, torch.lerp(without, own, scale)).to(hidden.dtype)
+
+
+__all__ = [
+    "GuidedRows",
+    "check_code_guidance",
+    "check_guided_options",
+    "guided_hidden",
+    "guided_logits",
+    "guided_rows",
+]

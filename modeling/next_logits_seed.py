@@ -18,7 +18,7 @@ from transformers.generation import (
 )
 
 from .cache_name_seed import CACHE
-from .guidance_seed import guided_logits
+from .guidance_seed import guided_hidden
 
 
 # These do the same to codes alone as to a vocabulary whose other tokens are ruled out.
@@ -81,10 +81,11 @@ def next_logits(
     projected = model.config.visual_embedding == "projected"
     inputs = {"inputs_embeds": model.embed_ids(ids)} if projected else {"input_ids": ids}
     hidden = model.model(**inputs, **settings).last_hidden_state[:, -1]  # a matrix, for what `places_to_keep` says
+    if scale is not None:
+        hidden = guided_hidden(hidden, scale)
     head, first = model.get_output_embeddings(), model.config.visual_token_offset
     rows = slice(first, first + model.config.codebook_size)
-    logits = nn.functional.linear(hidden, head.weight[rows], None if head.bias is None else head.bias[rows])
-    return logits if scale is None else guided_logits(logits[:, None], scale)[:, -1]
+    return nn.functional.linear(hidden, head.weight[rows], None if head.bias is None else head.bias[rows])
 
 
 def places_to_keep(keep: int | torch.Tensor, inputs: torch.Tensor | None) -> int | torch.Tensor:

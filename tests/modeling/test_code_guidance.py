@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import CompileConfig, DynamicCache, GenerationConfig
 
 from seed_hf.modeling.generation_seed import CodeSegment, Defect, missing_span_tokens, parse_segments
-from seed_hf.modeling.guidance_seed import check_guided_options
+from seed_hf.modeling.guidance_seed import check_guided_options, guided_hidden, guided_logits
 from seed_hf.modeling.streaming_seed import SeedStreamer
 from seed_hf.modeling.visual_vocabulary_seed import VisualVocabulary
 from tiny import tiny_text_tokenizer
@@ -111,6 +111,17 @@ def test_scale_one_is_no_guidance(model):
         assert torch.equal(guided(model, code_guidance_scale=1.0001), none) and set(rows) == {4}
     finally:
         hook.remove()
+
+
+def test_states_are_guided_as_their_logits_are():
+    """But for one number a sample, which changes no choice."""
+    torch.manual_seed(0)
+    hidden, head, scale = torch.randn(6, 16), torch.nn.Linear(16, 40), torch.tensor([3.0, 1.0, 0.5])
+    from_states = head(guided_hidden(hidden, scale))
+    from_logits = guided_logits(head(hidden)[:, None], scale)[:, 0]
+    apart = from_states - from_logits
+    assert torch.allclose(apart, apart[:, :1].expand_as(apart), atol=1e-5)
+    assert torch.equal(guided_hidden(hidden, scale)[1], hidden[1])
 
 
 def test_sampled_spans_are_valid_and_seeded(model):
