@@ -160,9 +160,14 @@ class SeedTrainer(Trainer):
         if isinstance(collator, SeededCollator) and not is_training:
             self.data_collator = collator.for_evaluation()
         try:
-            return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
+            loader = super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
         finally:
             self.data_collator = collator
+        # A loader draws a seed when it begins a pass, but with persistent workers only in the first. Of the generator
+        # of dropout, a resumed run would draw another number of times than an unbroken one.
+        for each in (loader, getattr(loader, "base_dataloader", loader)):  # accelerate's, and torch's in it
+            each.generator = torch.Generator().manual_seed(self.args.seed)
+        return loader
 
     def _layout(self) -> dict[str, int | bool]:
         args = self.args

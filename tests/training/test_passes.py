@@ -124,6 +124,15 @@ def test_a_stopped_stream_goes_on_where_it_was(tmp_path, settings, stops):
         assert_equal(whole, train(tmp_path / str(stop), stream(), **settings))
 
 
+def test_loader_processes_that_live_on_change_nothing(tmp_path):
+    """Loaders that begin anew draw seeds, those that live on do not; dropout must not notice."""
+    workers = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True, "max_steps": PASS + 2}
+    whole = train(tmp_path / "whole", rows(), **workers)
+    train(tmp_path / "part", rows(), stop=4, **workers)
+    assert_equal(whole, train(tmp_path / "part", rows(), **workers))
+    assert_equal(whole, train(tmp_path / "none", rows(), max_steps=PASS + 2))
+
+
 @pytest.mark.parametrize("kind", ["stream", "in memory"])
 def test_the_end_of_a_pass_is_not_passed_over(tmp_path, kind):
     """What comes after the last step of a pass, here an evaluation, draws numbers too."""
