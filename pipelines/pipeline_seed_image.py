@@ -276,7 +276,8 @@ class SeedImagePipeline(
         """
         call = self._checked_call(locals())
         with self._in_call(call.guidance_scale, guidance_rescale, cross_attention_kwargs):
-            # 1. To codes, and to generation embeddings
+            # 1. To codes, and to generation embeddings, after the scheduler has seen the steps, which it may refuse
+            steps = set_timesteps(self.scheduler, num_inference_steps, timesteps, sigmas, self._execution_device)
             codes, embeds, negative = self._embeds_of(call)
 
             # 2. The condition and the starting noise
@@ -285,7 +286,6 @@ class SeedImagePipeline(
                 condition, class_labels = unclip_condition(embeds, negative, self, guided, noise_level, generator)
             else:
                 condition = text_condition(embeds, negative, self.empty_prompt, guided)
-            steps = set_timesteps(self.scheduler, num_inference_steps, timesteps, sigmas, self._execution_device)
             latents = self.prepare_latents(len(embeds), call.height, call.width, generator, latents)
 
             # 3. Denoise, and decode to images
