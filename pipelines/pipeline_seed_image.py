@@ -29,6 +29,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from transformers.modeling_utils import PreTrainedModel
 
+from seed_hf.modeling.finite_values_seed import NotFiniteError
 from seed_hf.modeling.publishing_seed import PrivateByDefault
 
 from .call_state import CallState
@@ -273,6 +274,7 @@ class SeedImagePipeline(
 
         Raises:
             ValueError, TypeError: For inputs that do not fit, before any model runs.
+            NotFiniteError: An image is NaN or infinite.
         """
         call = self._checked_call(locals())
         with self._in_call(call.guidance_scale, guidance_rescale, cross_attention_kwargs):
@@ -357,11 +359,20 @@ class SeedImagePipeline(
         Args:
             latents: `(rows, channels, height, width)`, as `output_type="latent"` gives them.
             output_type: As in a call.
+
+        Raises:
+            NotFiniteError: What the VAE makes of them is NaN or infinite, which would be a black image.
         """
         if output_type == "latent":
             return latents
         latents = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
         images = self.vae.decode(latents, return_dict=False)[0]
+        if wrong := (~images.isfinite().flatten(1).all(1)).nonzero().flatten().tolist():
+            raise NotFiniteError(
+                f"{len(wrong)} of {len(images)} images are NaN or infinite, which would be black. Use float32 or "
+                "bfloat16 for UNet and VAE, intact weights, and a scheduler and steps that fit the UNet.",
+                wrong,
+            )
         return self.vae_processor.postprocess(images, output_type=output_type)
 
     def _default_size(self) -> tuple[int, int]:
