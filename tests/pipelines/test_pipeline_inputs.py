@@ -87,6 +87,7 @@ def test_a_scheduler_refuses_steps_before_the_model_runs():
 
 
 def test_numbers_of_tokens_are_compared():
+    assert empty(tokens=1).embeds.shape == (1, DIM)
     pipe = tiny_pipeline()
     embeds = torch.zeros(1, 10, DIM)
     with pytest.raises(ValueError, match=r"shape \(10, 20\) and those of the empty prompt \(6, 20\)"):

@@ -6,12 +6,13 @@ import shutil
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from seed_hf import SeedImagePipeline
 from tiny import tiny_tokenizer
 from tiny_artifacts import save_artifact
-from tiny_diffusion import tiny_donor
+from tiny_diffusion import tiny_donor, tiny_model_and_processor, tiny_pipeline
 
 
 PARTS = ("seed_model", "unet", "vae", "empty_prompt")
@@ -126,8 +127,6 @@ def test_a_donor_that_is_not_whole_is_refused(tmp_path, part):
 
 def test_parts_that_have_changed_since_are_the_users_own(folder):
     """Given parts, and a UNet with LoRA of its own."""
-    from peft import LoraConfig
-
     vae = AutoencoderKL.from_pretrained(folder / "vae")
     pipe = SeedImagePipeline.from_pretrained(folder, vae=vae)
     pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
@@ -135,6 +134,21 @@ def test_parts_that_have_changed_since_are_the_users_own(folder):
     with pytest.raises(ValueError, match="LoRA weights, which this folder could not hold"):
         pipe.save_pretrained(folder.parent / "adapted")
     assert not (folder.parent / "adapted").exists()
+
+
+def test_a_model_with_lora_is_not_saved_as_its_adapter_alone(tmp_path):
+    model, processor = tiny_model_and_processor()
+    pipe = tiny_pipeline(model, processor=processor)
+    codes = pipe.encode_prompt("a red apple")
+    adapted = get_peft_model(model, LoraConfig(r=2, init_lora_weights=False))
+    assert not torch.equal(pipe.encode_prompt("a red apple"), codes)
+    with pytest.raises(ValueError, match="seed_model has LoRA weights, which this folder could not hold"):
+        pipe.save_pretrained(tmp_path / "adapted")
+    assert not (tmp_path / "adapted").exists()
+    merged = tiny_pipeline(adapted.merge_and_unload(), processor=processor)
+    merged.save_pretrained(tmp_path / "merged")
+    again = SeedImagePipeline.from_pretrained(tmp_path / "merged")
+    assert torch.equal(again.encode_prompt("a red apple"), merged.encode_prompt("a red apple"))
 
 
 def test_fused_projections_and_students_are_whole(folder):
