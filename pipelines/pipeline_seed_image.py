@@ -158,6 +158,22 @@ class SeedImagePipeline(
             return self.visual_tokenizer.config.generation_target == "image"
         return self.unet is not None and self.unet.config.class_embed_type == "projection"
 
+    def enable_group_offload(self, onload_device: torch.device, *args, exclude_modules=(), **kwargs) -> None:
+        """As in diffusers, for the models that draw. `seed_model` and `image_normalizer` stay on `onload_device`.
+
+        Groups are fetched when a `forward` begins. Codes and embeddings come from other methods, which would compute
+        with what is left in the place of the weights.
+
+        Args:
+            onload_device: Where models compute.
+            exclude_modules: Names of further parts that stay there.
+            args, kwargs: As in diffusers: `offload_device`, `offload_type`, `num_blocks_per_group`, `use_stream` ...
+        """
+        names = [exclude_modules] if isinstance(exclude_modules, str) else list(exclude_modules or ())
+        super().enable_group_offload(
+            onload_device, *args, exclude_modules=[*names, "seed_model", "image_normalizer"], **kwargs
+        )
+
     def enable_cuda_graphs(self) -> None:
         """Captures the UNet's pass as a CUDA graph at the first call of each shape, and repeats it from then on.
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from seed_hf import SeedForConditionalGeneration, SeedImagePipeline
-from tiny_diffusion import some_codes, tiny_model_and_processor, tiny_pipeline, tiny_unet, tiny_vae
+from tiny import tiny_tokenizer
+from tiny_diffusion import some_codes, tiny_donor, tiny_model_and_processor, tiny_pipeline, tiny_unet, tiny_vae
 
 
 def draw(pipe, **call):
@@ -64,3 +65,16 @@ def test_an_offloaded_model_sees_and_draws(tmp_path, device_map):
         for each in (offloaded, model)
     ]
     assert (draw(pipes[0], codes=codes) == draw(pipes[1], codes=codes)).all()
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_models_that_draw_are_offloaded_by_groups(tmp_path, kind):
+    """To disk, where a CPU shows what a weight that is read outside of `forward` would hold: whatever was there."""
+    target = {"generation_target": "image", "num_generation_tokens": 1} if kind == "image" else {}
+    pipe = SeedImagePipeline.from_diffusion(tiny_donor(kind), tiny_tokenizer(**target))
+    calls = ({}, {"codes": None, "image": torch.rand(3, 30, 30)}, {"negative_codes": some_codes(1, seed=5)})
+    before = [draw(pipe, **call) for call in calls]
+    settings = {"offload_type": "leaf_level", "offload_to_disk_path": str(tmp_path)}
+    pipe.enable_group_offload(torch.device("cpu"), **settings)
+    assert list(tmp_path.iterdir())
+    assert all((draw(pipe, **call) == drawn).all() for call, drawn in zip(calls, before))

@@ -62,6 +62,7 @@ SOLVERS = (
 )
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of diffusers' solvers
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.__name__)
 def test_steps_that_share_a_timestep(solver):
     """Karras' sigmas on a schedule that begins with hardly anything but noise, as that of seed-tiny. Solvers of
