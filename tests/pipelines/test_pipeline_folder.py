@@ -56,6 +56,9 @@ def test_an_offloaded_model_sees_and_draws(tmp_path, device_map):
     picture = processor.image_processor([torch.rand(3, 40, 40)], do_rescale=False, return_tensors="pt").pixel_values
     codes = model.visual_tokenizer.encode(picture)
     assert torch.equal(offloaded.visual_tokenizer.encode(picture), codes)
+    words = processor.text_tower(["a red apple"], 32)
+    told = [each.visual_tokenizer.get_text_features(**words).pooler_output for each in (offloaded, model)]
+    torch.testing.assert_close(*told)
     layout = processor.vocabulary
     ids = torch.tensor([[0, *layout.span()]])
     settings = {"pixel_values": picture, "generation_mode": "text", "max_new_tokens": 3}
