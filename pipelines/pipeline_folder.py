@@ -105,13 +105,13 @@ class PipelineFolder:
 
     @classmethod
     def from_pipe(cls, pipeline, **kwargs):
-        """As `DiffusionPipeline.from_pipe`, and with the empty prompt.
+        """As `DiffusionPipeline.from_pipe`, and with the parts that it leaves out.
 
-        diffusers leaves out a part whose class is not the very one of the signature. The signature cannot name that
-        of the empty prompt: in a folder with code it is another one.
+        Those are models whose class is not the very one of the signature: an `AutoencoderTiny`, a UNet of a class of
+        one's own, and the empty prompt, which in a folder with code has another class.
         """
-        if "empty_prompt" in pipeline.components:
-            kwargs.setdefault("empty_prompt", pipeline.components["empty_prompt"])
+        for name in {"unet", "vae", "empty_prompt"} & pipeline.components.keys():
+            kwargs.setdefault(name, pipeline.components[name])
         return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc] # a mix-in
 
     @property

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers import AutoencoderTiny
 
 from seed_hf import SeedForConditionalGeneration, SeedImagePipeline
 from tiny import tiny_tokenizer
@@ -23,6 +24,14 @@ def test_a_copy_draws_the_same(copy):
     assert (other.config.guidance_scale, other.config.num_candidates) == (3.0, 2)
     assert (draw(other) == draw(pipe)).all()
     assert copy(other).config.guidance_scale == 3.0
+
+
+def test_a_copy_has_parts_of_other_classes():
+    blocks = {f"{half}_block_out_channels": (8, 8) for half in ("encoder", "decoder")}
+    vae = AutoencoderTiny(num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1), latent_channels=4, **blocks)
+    pipe = tiny_pipeline(vae=vae)
+    assert (draw(SeedImagePipeline.from_pipe(pipe)) == draw(pipe)).all()
+    assert SeedImagePipeline.from_pipe(pipe, vae=None).vae is None
 
 
 def test_options_of_saving_reach_the_model_inside(tmp_path):
