@@ -48,8 +48,10 @@ def reshape(weights, name):
 def test_each_variant_of_a_folder_must_be_whole(folder, tmp_path):
     pipe = SeedImagePipeline.from_pretrained(folder)
     pipe.save_pretrained(tmp_path / "both", variant="fp16", max_shard_size="100KB")
-    pipe.save_pretrained(tmp_path / "both")  # diffusers leaves the index of the shards, and not these
     left = tmp_path / "both" / "unet"
+    pipe.unet.save_pretrained(left)  # diffusers leaves the index of the shards, and not these
+    for part in ("vae", "empty_prompt", "seed_model"):
+        getattr(pipe, part).save_pretrained(tmp_path / "both" / part)
     assert list(left.glob("*.index.fp16.json")) and not list(left.glob("*.fp16-*.safetensors"))
     assert SeedImagePipeline.from_pretrained(tmp_path / "both")
     shutil.copy(left / "diffusion_pytorch_model.safetensors", left / "diffusion_pytorch_model.fp16.safetensors")
@@ -59,6 +61,17 @@ def test_each_variant_of_a_folder_must_be_whole(folder, tmp_path):
     save_file(cut, left / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=name):  # diffusers loads these, and draws the weight
         SeedImagePipeline.from_pretrained(tmp_path / "both")
+
+
+def test_weights_that_were_in_shards_are_saved_over_as_one_file(folder, tmp_path):
+    pipe = SeedImagePipeline.from_pretrained(folder)
+    pipe.save_pretrained(tmp_path, max_shard_size="100KB")
+    assert list(tmp_path.glob("unet/*.index.json"))
+    loaded = SeedImagePipeline.from_pretrained(tmp_path)
+    loaded.save_pretrained(tmp_path)
+    assert not list(tmp_path.glob("unet/*.index.json"))
+    weights = SeedImagePipeline.from_pretrained(tmp_path).unet.state_dict()
+    assert all(torch.equal(weights[name], weight) for name, weight in pipe.unet.state_dict().items())
 
 
 def test_a_variant_of_any_name_must_be_whole(folder, tmp_path):
