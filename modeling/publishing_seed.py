@@ -1,5 +1,6 @@
 """What all SEED classes do when they are published on the Hub: private repositories, and a usable `auto_map`."""
 
+from pathlib import Path
 from typing import ClassVar
 
 from transformers.configuration_utils import PreTrainedConfig
@@ -25,12 +26,21 @@ class PrivateByDefault:
 
 
 class PublishedModel(PrivateByDefault):
-    """A model that says which options it takes when it is saved: diffusers asks the signature what it may pass on."""
+    """A model that says which options it takes when it is saved: diffusers asks the signature what it may pass on.
+
+    Saved in shards, it takes the place of one that the folder holds in one file.
+    """
 
     def save_pretrained(self, save_directory, *args, variant=None, max_shard_size=None, **kwargs):
         given = {"variant": variant, "max_shard_size": max_shard_size}
         given = {name: value for name, value in given.items() if value is not None}
-        return super().save_pretrained(save_directory, *args, **given, **kwargs)
+        end = f".{variant}" if variant else ""
+        index = Path(save_directory, f"model.safetensors.index{end}.json")
+        before = index.is_file() and index.stat().st_mtime_ns
+        super().save_pretrained(save_directory, *args, **given, **kwargs)
+        if index.is_file() and index.stat().st_mtime_ns != before:
+            # Of an earlier save. transformers would load it, and not the shards of this one.
+            Path(save_directory, f"model{end}.safetensors").unlink(missing_ok=True)
 
 
 class PublishedConfig(PrivateByDefault, PreTrainedConfig):

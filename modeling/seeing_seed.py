@@ -82,9 +82,10 @@ def read_texts(
     check_caption_ids(input_ids, tokenizer.config)
     if attention_mask is None:
         attention_mask = torch.ones_like(input_ids)
-    found = tokenizer.qformer(
-        tokenizer.text_embeddings(input_ids), query_length=0, attention_mask=attention_mask, **outputs
-    )
+    # Not by its forward, which moves ids to where the weights are: nowhere, if they were offloaded.
+    table, places = tokenizer.text_embeddings, torch.arange(input_ids.shape[1], device=input_ids.device)
+    words = table.word_embeddings(input_ids) + table.position_embeddings(places)
+    found = tokenizer.qformer(words, query_length=0, attention_mask=attention_mask, **outputs)
     return BaseModelOutputWithPooling(
         last_hidden_state=found.last_hidden_state,
         pooler_output=F.normalize(tokenizer.text_projection(found.last_hidden_state[:, 0]), dim=-1),

@@ -24,7 +24,10 @@ def set_timesteps(
         name: value for name, value in (("timesteps", timesteps), ("sigmas", sigmas)) if value is not None
     }
     scheduler.set_timesteps(**(own or {"num_inference_steps": num_inference_steps}), device=device)
-    return scheduler.timesteps
+    steps = scheduler.timesteps
+    if len(steps) > 1 and steps[0] == steps[1] and hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)  # of steps with the same timestep it would begin with the second
+    return steps
 
 
 def step_options(scheduler, **options: Any) -> dict[str, Any]:

@@ -22,7 +22,8 @@ class EmptyPromptEmbedding(ModelMixin, ConfigMixin):
     @classmethod
     def from_embeds(cls, embeds: torch.Tensor) -> "EmptyPromptEmbedding":
         """From a tensor of shape `(num_tokens, dim)` or `(1, num_tokens, dim)`."""
-        embeds = embeds.detach().squeeze(0)
+        embeds = embeds.detach()
+        embeds = embeds[0] if embeds.ndim == 3 and len(embeds) == 1 else embeds
         if embeds.ndim != 2:
             raise ValueError(f"One embedding of shape (num_tokens, dim) is expected, got {tuple(embeds.shape)}.")
         module = cls(*embeds.shape)

@@ -46,6 +46,7 @@ def add_code(pipeline, folder: str | os.PathLike) -> None:
             index[name] = [_write_code(cls, Path(folder, name), PREFIX), cls.__name__]
         if component is not None:
             _forget_place(Path(folder, name))
+            _forget_shards(Path(folder, name))
     index.pop("_name_or_path", None)
     index_path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -71,6 +72,14 @@ def _forget_place(folder: Path) -> None:
         if place and (os.path.isabs(place) or os.path.exists(place) or place.count("/") != 1):
             del values["_name_or_path"]
             path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _forget_shards(folder: Path) -> None:
+    """Removes an index without its shards. diffusers removes those of an earlier save, and would read this first."""
+    for index in folder.glob("*.safetensors.index*.json"):
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        if not all((folder / name).is_file() for name in names):
+            index.unlink()
 
 
 def installed_classes(index: dict) -> dict:

@@ -49,9 +49,13 @@ class PipelineFolder:
             kwargs: For loading: `dtype`, `revision`, `variant`, `local_files_only` ...
 
         Raises:
-            TypeError, ValueError: `diffusion` is another pipeline, or does not fit the tokenizer.
+            TypeError, ValueError: `diffusion` is another pipeline, or does not fit the tokenizer; or it is loaded, and
+                there are `kwargs`.
         """
-        donor = diffusion if isinstance(diffusion, DiffusionPipeline) else load_diffusion(diffusion, **kwargs)
+        loaded = isinstance(diffusion, DiffusionPipeline)
+        if loaded and kwargs:
+            raise TypeError(f"{', '.join(kwargs)}: for loading, and {type(diffusion).__name__} is loaded already.")
+        donor = diffusion if loaded else load_diffusion(diffusion, **kwargs)
         parts = parts_of(donor)
         if guidance_scale is not None:
             parts["guidance_scale"] = guidance_scale
@@ -68,13 +72,19 @@ class PipelineFolder:
         """As `DiffusionPipeline.save_pretrained`, in safetensors alone.
 
         Raises:
-            ValueError: `safe_serialization=False`, which asks for pickles; LoRA weights beside those of the UNet.
+            ValueError: `safe_serialization=False`, which asks for pickles; LoRA weights beside those of a part.
         """
-        if getattr(getattr(self, "unet", None), "peft_config", None):
-            raise ValueError(
-                "The UNet has LoRA weights, which this folder could not hold. Make them part of it with fuse_lora() "
-                "and unload_lora_weights(), or save them by themselves with save_lora_weights and unload them."
-            )
+        for name, part in self.components.items():
+            if any(
+                getattr(each, "peft_config", None) for each in (part.modules() if hasattr(part, "modules") else ())
+            ):
+                unet = name == "unet"
+                merge = "fuse_lora() and unload_lora_weights()" if unet else "merge_and_unload() of its PeftModel"
+                alone = "save_lora_weights" if unet else "save_pretrained of it"
+                raise ValueError(
+                    f"{name} has LoRA weights, which this folder could not hold. Make them part of it with {merge}, "
+                    f"or save them by themselves with {alone} and unload them."
+                )
         if not safe_serialization:
             raise ValueError(
                 "A SeedImagePipeline is saved in safetensors alone: a pickle may run code when it is opened. Leave "
@@ -95,13 +105,13 @@ class PipelineFolder:
 
     @classmethod
     def from_pipe(cls, pipeline, **kwargs):
-        """As `DiffusionPipeline.from_pipe`, and with the empty prompt.
+        """As `DiffusionPipeline.from_pipe`, and with the parts that it leaves out.
 
-        diffusers leaves out a part whose class is not the very one of the signature. The signature cannot name that
-        of the empty prompt: in a folder with code it is another one.
+        Those are models whose class is not the very one of the signature: an `AutoencoderTiny`, a UNet of a class of
+        one's own, and the empty prompt, which in a folder with code has another class.
         """
-        if "empty_prompt" in pipeline.components:
-            kwargs.setdefault("empty_prompt", pipeline.components["empty_prompt"])
+        for name in {"unet", "vae", "empty_prompt"} & pipeline.components.keys():
+            kwargs.setdefault(name, pipeline.components[name])
         return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc] # a mix-in
 
     @property

@@ -82,6 +82,9 @@ def check_inputs(
         )
     _check_steps(pipeline.scheduler, num_inference_steps, timesteps, sigmas, eta)
     _check_guidance(pipeline, guidance_scale, guidance_rescale, negative, noise_level)
+    each = generator if isinstance(generator, list) else [generator] * (generator is not None)
+    if not all(isinstance(one, torch.Generator) for one in each):
+        raise TypeError(f"generator must be a torch.Generator or a list with one for each image, got {generator!r}.")
     if isinstance(generator, list) and len(generator) != rows:
         raise ValueError(f"{len(generator)} generators for {rows} images. Give one for each, or a single one.")
     shape = pipeline._latents_shape(rows, height, width)
@@ -169,10 +172,10 @@ def _check_tokens(pipeline, embeds, negative_prompt_embeds, guidance_scale: floa
 
 
 def _check_steps(scheduler, num_inference_steps, timesteps, sigmas, eta) -> None:
-    if not hasattr(scheduler, "scale_model_input"):
+    if not hasattr(scheduler, "scale_model_input") or not hasattr(scheduler, "init_noise_sigma"):
         raise ValueError(
-            f"{type(scheduler).__name__} is for flow matching. These UNets predict noise or velocity: take another "
-            "scheduler, such as DPMSolverMultistepScheduler."
+            f"{type(scheduler).__name__} is for flow matching, or for models of another kind. These UNets predict "
+            "noise or velocity: take another scheduler, such as DPMSolverMultistepScheduler."
         )
     if num_inference_steps < 1:
         raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}.")

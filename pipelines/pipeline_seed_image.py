@@ -29,6 +29,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from transformers.modeling_utils import PreTrainedModel
 
+from seed_hf.modeling.finite_values_seed import NotFiniteError
 from seed_hf.modeling.publishing_seed import PrivateByDefault
 
 from .call_state import CallState
@@ -157,6 +158,22 @@ class SeedImagePipeline(
             return self.visual_tokenizer.config.generation_target == "image"
         return self.unet is not None and self.unet.config.class_embed_type == "projection"
 
+    def enable_group_offload(self, onload_device: torch.device, *args, exclude_modules=(), **kwargs) -> None:
+        """As in diffusers, for the models that draw. `seed_model` and `image_normalizer` stay on `onload_device`.
+
+        Groups are fetched when a `forward` begins. Codes and embeddings come from other methods, which would compute
+        with what is left in the place of the weights.
+
+        Args:
+            onload_device: Where models compute.
+            exclude_modules: Names of further parts that stay there.
+            args, kwargs: As in diffusers: `offload_device`, `offload_type`, `num_blocks_per_group`, `use_stream` ...
+        """
+        names = [exclude_modules] if isinstance(exclude_modules, str) else list(exclude_modules or ())
+        super().enable_group_offload(
+            onload_device, *args, exclude_modules=[*names, "seed_model", "image_normalizer"], **kwargs
+        )
+
     def enable_cuda_graphs(self) -> None:
         """Captures the UNet's pass as a CUDA graph at the first call of each shape, and repeats it from then on.
 
@@ -273,10 +290,12 @@ class SeedImagePipeline(
 
         Raises:
             ValueError, TypeError: For inputs that do not fit, before any model runs.
+            NotFiniteError: An image is NaN or infinite.
         """
         call = self._checked_call(locals())
         with self._in_call(call.guidance_scale, guidance_rescale, cross_attention_kwargs):
-            # 1. To codes, and to generation embeddings
+            # 1. To codes, and to generation embeddings, after the scheduler has seen the steps, which it may refuse
+            steps = set_timesteps(self.scheduler, num_inference_steps, timesteps, sigmas, self._execution_device)
             codes, embeds, negative = self._embeds_of(call)
 
             # 2. The condition and the starting noise
@@ -285,7 +304,6 @@ class SeedImagePipeline(
                 condition, class_labels = unclip_condition(embeds, negative, self, guided, noise_level, generator)
             else:
                 condition = text_condition(embeds, negative, self.empty_prompt, guided)
-            steps = set_timesteps(self.scheduler, num_inference_steps, timesteps, sigmas, self._execution_device)
             latents = self.prepare_latents(len(embeds), call.height, call.width, generator, latents)
 
             # 3. Denoise, and decode to images
@@ -357,11 +375,20 @@ class SeedImagePipeline(
         Args:
             latents: `(rows, channels, height, width)`, as `output_type="latent"` gives them.
             output_type: As in a call.
+
+        Raises:
+            NotFiniteError: What the VAE makes of them is NaN or infinite, which would be a black image.
         """
         if output_type == "latent":
             return latents
         latents = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
         images = self.vae.decode(latents, return_dict=False)[0]
+        if wrong := (~images.isfinite().flatten(1).all(1)).nonzero().flatten().tolist():
+            raise NotFiniteError(
+                f"{len(wrong)} of {len(images)} images are NaN or infinite, which would be black. Use float32 or "
+                "bfloat16 for UNet and VAE, intact weights, and a scheduler and steps that fit the UNet.",
+                wrong,
+            )
         return self.vae_processor.postprocess(images, output_type=output_type)
 
     def _default_size(self) -> tuple[int, int]:

@@ -202,3 +202,17 @@ def test_a_plain_model_of_transformers_is_checked_too(folders, tmp_path):
     edited(folders / "base", tmp_path / "edited", dropped)
     with pytest.raises(ValueError, match=r"not the weights of this OPTForCausalLM.* Missing \(1\)"):
         load_pretrained(OPTForCausalLM, tmp_path / "edited")
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_shards_take_the_place_of_an_earlier_file(tmp_path, variant):
+    """transformers leaves the file, and loads it before the shards."""
+    model = tiny_language_model()
+    model.save_pretrained(tmp_path, variant=variant)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.add_(1)
+    model.save_pretrained(tmp_path, variant=variant, max_shard_size="5KB")
+    loaded = SeedForCausalLM.from_pretrained(tmp_path, variant=variant)
+    assert torch.equal(loaded.get_input_embeddings().weight, model.get_input_embeddings().weight)
+    model.save_pretrained(tmp_path, variant=variant)
+    assert SeedForCausalLM.from_pretrained(tmp_path, variant=variant)

@@ -5,6 +5,7 @@ import torch
 from diffusers import DDIMScheduler, PNDMScheduler
 from diffusers.callbacks import SDCFGCutoffCallback
 
+from seed_hf.modeling.finite_values_seed import NotFiniteError
 from seed_hf.pipelines.captured_unet import CapturedUNet
 from tiny_diffusion import generators, some_codes, tiny_pipeline, tiny_unet
 
@@ -113,3 +114,15 @@ def test_latents_are_decoded_outside_of_a_call(pipe):
     latents = pipe(generator=generators(0, 1), output_type="latent", **settings).images
     expected = pipe(generator=generators(0, 1), output_type="np", **settings).images
     assert (pipe.decode_latents(latents, "np") == expected).all()
+
+
+def test_images_that_are_not_finite_are_an_error_and_not_black(pipe):
+    embeds = pipe.encode_codes(some_codes(2)).detach()
+    embeds[1] = torch.nan
+    latents = pipe(prompt_embeds=embeds, output_type="latent", **STEPS).images
+    assert latents[0].isfinite().all() and latents[1].isnan().all()
+    for output_type in ("pil", "np", "pt"):
+        with pytest.raises(NotFiniteError, match="1 of 2 images are NaN or infinite") as caught:
+            pipe(prompt_embeds=embeds, output_type=output_type, **STEPS)
+        assert caught.value.rows == [1]
+    assert len(pipe(prompt_embeds=embeds[:1], **STEPS).images) == 1

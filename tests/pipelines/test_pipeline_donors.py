@@ -90,6 +90,8 @@ def test_what_does_not_fit_is_refused(tmp_path):
     other = DDPMPipeline(unet, DDPMScheduler())
     with pytest.raises(TypeError, match="StableDiffusionPipeline.*DDPMPipeline"):
         SeedImagePipeline.from_diffusion(other, tokenizer_for("text"))
+    with pytest.raises(TypeError, match="dtype: for loading, and StableDiffusionPipeline is loaded already"):
+        SeedImagePipeline.from_diffusion(tiny_donor("text"), tokenizer_for("text"), dtype=torch.bfloat16)
     other.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="holds a DDPMPipeline"):
         SeedImagePipeline.from_diffusion(tmp_path, tokenizer_for("text"))

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from diffusers import AutoencoderTiny
 
 from seed_hf import SeedForConditionalGeneration, SeedImagePipeline
-from tiny_diffusion import some_codes, tiny_model_and_processor, tiny_pipeline, tiny_unet, tiny_vae
+from tiny import tiny_tokenizer
+from tiny_diffusion import some_codes, tiny_donor, tiny_model_and_processor, tiny_pipeline, tiny_unet, tiny_vae
 
 
 def draw(pipe, **call):
@@ -22,6 +24,14 @@ def test_a_copy_draws_the_same(copy):
     assert (other.config.guidance_scale, other.config.num_candidates) == (3.0, 2)
     assert (draw(other) == draw(pipe)).all()
     assert copy(other).config.guidance_scale == 3.0
+
+
+def test_a_copy_has_parts_of_other_classes():
+    blocks = {f"{half}_block_out_channels": (8, 8) for half in ("encoder", "decoder")}
+    vae = AutoencoderTiny(num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1), latent_channels=4, **blocks)
+    pipe = tiny_pipeline(vae=vae)
+    assert (draw(SeedImagePipeline.from_pipe(pipe)) == draw(pipe)).all()
+    assert SeedImagePipeline.from_pipe(pipe, vae=None).vae is None
 
 
 def test_options_of_saving_reach_the_model_inside(tmp_path):
@@ -55,6 +65,9 @@ def test_an_offloaded_model_sees_and_draws(tmp_path, device_map):
     picture = processor.image_processor([torch.rand(3, 40, 40)], do_rescale=False, return_tensors="pt").pixel_values
     codes = model.visual_tokenizer.encode(picture)
     assert torch.equal(offloaded.visual_tokenizer.encode(picture), codes)
+    words = processor.text_tower(["a red apple"], 32)
+    told = [each.visual_tokenizer.get_text_features(**words).pooler_output for each in (offloaded, model)]
+    torch.testing.assert_close(*told)
     layout = processor.vocabulary
     ids = torch.tensor([[0, *layout.span()]])
     settings = {"pixel_values": picture, "generation_mode": "text", "max_new_tokens": 3}
@@ -64,3 +77,16 @@ def test_an_offloaded_model_sees_and_draws(tmp_path, device_map):
         for each in (offloaded, model)
     ]
     assert (draw(pipes[0], codes=codes) == draw(pipes[1], codes=codes)).all()
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_models_that_draw_are_offloaded_by_groups(tmp_path, kind):
+    """To disk, where a CPU shows what a weight that is read outside of `forward` would hold: whatever was there."""
+    target = {"generation_target": "image", "num_generation_tokens": 1} if kind == "image" else {}
+    pipe = SeedImagePipeline.from_diffusion(tiny_donor(kind), tiny_tokenizer(**target))
+    calls = ({}, {"codes": None, "image": torch.rand(3, 30, 30)}, {"negative_codes": some_codes(1, seed=5)})
+    before = [draw(pipe, **call) for call in calls]
+    settings = {"offload_type": "leaf_level", "offload_to_disk_path": str(tmp_path)}
+    pipe.enable_group_offload(torch.device("cpu"), **settings)
+    assert list(tmp_path.iterdir())
+    assert all((draw(pipe, **call) == drawn).all() for call, drawn in zip(calls, before))

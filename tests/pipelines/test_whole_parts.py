@@ -6,12 +6,13 @@ import shutil
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from seed_hf import SeedImagePipeline
 from tiny import tiny_tokenizer
 from tiny_artifacts import save_artifact
-from tiny_diffusion import tiny_donor
+from tiny_diffusion import tiny_donor, tiny_model_and_processor, tiny_pipeline
 
 
 PARTS = ("seed_model", "unet", "vae", "empty_prompt")
@@ -47,8 +48,10 @@ def reshape(weights, name):
 def test_each_variant_of_a_folder_must_be_whole(folder, tmp_path):
     pipe = SeedImagePipeline.from_pretrained(folder)
     pipe.save_pretrained(tmp_path / "both", variant="fp16", max_shard_size="100KB")
-    pipe.save_pretrained(tmp_path / "both")  # diffusers leaves the index of the shards, and not these
     left = tmp_path / "both" / "unet"
+    pipe.unet.save_pretrained(left)  # diffusers leaves the index of the shards, and not these
+    for part in ("vae", "empty_prompt", "seed_model"):
+        getattr(pipe, part).save_pretrained(tmp_path / "both" / part)
     assert list(left.glob("*.index.fp16.json")) and not list(left.glob("*.fp16-*.safetensors"))
     assert SeedImagePipeline.from_pretrained(tmp_path / "both")
     shutil.copy(left / "diffusion_pytorch_model.safetensors", left / "diffusion_pytorch_model.fp16.safetensors")
@@ -58,6 +61,17 @@ def test_each_variant_of_a_folder_must_be_whole(folder, tmp_path):
     save_file(cut, left / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=name):  # diffusers loads these, and draws the weight
         SeedImagePipeline.from_pretrained(tmp_path / "both")
+
+
+def test_weights_that_were_in_shards_are_saved_over_as_one_file(folder, tmp_path):
+    pipe = SeedImagePipeline.from_pretrained(folder)
+    pipe.save_pretrained(tmp_path, max_shard_size="100KB")
+    assert list(tmp_path.glob("unet/*.index.json"))
+    loaded = SeedImagePipeline.from_pretrained(tmp_path)
+    loaded.save_pretrained(tmp_path)
+    assert not list(tmp_path.glob("unet/*.index.json"))
+    weights = SeedImagePipeline.from_pretrained(tmp_path).unet.state_dict()
+    assert all(torch.equal(weights[name], weight) for name, weight in pipe.unet.state_dict().items())
 
 
 def test_a_variant_of_any_name_must_be_whole(folder, tmp_path):
@@ -126,8 +140,6 @@ def test_a_donor_that_is_not_whole_is_refused(tmp_path, part):
 
 def test_parts_that_have_changed_since_are_the_users_own(folder):
     """Given parts, and a UNet with LoRA of its own."""
-    from peft import LoraConfig
-
     vae = AutoencoderKL.from_pretrained(folder / "vae")
     pipe = SeedImagePipeline.from_pretrained(folder, vae=vae)
     pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
@@ -135,6 +147,21 @@ def test_parts_that_have_changed_since_are_the_users_own(folder):
     with pytest.raises(ValueError, match="LoRA weights, which this folder could not hold"):
         pipe.save_pretrained(folder.parent / "adapted")
     assert not (folder.parent / "adapted").exists()
+
+
+def test_a_model_with_lora_is_not_saved_as_its_adapter_alone(tmp_path):
+    model, processor = tiny_model_and_processor()
+    pipe = tiny_pipeline(model, processor=processor)
+    codes = pipe.encode_prompt("a red apple")
+    adapted = get_peft_model(model, LoraConfig(r=2, init_lora_weights=False))
+    assert not torch.equal(pipe.encode_prompt("a red apple"), codes)
+    with pytest.raises(ValueError, match="seed_model has LoRA weights, which this folder could not hold"):
+        pipe.save_pretrained(tmp_path / "adapted")
+    assert not (tmp_path / "adapted").exists()
+    merged = tiny_pipeline(adapted.merge_and_unload(), processor=processor)
+    merged.save_pretrained(tmp_path / "merged")
+    again = SeedImagePipeline.from_pretrained(tmp_path / "merged")
+    assert torch.equal(again.encode_prompt("a red apple"), merged.encode_prompt("a red apple"))
 
 
 def test_fused_projections_and_students_are_whole(folder):
