@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -25,20 +26,31 @@ class CapturedGraph:
         self.device = device
         with _ONE_AT_A_TIME, torch.cuda.device(device):
             # What runs for the first time allocates, chooses kernels and compiles, which a graph cannot record.
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
+            beside, captured = _streams(device)
+            beside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(beside):
                 for _ in range(3):
                     work()
-            torch.cuda.current_stream().wait_stream(stream)
+            torch.cuda.current_stream().wait_stream(beside)
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # others may go on allocating
+            # thread_local: other threads may go on allocating
+            with torch.cuda.graph(self.graph, stream=captured, capture_error_mode="thread_local"):
                 self.result = work()
 
     def replay(self) -> None:
         """Run it again."""
         with torch.cuda.device(self.device):  # whose current stream it is launched on
             self.graph.replay()
+
+
+@cache
+def _streams(device: torch.device) -> tuple[torch.cuda.Stream, torch.cuda.Stream]:
+    """On which work runs first, and on which it is captured.
+
+    torch's own stream for captures is on the device of the first, and a product on each new stream keeps a workspace
+    of some megabytes.
+    """
+    return torch.cuda.Stream(device), torch.cuda.Stream(device)
 
 
 __all__ = ["CapturedGraph"]

@@ -32,12 +32,13 @@ def can_keep_steps(model: Any) -> bool:
 
     Args:
         model: A language model. Adapters may be switched, offloaded and quantized weights may move, in training there
-            is dropout, and some rotary positions are looked up on the host.
+            is dropout, some rotary positions are looked up on the host, and autocast drops its copies of the weights.
     """
     adapted = getattr(model, "_hf_peft_config_loaded", False) or hasattr(model, "peft_config")
     moved = hasattr(model, "hf_device_map") or getattr(model, "hf_quantizer", None) is not None
     hooked = any(map(has_hooks, model.modules()))
-    if adapted or moved or hooked or model.training or _reads_positions(model.config):
+    cast = torch.is_autocast_enabled(model.device.type)
+    if adapted or moved or hooked or cast or model.training or _reads_positions(model.config):
         return False
     return one_mask_for_all(model.config)
 
@@ -112,8 +113,9 @@ class StaticStep:
         self._prepare(model, prompt)
         read = prompt.get_seq_length()
         for layer, source in zip(self.cache.layers, prompt.layers, strict=True):
-            layer.keys[:, :, :read].copy_(source.keys)
-            layer.values[:, :, :read].copy_(source.values)
+            for kept, new in ((layer.keys, source.keys), (layer.values, source.values)):
+                kept[:, :, :read].copy_(new)
+                kept[:, :, read:].zero_()  # of a call that overflowed they are NaN, which no mask hides
             layer.cumulative_length.fill_(read)
         self.mask.fill_(self.hidden_value)
         seen = torch.zeros_like(self.mask[:, 0, 0, :read])
@@ -181,9 +183,9 @@ def drop_steps(model: Any) -> None:
     """Frees the caches and graphs that a model has kept.
 
     Args:
-        model: A language model.
+        model: A language model, or a model with one.
     """
-    _STEPS.pop(model, None)
+    _STEPS.pop(getattr(model, "language_model", model), None)
 
 
 def _compiled(compiling: Any, device: torch.device) -> Any:

@@ -30,14 +30,16 @@ class CapturedUNet:
         """The predicted noise.
 
         Args:
-            unet: On a GPU; on other devices, and where its weights come and go (offloading), it is called as it is.
+            unet: On a GPU; on other devices, and where its weights come and go (offloading, or the copies that
+                autocast makes), it is called as it is.
             sample: `(rows, channels, height, width)`.
             timestep: One for all rows.
             inputs: `encoder_hidden_states`, `class_labels` and `timestep_cond`.
         """
         given = {"sample": sample, "timestep": timestep, **inputs}
         tensors = {name: value for name, value in given.items() if value is not None}
-        if not sample.is_cuda or any(hasattr(each, hook) for each in unet.modules() for hook in _HOOKS):
+        moved = any(hasattr(each, hook) for each in unet.modules() for hook in _HOOKS)
+        if not sample.is_cuda or moved or torch.is_autocast_enabled("cuda"):
             return unet(**tensors, return_dict=False)[0]
         tensors["timestep"] = timestep.to(sample.device)
         weights = (id(unet), *(weight.data_ptr() for weight in unet.parameters()))

@@ -42,5 +42,6 @@ def perplexity(counts: torch.Tensor) -> torch.Tensor:
     Args:
         counts (`torch.Tensor` of shape `(codebook_size,)`): How often each code was chosen.
     """
-    share = counts.double().cpu() / counts.sum().cpu()
+    counts = counts.cpu().double()  # of which Apple's GPU has none
+    share = counts / counts.sum()
     return torch.special.entr(share).sum().exp()

@@ -63,16 +63,17 @@ def usable_device(device: "torch.device | str | None" = None) -> "torch.device":
     """The device to compute on.
 
     Args:
-        device: `"cpu"`, `"cuda:1"` ... By default a GPU if there is one, under torchrun the GPU of this process; else
-            the CPU.
+        device: `"cpu"`, `"cuda:1"` ... By default a GPU if there is one, else the CPU. Under torchrun, that and
+            `"cuda"` are the GPU of this process.
 
     Raises:
         ValueError: this machine does not have that device.
     """
     import torch
 
-    own = device is None and torch.cuda.is_available() and "LOCAL_RANK" in os.environ
-    if device is None and torch.cuda.is_available():
+    any_gpu = str(device or "cuda") == "cuda" and torch.cuda.is_available()
+    own = any_gpu and "LOCAL_RANK" in os.environ
+    if any_gpu:
         device = f"cuda:{os.environ['LOCAL_RANK']}" if own else "cuda"
     try:
         found = torch.device(device or "cpu")

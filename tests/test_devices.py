@@ -146,3 +146,11 @@ def test_a_gpu_that_emulates_bf16_computes_in_fp16(monkeypatch, capability, nati
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert has_native_bf16("cuda") == native
     assert number_type("cuda") == (torch.bfloat16 if native else torch.float16)
+
+
+@pytest.mark.parametrize("asked", [None, "cuda", torch.device("cuda")])
+def test_each_process_of_torchrun_has_its_own_gpu(monkeypatch, asked):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "77")
+    with pytest.raises(ValueError, match="device 'cuda:77' is not usable here"):
+        usable_device(asked)

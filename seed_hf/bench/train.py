@@ -27,6 +27,7 @@ from seed_hf.training import (
     QuantizationConfig,
     QuantizationTrainer,
 )
+from seed_hf.training.precision import widen_trained
 
 from .frame import Bench, Way
 from .full_size import opt_2_7b, visual_tokenizer
@@ -51,6 +52,7 @@ class Steps:
         self.trainer, self.device = trainer, trainer.args.device
         for block in compiled:
             block.compile(dynamic=True)
+        widen_trained(trainer.model, trainer.accelerator.mixed_precision)
         trainer.create_optimizer()
         # Adds autocast, where the arguments ask for it.
         self.model = trainer.accelerator.prepare_model(trainer.model)
@@ -94,7 +96,7 @@ def measure(
     rounds: int = 3,
     threads: int | None = None,
 ) -> dict:
-    """Measure training. On a GPU it is in bf16: the weights of the language model, and autocast for the others.
+    """Measure training. On a GPU it is in bf16: autocast, and the frozen weights of the language model.
 
     Args:
         size: `"tiny"` is seed-tiny; `"full"` OPT-2.7B and ViT-g, with random weights.
@@ -110,7 +112,12 @@ def measure(
 
     Returns:
         A report for JSON.
+
+    Raises:
+        ValueError: Another GPU than the first, which is the one that a trainer takes.
     """
+    if (number := (device or "").partition(":")[2]) not in ("", "0"):
+        raise ValueError(f"A training is on the first GPU: set CUDA_VISIBLE_DEVICES={number}, and leave out --device.")
     bench = Bench("train", device, None, rounds, 0.0, threads, size=size, layers=layers, pack_length=pack_length)
     pack_length = pack_length or (192 if size == "tiny" else 1024)
     with tempfile.TemporaryDirectory() as folder:

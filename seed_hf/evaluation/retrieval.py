@@ -123,7 +123,7 @@ def recalls(ranks: torch.Tensor) -> tuple[float, ...]:
     Args:
         ranks: Integers, 1 is best.
     """
-    return tuple(100.0 * (ranks <= k).double().mean().item() for k in RECALLS_AT)
+    return tuple(100.0 * (ranks <= k).cpu().double().mean().item() for k in RECALLS_AT)
 
 
 def retrieval_recalls(
@@ -186,17 +186,17 @@ def evaluate_retrieval(
         )
     pairs = torch.stack([torch.tensor(image_of_row), caption_of_row], 1).unique(dim=0)
     images, texts = (
-        unit_vectors(torch.cat(features), f"the {name}").cpu()
+        unit_vectors(torch.cat(features), f"the {name}")
         for features, name in ((image_features, "images"), (text_features, "captions"))
     )
     return recalls_of_pairs(images, texts, pairs)
 
 
 def unit_vectors(features: torch.Tensor, what: str) -> torch.Tensor:
-    """Features `(number, dim)` as unit vectors in float64.
+    """Features `(number, dim)` as unit vectors in float64, on the CPU: Apple's GPU has no such numbers.
 
     Args:
-        features: Of any size.
+        features: Of any size, on any device.
         what: They are of, for the message.
 
     Raises:
@@ -204,7 +204,7 @@ def unit_vectors(features: torch.Tensor, what: str) -> torch.Tensor:
     """
     if not features.isfinite().all():
         raise ValueError(f"The features of {what} are NaN or infinite: ranks would mean nothing. Use another --dtype.")
-    return torch.nn.functional.normalize(features.double(), dim=-1)
+    return torch.nn.functional.normalize(features.cpu().double(), dim=-1)
 
 
 def recalls_of_pairs(images: torch.Tensor, texts: torch.Tensor, pairs: torch.Tensor) -> RetrievalResult:
@@ -223,7 +223,7 @@ def recalls_of_pairs(images: torch.Tensor, texts: torch.Tensor, pairs: torch.Ten
 
 
 def _checked(image_features, text_features, caption_of_image) -> tuple[torch.Tensor, torch.Tensor]:
-    """Check shapes and values; both features normalised in float64."""
+    """Check shapes and values; both features normalised in float64 on the CPU."""
     shapes = f"{tuple(image_features.shape)} and {tuple(text_features.shape)}"
     if image_features.ndim != 2 or text_features.ndim != 2 or image_features.shape[1] != text_features.shape[1]:
         raise ValueError(f"Features must be (images, dim) and (captions, dim) with the same dim, got {shapes}.")
@@ -242,4 +242,4 @@ def _checked(image_features, text_features, caption_of_image) -> tuple[torch.Ten
         if not torch.isfinite(features).all():
             raise ValueError(f"{name} holds NaN or infinite values: ranks would be meaningless.")
     normalize = torch.nn.functional.normalize
-    return normalize(image_features.double(), dim=-1), normalize(text_features.double(), dim=-1)
+    return normalize(image_features.cpu().double(), dim=-1), normalize(text_features.cpu().double(), dim=-1)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+import traceback
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -158,6 +159,7 @@ class Batches:
         try:
             self.runners[kind](jobs)
         except Exception as error:
+            traceback.clear_frames(error.__traceback__)  # which hold the tensors of a batch that was too large
             self._one_by_one(jobs, error)
         for job in jobs:
             if not job.gone:
@@ -174,6 +176,7 @@ class Batches:
             try:
                 self.runners[job.kind]([job])
             except Exception as own:
+                traceback.clear_frames(own.__traceback__)
                 logger.error("A job of the kind %r failed.", job.kind, exc_info=own)
                 job.finish(error=own)
 

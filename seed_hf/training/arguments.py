@@ -1,5 +1,6 @@
 """Training arguments that all stages share."""
 
+import logging
 from dataclasses import dataclass
 
 from transformers import SchedulerType, TrainingArguments
@@ -9,13 +10,17 @@ from seed_hf.devices import use_fp32_where_half_is_slow
 from .options import ARGUMENTS, ARGUMENTS_OF_TOKENIZERS, check_arguments, check_numbers, check_schedule, watch_options
 
 
+logger = logging.getLogger(__name__)
+
+
 @dataclass
 class StageArguments(TrainingArguments):
     """[`transformers.TrainingArguments`] with the defaults of the authors' training code, as far as all stages agree.
 
     Without `lr_scheduler_kwargs`, a schedule with a least learning rate ends at a tenth of the highest. On a CPU
-    without hardware for `bf16` or `fp16` the run is in fp32, after a warning. What the trainers could only ignore is
-    refused (`seed_hf.training.options`).
+    without hardware for `bf16` or `fp16` the run is in fp32, after a warning. A process trains on one GPU, however
+    many there are: torchrun starts one for each. What the trainers could only ignore is refused
+    (`seed_hf.training.options`).
 
     Args:
         watch_images (`int`, *optional*, defaults to 0): How many rows of the validation set to look at in each
@@ -49,5 +54,12 @@ class StageArguments(TrainingArguments):
             self.lr_scheduler_kwargs = {"min_lr_rate": self.min_lr_rate}
         use_fp32_where_half_is_slow(self)
         super().__post_init__()
+        if self.n_gpu > 1:  # Trainer would cut each batch in parts (DataParallel), which packing and stage I cannot be
+            logger.warning(
+                "There are %d GPUs, of which this process trains on one. torchrun --nproc_per_node %d starts a "
+                "process for each (docs/distributed.md).",
+                self.n_gpu, self.n_gpu,
+            )  # fmt: skip
+            self._n_gpu = 1
         check_schedule(self)
         check_numbers(self)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch.distributed.tensor import DTensor
 
 from .arguments import StageArguments
 from .gathering import gather_features
@@ -93,7 +94,10 @@ class ContrastiveTrainer(SeedTrainer):
     def window_metrics(self, window, training):
         metrics = super().window_metrics(window, training)
         if training:
-            metrics["temperature"] = self.accelerator.unwrap_model(self.model).temperature.item()
+            temperature = self.accelerator.unwrap_model(self.model).temperature
+            if isinstance(temperature, DTensor):  # of FSDP2, which gives its one element to one process
+                temperature = temperature.full_tensor()
+            metrics["temperature"] = temperature.item()
         return metrics
 
 

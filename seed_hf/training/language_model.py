@@ -193,10 +193,12 @@ class LanguageModelTrainer(SeedTrainer):
 
     def _check_sharding(self) -> None:
         super()._check_sharding()
-        if self.is_deepspeed_enabled and is_deepspeed_zero3_enabled() and self.args.lora_r:
+        in_parts = self.is_fsdp_enabled or self.is_deepspeed_enabled and is_deepspeed_zero3_enabled()
+        if in_parts and self.args.lora_r:
             raise ValueError(
-                "LoRA cannot be merged into weights that DeepSpeed's ZeRO-3 keeps in parts. Use ZeRO-2 or plain data "
-                "parallelism (examples/accelerate/several_gpus.yaml), or train all weights (lora_r=0)."
+                "LoRA cannot be merged into weights that FSDP or DeepSpeed's ZeRO-3 keeps in parts: the trained rows "
+                "of the vocabulary would be lost. Use ZeRO-2 or plain data parallelism "
+                "(examples/accelerate/several_gpus.yaml), or train all weights (lora_r=0)."
             )
 
     def merge(self):

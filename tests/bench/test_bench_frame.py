@@ -4,12 +4,14 @@ import pytest
 import torch
 from typer import Exit
 
+import language_stage
 from seed_hf.bench import frame
 from seed_hf.bench.authors_encoding import AuthorsEncoder
 from seed_hf.bench.encode import encoding_flops, seeing_flops
 from seed_hf.bench.frame import Bench, Way, equal_share, table
 from seed_hf.bench.language import PROMPT, _flops
 from seed_hf.bench.limits import Limits, bytes_of, flops_of
+from seed_hf.bench.train import Steps
 from seed_hf.cli.bench_report import show
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from tiny import tiny_tokenizer, tiny_tokenizer_config
@@ -111,3 +113,10 @@ def test_the_authors_way_runs_with_a_model_in_half_precision():
     pixels = torch.randn(2, 3, 28, 28)
     codes = AuthorsEncoder(tokenizer).encode(pixels)
     assert AuthorsEncoder(tokenizer.bfloat16()).encode(pixels).shape == codes.shape
+
+
+def test_steps_train_weights_of_the_type_in_which_a_training_has_them(tmp_path):
+    """On a GPU the language model comes in bfloat16."""
+    model = language_stage.tiny_language_model().bfloat16()
+    steps = Steps(language_stage.trainer_for(model, language_stage.config(tmp_path, lora_r=0)))
+    assert steps.trained and {weight.dtype for weight in steps.trained} == {torch.float32}

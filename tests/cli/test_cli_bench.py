@@ -119,6 +119,7 @@ def test_train(tmp_path):
     assert 0 < lora["packed to 192"]["flops"] < full["packed to 192"]["flops"]
     assert all(way["ratio"] > 0 for ways in (lora, full, first, second) for way in ways.values())
     refused("bench", "train", "--stages", "stage-3", words="--stages takes language-model, stage-1, stage-2; got")
+    refused("bench", "train", "--device", "cuda:1", words="set CUDA_VISIBLE_DEVICES=1, and leave out --device")
 
 
 def test_tokenize(tmp_path):

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from seed_hf.codes import perplexity
 from seed_hf.evaluation.codebook import codebook_use
-from seed_hf.evaluation.retrieval import caption_ranks, evaluate_retrieval, image_ranks, retrieval_recalls
+from seed_hf.evaluation.metrics.frechet import FeatureStatistics
+from seed_hf.evaluation.retrieval import caption_ranks, evaluate_retrieval, image_ranks, recalls, retrieval_recalls
 from seed_hf.evaluation.sets import batches, distinct_captions, open_picture
 from tiny_evaluation import pictogram_rows
 
@@ -55,6 +57,25 @@ def test_recalls_equal_a_brute_force_loop():
     expected = brute_force_recalls(features, texts, caption_of_image)
     assert list(result.text_recalls + result.image_recalls) == pytest.approx(expected)
     assert 10 < result.mean_recall < 95  # else the case could not tell a wrong count from a right one
+
+
+class WithoutFloat64(torch.Tensor):
+    """As a tensor on Apple's GPU."""
+
+    def double(self):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_figures_of_what_is_on_a_gpu_without_float64():
+    texts, images, owners = angles(0, 40, 90), angles(5, 30, 80, 85), torch.tensor([0, 0, 1, 2])
+    there = [each.as_subclass(WithoutFloat64) for each in (images, texts)]
+    assert retrieval_recalls(*there, owners) == retrieval_recalls(images, texts, owners)
+    assert recalls(owners.as_subclass(WithoutFloat64)) == recalls(owners)
+    assert perplexity(owners.as_subclass(WithoutFloat64)) == perplexity(owners)
+    FeatureStatistics(2).add(there[0])
 
 
 def test_length_of_features_does_not_matter():

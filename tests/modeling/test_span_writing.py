@@ -16,7 +16,7 @@ from seed_hf.modeling.static_step_seed import can_keep_steps, drop_steps, static
 from seed_hf.modeling.visual_vocabulary_seed import VisualVocabulary
 from tiny import tiny_text_tokenizer
 from tiny_families import FAMILIES, plain_model
-from tiny_language import CODEBOOK_SIZE, tiny_language_model
+from tiny_language import CODEBOOK_SIZE, tiny_language_model, tiny_seed_model
 
 
 @pytest.fixture(scope="module", params=[*FAMILIES, "projected"])
@@ -162,6 +162,35 @@ def test_a_kept_step_serves_every_mode_of_autograd_and_goes_with_its_weights(mod
     head = model.get_output_embeddings()
     head.weight = torch.nn.Parameter(head.weight.detach().clone())
     assert kept() is not step
+
+
+def test_a_call_under_autocast_leaves_no_step_of_its_number_type(model):
+    """On a GPU, a captured one would also read copies of the weights that autocast has freed by then."""
+    for first in (True, False):
+        drop_steps(model)
+        for cast in (first, not first):
+            with torch.autocast("cpu", torch.bfloat16, enabled=cast):
+                assert torch.equal(written(model, cache_implementation="static"), usual(model))
+
+
+def test_a_call_that_overflows_spoils_no_later_one(model):
+    expected = usual(model)
+    drop_steps(model)
+    weight = next(weight for name, weight in model.named_parameters() if "v_proj" in name)
+    intact = weight.detach().clone()
+    weight.data.fill_(torch.inf)
+    written(model, PROMPTS.repeat(1, 4), MASK.repeat(1, 4), cache_implementation="static")
+    weight.data.copy_(intact)
+    assert torch.equal(written(model, cache_implementation="static"), expected)
+
+
+def test_steps_are_dropped_of_a_whole_model_too():
+    whole = tiny_seed_model()
+    with static_step(whole.language_model, 2, 36) as step:
+        pass
+    drop_steps(whole)
+    with static_step(whole.language_model, 2, 36) as another:
+        assert another is not step
 
 
 def test_calls_of_several_threads_do_not_share_a_step(model):

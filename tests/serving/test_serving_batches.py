@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import weakref
 
 import pytest
 
@@ -55,6 +56,28 @@ def test_a_bad_row_takes_no_other_with_it():
 
     one, two, three = collected(work, {"double": Doubling()})
     assert (one, three) == (2, 6) and isinstance(two, TypeError)
+
+
+def test_a_batch_that_was_too_large_is_not_in_memory_while_its_rows_are_done(caplog):
+    held = []
+
+    class Tensors:
+        """As large as the batch."""
+
+    def run(jobs):
+        assert all(each() is None for each in held)
+        tensors = Tensors()
+        held.append(weakref.ref(tensors))
+        if len(jobs) > 1 or jobs[0].work == 0:
+            raise MemoryError("out of memory")
+        jobs[0].finish(jobs[0].work)
+
+    async def work(batches):
+        return await asyncio.gather(*[batches.run("large", row) for row in (1, 0, 2)], return_exceptions=True)
+
+    one, none, two = collected(work, {"large": run})
+    assert (one, two) == (1, 2) and isinstance(none, MemoryError) and len(held) == 4
+    assert "raise MemoryError" in caplog.text  # where it was
 
 
 def test_a_row_that_nobody_wants_leaves_the_queue_and_its_batch():

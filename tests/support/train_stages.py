@@ -116,8 +116,8 @@ def run_instruction(out: Path):
     return trained(InstructionTrainer(model, args, train_dataset=language.conversations(), data_collator=collator))
 
 
-def sharded(model, losses_of, out: Path) -> dict[str, torch.Tensor]:
-    """Losses and saved weights of six steps of AdamW; with several processes the model is sharded by FSDP2.
+def sharded(model, losses_of, out: Path, metrics_of=dict) -> dict[str, torch.Tensor]:
+    """Losses, metrics and saved weights of six steps of AdamW; with several processes the model is sharded by FSDP2.
 
     `transformers.Trainer` passes over FSDP where there is no GPU, so this shards by hand what it would shard.
     """
@@ -140,13 +140,14 @@ def sharded(model, losses_of, out: Path) -> dict[str, torch.Tensor]:
         losses.append(loss / PROCESSES)
         optimizer.step()
         optimizer.zero_grad()
+    logged = {f"log.{name}": torch.tensor(value) for name, value in metrics_of().items()}
     state = whole_state(model)
     if RANK:
         return {}
     model.save_pretrained(out, state_dict=state)  # as a recipe saves it
     saved = dict(type(model).from_pretrained(out).named_parameters())
     found = {name: saved[name].detach() for name, p in model.named_parameters() if p.requires_grad}
-    return {**found, "log.loss": torch.stack(losses)}
+    return {**found, **logged, "log.loss": torch.stack(losses)}
 
 
 def own_rows(rows, step: int):
@@ -156,11 +157,18 @@ def own_rows(rows, step: int):
 
 
 def run_sharded_tokenizer(out: Path, stage: str, rows):
-    model = tiny_tokenizer()
+    model, metrics, gather = tiny_tokenizer(), dict, {}
     model.freeze_for(stage)
     model.train()
-    gather = {"gather_features": gather_features} if stage == "contrastive" and PROCESSES > 1 else {}
-    return sharded(model, lambda model, step: model(**own_rows(rows, step), stage=stage, **gather).loss, out / stage)
+    if stage == "contrastive":
+        trainer = stage_one.trainer_for(model, stage_one.config(**settings(out)))
+        metrics = partial(trainer.window_metrics, trainer.window(model), training=True)
+        gather = {"gather_features": gather_features} if PROCESSES > 1 else {}
+
+    def loss(model, step: int) -> torch.Tensor:
+        return model(**own_rows(rows, step), stage=stage, **gather).loss
+
+    return sharded(model, loss, out / stage, metrics)
 
 
 def run_sharded_language_model(out: Path):

@@ -66,6 +66,22 @@ def test_what_the_stages_would_ignore_is_refused(tmp_path, name):
             module.config(tmp_path, **{name: GIVEN[name]})
 
 
+def test_a_process_trains_on_one_of_several_gpus_and_says_so(tmp_path, monkeypatch, caplog):
+    """Trainer would give each a part of a batch, of which packed places and stage I's other images are lost."""
+    usual = TrainingArguments.__post_init__
+
+    def with_two_gpus(self):
+        usual(self)
+        self._n_gpu = 2
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", with_two_gpus)
+    for stage in STAGES.values():
+        args = stage.config(tmp_path, per_device_train_batch_size=4)
+        assert args.n_gpu == 1 and args.train_batch_size == 4
+        assert "There are 2 GPUs, of which this process trains on one. torchrun --nproc_per_node 2" in caplog.text
+        caplog.clear()
+
+
 def test_a_trainer_sends_nothing_to_the_hub(tmp_path):
     trainer = trainer_for("lm", tmp_path)
     with pytest.raises(ValueError, match="seed-hf push OUTPUT_DIR"):

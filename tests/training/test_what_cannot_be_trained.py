@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
+from accelerate.utils import FullyShardedDataParallelPlugin
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from transformers import default_data_collator
@@ -54,6 +56,15 @@ def test_a_language_model_gets_no_second_lora(tmp_path):
     trainer.train()
     assert torch.equal(base, model.base_model.model.model.decoder.layers[0].fc1.weight)
     assert any(weight.abs().max() > 0 for name, weight in model.named_parameters() if "lora_B" in name)
+
+
+def test_lora_is_not_sharded(tmp_path, monkeypatch):
+    """Merging it into parts of weights loses the rows of the vocabulary. Without a GPU accelerate shards nothing."""
+    sharding = FullyShardedDataParallelPlugin(fsdp_version=2)
+    monkeypatch.setattr(AcceleratorState, "fsdp_plugin", sharding, raising=False)
+    with pytest.raises(ValueError, match="LoRA cannot be merged into weights that FSDP"):
+        language.trainer_for(language.tiny_language_model(), language.config(tmp_path))
+    assert language.trainer_for(language.tiny_language_model(), language.config(tmp_path, lora_r=0)).is_fsdp_enabled
 
 
 @pytest.mark.parametrize("kind", ["train", "eval"])

@@ -23,7 +23,7 @@ class FeatureStatistics:
         Args:
             features: `(rows, width)`.
         """
-        rows = features.double().cpu()
+        rows = features.cpu().double()
         if not len(rows):
             return
         mean = rows.mean(0)
