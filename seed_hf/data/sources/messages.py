@@ -23,7 +23,10 @@ from .text import BadText, described, printable, text_of
 
 ROLES = ("system", "user", "assistant")
 _FIELDS = {"text": {"type", "text"}, "image": {"type", "codes", "image", "path", "url", "base64"}}
-HOW_TO_ENCODE = "Give model.image_tokenizer in the recipe, or encode the images once with `seed-hf data conversations`"
+HOW_TO_ENCODE = (
+    "Give model.image_tokenizer in the recipe, or encode the images once: with `seed-hf tokenize` images with "
+    "captions, with `seed-hf data conversations` those of conversations and documents"
+)
 _IN_ORDER = "a system text may come first, then user and assistant take turns, and assistant has the last word"
 
 
