@@ -169,7 +169,10 @@ def _next(images: Iterator[Any] | None, name: str) -> Any:
 
 def _check_none_left(images: Iterator[Any] | None, name: str) -> None:
     if images is not None and (left := sum(1 for _ in images)):
-        raise BadText(f"{left} of `images` have no place: {name} has fewer parts of the type image")
+        raise BadText(
+            f"{left} of `images` have no place: {name} has fewer parts of the type image "
+            "(<image> in a text is plain text)"
+        )
 
 
 def _are_codes(value: Any) -> bool:

@@ -142,7 +142,10 @@ def _flickr_lines(file: Path, text: str) -> Iterator[tuple[str, str]]:
         if len(parts) == 2 and "\t" not in line and parts[1][:1].isdigit():
             parts = [parts[0], *parts[1].split(maxsplit=1)]
         if len(parts) < 2 or not parts[-1].strip():
-            raise ValueError(f"{file}: line {number} has no caption after the name of an image: {line!r:.80}.")
+            raise ValueError(
+                f"{file}: line {number} has no caption after the name of an image: {line!r:.80}. Lists are read in "
+                "the forms of Flickr30K (CSV with the columns image and caption is one), others as metadata of a folder."
+            )
         yield parts[0].partition("#")[0].strip(), parts[-1].strip()
 
 
