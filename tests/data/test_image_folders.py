@@ -312,7 +312,10 @@ def test_data_in_another_form_are_told_what_to_become(tmp_path):
     with pytest.raises(ValueError, match="A tar of the folder has the text file"):
         open_source(folder)
     assert names(folder) == ["1.png"]
-    Dataset.from_dict({"caption": ["a cup"]}).save_to_disk(tmp_path / "saved")
+    rows = Dataset.from_dict({"caption": ["a cup"]})
+    with pytest.raises(TypeError, match="got Dataset. A datasets.Dataset becomes one by to_parquet"):
+        open_source(rows)
+    rows.save_to_disk(tmp_path / "saved")
     with pytest.raises(FileNotFoundError, match="no Parquet file, tar or image here. It holds what save_to_disk"):
         open_source(tmp_path / "saved", captions=False)
     (tmp_path / "tables").mkdir()

@@ -55,6 +55,11 @@ def locate(source: str | os.PathLike | list[str], split: str, revision: str | No
     """
     if isinstance(source, (list, tuple)):
         return _in_list(source, split, revision)
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(
+            f"A source is a path, a list of paths or the id of a Hub dataset, got {type(source).__name__}. A "
+            "datasets.Dataset becomes one by to_parquet(FILE)."
+        )
     name = os.fspath(source)
     if is_remote(name):
         if "*" in name:
