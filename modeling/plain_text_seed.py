@@ -40,6 +40,10 @@ class PlainTextEncoder:
         found.truncate(max(max_length - self.backend.num_special_tokens_to_add(False), 0))
         return self.backend.post_process(found).ids  # without a setting of the tokenizer, which threads share
 
+    def framed_length(self, text: str) -> int:
+        """How many ids [`framed`] gives of a text that is not cut."""
+        return len(self(text)) + self.backend.num_special_tokens_to_add(False)
+
     def vocabulary(self) -> dict[str, int]:
         """Words and their ids: no text can become another id."""
         return self.backend.get_vocab()

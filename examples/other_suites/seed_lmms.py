@@ -148,7 +148,7 @@ class SeedLmms(lmms):
             raise ValueError(
                 f"{task}, document {number}: SeedLmms is asked about one image, got {len(images)} visuals."
             )
-        return images[0].convert("RGB")
+        return images[0]
 
 
 _PROCESSES = {"RANK": 0, "WORLD_SIZE": 1}

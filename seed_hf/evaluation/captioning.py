@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 from seed_hf.texts import MAX_NEW_TOKENS, generate_texts
 
-from .sets import batches, open_picture
+from .sets import batches, captions_of_rows, open_picture
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ def evaluate_captions(
         batch_size: Images at a time, padded on the left. The result does not depend on it.
         max_new_tokens: Length limit of a caption.
     """
+    references = captions_of_rows(rows)
     captions: list[str] = []
     for batch in tqdm(list(batches(range(len(rows)), batch_size)), desc="captions", leave=False):
         inputs = processor.caption([open_picture(rows[i]) for i in batch])
         captions += generate_texts(model, processor, inputs, max_new_tokens)
-    references = [row["caption"] for row in rows]
     known = {normalize_text(reference) for reference in references}
     return CaptionResult(
         exact_match=exact_match(captions, references),

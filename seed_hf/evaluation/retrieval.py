@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from .sets import batches, distinct_captions, open_picture
+from .sets import batches, captions_of_rows, distinct_captions, open_picture
 
 
 RECALLS_AT = (1, 5, 10)
@@ -160,7 +160,7 @@ def evaluate_retrieval(
             by the continuous causal embeddings.
         batch_size: Images or captions at a time. The result does not depend on it.
     """
-    captions, caption_of_row = distinct_captions([row["caption"] for row in rows])
+    captions, caption_of_row = distinct_captions(captions_of_rows(rows))
     image_features, image_of_row = [], []
     numbers: dict[bytes, int] = {}
     for batch in tqdm(list(batches(rows, batch_size)), desc="images", leave=False):

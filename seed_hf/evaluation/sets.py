@@ -12,15 +12,36 @@ from seed_hf.images import load_image
 
 
 def open_picture(row: Mapping[str, Any]) -> Image.Image:
-    """The RGB image of a row, which holds a PIL image or, as in a Parquet file, the bytes of an image file.
+    """The RGB image of a row, upright and on white as everywhere.
 
     Args:
-        row: With `image`.
+        row: With `image`: a PIL image or, as `datasets` stores it, a mapping of `bytes` and `path`.
     """
     image = row["image"]
-    if not isinstance(image, Image.Image):
-        return load_image(image["bytes"])
-    return image.convert("RGB")
+    if isinstance(image, Mapping):
+        image = image.get("bytes") or image["path"]
+    return load_image(image)
+
+
+def captions_of_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The caption of each row.
+
+    Args:
+        rows: With `caption`.
+
+    Raises:
+        ValueError: A row has no caption, or something else in its place.
+    """
+    captions = []
+    for number, row in enumerate(rows):
+        if not isinstance(caption := row.get("caption"), str):
+            raise ValueError(
+                f"Row {number} needs `image`, and `caption`, one text; it has {', '.join(row)}"
+                f"{f', and a {type(caption).__name__} as its caption' if 'caption' in row else ''}. Rename the column "
+                "of the captions; `seed-hf evaluate` reads several captions of an image."
+            )
+        captions.append(caption)
+    return captions
 
 
 def distinct_captions(captions: Sequence[str]) -> tuple[list[str], torch.Tensor]:

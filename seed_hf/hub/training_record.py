@@ -36,7 +36,9 @@ _MAIN = (
     "bf16",
     "fp16",
     "seed",
+    "lora_r",
 )
+_OF_LORA = ("lora_alpha", "lora_dropout")
 # Left out: of this machine, of no use to others, or secret.
 _PRIVATE = (
     "output_dir", "logging_dir", "run_name", "report_to", "disable_tqdm", "logging_steps", "logging_strategy",
@@ -123,7 +125,7 @@ def _arguments(args: TrainingArguments) -> dict[str, Any]:
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        if name in _MAIN or value != getattr(default, "value", default):
+        if name in _MAIN or name in _OF_LORA and given["lora_r"] or value != getattr(default, "value", default):
             found[name] = value
     return _shareable(found)
 

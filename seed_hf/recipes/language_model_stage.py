@@ -157,6 +157,11 @@ def _check_rows(recipe: LanguageModelRecipe, rows: Dataset, model: PreTrainedMod
         raise ValueError(f"{where} has neither text nor captions; it has {', '.join(rows.column_names)}.")
     if "messages" in present and recipe.stage == "lm":
         raise ValueError(f"{where} has conversations (messages), which the stage instruct trains on.")
+    if "image" in present and "codes" not in present:
+        raise ValueError(
+            f"{where} has images without codes. Train on what `seed-hf tokenize` makes of it, or leave the column "
+            "image out to train on the texts alone."
+        )
     if present & {"codes", "document"} or "text" not in present and "messages" not in present:
         if model is not None and not has_visual_tokens(model):
             raise ValueError(

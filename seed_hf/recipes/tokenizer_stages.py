@@ -207,20 +207,25 @@ def collator_of(
         config: Of the tokenizer.
         processor: Of the images.
         encoder: Of the targets of stage II.
+
+    Raises:
+        ValueError: There is no such text tokenizer, or captions may be longer than what reads them takes.
     """
     # Features of a text encoder are compared place by place, padding included.
     aligned = recipe.stage == "quantization" and recipe.model.text_encoder is not None
-    words = None
+    data, words, reader = recipe.data, None, config.qformer_config
+    if aligned and encoder is not None:
+        reader = encoder.config.get_text_config()
+    room = getattr(reader, "max_position_embeddings", 1 << 30)  # T5 has none
+    length = data.max_text_tokens or (config.num_generation_tokens if aligned else min(CAPTION_TOKENS, room))
     if reads_captions(recipe):
-        rows = config.qformer_config.vocab_size
-        if aligned and encoder is not None:
-            rows = encoder.config.get_text_config().vocab_size
-        words = load_words(recipe.model.text_tokenizer, "model.text_tokenizer", rows)
-    data = recipe.data
+        words = load_words(recipe.model.text_tokenizer, "model.text_tokenizer", reader.vocab_size)
+        if length > room and (encoder is not None or not aligned):
+            raise ValueError(f"data.max_text_tokens must be at most {room}: more is not read of a text; got {length}.")
     return ImageTextCollator(
         processor,
         words,
-        max_text_tokens=data.max_text_tokens or (config.num_generation_tokens if aligned else CAPTION_TOKENS),
+        max_text_tokens=length,
         padding="max_length" if aligned else "longest",
         augment=random_crop_flip if data.augment else None,
         seed=recipe.trainer.seed,

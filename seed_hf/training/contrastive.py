@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from datasets import Dataset
 from torch.distributed.tensor import DTensor
 
 from .arguments import StageArguments
@@ -127,7 +126,8 @@ _COLLATOR = (
 
 
 def _check_collator(collator: Any, rows: Any) -> None:
-    if collator is None and isinstance(rows, Sequence | Dataset) and len(rows) and "image" in rows[0]:
+    names = getattr(rows, "column_names", None) or (rows[0] if isinstance(rows, Sequence) and rows else ())
+    if collator is None and "image" in names:
         raise ValueError(f"Images and captions have to be prepared. {_COLLATOR}")
 
 

@@ -280,6 +280,16 @@ def test_images_of_a_row_fill_its_parts_in_order():
         collator()([{"messages": parts, "images": [CODES, OTHERS, CODES]}])
 
 
+def test_a_placeholder_in_a_text_is_told(caplog):
+    """Elsewhere it stands for an image: of such rows the texts would be learned, and no image, without a word."""
+    shown = said([IMAGE, text("What?")], "b")
+    sequence_rows([{"messages": shown}, {"messages": said("a", "b")}])
+    assert not caplog.records
+    marked = said("<image>\nWhat?", "b")
+    sequence_rows([{"messages": shown}, {"messages": marked}, {"messages": marked}, {"document": [text("<image>")]}])
+    assert "3 rows have <image> in a text" in caplog.text and "the first is row 1" in caplog.text
+
+
 def test_rows_of_a_dataset_in_memory():
     """A `datasets.Dataset` whose images are decoded, with an encoder that sees them in order."""
     image = Image.new("RGB", (30, 20), "red")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset
 
 from damaged_tars import read
 from seed_hf.data.sources.image_text import image_text_dataset
@@ -297,3 +298,30 @@ def test_a_folder_is_read_as_it_is_written(tmp_path):
     made = rows(12)
     expected = [(row["id"], row["caption"], row["image"]) for row in made]
     assert read(write_folder(tmp_path / "a", made)) == (expected, [], 0)
+
+
+# Data in another form
+
+
+def test_data_in_another_form_are_told_what_to_become(tmp_path):
+    """Nothing of it is read, so a job would end with no rows and no word."""
+    folder = folder_of(tmp_path / "sidecar", "1.png")
+    with pytest.raises(ValueError, match=r"images without captions. Add a metadata.csv .*no-captions\).$"):
+        open_source(folder)
+    (folder / "1.txt").write_text("a cup")
+    with pytest.raises(ValueError, match="A tar of the folder has the text file"):
+        open_source(folder)
+    assert names(folder) == ["1.png"]
+    rows = Dataset.from_dict({"caption": ["a cup"]})
+    with pytest.raises(TypeError, match="got Dataset. A datasets.Dataset becomes one by to_parquet"):
+        open_source(rows)
+    rows.save_to_disk(tmp_path / "saved")
+    with pytest.raises(FileNotFoundError, match="no Parquet file, tar or image here. It holds what save_to_disk"):
+        open_source(tmp_path / "saved", captions=False)
+    (tmp_path / "tables").mkdir()
+    for name in ("pairs.csv", "pairs.tsv", "captions.json"):
+        (tmp_path / "tables" / name).write_text("file,caption\n1.png,a cup\n")
+        with pytest.raises(ValueError, match="is read as metadata.csv or metadata.jsonl"):
+            open_source(tmp_path / "tables" / name)
+    with pytest.raises(FileNotFoundError, match="no Parquet file, tar or image here.$"):
+        open_source(tmp_path / "tables", captions=False)

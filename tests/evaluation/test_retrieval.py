@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from seed_hf.codes import perplexity
+from seed_hf.evaluation.captioning import evaluate_captions
 from seed_hf.evaluation.codebook import codebook_use
 from seed_hf.evaluation.metrics.frechet import FeatureStatistics
 from seed_hf.evaluation.retrieval import caption_ranks, evaluate_retrieval, image_ranks, recalls, retrieval_recalls
@@ -134,6 +136,26 @@ def test_distinct_captions_and_batches():
     assert captions == ["a dog", "a cat", "a bee"]
     assert owners.tolist() == [0, 1, 0, 2]
     assert list(batches(range(5), 2)) == [[0, 1], [2, 3], [4]]
+
+
+def test_images_of_rows_are_read_as_everywhere(tmp_path):
+    """Upright and on white, whether `datasets` has decoded them, or holds bytes or a path."""
+    clear = Image.new("RGBA", (4, 6), (255, 0, 0, 0))
+    clear.save(tmp_path / "clear.png")
+    stored = {"bytes": (tmp_path / "clear.png").read_bytes(), "path": None}
+    for image in (clear, stored, {"bytes": None, "path": str(tmp_path / "clear.png")}):
+        assert open_picture({"image": image}).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_rows_without_one_caption_are_named(model_and_processor):
+    model, processor = model_and_processor
+    image = Image.new("RGB", (8, 8))
+    for row, said in (({"text": "a"}, "has image, text. Rename"), ({"caption": ["a"]}, "and a list as its caption")):
+        rows = [{"image": image, "caption": "a"}, {"image": image, **row}]
+        with pytest.raises(ValueError, match=f"Row 1 needs .*{said}"):
+            evaluate_retrieval(model.visual_tokenizer, processor, rows)
+        with pytest.raises(ValueError, match=f"Row 1 needs .*{said}"):
+            evaluate_captions(model, processor, rows)
 
 
 @pytest.mark.parametrize("use_codes", [True, False])

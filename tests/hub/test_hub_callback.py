@@ -64,19 +64,21 @@ def test_a_language_model_has_a_card_and_a_plain_one_has_none(folder):  # noqa: 
         "trainer": {**TRAINER, "output_dir": "opt", "lora_r": 0, "max_steps": 1},
     }
     run_stage("lm", write(text))
-    assert record(folder / "opt")["steps"] == 1 and not (folder / "opt" / "README.md").exists()
+    assert record(folder / "opt")["steps"] == 1 and record(folder / "opt")["trainer"]["lora_r"] == 0
+    assert "lora_alpha" not in record(folder / "opt")["trainer"] and not (folder / "opt" / "README.md").exists()
     # as if that OPT had come from the Hub: its children inherit the parent, and with it the licence
     changed = {**record(folder / "opt"), "base_model": ["facebook/opt-125m"]}
     (folder / "opt" / "train_config.json").write_text(json.dumps(changed))
     lm = {
         "model": {"language_model": "opt", "visual_tokenizer": "tokenizer"},
         "data": {"train": "codes.parquet"},
-        "trainer": {**TRAINER, "output_dir": "lm", "lora_r": 2, "max_steps": 1},
+        "trainer": {**TRAINER, "output_dir": "lm", "max_steps": 1},
     }
     run_stage("lm", write(lm))
     assert kind_of(folder / "lm") == "language_model" and problems(folder / "lm", "language_model") == []
     text = (folder / "lm" / "README.md").read_text()
     metadata = check_card(text, "language_model")
+    assert rows(text)["trainer.lora_r"] == "16" and rows(text)["trainer.lora_alpha"] == "32"  # the defaults
     assert metadata["base_model"] == ["facebook/opt-125m"] and metadata["license_name"] == "opt-license"
     assert not (folder / "lm" / "results.json").exists() and "## Results" not in text
 

@@ -159,9 +159,10 @@ def test_files_that_the_metadata_name_are_looked_for(models):
 FAULTS = {
     "contrastive": {
         "model.image_processor=small": "makes images of {'height': 14, 'width': 14}, but the tokenizer sees 28 x 28",
-        "data.train=nowhere.parquet": "data.train: nowhere.parquet is not a Parquet file",
-        "data.caption_column=title": "has no column title; it has image, caption, words",
+        "data.train=nowhere.parquet": "data.train: nowhere.parquet: no such file or folder",
+        "data.caption_column=title": "Name the right one (data.image_column, data.caption_column)",
         "data.validation=held/out": "data.validation: held/out",
+        "data.max_text_tokens=9999": "data.max_text_tokens must be at most",
         "model.text_tokenizer=nowhere": "model.text_tokenizer: nowhere: no such folder",
         "model.text_tokenizer=opt": "model.text_tokenizer: opt holds no text tokenizer",
         "model.tokenizer=few_words": "has 331 entries, but the model has 60 rows",
@@ -192,7 +193,8 @@ FAULTS = {
         "model.visual_tokenizer=tokenizer": "model.visual_tokenizer is not used: lm has visual tokens already",
         "model.visual_embedding=projected": "model.visual_embedding is not used: lm has visual tokens",
         "model.language_model=opt": "A plain language model has no visual tokens",
-        "data.train=images": "data.train: images is not a Parquet file",
+        "data.train=images": "data.train: images: no such file or folder",
+        "data.train=images.parquet": "images.parquet has images without codes",
         "data.train=only_images.parquet": "only_images.parquet",
         "data.max_length=1000": "max_length",
         "trainer.lora_token_ids=[100000]": "lora_token_ids must lie in",

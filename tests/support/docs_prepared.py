@@ -54,6 +54,28 @@ def _pictures(folder: Path) -> None:
             file.write(json.dumps({"file_name": row["file"], "caption": row["caption"]}) + "\n")
 
 
+def _pairs(folder: Path) -> None:
+    lines = [f"{row['file']}\t{row['caption']}" for row in _demo_pictures()]
+    (folder / "pairs.tsv").write_text("\n".join(["filepath\ttitle", *lines]), encoding="utf-8")
+
+
+def _coco(folder: Path) -> None:
+    rows = list(enumerate(_demo_pictures()))
+    images = [{"id": number, "file_name": row["file"]} for number, row in rows]
+    captions = [{"image_id": number, "caption": row["caption"]} for number, row in rows for _ in range(2)]
+    made = json.dumps({"images": images, "annotations": captions})
+    (folder / "captions_train2017.json").write_text(made, encoding="utf-8")
+
+
+def _llava(folder: Path) -> None:
+    def turns(row):
+        asked = [("human", "<image>\nWhat is it?"), ("gpt", row["caption"]), ("human", "Sure?"), ("gpt", "Yes.")]
+        return [{"from": who, "value": text} for who, text in asked]
+
+    rows = [{"image": row["file"], "conversations": turns(row)} for row in _demo_pictures()]
+    (folder / "llava.json").write_text(json.dumps(rows), encoding="utf-8")
+
+
 def _prompts(folder: Path) -> None:
     (folder / "prompts.txt").write_text("a red apple\na blue car\n", encoding="utf-8")
 
@@ -184,6 +206,9 @@ PREPARED: dict[str, Callable[[Path], None]] = {
     "questions.txt": _questions,
     "examples/pig.png": _pig,
     "pictures/": _pictures,
+    "pairs.tsv": _pairs,
+    "captions_train2017.json": _coco,
+    "llava.json": _llava,
     "shards/": lambda folder: _tars(folder / "shards", 3),
     "data/image_text/": lambda folder: _tars(folder / "data" / "image_text", 5),
     "parquet/": _parquet,

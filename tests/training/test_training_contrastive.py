@@ -14,7 +14,7 @@ from seed_hf.training.trainer import last_complete_checkpoint
 from stage_one import CAPTIONS, config, rows, trainer_for
 from stages import stack
 from tiny import tiny_text_tokenizer, tiny_tokenizer
-from tiny_language import picture
+from tiny_language import picture, tiny_processor
 
 
 def test_defaults_are_the_published_values(tmp_path):
@@ -160,6 +160,19 @@ def test_collator_normalises_uint8_pixels_and_encodes_captions():
     assert batch["pixel_values"][0, :, 0, 0].tolist() == pytest.approx([1.0, 3.0, 1.0])
     assert batch["pixel_values"][1, :, 0, 0].tolist() == pytest.approx([-1.0, -1.0, 0.0])
     assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, 4)
+
+
+@pytest.mark.parametrize("padding", ["longest", "max_length"])
+@pytest.mark.parametrize("tokenizer", [tiny_text_tokenizer(), tiny_processor().tokenizer])
+def test_a_caption_that_is_cut_is_logged_once(tokenizer, padding, caplog):
+    """What its end says is never read, and captions that differ there alone count as equal."""
+    length = len(tokenizer("a red apple").input_ids)
+    collator = ImageTextCollator(tokenizer=tokenizer, max_text_tokens=length, padding=padding)
+    collator([{"caption": "a red apple"}, {"caption": "a"}])
+    assert not caplog.records
+    for _ in range(2):
+        collator([{"caption": "a red apple"}, {"caption": "a red apple and a cup"}])
+    assert caplog.text.count("is cut to") == 1 and "'a red apple and a cup'" in caplog.text
 
 
 def test_collator_draws_depend_on_seed_epoch_and_row_alone():

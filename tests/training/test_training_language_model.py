@@ -105,6 +105,18 @@ def test_long_text_is_cut_and_the_span_never():
         collator(max_length=36, **only("image_to_text"))([{"codes": CODES, "caption": "a"}])
 
 
+@pytest.mark.parametrize("row", [{"codes": CODES, "caption": "apple " * 200}, {"text": "apple " * 200}])
+@pytest.mark.parametrize("direction", ["image_to_text", "text_to_image"])
+def test_a_sequence_that_is_cut_is_logged_once(row, direction, caplog):
+    """What its end says is never learned."""
+    make = collator(max_length=60, **only(direction))
+    make([{"codes": CODES, "caption": "a"}, {"text": "an apple"}])
+    assert not caplog.records
+    make([row, row])
+    make([row])
+    assert caplog.text.count("is cut to 60 (max_length), as all longer ones") == 1
+
+
 def test_draws_depend_on_seed_epoch_and_row_alone():
     data = [{"codes": [i] * 32, "captions": ["a red apple", "the blue fire engine"]} for i in range(40)]
     first, again = collator()(data), collator()(data)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import FullyShardedDataParallelPlugin
+from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from transformers import default_data_collator
@@ -77,10 +78,11 @@ def test_nothing_is_compared_in_a_batch_of_one(tmp_path, kind):
 def test_rows_that_have_to_be_prepared_or_have_no_caption(tmp_path):
     rows = [{"image": Image.new("RGB", (20, 20)), "words": "a red apple"}] * 8
     args = stage_one.config(tmp_path, remove_unused_columns=False)
-    with pytest.raises(
-        ValueError, match="have to be prepared. Give rows with a caption, and data_collator=ImageTextColl"
-    ):
-        ContrastiveTrainer(tiny_tokenizer(), args, train_dataset=rows)
+    for given in (rows, Dataset.from_list(rows), Dataset.from_list(rows).to_iterable_dataset()):
+        with pytest.raises(
+            ValueError, match="have to be prepared. Give rows with a caption, and data_collator=ImageTextColl"
+        ):
+            ContrastiveTrainer(tiny_tokenizer(), args, train_dataset=given)
     _, processor = tiny_model_and_processor()
     collator = ImageTextCollator(processor.image_processor, processor.tokenizer)
     trainer = ContrastiveTrainer(tiny_tokenizer(), args, train_dataset=rows, data_collator=collator)

@@ -1,5 +1,6 @@
 """Batches for stage I and stage II: images, captions, or cached features."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -12,6 +13,8 @@ from seed_hf.modeling.processing_seed import BOI_TOKEN
 from .row_values import captions_of, decoded_image, naming_the_row, row_names
 from .seeded import SeededCollator
 
+
+logger = logging.getLogger(__name__)
 
 CACHED_KEYS = ("vision_embeddings", "causal_embeddings", "target_embeddings")
 
@@ -29,7 +32,7 @@ class ImageTextCollator(SeededCollator):
         image_processor (`SeedImageProcessor`, *optional*): Needed for rows with images.
         tokenizer (*optional*): Needed for rows with captions; the text tokenizer of the Q-Former in stage I, of the
             diffusion model's text encoder in stage II. Without it captions are ignored.
-        max_text_tokens (`int`, *optional*, defaults to 32): Longer captions are cut.
+        max_text_tokens (`int`, *optional*, defaults to 32): Longer captions are cut. The first one is logged.
         padding (`str`, *optional*, defaults to `"longest"`): `"max_length"` pads every caption to `max_text_tokens`,
             as the text encoders of diffusion models expect.
         augment (*optional*): Changes float images `(B, 3, S, S)` in [0, 1] before they are normalised. It may draw
@@ -65,6 +68,7 @@ class ImageTextCollator(SeededCollator):
         self.max_text_tokens = max_text_tokens
         self.padding = padding
         self.augment = augment
+        self._said_cut = False
 
     def for_evaluation(self) -> Self:
         """As [`SeededCollator.for_evaluation`], and without augmentation."""
@@ -98,7 +102,25 @@ class ImageTextCollator(SeededCollator):
             rows = {"input_ids": [self.plain.framed(caption, self.max_text_tokens) for caption in captions]}
             settings = {"padding": self.padding, "max_length": self.max_text_tokens, "padding_side": "right"}
             encoded = self.tokenizer.pad(rows, **settings, return_tensors="pt")
+        if not self._said_cut:
+            full = encoded["attention_mask"].sum(1) == self.max_text_tokens
+            self._say_cut([caption for caption, is_full in zip(captions, full) if is_full])
         return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+
+    def _say_cut(self, captions: list[str]) -> None:
+        """Log the first caption that was cut, once: what it says at its end is never read."""
+        whole = (
+            self.plain.framed_length if self.plain else lambda text: len(self.tokenizer(text, verbose=False).input_ids)
+        )
+        for caption in captions:
+            if (length := whole(caption)) > self.max_text_tokens:
+                self._said_cut = True
+                logger.warning(
+                    "A caption of %d tokens is cut to %d, and so is every longer one (max_text_tokens, in a recipe "
+                    "data.max_text_tokens): %.80r",
+                    length, self.max_text_tokens, caption,
+                )  # fmt: skip
+                return
 
     def _caption(self, row) -> str:
         captions = captions_of(row)

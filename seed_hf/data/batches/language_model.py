@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from .row_values import captions_of, naming_the_row, row_names
 from .samples import LOSS_KINDS, Sample, batch_of
 from .seeded import SeededCollator
 
+
+logger = logging.getLogger(__name__)
 
 DIRECTIONS = ("image_to_text", "text_to_image", "question")
 CUTS = ("whole", "tokens")
@@ -39,7 +42,7 @@ class LanguageModelCollator(SeededCollator):
         text             bos [text eos]
 
     Text is encoded without the added tokens, so it cannot become `<img>`, `</img>` or a code. Sequences longer than
-    `max_length` are cut; a caption, answer, document or text that was cut has no eos.
+    `max_length` are cut, and the first is logged; a caption, answer, document or text that was cut has no eos.
 
     A row may have its own `direction`, `loss_on`, `max_length` and `swap_images`.
 
@@ -128,6 +131,7 @@ class LanguageModelCollator(SeededCollator):
         self.pack_length = pack_length
         prompts = {"caption_prompt": caption_prompt, "image_prompt": image_prompt, "question_prompt": question_prompt}
         self.sequences = SequenceEncoder(tokenizer, config, **prompts)
+        self._said_cut = False
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         samples = []
@@ -194,9 +198,10 @@ class LanguageModelCollator(SeededCollator):
         if self.cut == "whole":
             if len(image) >= length:
                 raise ValueError(f"An image and eos are {len(image)} tokens, but max_length is {length}.")
+            self._say_cut(len(prompt) + len(image), length)
             prompt = prompt[: length - len(image)]
         sample = Sample().add(prompt, self._of_given(row, "caption"))
-        return self._begun(row, sample.add(image, "code")).cut(length)
+        return self._fitted(self._begun(row, sample.add(image, "code")), length)
 
     def _closed(self, row: Mapping[str, Any], name: str, kind: str, *, text: str, **given) -> Sample:
         """A sequence of the format `name`, cut to `max_length` at the end."""
@@ -204,7 +209,7 @@ class LanguageModelCollator(SeededCollator):
         if len(prompt) >= length:
             raise ValueError(f"The prompt alone has {len(prompt)} tokens, but max_length is {length}.")
         sample = Sample().add(prompt, self._of_given(row, kind), self.is_code)
-        return self._begun(row, sample.add(self.sequences.answer(name, text=text), kind)).cut(length)
+        return self._fitted(self._begun(row, sample.add(self.sequences.answer(name, text=text), kind)), length)
 
     def _text(self, row: Mapping[str, Any]) -> Sample:
         text = text_of(row["text"], "text")
@@ -215,7 +220,17 @@ class LanguageModelCollator(SeededCollator):
         sample = Sample().add(self.sequences.prompt("text"), self._of_given(row, "text"))
         for token in self.sequences.ids([*pieces, Mark.EOS]):
             sample.add([token], None if token == self.pad != self.sequences.eos else "text")
-        return self._begun(row, sample).cut(self._length(row))
+        return self._fitted(self._begun(row, sample), self._length(row))
+
+    def _fitted(self, sample: Sample, length: int) -> Sample:
+        self._say_cut(len(sample.ids), length)
+        return sample.cut(length)
+
+    def _say_cut(self, tokens: int, length: int) -> None:
+        """Log the first sequence that is cut, once: its end is never learned."""
+        if tokens > length and not self._said_cut:
+            self._said_cut = True
+            logger.warning("A sequence of %d tokens is cut to %d (max_length), as all longer ones.", tokens, length)
 
     def _document(self, row: Mapping[str, Any]) -> Sample:
         """An interleaved document. All of it is learned."""

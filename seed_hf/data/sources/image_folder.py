@@ -42,7 +42,7 @@ def image_folder_columns(folder: str, split: str, choice: ColumnChoice) -> Colum
             unreadable = unreadable or error
     if unreadable and not found:
         raise unreadable
-    return found[0] if found else choice.find(["image"], folder)
+    return found[0] if found else _without_metadata(folder, choice)
 
 
 def image_folder_rows(
@@ -99,7 +99,7 @@ def _rows(folder: str, split: str, choice: ColumnChoice) -> Iterator[tuple[Mappi
     """The values of each row, images as their paths; its columns; and the file that the row is in."""
     metadata, images, of_split = _read_files(folder, split)
     if not metadata:
-        choice.find(["image"], folder)
+        _without_metadata(folder, choice)
     unnamed = dict.fromkeys(images)
     for name in metadata:
         file = os.path.join(folder, name)
@@ -145,6 +145,22 @@ def _with_paths(row: Mapping[str, Any], folder: str, parent: str) -> tuple[dict[
                 name = os.path.join(folder, path)
         values[image] = name or None
     return values, names
+
+
+def _without_metadata(folder: str, choice: ColumnChoice) -> Columns:
+    """The columns of a folder that holds images alone.
+
+    Raises:
+        ValueError: Captions, or a column, are asked for.
+    """
+    if choice.captions and choice.caption is None:
+        beside = any(name.lower().endswith(".txt") for name in folder_files(folder))
+        raise ValueError(
+            f"{folder}: images without captions. Add a metadata.csv or metadata.jsonl with the columns file_name and "
+            "caption, or say that there are none (captions=False; --no-captions)."
+            + (" A tar of the folder has the text file beside an image as its caption." if beside else "")
+        )
+    return choice.find(["image"], folder)
 
 
 def _found_in(file: str, choice: ColumnChoice) -> Columns:

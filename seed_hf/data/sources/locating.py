@@ -22,6 +22,11 @@ _TARS = ".tar .tar.gz .tgz .tar.bz2 .tbz2 .tar.xz .txz .tar.zst .tzst"  # the re
 _JSON_LINES = ".jsonl"
 _SUFFIXES = {**dict.fromkeys(_TARS.split(), "webdataset"), ".parquet": "parquet"}
 _ON_THE_HUB = ("parquet", "webdataset")  # formats of a Hub dataset that hold images
+_TABLES = (".csv", ".tsv", ".json", _JSON_LINES)
+_LISTS_IMAGES = (
+    " A list of images and captions is read as metadata.csv or metadata.jsonl, with the columns file_name and "
+    "caption, in the folder that holds the images."
+)
 _NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -50,6 +55,11 @@ def locate(source: str | os.PathLike | list[str], split: str, revision: str | No
     """
     if isinstance(source, (list, tuple)):
         return _in_list(source, split, revision)
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(
+            f"A source is a path, a list of paths or the id of a Hub dataset, got {type(source).__name__}. A "
+            "datasets.Dataset becomes one by to_parquet(FILE)."
+        )
     name = os.fspath(source)
     if is_remote(name):
         if "*" in name:
@@ -211,7 +221,10 @@ def _check_card(repository: str, revision: str | None, token: str | bool | None)
 def _format_of(name: str) -> str:
     if source_format := _suffix_format(name.partition("?")[0] if is_remote(name) else name):
         return source_format
-    raise ValueError(f"{name}: a source is a folder, a .parquet or .tar file, or a Hub dataset. This is neither.")
+    advice = _LISTS_IMAGES if name.lower().endswith(_TABLES) else ""
+    raise ValueError(
+        f"{name}: a source is a folder, a .parquet or .tar file, or a Hub dataset. This is neither.{advice}"
+    )
 
 
 def _names_a_file(name: str) -> bool:

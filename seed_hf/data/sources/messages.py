@@ -23,7 +23,10 @@ from .text import BadText, described, printable, text_of
 
 ROLES = ("system", "user", "assistant")
 _FIELDS = {"text": {"type", "text"}, "image": {"type", "codes", "image", "path", "url", "base64"}}
-HOW_TO_ENCODE = "Give model.image_tokenizer in the recipe, or encode the images once with `seed-hf data conversations`"
+HOW_TO_ENCODE = (
+    "Give model.image_tokenizer in the recipe, or encode the images once: with `seed-hf tokenize` images with "
+    "captions, with `seed-hf data conversations` those of conversations and documents"
+)
 _IN_ORDER = "a system text may come first, then user and assistant take turns, and assistant has the last word"
 
 
@@ -166,7 +169,10 @@ def _next(images: Iterator[Any] | None, name: str) -> Any:
 
 def _check_none_left(images: Iterator[Any] | None, name: str) -> None:
     if images is not None and (left := sum(1 for _ in images)):
-        raise BadText(f"{left} of `images` have no place: {name} has fewer parts of the type image")
+        raise BadText(
+            f"{left} of `images` have no place: {name} has fewer parts of the type image "
+            "(<image> in a text is plain text)"
+        )
 
 
 def _are_codes(value: Any) -> bool:

@@ -50,7 +50,10 @@ def open_rows(
     schema = parquet_schema(str(files[0]))
     present = column_types(schema)
     if missing := sorted(set(columns or ()) - set(present)):
-        raise ValueError(f"{where} has no column {', '.join(missing)}; it has {', '.join(present)}.")
+        raise ValueError(
+            f"{where} has no column {', '.join(missing)}; it has {', '.join(present)}. Name the right one "
+            "(data.image_column, data.caption_column)."
+        )
     try:
         tables = [_read(file, columns) for file in files]
         table = pa.concat_tables(tables)
@@ -78,6 +81,8 @@ def parquet_files(path: str, split: str) -> list[Path]:
         FileNotFoundError: There is no Parquet file.
     """
     if not holds_parquet(path):
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"data.{split}: {path}: no such file or folder.")
         raise FileNotFoundError(
             f"data.{split}: {path} is not a Parquet file, nor a folder with Parquet files. Stages I and II read other "
             "sources with data.streaming: true."
@@ -177,7 +182,10 @@ def _with_caption(table, column: str, where: str):
     if column not in present:
         if column == "captions":
             return table
-        raise ValueError(f"{where} has no column {column!r}; it has {', '.join(present)}.")
+        raise ValueError(
+            f"{where} has no column {column!r}; it has {', '.join(present)}. Name that of the captions "
+            "(data.caption_column)."
+        )
     check_type("caption", column, present[column], where)
     name = "captions" if holds_lists(table.schema, column) else "caption"
     if name == column:

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from seed_hf.images import SeedImageError
+from seed_hf.modeling.visual_tokens_seed import IMAGE_TOKEN
 
 from .checked_table import ROW
 from .filters import RowDropped, RowFilters
@@ -85,17 +86,25 @@ def sequence_rows(
     check_on_error(on_error)
     stored = _opened(source, split, caption_column)
     report, schema = RowReport(), _schema()
-    tables, waiting = [], []
+    tables, waiting, marked = [], [], []
     for row in _encoded(
         _read(stored, set(ignore_columns), report, on_error, encode is not None), encode, report, on_error
     ):
         waiting.append(row)
+        if any(IMAGE_TOKEN in (part.get("text") or "") for part in _parts(row)):
+            marked.append(row[ROW])
         if len(waiting) == _ROWS_AT_ONCE:
             tables.append(pa.Table.from_pylist(waiting, schema))
             waiting = []
     table = pa.concat_tables([*tables, pa.Table.from_pylist(waiting, schema)])
     if report.kept < report.read:
         logger.warning("%s: %s", where, report)
+    if marked:
+        logger.warning(
+            "%s: %d rows have %s in a text, where it is plain text and no image; the first is %s. An image is a part "
+            "of its own: docs/instruction_tuning.md makes some of LLaVA's conversations.",
+            where, len(marked), IMAGE_TOKEN, marked[0],
+        )  # fmt: skip
     if not len(table):
         raise ValueError(f"{where}: no row can be used: {report}.")
     table = table.select([name for name in table.column_names if table[name].null_count < len(table)])
@@ -247,8 +256,14 @@ def _images(row: dict[str, Any]) -> list[dict[str, Any]]:
     """The mappings of a row that have an image or codes."""
     if "image" in row or "codes" in row:
         return [row]
-    contents = [row.get("document") or [], *(message["content"] for message in row.get("messages") or [])]
-    return [part for content in contents for part in content if part["type"] == "image"]
+    return [part for part in _parts(row) if part["type"] == "image"]
+
+
+def _parts(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The parts of the document or of the messages of a row."""
+    yield from row.get("document") or []
+    for message in row.get("messages") or []:
+        yield from message["content"]
 
 
 def _encoded(

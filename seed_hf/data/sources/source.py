@@ -28,6 +28,10 @@ from .tars import tar_columns, tar_rows
 from .text import printable
 
 
+_SAVED_BY_DATASETS = (
+    " It holds what save_to_disk of datasets wrote: datasets.load_from_disk(FOLDER).to_parquet(FILE) makes a source "
+    "of it (of a DatasetDict, each split of it)."
+)
 _ROWS_LOOKED_AT = 8  # to find out whether captions are lists
 
 
@@ -243,8 +247,9 @@ def open_source(
     """
     choice = ColumnChoice(image_column, caption_column, id_column, captions)
     located = locate(source, split, revision)
-    if not located.files:
-        raise FileNotFoundError(f"{source}: no Parquet file, tar or image here.")
+    if not located.files or located.format == "imagefolder" and not any(image_folder_files(located.files[0])):
+        arrow = any(True for place in located.files for _ in Path(place).rglob("*.arrow"))
+        raise FileNotFoundError(f"{source}: no Parquet file, tar or image here.{_SAVED_BY_DATASETS if arrow else ''}")
     opened = ImageTextSource(located.format, located.files, located.root, split, choice, located.folder)
     opened.choice = replace(choice, expected=opened.columns())
     opened.caption_lists = captions and opened.has_caption_lists()

@@ -142,7 +142,11 @@ def _flickr_lines(file: Path, text: str) -> Iterator[tuple[str, str]]:
         if len(parts) == 2 and "\t" not in line and parts[1][:1].isdigit():
             parts = [parts[0], *parts[1].split(maxsplit=1)]
         if len(parts) < 2 or not parts[-1].strip():
-            raise ValueError(f"{file}: line {number} has no caption after the name of an image: {line!r:.80}.")
+            raise ValueError(
+                f"{file}: line {number} has no caption after the name of an image: {line!r:.80}. Lists are read in "
+                "the forms of Flickr30K, such as CSV with the columns image and caption; others as metadata.csv or "
+                "metadata.jsonl in the folder of their images."
+            )
         yield parts[0].partition("#")[0].strip(), parts[-1].strip()
 
 

@@ -142,6 +142,7 @@ class Retrieval:
                 if image == len(images[name]):  # an image of several rows, each with a caption, is one, too
                     images[name].append(features_of_text(features))
         own = torch.tensor(sorted(set(pairs)))
+        cut = sum(self._encoder.framed_length(caption) > self.max_text_tokens for caption in index)
         candidates = unit_vectors(torch.stack(texts), "the captions")
         return {
             name: {
@@ -149,6 +150,7 @@ class Retrieval:
                     unit_vectors(torch.stack(features), f"the {name} of the images"), candidates, own
                 ).to_dict(),
                 "shared_captions": len(own) - len(texts),
+                "cut_captions": cut,
             }
             for name, features in images.items()
         }
