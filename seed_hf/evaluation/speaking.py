@@ -14,7 +14,7 @@ from seed_hf.modeling.prompts_seed import SequenceEncoder
 from seed_hf.modeling.token_rows_seed import padded
 from seed_hf.texts import MAX_NEW_TOKENS, generate_texts
 
-from .caption_choice import check_numbers
+from .likelihoods import check_likelihoods
 from .result import generation_settings, image_settings, model_facts
 
 
@@ -199,7 +199,7 @@ class Speaker:
         logits = self.model(**inputs, use_cache=False, logits_to_keep=longest + 1).logits[:, :-1].float()
         ids = inputs["input_ids"][:, -longest:]
         losses = -logits.log_softmax(-1).gather(-1, ids[..., None])[..., 0]
-        check_numbers(losses)
+        check_likelihoods(losses)
         return [
             (losses[row, longest - len(answer) :].cpu().double().sum().item(), len(answer))
             for row, answer in enumerate(said)

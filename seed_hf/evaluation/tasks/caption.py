@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from seed_hf.evaluation.captioning import normalize_text
 from seed_hf.evaluation.metrics.caption_scores import ScoredCaption, caption_scores
-from seed_hf.evaluation.metrics.caption_words import caption_words
+from seed_hf.evaluation.metrics.caption_words import caption_words, normalize_text
 from seed_hf.evaluation.rows import EvaluationRow
 from seed_hf.evaluation.speaking import Speaker, SpeakingTask
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from seed_hf.evaluation.codebook import codebook_use
+from seed_hf.evaluation.metrics.codebook import codebook_use
 from seed_hf.evaluation.result import image_settings, model_facts
 from seed_hf.evaluation.rows import EvaluationRow
 from seed_hf.many import codes_of
@@ -59,4 +59,4 @@ class Codebook:
         """The figures of [`codebook_use`]."""
         images = {record.get("image", number): record["codes"] for number, record in enumerate(records)}
         codes = torch.tensor(list(images.values()))
-        return {"all": codebook_use(codes, self.tokenizer.config.codebook_size).to_dict()}
+        return {"all": codebook_use(codes, self.tokenizer.config.codebook_size)}

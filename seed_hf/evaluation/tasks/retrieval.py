@@ -14,8 +14,8 @@ import torch
 
 from seed_hf.artifacts.fingerprints import rules_fingerprint
 from seed_hf.evaluation.done_rows import features_of_text, features_to_text
+from seed_hf.evaluation.metrics.retrieval import retrieval_recalls
 from seed_hf.evaluation.result import image_settings, model_facts
-from seed_hf.evaluation.retrieval import MAX_TEXT_TOKENS, recalls_of_pairs, unit_vectors
 from seed_hf.evaluation.rows import EvaluationRow
 from seed_hf.many import encode_many
 from seed_hf.modeling.plain_text_seed import plain_text_encoder
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 USES = ("codes", "embeddings")
+MAX_TEXT_TOKENS = 35  # of the authors' retrieval evaluation
 
 
 class Retrieval:
@@ -142,13 +143,8 @@ class Retrieval:
                 if image == len(images[name]):  # an image of several rows, each with a caption, is one, too
                     images[name].append(features_of_text(features))
         own = torch.tensor(sorted(set(pairs)))
-        candidates = unit_vectors(torch.stack(texts), "the captions")
+        candidates, shared = torch.stack(texts), {"shared_captions": len(own) - len(texts)}
         return {
-            name: {
-                **recalls_of_pairs(
-                    unit_vectors(torch.stack(features), f"the {name} of the images"), candidates, own
-                ).to_dict(),
-                "shared_captions": len(own) - len(texts),
-            }
+            name: {**retrieval_recalls(torch.stack(features), candidates, own), **shared}
             for name, features in images.items()
         }

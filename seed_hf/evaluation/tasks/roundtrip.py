@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from seed_hf.devices import generator_of
-from seed_hf.evaluation.caption_choice import caption_likelihoods
 from seed_hf.evaluation.drawer import Drawer, DrawingTask, seed_of
+from seed_hf.evaluation.likelihoods import caption_likelihoods
 from seed_hf.evaluation.metrics.intervals import Mean, Share
 from seed_hf.evaluation.metrics.others import Others
 from seed_hf.evaluation.rows import EvaluationRow
