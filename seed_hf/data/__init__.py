@@ -10,7 +10,6 @@ _MODULES = {
     "CachedFeatures": "seed_hf.data.features.cached",
     "ImageTextCollator": "seed_hf.data.batches.image_text",
     "ImageTextSource": "seed_hf.data.sources.source",
-    "JobSettings": "seed_hf.data.jobs.settings",
     "InstructionCollator": "seed_hf.data.batches.instruction",
     "LanguageModelCollator": "seed_hf.data.batches.language_model",
     "RowFilters": "seed_hf.data.sources.filters",

@@ -128,10 +128,9 @@ def question_fault(model: SeedForConditionalGeneration, processor: SeedProcessor
 def _run(source, model, processor, out, say, how: dict, description: str, beams: int, options: dict) -> dict:
     """The job whose lines are what `say` makes of codes and rows."""
     folder = folder_of(out)
-    chosen = {"image_processor": processor.image_processor, "rows_per_shard": ROWS_PER_SHARD}
-    chosen |= {name: value for name, value in options.items() if value is not None}
-    chosen.setdefault("batch_size", batch_size_of(folder, model, beams))
-    job = SourceJob(source, model.visual_tokenizer, folder, JobSettings(**chosen))
+    own = {"image_processor": processor.image_processor, "batch_size": batch_size_of(folder, model, beams)}
+    settings = JobSettings.of(options, rows_per_shard=ROWS_PER_SHARD, **own)
+    job = SourceJob(source, model.visual_tokenizer, folder, settings)
     check_weights(model, "model")
     identity = {
         "format": FORMAT,

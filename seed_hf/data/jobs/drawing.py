@@ -110,9 +110,8 @@ def draw_prompts(
     shards = out / folder_of(out / LINES, new_parent=True).name
     if out.is_dir() and any(out.iterdir()) and not shards.is_dir():
         raise ValueError(f"{out}: this folder is not empty, and not of such a job. Give a new one.")
-    chosen: dict[str, Any] = {"batch_size": BATCH_SIZE, "rows_per_shard": ROWS_PER_SHARD}
-    chosen |= {name: value for name, value in options.items() if value is not None}
-    job = SourceJob(prompts, pipeline.visual_tokenizer, shards, JobSettings(**chosen))
+    how = JobSettings.of(options, batch_size=BATCH_SIZE, rows_per_shard=ROWS_PER_SHARD)
+    job = SourceJob(prompts, pipeline.visual_tokenizer, shards, how)
     sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
     candidates = pipeline.config.num_candidates if num_candidates is None else num_candidates
     guidance = pipeline.config.guidance_scale if guidance_scale is None else guidance_scale
