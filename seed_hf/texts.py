@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from seed_hf.many import codes_of
+from seed_hf.inference import encode_pixels
 from seed_hf.threads import on_all_cores
 
 
@@ -70,35 +70,8 @@ def encode_images(
         processor: The model's processor.
         images: RGB.
     """
-    return codes_of(model.visual_tokenizer, processor.image_processor, images)
-
-
-def likely_captions(
-    model: "SeedForConditionalGeneration",
-    processor: "SeedProcessor",
-    image: "Image.Image | None" = None,
-    count: int = 3,
-    num_beams: int = 8,
-    *,
-    codes: "torch.Tensor | None" = None,
-) -> list[LikelyText]:
-    """The likeliest captions of an image, by beam search, likeliest first.
-
-    Args:
-        model: Sees the image and writes the captions.
-        processor: The model's processor; the prompt is its `caption_prompt`.
-        image: RGB.
-        count: How many at most; captions that differ in special tokens alone count as one.
-        num_beams: Of the search, at least `count`.
-        codes: `(1, num_query_tokens)`, instead of the image.
-
-    Raises:
-        ValueError: Both or neither of `image` and `codes`.
-    """
-    if (image is None) == (codes is None):
-        raise ValueError("Give either image or codes.")
-    inputs = processor.caption(None if image is None else [image], codes=codes)
-    return likely_texts(model, processor, inputs, count, num_beams)[0]
+    pixels = processor.image_processor(images, return_tensors="pt")["pixel_values"]
+    return encode_pixels(model.visual_tokenizer, pixels)
 
 
 def likely_texts(

@@ -31,7 +31,7 @@ LEVELS = (
         "version",
         "model_cards",
     ),
-    ("many", "environment"),
+    ("inference", "environment"),
     ("texts",),
     ("artifacts", "pictograms", "conversion"),
     ("data", "evaluation"),

@@ -9,7 +9,7 @@ import typer
 from seed_hf.devices import generator_of
 from seed_hf.files import whole_file
 from seed_hf.garbage import uncollected
-from seed_hf.many import STEPS
+from seed_hf.inference import STEPS
 
 from .many import OnBad, RowsPerShard, job_options
 from .shared import (

@@ -11,7 +11,7 @@ from PIL import Image
 
 from seed_hf.artifacts.fingerprints import rules_fingerprint, scheduler_settings
 from seed_hf.devices import generator_of
-from seed_hf.many import STEPS, draw_many
+from seed_hf.inference import STEPS, draw_images
 from seed_hf.pipelines.prompt_codes import generate_codes
 
 from .result import generation_settings, image_settings, model_facts
@@ -209,7 +209,7 @@ class Drawer:
             ids: Of the rows; together with `seed` they decide the noise.
         """
         settings = {"num_inference_steps": self.num_inference_steps, "guidance_scale": self.guidance_scale}
-        return draw_many(self.pipeline, codes, self._generators(ids), **settings)
+        return draw_images(self.pipeline, codes, self._generators(ids), **settings)
 
     @torch.inference_mode()
     def writes_valid_spans(self, prompts: Sequence[str]) -> list[bool]:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from seed_hf.artifacts.fingerprints import rules_fingerprint
-from seed_hf.many import codes_of
 from seed_hf.modeling.prompts_seed import SequenceEncoder
 from seed_hf.modeling.token_rows_seed import padded
-from seed_hf.texts import MAX_NEW_TOKENS, generate_texts
+from seed_hf.texts import MAX_NEW_TOKENS, encode_images, generate_texts
 
 from .likelihoods import check_likelihoods
 from .result import generation_settings, image_settings, model_facts
@@ -161,7 +160,7 @@ class Speaker:
         Args:
             images: RGB images.
         """
-        return codes_of(self.model.visual_tokenizer, self.processor.image_processor, images).tolist()
+        return encode_images(self.model, self.processor, images).tolist()
 
     def say(self, codes: Sequence[Sequence[int]], questions: Sequence[str] | None = None) -> list[str]:
         """What the model says about images.

@@ -19,8 +19,7 @@ from seed_hf.texts import MAX_NEW_TOKENS, generate_texts, likely_texts
 
 from .batch_memory import batch_size_of, in_parts
 from .line_shards import LineFolder, folder_of
-from .pixel_values import normalisation_table, normalise
-from .row_codes import codes_of_rows
+from .pixel_values import codes_of_rows, normalisation_table, normalise
 from .settings import JobSettings
 from .shard_folder import FORMAT
 from .source_job import SourceJob

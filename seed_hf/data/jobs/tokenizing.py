@@ -11,8 +11,7 @@ from seed_hf.data.sources.source import ImageTextSource
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 from .code_shards import CodeFolder
-from .pixel_values import normalisation_table, normalise
-from .row_codes import codes_of_rows
+from .pixel_values import codes_of_rows, normalisation_table, normalise
 from .settings import JobSettings
 from .shard_folder import FORMAT
 from .source_job import SourceJob

@@ -271,8 +271,9 @@ def _encoded(
 
 
 def _with_codes(waiting: list, images: list, encode: Encode | None, report: RowReport) -> list[dict[str, Any]]:
-    if images and encode is not None:
-        for (part, _), codes in zip(images, encode([image for _, image in images])):
+    while images and encode is not None:  # a row may have many
+        some, images = images[:_IMAGES_AT_ONCE], images[_IMAGES_AT_ONCE:]
+        for (part, _), codes in zip(some, encode([image for _, image in some])):
             del part["image"]
             part["codes"] = codes
     report.kept += len(waiting)

@@ -17,7 +17,7 @@ from seed_hf.evaluation.done_rows import features_of_text, features_to_text
 from seed_hf.evaluation.metrics.retrieval import retrieval_recalls
 from seed_hf.evaluation.result import image_settings, model_facts
 from seed_hf.evaluation.rows import EvaluationRow
-from seed_hf.many import encode_many
+from seed_hf.inference import encode_pixels
 from seed_hf.modeling.plain_text_seed import plain_text_encoder
 
 
@@ -99,7 +99,7 @@ class Retrieval:
         pixels = pixels.to(self.tokenizer.device, self.tokenizer.dtype)
         found = {}
         if "codes" in self.use:
-            codes = encode_many(self.tokenizer, pixels)
+            codes = encode_pixels(self.tokenizer, pixels)
             found["codes"] = self.tokenizer.get_image_features(codes=codes).pooler_output
         if "embeddings" in self.use:
             found["embeddings"] = self.tokenizer.get_image_features(pixels).pooler_output
