@@ -17,7 +17,7 @@ from command_line import run
 from seed_hf import SeedImagePipeline, SeedProcessor, SeedTokenizer
 from seed_hf.conversion.checkpoint_files import ConversionError
 from seed_hf.data.sources.filters import RowFilters
-from seed_hf.data.sources.judging import read_image
+from seed_hf.data.sources.row_checks import read_image
 from seed_hf.data.sources.source import open_source
 from seed_hf.evaluation.image_encoders import InceptionEncoder
 from seed_hf.images import SeedImageError

@@ -13,7 +13,7 @@ _MODULES = {
     "InstructionCollator": "seed_hf.data.batches.instruction",
     "LanguageModelCollator": "seed_hf.data.batches.language_model",
     "RowFilters": "seed_hf.data.sources.filters",
-    "RowReport": "seed_hf.data.sources.judging",
+    "RowReport": "seed_hf.data.sources.row_checks",
     "FileOfTexts": "seed_hf.data.sources.listed",
     "NamedImages": "seed_hf.data.sources.listed",
     "answer_questions": "seed_hf.data.jobs.describing",

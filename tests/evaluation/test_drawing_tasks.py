@@ -63,10 +63,10 @@ class Oracle(Drawer):
         self.rows, self.shift = rows, shift
         self.places = {row.captions[0]: number for number, row in enumerate(rows)}
 
-    def codes_of(self, prompts, ids):
+    def encode_prompts(self, prompts, ids):
         return self._coded([self.places[prompt] for prompt in prompts])
 
-    def read(self, images):
+    def encode_images(self, images):
         known = [np.asarray(real(row)).tobytes() for row in self.rows]
         return self._coded([known.index(np.asarray(image).tobytes()) for image in images])
 
@@ -265,9 +265,9 @@ def test_what_the_model_has_no_room_for_is_a_bad_row(pipeline):
     assert Roundtrip(drawer, source="images").fault(replace(fine, captions=(long,))) == ""
     assert Roundtrip(drawer, candidates=["a red apple", long]).candidates == ["a red apple"]
     room = max(number for number in range(400) if not drawer.fault("apple " * number or "apple"))
-    assert drawer.codes_of(["apple " * room], ["a"]).shape == (1, 32)
+    assert drawer.encode_prompts(["apple " * room], ["a"]).shape == (1, 32)
     with pytest.raises(ValueError, match="room"):
-        drawer.codes_of(["apple " * (room + 1)], ["a"])
+        drawer.encode_prompts(["apple " * (room + 1)], ["a"])
 
 
 def test_likelihoods_that_are_no_numbers_are_no_perfect_rank(model_and_processor):
@@ -315,7 +315,7 @@ def test_the_best_of_several_comes_back_best(pipeline):
     drawer = Drawer(pipeline, num_inference_steps=1, guidance_scale=1.0)
     codes = best_codes(drawer, "a red apple", "row", 4)
     assert torch.equal(codes, best_codes(drawer, "a red apple", "row", 4)) and len(codes.unique(dim=0)) > 1
-    shares = (codes == drawer.read(drawer.draw(codes, ["row"] * 4))).double().mean(1)
+    shares = (codes == drawer.encode_images(drawer.draw(codes, ["row"] * 4))).double().mean(1)
     assert shares.tolist() == sorted(shares.tolist(), reverse=True)
     assert not torch.equal(codes, best_codes(drawer, "a red apple", "another row", 4))
     pool = [f"caption {number}" for number in range(9)]

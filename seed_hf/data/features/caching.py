@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from seed_hf.artifacts.finite import check_weights
+from seed_hf.artifacts.finite import check_finite_weights
 from seed_hf.data.jobs.settings import JobSettings
 from seed_hf.data.jobs.shard_folder import FORMAT
 from seed_hf.data.jobs.source_job import SourceJob
@@ -81,10 +81,10 @@ def cache_features(
         dtype=dtype,
         compute_dtype=compute_dtype,
     )
-    check_weights(tokenizer, "tokenizer", set(tokenizer.PARTS["seeing"]))
+    check_finite_weights(tokenizer, "tokenizer", set(tokenizer.PARTS["seeing"]))
     for encoder, what in ((text_encoder, "text encoder"), (image_encoder, "image encoder")):
         if encoder is not None:
-            check_weights(encoder, what)
+            check_finite_weights(encoder, what)
     if text_encoder is not None and not source.captions:
         raise ValueError("The text encoder needs captions: open the source with captions=True.")
     identity = {

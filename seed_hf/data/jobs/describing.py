@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from seed_hf.artifacts.fingerprints import model_fingerprint
-from seed_hf.artifacts.finite import check_weights
+from seed_hf.artifacts.finite import check_finite_weights
 from seed_hf.data.sources.listed import FileOfTexts, NamedImages
 from seed_hf.data.sources.source import ImageTextSource
 from seed_hf.data.sources.source_row import SourceRow
@@ -130,7 +130,7 @@ def _run(source, model, processor, out, say, how: dict, description: str, beams:
     own = {"image_processor": processor.image_processor, "batch_size": batch_size_of(folder, model, beams)}
     settings = JobSettings.of(options, rows_per_shard=ROWS_PER_SHARD, **own)
     job = SourceJob(source, model.visual_tokenizer, folder, settings)
-    check_weights(model, "model")
+    check_finite_weights(model, "model")
     identity = {
         "format": FORMAT,
         "source": source.identity(),

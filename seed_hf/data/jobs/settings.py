@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from seed_hf.data.sources.judging import check_on_error
+from seed_hf.data.sources.row_checks import check_on_error
 from seed_hf.threads import available_cores
 
 

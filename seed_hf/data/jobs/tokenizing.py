@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from seed_hf.artifacts.fingerprints import tokenizer_fingerprint
-from seed_hf.artifacts.finite import check_weights
+from seed_hf.artifacts.finite import check_finite_weights
 from seed_hf.data.sources.source import ImageTextSource
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
@@ -55,7 +55,9 @@ def tokenize_images(
     job = SourceJob(source, tokenizer, out, JobSettings.of(options))
     if config.codebook_size > 1 << 16:
         raise ValueError(f"Codes are stored in 16 bits, but the codebook has {config.codebook_size} vectors.")
-    check_weights(tokenizer, "tokenizer", {part for role in ("seeing", "coding") for part in tokenizer.PARTS[role]})
+    check_finite_weights(
+        tokenizer, "tokenizer", {part for role in ("seeing", "coding") for part in tokenizer.PARTS[role]}
+    )
     identity = {
         "format": FORMAT,
         "source": source.identity(),

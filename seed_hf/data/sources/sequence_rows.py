@@ -14,10 +14,10 @@ from seed_hf.images import SeedImageError
 
 from .checked_table import ROW
 from .filters import RowDropped, RowFilters
-from .judging import RowReport, check_on_error, read_image
 from .locating import Located, locate_rows
-from .messages import HOW_TO_ENCODE, codes_of, read_messages, read_parts
+from .messages import HOW_TO_ENCODE, read_codes, read_messages, read_parts
 from .remote import is_remote
+from .row_checks import RowReport, check_on_error, read_image
 from .source import open_source
 from .source_row import Rejection, SourceRow, image_of
 from .stored_rows import StoredRow, columns_of, rows_in_memory, stored_rows
@@ -225,7 +225,7 @@ def _in_form(values: Mapping[str, Any], ignored: set[str] | None, folder: str) -
         raise RowDropped("empty_caption")
     given: dict[str, Any]
     if kind == "codes":
-        given = {"codes": codes_of(values["codes"], "codes")}
+        given = {"codes": read_codes(values["codes"], "codes")}
     else:
         given = {"image": image_of(values[kind], kind, folder)}
     pairs = [{"question": q, "answer": a} for q, a in question_pairs(values.get("questions")) or []]

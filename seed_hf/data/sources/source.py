@@ -19,7 +19,7 @@ from .columns import ColumnChoice, Columns, holds_lists
 from .fingerprint import file_stamp
 from .folder_files import is_of_split, is_read, split_of
 from .image_folder import image_folder_columns, image_folder_files, image_folder_rows
-from .locating import locate
+from .locating import locate_source
 from .parquet import named_images, parquet_length, parquet_rows, parquet_schema
 from .remote import is_remote
 from .source_row import SourceRow, with_caption_as
@@ -242,7 +242,7 @@ def open_source(
             that cannot be images, captions or ids.
     """
     choice = ColumnChoice(image_column, caption_column, id_column, captions)
-    located = locate(source, split, revision)
+    located = locate_source(source, split, revision)
     if not located.files:
         raise FileNotFoundError(f"{source}: no Parquet file, tar or image here.")
     opened = ImageTextSource(located.format, located.files, located.root, split, choice, located.folder)

@@ -9,7 +9,7 @@ from typing import Any
 from seed_hf.evaluation.metrics.caption_scores import ScoredCaption, caption_scores
 from seed_hf.evaluation.metrics.caption_words import caption_words, normalize_text
 from seed_hf.evaluation.rows import EvaluationRow
-from seed_hf.evaluation.speaking import Speaker, SpeakingTask
+from seed_hf.evaluation.text_generator import TextGenerator, TextTask
 
 
 DECLINED = {
@@ -18,7 +18,7 @@ DECLINED = {
 }
 
 
-class Caption(SpeakingTask):
+class Caption(TextTask):
     """Captions of images.
 
     Args:
@@ -31,12 +31,12 @@ class Caption(SpeakingTask):
     name = "caption"
 
     def __init__(self, model: Any, processor: Any, *, prompt: str | None = None, **decoding: Any):
-        self.speaker = Speaker(model, processor, "caption", prompt, decoding, benchmark=True)
+        self.text_generator = TextGenerator(model, processor, "caption", prompt, decoding, benchmark=True)
 
     @property
     def settings(self) -> dict[str, Any]:
         return {
-            **self.speaker.settings,
+            **self.text_generator.settings,
             "words": "Penn Treebank, lower case, without punctuation",
             "left_out": DECLINED,
         }
@@ -44,7 +44,7 @@ class Caption(SpeakingTask):
     def fault(self, row: EvaluationRow) -> str:
         if row.image is None:
             return "no image"
-        return self.speaker.fault() if row.captions else "no captions"
+        return self.text_generator.fault() if row.captions else "no captions"
 
     def length(self, row: EvaluationRow) -> int:
         return 0
@@ -52,7 +52,7 @@ class Caption(SpeakingTask):
     def measure(self, rows: list[EvaluationRow], seen: list[list[int]]) -> list[dict[str, Any]]:
         return [
             {"said": said, "captions": list(row.captions), "group": row.group}
-            for row, said in zip(rows, self.speaker.say(seen), strict=True)
+            for row, said in zip(rows, self.text_generator.generate(seen), strict=True)
         ]
 
     def figures(self, records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -61,7 +61,7 @@ AUTHORS_INSTRUCTIONS = {
 }
 
 
-class Speaker:
+class TextGenerator:
     """A model with its processor, for one kind of sequence.
 
     Args:
@@ -162,7 +162,7 @@ class Speaker:
         """
         return encode_images(self.model, self.processor, images).tolist()
 
-    def say(self, codes: Sequence[Sequence[int]], questions: Sequence[str] | None = None) -> list[str]:
+    def generate(self, codes: Sequence[Sequence[int]], questions: Sequence[str] | None = None) -> list[str]:
         """What the model says about images.
 
         Args:
@@ -220,18 +220,18 @@ class Speaker:
         }
 
 
-class SpeakingTask:
-    """What tasks share in which a [`Speaker`] says something of images."""
+class TextTask:
+    """What tasks share in which a [`TextGenerator`] says something of images."""
 
-    speaker: Speaker
+    text_generator: TextGenerator
 
     @property
     def protocol(self) -> dict[str, Any]:
-        return self.speaker.protocol
+        return self.text_generator.protocol
 
     @property
     def model(self) -> dict[str, Any]:
-        return self.speaker.facts
+        return self.text_generator.facts
 
     def see(self, images: list[Image.Image]) -> list[list[int]]:
-        return self.speaker.codes(images)
+        return self.text_generator.codes(images)
