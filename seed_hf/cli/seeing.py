@@ -8,7 +8,7 @@ import typer
 
 from seed_hf.garbage import uncollected
 
-from .many import BatchSize, Lines, OnBad, RowsPerShard, Workers, images_of, job_options, say_lines
+from .row_jobs import BatchSize, Lines, OnBad, RowsPerShard, Workers, images_of, job_options, say_lines
 from .shared import (
     AsJson,
     Device,
