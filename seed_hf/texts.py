@@ -78,17 +78,15 @@ def likely_texts(
     model: "SeedForConditionalGeneration",
     processor: "SeedProcessor",
     inputs: Mapping[str, "torch.Tensor"],
-    count: int = 3,
     num_beams: int = 8,
 ) -> list[list[LikelyText]]:
-    """The likeliest continuations of each of a batch of prompts, by beam search, likeliest first.
+    """The three likeliest continuations of each of a batch of prompts, by beam search, likeliest first.
 
     Args:
         model: Continues the prompts.
         processor: The model's processor.
         inputs: As in [`generate_texts`].
-        count: How many at most of each; texts that differ in special tokens alone count as one.
-        num_beams: Of the search, at least `count`.
+        num_beams: Of the search. Texts that differ in special tokens alone count as one.
     """
     import torch
 
@@ -108,7 +106,7 @@ def likely_texts(
         total: dict[str, float] = {}
         for text, score in zip(texts[start : start + num_beams], scores[start : start + num_beams]):
             total[text.strip()] = total.get(text.strip(), 0.0) + score
-        likeliest = sorted(total.items(), key=lambda pair: -pair[1])[:count]
+        likeliest = sorted(total.items(), key=lambda pair: -pair[1])[:3]
         rows.append([LikelyText(text, probability) for text, probability in likeliest])
     return rows
 

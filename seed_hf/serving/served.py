@@ -95,14 +95,13 @@ class ServedModel:
         *,
         name: str | None = None,
         device: torch.device | str | None = None,
-        dtype: torch.dtype | str | None = None,
     ) -> ServedModel:
         """The model of a folder or a Hub id.
 
         Args:
             source: A pipeline, or a model, which draws nothing. Default: seed-tiny.
             name: What clients call it; the last part of the source by default.
-            device, dtype: As of [`load_pipeline`].
+            device: As of [`load_pipeline`].
 
         Raises:
             FileNotFoundError: There is no such folder and no such repository.
@@ -114,9 +113,9 @@ class ServedModel:
         try:
             locate(source, "pipeline")
         except ValueError:  # a model alone
-            model, processor = open_model(source, device=device, dtype=dtype)
+            model, processor = open_model(source, device=device)
             return cls(name, model, processor, None, read_known_words(source, "model"))
-        pipe = open_pipeline(source, reads_and_writes=True, device=device, dtype=dtype)
+        pipe = open_pipeline(source, reads_and_writes=True, device=device)
         return cls(name, pipe.seed_model, pipe.processor, pipe, read_known_words(source, "pipeline"))
 
     def runners(self) -> dict[str, Callable[[list[Job]], None]]:
