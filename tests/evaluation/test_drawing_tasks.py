@@ -15,7 +15,7 @@ from command_line import refused, run
 from seed_hf.evaluation.detections import Asked, Detection, Wanted
 from seed_hf.evaluation.drawer import Drawer, seed_of
 from seed_hf.evaluation.formats.prompts import open_prompts
-from seed_hf.evaluation.generation_prompts import lines_of, make_prompts
+from seed_hf.evaluation.generation_prompts import make_prompts, metadata_lines
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
 from seed_hf.evaluation.running import run_task
 from seed_hf.evaluation.tasks.generation import Generation
@@ -375,7 +375,7 @@ def test_geneval_metadata_is_read_as_it_is_published(tmp_path):
     path.write_text(json.dumps({**published[0], "include": []}) + "\n")
     with pytest.raises(ValueError, match=r"evaluation_metadata.jsonl\[0\]: `include` must be a list"):
         open_prompts(path)
-    path.write_text("\n".join(lines_of(make_prompts(["dog", "cup"], 3))))
+    path.write_text("\n".join(metadata_lines(make_prompts(["dog", "cup"], 3))))
     assert open_prompts(path).format == "geneval" and open_prompts(tmp_path) is None
 
 
@@ -401,7 +401,7 @@ def test_geneval_metadata_is_read_as_it_is_published(tmp_path):
 )
 def test_mistakes_are_one_line(tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "p.jsonl").write_text("\n".join(lines_of(make_prompts(["dog", "cup"], 2))))
+    (tmp_path / "p.jsonl").write_text("\n".join(metadata_lines(make_prompts(["dog", "cup"], 2))))
     (tmp_path / "rows.jsonl").write_text('{"image": "a.png", "caption": "a dog"}\n')
     out = [] if arguments[0] in ("judge", "prompts") else ["--out", "out.json"]
     refused("evaluate", *(str(tmp_path / "p.jsonl") if a == "PROMPTS" else a for a in arguments), *out, words=words)

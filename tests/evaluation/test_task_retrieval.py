@@ -11,7 +11,7 @@ from tokenizers import normalizers
 
 from benchmark_files import coco_captions, karpathy_coco, write_images
 from command_line import refused, run
-from seed_hf.cli.evaluation import open_data
+from seed_hf.cli.evaluate_options import open_data
 from seed_hf.data.sources.source import open_source
 from seed_hf.evaluation.formats.opening import open_benchmark
 from seed_hf.evaluation.formats.source import source_data

@@ -9,8 +9,8 @@ from typing import Any
 from seed_hf.evaluation.generation_prompts import asked_of_scene
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow, Reread
 
-from .json_files import identity_of
-from .parquet_files import has_columns, parquet_values
+from .annotation_files import identity_of
+from .parquet_files import has_columns, table_rows
 from .prompts import scene_of_row
 
 
@@ -38,7 +38,7 @@ def edits(file: Path) -> EvaluationData:
 
 
 def _colour_edits(file: Path) -> Iterator[EvaluationRow]:
-    yield from (_edit(row) for row in parquet_values(file, COLUMNS) if row["change"] == "colour")
+    yield from (_edit(row) for row in table_rows(file, COLUMNS) if row["change"] == "colour")
 
 
 def _edit(row: dict[str, Any]) -> EvaluationRow:

@@ -8,9 +8,9 @@ from typing import Any
 
 from seed_hf.evaluation.rows import EvaluationData
 
+from .annotation_files import read_any_json
 from .captions import check_no_split, coco, flickr30k, karpathy
-from .json_files import read_any_json
-from .own_rows import own_rows, parquet_rows
+from .own_rows import own_rows, own_table
 from .parquet_files import has_columns
 from .pictograms import holds_pictograms, pictogram_data
 from .questions import gqa, seed_bench, vizwiz, vqa
@@ -70,7 +70,7 @@ def open_benchmark(
         return flickr30k(file, folder, split)
     if file.suffix.lower() == ".parquet":
         check_no_split(file, split)
-        return parquet_rows(file, folder)
+        return own_table(file, folder)
     value = read_any_json(file)
     reader = _reader(value)
     if reader is None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow, Reread
 
-from .json_files import Entry, entries, identity_of, image_path, with_words
-from .parquet_files import parquet_values
+from .annotation_files import Entry, entries, identity_of, image_path, with_words
+from .parquet_files import table_rows
 
 
 _IDS = ("id", "question_id", "image_id")
@@ -35,18 +35,18 @@ def own_rows(file: Path, value: list, images: Path) -> EvaluationData:
     return EvaluationData("rows", rows, identity_of(file))
 
 
-def parquet_rows(file: Path, images: Path) -> EvaluationData:
+def own_table(file: Path, images: Path) -> EvaluationData:
     """A Parquet file with the columns of `NAMES`; images are paths, bytes, or as `datasets` stores them.
 
     Args:
         file: The file.
         images: Folder of the images that are paths.
     """
-    return EvaluationData("rows", Reread(_parquet_rows, file, images), identity_of(file))
+    return EvaluationData("rows", Reread(_rows_of, file, images), identity_of(file))
 
 
-def _parquet_rows(file: Path, images: Path) -> Iterator[EvaluationRow]:
-    for number, values in enumerate(parquet_values(file, NAMES)):
+def _rows_of(file: Path, images: Path) -> Iterator[EvaluationRow]:
+    for number, values in enumerate(table_rows(file, NAMES)):
         yield own_row(Entry(values, f"{file.name}[{number}]"), number, images)
 
 

@@ -28,7 +28,7 @@ def has_columns(path: str | Path, names: Collection[str]) -> bool:
         return False
 
 
-def parquet_values(file: Path, columns: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
+def table_rows(file: Path, columns: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file, some in memory at a time.
 
     Args:

@@ -9,8 +9,8 @@ from seed_hf.evaluation.rows import EvaluationData, EvaluationRow, Reread
 from seed_hf.pictograms.questions import questions_by_topic
 from seed_hf.pictograms.reading import SPLITS
 
-from .json_files import identity_of
-from .parquet_files import has_columns, parquet_values
+from .annotation_files import identity_of
+from .parquet_files import has_columns, table_rows
 
 
 MAX_QUESTIONS = 200
@@ -46,14 +46,14 @@ def pictogram_data(folder: Path, split: str | None, *, questions: bool = False) 
 
 
 def _captions(file: Path) -> Iterator[EvaluationRow]:
-    for row in parquet_values(file):
+    for row in table_rows(file):
         yield EvaluationRow(row["id"], row["image"]["bytes"], (row["caption"],))
 
 
 def _questions(file: Path) -> Iterator[EvaluationRow]:
     wanted = _wanted(file)
     counted: dict[str, int] = {}
-    for row in parquet_values(file):
+    for row in table_rows(file):
         for topic, pairs in questions_by_topic(row).items():
             for question, answer in pairs:
                 number = counted[topic] = counted.get(topic, -1) + 1
@@ -70,7 +70,7 @@ def _questions(file: Path) -> Iterator[EvaluationRow]:
 def _wanted(file: Path) -> dict[str, set[int] | range]:
     """Which questions of each topic are asked: `MAX_QUESTIONS` at most, evenly spaced."""
     counts: dict[str, int] = {}
-    for row in parquet_values(file):
+    for row in table_rows(file):
         for topic, pairs in questions_by_topic(row).items():
             counts[topic] = counts.get(topic, 0) + len(pairs)
     most = MAX_QUESTIONS

@@ -11,8 +11,8 @@ from seed_hf.evaluation.generation_prompts import asked_of_scene
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow, Reread
 from seed_hf.pictograms.scenes import Item, Scene
 
-from .json_files import entries, identity_of, read_any_json
-from .parquet_files import has_columns, parquet_values
+from .annotation_files import entries, identity_of, read_any_json
+from .parquet_files import has_columns, table_rows
 
 
 SCENE_COLUMNS = ("id", "image", "caption", "layout", "relation", "style", "items")
@@ -81,7 +81,7 @@ def scene_questions(file: Path) -> EvaluationData:
 
 
 def _scene_questions(file: Path) -> Iterator[EvaluationRow]:
-    for row in parquet_values(file, ("id", "image", "layout", "captions", "questions", "answers")):
+    for row in table_rows(file, ("id", "image", "layout", "captions", "questions", "answers")):
         for number, (question, answer) in enumerate(zip(row["questions"], row["answers"], strict=True)):
             yield EvaluationRow(
                 f"{row['id']} {number}",
@@ -93,7 +93,7 @@ def _scene_questions(file: Path) -> Iterator[EvaluationRow]:
 
 
 def _scene_rows(file: Path) -> Iterator[EvaluationRow]:
-    yield from map(_scene_row, parquet_values(file, SCENE_COLUMNS))
+    yield from map(_scene_row, table_rows(file, SCENE_COLUMNS))
 
 
 def _scene_row(row: dict[str, Any]) -> EvaluationRow:

@@ -7,7 +7,7 @@ from typing import Any
 
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow, Reread
 
-from .json_files import with_words
+from .annotation_files import with_words
 
 
 def source_data(source: Any, split: str | None = None) -> EvaluationData:
