@@ -7,6 +7,7 @@ registers all SEED classes with transformers' Auto classes (`seed_hf.auto`): no 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from seed_hf.lazy import lazy_names
 from seed_hf.version import __version__ as __version__
 
 
@@ -29,19 +30,13 @@ _PUBLIC = {
 }
 
 __all__ = ["__version__", *_PUBLIC]
+_find, __dir__ = lazy_names(__name__, _PUBLIC)
 
 
 def __getattr__(name: str):
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'seed_hf' has no attribute {name!r}. Public names: {', '.join(_PUBLIC)}.")
-    import_module("seed_hf.auto")
-    value = getattr(import_module(_PUBLIC[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+    if name in _PUBLIC:
+        import_module("seed_hf.auto")
+    return _find(name)
 
 
 if TYPE_CHECKING:  # `as` says that they are public

@@ -113,7 +113,7 @@ class Part:
     output_names: list[str] = field(default_factory=list)
 
 
-def parts_of(model: SeedForConditionalGeneration) -> dict[str, Part]:
+def exported_parts(model: SeedForConditionalGeneration) -> dict[str, Part]:
     """The three parts, by the names of `NAMES`.
 
     Args:
@@ -160,7 +160,7 @@ def export_onnx(model: SeedForConditionalGeneration, folder: str | Path, names: 
     check_installed("onnx", "onnxscript")
     if unknown := sorted(set(names) - set(NAMES)):
         raise ValueError(f"There are the parts {', '.join(NAMES)}; got {', '.join(unknown)}.")
-    folder, parts, written = Path(folder), parts_of(model.eval().float()), []
+    folder, parts, written = Path(folder), exported_parts(model.eval().float()), []
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         part = parts[name]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from seed_hf.many import codes_of
+from seed_hf.inference import encode_pixels
 from seed_hf.threads import on_all_cores
 
 
@@ -70,52 +70,23 @@ def encode_images(
         processor: The model's processor.
         images: RGB.
     """
-    return codes_of(model.visual_tokenizer, processor.image_processor, images)
-
-
-def likely_captions(
-    model: "SeedForConditionalGeneration",
-    processor: "SeedProcessor",
-    image: "Image.Image | None" = None,
-    count: int = 3,
-    num_beams: int = 8,
-    *,
-    codes: "torch.Tensor | None" = None,
-) -> list[LikelyText]:
-    """The likeliest captions of an image, by beam search, likeliest first.
-
-    Args:
-        model: Sees the image and writes the captions.
-        processor: The model's processor; the prompt is its `caption_prompt`.
-        image: RGB.
-        count: How many at most; captions that differ in special tokens alone count as one.
-        num_beams: Of the search, at least `count`.
-        codes: `(1, num_query_tokens)`, instead of the image.
-
-    Raises:
-        ValueError: Both or neither of `image` and `codes`.
-    """
-    if (image is None) == (codes is None):
-        raise ValueError("Give either image or codes.")
-    inputs = processor.caption(None if image is None else [image], codes=codes)
-    return likely_texts(model, processor, inputs, count, num_beams)[0]
+    pixels = processor.image_processor(images, return_tensors="pt")["pixel_values"]
+    return encode_pixels(model.visual_tokenizer, pixels)
 
 
 def likely_texts(
     model: "SeedForConditionalGeneration",
     processor: "SeedProcessor",
     inputs: Mapping[str, "torch.Tensor"],
-    count: int = 3,
     num_beams: int = 8,
 ) -> list[list[LikelyText]]:
-    """The likeliest continuations of each of a batch of prompts, by beam search, likeliest first.
+    """The three likeliest continuations of each of a batch of prompts, by beam search, likeliest first.
 
     Args:
         model: Continues the prompts.
         processor: The model's processor.
         inputs: As in [`generate_texts`].
-        count: How many at most of each; texts that differ in special tokens alone count as one.
-        num_beams: Of the search, at least `count`.
+        num_beams: Of the search. Texts that differ in special tokens alone count as one.
     """
     import torch
 
@@ -135,7 +106,7 @@ def likely_texts(
         total: dict[str, float] = {}
         for text, score in zip(texts[start : start + num_beams], scores[start : start + num_beams]):
             total[text.strip()] = total.get(text.strip(), 0.0) + score
-        likeliest = sorted(total.items(), key=lambda pair: -pair[1])[:count]
+        likeliest = sorted(total.items(), key=lambda pair: -pair[1])[:3]
         rows.append([LikelyText(text, probability) for text, probability in likeliest])
     return rows
 

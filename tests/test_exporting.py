@@ -5,13 +5,13 @@ import shutil
 import pytest
 import torch
 
-from seed_hf.exporting import NAMES, OnnxModel, compare_onnx, export_onnx, parts_of
+from seed_hf.exporting import NAMES, OnnxModel, compare_onnx, export_onnx, exported_parts
 from tiny_families import whole_model
 from tiny_language import picture, tiny_processor, tiny_seed_model
 
 
 def exported(model, name: str):
-    part = parts_of(model)[name]
+    part = exported_parts(model)[name]
     with torch.no_grad():
         return torch.export.export(part.module, part.inputs, dynamic_shapes=part.shapes).module()
 
@@ -33,7 +33,7 @@ def test_the_halves_of_the_visual_tokenizer_take_any_batch():
 def test_a_step_of_the_language_model_goes_on_from_a_cache_of_any_length(family, visual_embedding):
     model = whole_model(family, visual_embedding)
     config, step = model.config.get_text_config(), exported(model, "language_model")
-    part = parts_of(model)["language_model"]
+    part = exported_parts(model)["language_model"]
     ids = torch.randint(3, config.image_token_id, (3, 9))
     mask = torch.ones_like(ids)
     mask[0, :2] = 0  # padded on the left

@@ -31,7 +31,7 @@ LEVELS = (
         "version",
         "model_cards",
     ),
-    ("many", "environment"),
+    ("inference", "environment"),
     ("texts",),
     ("artifacts", "pictograms", "conversion"),
     ("data", "evaluation"),
@@ -152,7 +152,7 @@ def test_the_code_of_hub_repositories_is_flat():
     ("module", "line"),
     [
         ("seed_hf.data.features.caching", "from seed_hf.training.collators import ImageTextCollator"),
-        ("seed_hf.evaluation.codebook", "from seed_hf.training.codebook import distinct"),
+        ("seed_hf.evaluation.metrics.codebook", "from seed_hf.training.codebook import distinct"),
         ("seed_hf.training.trainer", "from seed_hf.hub.callback import ModelCardCallback"),
         ("seed_hf.hub.standalone", "from seed_hf import SeedTokenizer"),
         ("seed_hf.cli.tokenize", "from . import app"),

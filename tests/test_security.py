@@ -17,7 +17,7 @@ from command_line import run
 from seed_hf import SeedImagePipeline, SeedProcessor, SeedTokenizer
 from seed_hf.conversion.checkpoint_files import ConversionError
 from seed_hf.data.sources.filters import RowFilters
-from seed_hf.data.sources.judging import read_image
+from seed_hf.data.sources.row_checks import read_image
 from seed_hf.data.sources.source import open_source
 from seed_hf.evaluation.image_encoders import InceptionEncoder
 from seed_hf.images import SeedImageError
@@ -180,12 +180,16 @@ def test_the_pipeline_opens_no_paths_and_no_addresses():
             tiny_pipeline()(image=text)
 
 
-def test_evaluation_opens_pictures_as_the_command_line_does():
-    from seed_hf.evaluation.sets import open_picture
+def test_evaluation_opens_pictures_as_the_command_line_does(tmp_path):
+    from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
+    from seed_hf.evaluation.running import run_task
+    from seed_hf.evaluation.tasks.codebook import Codebook
     from tiny_sources import bomb
 
+    model, processor = tiny_model_and_processor()
     file = io.BytesIO()
     Image.new("RGB", (4, 4)).save(file, "PPM")
     for data in (file.getvalue(), bomb()):
-        with pytest.raises(SeedImageError):
-            open_picture({"image": {"bytes": data, "path": None}})
+        rows = EvaluationData("rows", [EvaluationRow("a", data)])
+        with pytest.raises(ValueError, match=r"Row 0 \(a\): a: "):
+            run_task(Codebook(model.visual_tokenizer, processor.image_processor), rows, tmp_path / "a.json")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from seed_hf import threads as threads_module
 from seed_hf.artifacts.opening import open_model, open_pipeline
-from seed_hf.many import draw_many, encode_many
+from seed_hf.inference import draw_images, encode_pixels
 from seed_hf.modeling.finite_values_seed import NotFiniteError
 from seed_hf.texts import describe
 from seed_hf.threads import SMALL, available_cores, fit_threads, on_all_cores
@@ -172,13 +172,13 @@ def test_calls_that_parts_would_change_are_drawn_whole(settings, three_threads):
 
     def drawn() -> np.ndarray:
         noise = generators(*range(9))
-        return np.stack(draw_many(pipe, some_codes(9), noise, num_inference_steps=2, output_type="np", **given))
+        return np.stack(draw_images(pipe, some_codes(9), noise, num_inference_steps=2, output_type="np", **given))
 
     whole = drawn()
     fit_threads(model)
     np.testing.assert_allclose(whole, drawn(), atol=1e-5)
     with pytest.raises(ValueError, match="9 rows of codes need as many generators, got 8"):
-        draw_many(pipe, some_codes(9), generators(*range(8)))
+        draw_images(pipe, some_codes(9), generators(*range(8)))
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX")
@@ -204,7 +204,7 @@ def test_an_interrupt_ends_the_parts_of_a_drawing(three_threads, request):
     Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         noise = generators(*range(9))
-        draw_many(pipe, some_codes(9), noise, num_inference_steps=1000, callback_on_step_end=on_step)
+        draw_images(pipe, some_codes(9), noise, num_inference_steps=1000, callback_on_step_end=on_step)
     on_all_cores(lambda part: None, 8)  # comes after the parts that were given up
     assert len(steps) < 100
 
@@ -216,7 +216,7 @@ def test_errors_of_a_batch_name_its_rows(three_threads):
     pixels[[3, 9]] = torch.nan
     fit_threads(tokenizer)
     with pytest.raises(NotFiniteError, match="rows 3, 9 of 12") as error:
-        encode_many(tokenizer, pixels)
+        encode_pixels(tokenizer, pixels)
     assert error.value.rows == [3, 9]
 
 
@@ -266,8 +266,8 @@ def test_parts_say_and_draw_what_the_whole_batch_does(three_threads):
     codes = some_codes(9)
 
     def results() -> tuple:
-        drawn = draw_many(pipe, codes, generators(*range(9)), num_inference_steps=3, output_type="np")
-        return encode_many(model.visual_tokenizer, pixels), describe(model, processor, images), np.stack(drawn)
+        drawn = draw_images(pipe, codes, generators(*range(9)), num_inference_steps=3, output_type="np")
+        return encode_pixels(model.visual_tokenizer, pixels), describe(model, processor, images), np.stack(drawn)
 
     whole = results()
     fit_threads(model)

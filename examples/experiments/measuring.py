@@ -7,8 +7,7 @@ import torch
 
 from scene_features import scenes, word_tokenizer
 from seed_hf.codes import distinct, perplexity
-from seed_hf.evaluation.retrieval import caption_ranks, recalls, retrieval_recalls
-from seed_hf.evaluation.sets import distinct_captions
+from seed_hf.evaluation.metrics.retrieval import owner_ranks, recalls, retrieval_recalls
 from seed_hf.modeling.generation_seed import CodeSegment, parse_segments
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.modeling.prompts_seed import SequenceEncoder
@@ -49,13 +48,20 @@ def embedding_features(tokenizer: SeedTokenizer, causal: np.ndarray) -> torch.Te
     return tokenizer.vision_projection(torch.from_numpy(causal[:, -1]).float().to(tokenizer.device))
 
 
+def distinct_captions(texts: Sequence[str]) -> tuple[list[str], torch.Tensor]:
+    """The distinct captions, and for each image its number and that of its caption among them, `(images, 2)`."""
+    number: dict[str, int] = {}
+    pairs = [(image, number.setdefault(text, len(number))) for image, text in enumerate(texts)]
+    return list(number), torch.tensor(pairs)
+
+
 def of_codes(tokenizer: SeedTokenizer, codes: np.ndarray, causal: np.ndarray) -> dict[str, float]:
     """Figures of a tokenizer: how its codes are used, and how images and descriptions find each other."""
     found = torch.from_numpy(codes)
-    captions, owner = distinct_captions([full_description(scene) for scene in scenes("test", len(codes))])
+    captions, pairs = distinct_captions([full_description(scene) for scene in scenes("test", len(codes))])
     texts = text_features(tokenizer, captions)
-    from_codes = retrieval_recalls(code_features(tokenizer, found), texts, owner).mean_recall
-    from_embeddings = retrieval_recalls(embedding_features(tokenizer, causal), texts, owner).mean_recall
+    from_codes = retrieval_recalls(code_features(tokenizer, found), texts, pairs)["R@m"]
+    from_embeddings = retrieval_recalls(embedding_features(tokenizer, causal), texts, pairs)["R@m"]
     counts = torch.bincount(found.flatten(), minlength=tokenizer.config.codebook_size)
     return {
         "R@m, embeddings": from_embeddings,
@@ -147,12 +153,12 @@ def valid_spans(model, texts: Sequence[str], sampled: bool, seed: int) -> tuple[
 def read_as_asked(tokenizer: SeedTokenizer, codes: Sequence[list[int] | None], texts: list[str]) -> dict[str, float]:
     """How high the description that was asked for ranks by the codes that were written: in percent of all, those that
     are no image counting as wrong."""
-    candidates, owner = distinct_captions(texts)
     whole = [row for row, of_image in enumerate(codes) if of_image is not None]
     if not whole:
         return {"drawn, first": 0.0, "drawn, of five": 0.0}
     found = torch.tensor([codes[row] for row in whole])
-    ranks = caption_ranks(code_features(tokenizer, found), text_features(tokenizer, candidates), owner[whole])
+    candidates, pairs = distinct_captions([*(texts[row] for row in whole), *texts])
+    ranks = owner_ranks(code_features(tokenizer, found), text_features(tokenizer, candidates), pairs[: len(whole)])
     first, five, _ = (share * len(whole) / len(codes) for share in recalls(ranks))
     return {"drawn, first": first, "drawn, of five": five}
 
@@ -199,14 +205,14 @@ def with_part(codes: np.ndarray, usual: np.ndarray, kept: int, end: str) -> np.n
 def of_parts(model, tokenizer: SeedTokenizer, codes: dict[str, np.ndarray]) -> dict[str, list[float]]:
     """What the first and the last codes of an image say alone: captions and retrieval, for each number of `KEPT`."""
     usual = np.array([np.bincount(place).argmax() for place in codes["train"].T])
-    said, owner = distinct_captions([full_description(scene) for scene in scenes("test", len(codes["test"]))])
+    said, pairs = distinct_captions([full_description(scene) for scene in scenes("test", len(codes["test"]))])
     texts, found = text_features(tokenizer, said), {}
     for end in ("first", "last"):
         parts = [with_part(codes["test"], usual, kept, end) for kept in KEPT if kept <= len(usual)]
         right = [of_captions(written_captions(model, part))["captions right"] for part in parts]
         features = [code_features(tokenizer, torch.from_numpy(part)) for part in parts]
         found[f"captions right of the {end} codes"] = right
-        found[f"R@m of the {end} codes"] = [retrieval_recalls(each, texts, owner).mean_recall for each in features]
+        found[f"R@m of the {end} codes"] = [retrieval_recalls(each, texts, pairs)["R@m"] for each in features]
     return found
 
 

@@ -25,10 +25,11 @@ from seed_hf.data.jobs.tokenizing import tokenize_images
 from seed_hf.data.sources.rows import open_rows
 from seed_hf.data.sources.source import open_source
 from seed_hf.devices import usable_device
-from seed_hf.evaluation.caption_choice import captions_of_codes, evaluate_choice
-from seed_hf.evaluation.captioning import exact_match
+from seed_hf.evaluation.likelihoods import caption_likelihoods
+from seed_hf.evaluation.metrics.caption_words import normalize_text
 from seed_hf.files import whole_folder, write_text
 from seed_hf.modeling.processing_seed import plain_text_encoder
+from seed_hf.texts import generate_texts
 from seed_hf.training import LanguageModelCollator, LanguageModelConfig, LanguageModelTrainer
 from seed_hf.training.trainer import last_complete_checkpoint
 
@@ -242,16 +243,23 @@ def measure(model, processor, train: list[dict], held_out: list[dict]) -> tuple[
     """
     codes = torch.tensor([row["codes"] for row in held_out])
     references = [row["caption"] for row in held_out]
-    captions = captions_of_codes(model, processor, codes)
-    choice = evaluate_choice(model, processor, codes, references)
+    captions = []
+    for some in codes.split(64):
+        captions += generate_texts(model, processor, processor.caption(codes=some))
+    right = [normalize_text(said) == normalize_text(text) for said, text in zip(captions, references)]
     trained = {row["caption"] for row in train}
-    new = [i for i, caption in enumerate(references) if caption not in trained]
-    measured = {"exact_match": exact_match(captions, references)}
+    new = [hit for hit, caption in zip(right, references) if caption not in trained]
+    candidates = list(dict.fromkeys(references))
+    own = torch.tensor([candidates.index(caption) for caption in references])
+    scores, lengths = caption_likelihoods(model, processor, codes, candidates)
+    own_scores = scores.gather(1, own[:, None])
+    chosen = (scores >= own_scores).sum(1) == 1  # a tie counts against the model
+    measured = {"exact_match": 100 * sum(right) / len(right)}
     if new:
-        measured["exact_match_new_captions"] = exact_match([captions[i] for i in new], [references[i] for i in new])
-    measured["choice_accuracy"] = choice.accuracy
-    measured["choice_blind"] = 100 / len(choice.candidates)
-    measured["caption_loss"] = choice.loss_per_token
+        measured["exact_match_new_captions"] = 100 * sum(new) / len(new)
+    measured["choice_accuracy"] = 100 * chosen.double().mean().item()
+    measured["choice_blind"] = 100 / len(candidates)
+    measured["caption_loss"] = -own_scores.sum().item() / lengths[own].sum().item()
     return measured, captions
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from seed_hf.artifacts.loading import load_model, load_pipeline
 from seed_hf.evaluation.drawer import Drawer
-from seed_hf.evaluation.speaking import Speaker
+from seed_hf.evaluation.text_generator import TextGenerator
 from seed_hf.texts import MAX_NEW_TOKENS
 
 
@@ -91,14 +91,14 @@ class SeedLmms(lmms):
         """
         if self.mode == "drawing":
             raise ValueError("A drawing has no likelihood of a text: mode=understanding.")
-        speaker, found = Speaker(self.model, self.processor, "question", self.prompt), []
+        text_generator, found = TextGenerator(self.model, self.processor, "question", self.prompt), []
         for batch in batches([request.args for request in requests], self.batch_size):
             questions = [question_of(context) for context, *_ in batch]
             answers = [target(self._document(*row)) if callable(target) else target for _, target, _, *row in batch]
             answers = [str(answer).strip() for answer in answers]
-            codes = speaker.codes([self._image(see, *row) for _, _, see, *row in batch])
-            losses = speaker.losses(codes, questions, answers)
-            said = speaker.say(codes, questions)
+            codes = text_generator.codes([self._image(see, *row) for _, _, see, *row in batch])
+            losses = text_generator.losses(codes, questions, answers)
+            said = text_generator.generate(codes, questions)
             found += [(-loss, text == answer) for (loss, _), text, answer in zip(losses, said, answers, strict=True)]
         return found
 
@@ -110,17 +110,17 @@ class SeedLmms(lmms):
         said = []
         for context, options, see, *row in batch:
             question = question_of(context)
-            speaker = Speaker(
+            text_generator = TextGenerator(
                 self.model,
                 self.processor,
                 "question" if question else "caption",
                 self.prompt if question else None,
                 decoding_of(options),
             )
-            if fault := speaker.fault(question):
+            if fault := text_generator.fault(question):
                 raise ValueError(f"{row[1]}, document {row[0]}: {fault}.")
-            codes = speaker.codes([self._image(see, *row)])
-            text = speaker.say(codes, [question] if question else None)[0]
+            codes = text_generator.codes([self._image(see, *row)])
+            text = text_generator.generate(codes, [question] if question else None)[0]
             said.append(until(text, options.get("until") or ()))
         return said
 
@@ -130,7 +130,7 @@ class SeedLmms(lmms):
         for (_, _, see, *row), each in zip(batch, ids, strict=True):
             if images_of(see(self._document(*row))):
                 raise ValueError(f"{each}: this document brings an image; mode=drawing draws from words alone.")
-        codes = self.drawer.codes_of(prompts, ids)
+        codes = self.drawer.encode_prompts(prompts, ids)
         self.output_dir.mkdir(parents=True, exist_ok=True)
         found = []
         for image, of_image, each in zip(self.drawer.draw(codes, ids), codes.tolist(), ids, strict=True):

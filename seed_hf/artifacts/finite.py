@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 
-def check_weights(model: nn.Module, what: str, parts: Collection[str] | None = None) -> None:
+def check_finite_weights(model: nn.Module, what: str, parts: Collection[str] | None = None) -> None:
     """Refuse weights that are NaN or infinite, as a broken training or a damaged file leaves them.
 
     Args:
@@ -24,12 +24,13 @@ def check_weights(model: nn.Module, what: str, parts: Collection[str] | None = N
         if wanted and not weight.is_meta and not weight.isfinite().all():
             raise ValueError(
                 f"{what}: the weight {name} holds values that are NaN or infinite, so results would mean nothing "
-                "and look like any others. Take an intact copy, or a checkpoint from before they came up."
+                "and look like any others. Take an intact copy, a checkpoint from before they came up, or another "
+                "number type if rounding made them."
             )
 
 
-def check_parts(source: Any, parts: Iterable[Any]) -> None:
-    """[`check_weights`] of all models among the parts of something that was loaded.
+def check_finite_parts(source: Any, parts: Iterable[Any]) -> None:
+    """[`check_finite_weights`] of all models among the parts of something that was loaded.
 
     Args:
         source: What it was loaded from, as for the loaders; `None`: seed-tiny.
@@ -40,4 +41,4 @@ def check_parts(source: Any, parts: Iterable[Any]) -> None:
     """
     for part in parts:
         if isinstance(part, nn.Module):
-            check_weights(part, f"{source or 'seed-tiny'}, {type(part).__name__}")
+            check_finite_weights(part, f"{source or 'seed-tiny'}, {type(part).__name__}")

@@ -42,7 +42,7 @@ DEFAULT = "seed-tiny"
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where an artifact lies on this machine.
 
     Attributes:
@@ -230,7 +230,7 @@ def snapshot_of(source: str | os.PathLike) -> tuple[Path, str | None]:
     return snapshot / subfolder, snapshot.name
 
 
-def locate(source: Source, kind: str) -> Place:
+def locate(source: Source, kind: str) -> Location:
     """Find an artifact of a kind, without loading it. What the Hub holds is fetched, weights last.
 
     A pipeline's folder also holds a model or a tokenizer; a checkpoint with the folders `tokenizer`, `model` and
@@ -246,7 +246,7 @@ def locate(source: Source, kind: str) -> Place:
     """
     if source is None or (not Path(source).is_dir() and os.fspath(source) in bundled_names()):
         folder = bundled(os.fspath(source or DEFAULT), kind)
-        return Place(folder, _processor_of(folder, kind))
+        return Location(folder, _processor_of(folder, kind))
     if Path(source).is_dir():
         return _search(Path(source), kind, source)
     repo_id, subfolder = _hub_id(source)
@@ -297,7 +297,7 @@ def load_image_processor(folder: str | os.PathLike, config: SeedTokenizerConfig)
     return SeedImageProcessor.for_tokenizer(config)
 
 
-def _prepare(source: Source, kind: str, device, dtype) -> tuple[Place, torch.device, torch.dtype | str]:
+def _prepare(source: Source, kind: str, device, dtype) -> tuple[Location, torch.device, torch.dtype | str]:
     place = locate(source, kind)
     where = usable_device(device)
     return place, where, dtype if dtype == "auto" else number_type(where, dtype)
@@ -318,7 +318,7 @@ def _open(source: Source, kind: str, device, dtype) -> tuple[Any, Any]:
         return model, beside
 
 
-def _search(root: Path, kind: str, source: Source) -> Place:
+def _search(root: Path, kind: str, source: Source) -> Location:
     folder, processor = root, None
     if kind != "pipeline" and (root / "model_index.json").is_file():
         folder, processor = root / "seed_model", _processor_of(root, "pipeline")
@@ -330,7 +330,7 @@ def _search(root: Path, kind: str, source: Source) -> Place:
             f"{source}: holds {words}, which is not a {KINDS[kind].class_name}. Give the folder or the Hub id of one."
             f"{what_takes(folder)}"
         )
-    return Place(folder, processor or _processor_of(folder, kind))
+    return Location(folder, processor or _processor_of(folder, kind))
 
 
 def _processor_of(folder: Path, kind: str) -> Path:

@@ -32,10 +32,10 @@ def open_model(source: Source = None, **place: Any) -> tuple[SeedForConditionalG
         FileNotFoundError: As `load_model`.
         ValueError: As `load_model`; a weight is NaN or infinite, and texts of it would look like any others.
     """
-    from .finite import check_parts
+    from .finite import check_finite_parts
 
     loaded = loading.load_model(source, **place)
-    check_parts(source, loaded)
+    check_finite_parts(source, loaded)
     fit_threads(*loaded)
     return loaded
 
@@ -51,7 +51,7 @@ def open_pipeline(source: Source = None, *, reads_and_writes: bool = False, **pl
         FileNotFoundError: As `load_pipeline`.
         ValueError: As `load_pipeline`; a weight is NaN or infinite, or it cannot read and write as it should.
     """
-    from .finite import check_parts
+    from .finite import check_finite_parts
 
     pipe = loading.load_pipeline(source, **place)
     if reads_and_writes and (not hasattr(pipe.seed_model, "language_model") or pipe.processor is None):
@@ -60,6 +60,6 @@ def open_pipeline(source: Source = None, *, reads_and_writes: bool = False, **pl
             "Build it with SeedImagePipeline(seed_model=..., processor=..., ...) and save it again."
         )
     parts = pipe.components.values()
-    check_parts(source, parts)
+    check_finite_parts(source, parts)
     fit_threads(*parts)
     return pipe

@@ -13,7 +13,6 @@ from typing import Any
 
 from seed_hf.files import read_json
 
-from .adapters import base_model_of
 from .bundled import bundled_names
 
 
@@ -38,6 +37,16 @@ def origins_of(folder: Path, config: Mapping[str, Any] | None = None) -> list[st
     files = [file for file in files if file.is_file()]
     found = [name for values in (config, *map(read_json, files)) for name in _named(values)]
     return [name for name in dict.fromkeys(found) if name in bundled_names()]
+
+
+def base_model_of(folder: Path) -> str:
+    """The base model that an adapter's folder names: a Hub id or a folder; `""` if it names none.
+
+    Raises:
+        ValueError: `adapter_config.json` is damaged.
+    """
+    base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    return base if isinstance(base, str) else ""
 
 
 def _named(config: Any) -> list[str]:

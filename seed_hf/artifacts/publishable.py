@@ -116,7 +116,7 @@ def made_of_files(folder: Path, kind: str) -> set[str]:
         else:
             found |= {*weights_of(part, kind), *(indices := indices_of(part, kind))}
             found |= {part / name for index in indices for name in read_index(index) if _is_plain(name)}
-            found |= code_of(part, modules)
+            found |= code_files(part, modules)
     return {_name(folder, path) for path in found}
 
 
@@ -198,7 +198,7 @@ def is_regular(path: Path) -> bool:
         return False
 
 
-def code_of(folder: Path, modules: Sequence[str] = ()) -> set[Path]:
+def code_files(folder: Path, modules: Sequence[str] = ()) -> set[Path]:
     """Python files that the folder's configurations or `modules` name, and those that they import from beside them.
 
     Args:

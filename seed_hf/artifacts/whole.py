@@ -8,7 +8,7 @@ from pathlib import Path
 from seed_hf.files import read_json, sha256_of
 
 from .kinds import KINDS, class_name_in, identify, kind_of
-from .publishable import classes_of, code_of, indices_of, is_regular, parts_of, read_index, shards_of, weights_of
+from .publishable import classes_of, code_files, indices_of, is_regular, parts_of, read_index, shards_of, weights_of
 from .stored_weights import adapter_problems, weight_problems
 
 
@@ -116,7 +116,7 @@ def _components(folder: Path) -> dict[Path, tuple[str, str]]:
 def _code_problems(folder: Path, named: Sequence[tuple[str, str]] = ()) -> list[str]:
     """What is wrong with the code of an artifact or of a pipeline's part: modules, and the classes `named` in them."""
     found = []
-    for path in sorted(code_of(folder, [module for module, _ in named])):
+    for path in sorted(code_files(folder, [module for module, _ in named])):
         try:
             ast.parse(path.read_bytes())
         except (SyntaxError, ValueError) as error:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from seed_hf.artifacts.bundled import bundled
-from seed_hf.evaluation.codebook import codebook_use
+from seed_hf.evaluation.metrics.codebook import codebook_use
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 from seed_hf.pictograms.reading import load_pictograms
@@ -113,4 +113,4 @@ def run(seen: SeedTokenizer, train: torch.Tensor, validation: torch.Tensor, sett
         codes = torch.cat([output.codes for output in outputs])
         back = torch.cat([output.reconstructed_embeddings for output in outputs])
     loss = 1 - torch.nn.functional.cosine_similarity(back, validation, -1).mean()
-    return {**codebook_use(codes, model.config.codebook_size).to_dict(), "reconstruction_loss": loss.item()}
+    return {**codebook_use(codes, model.config.codebook_size), "reconstruction_loss": loss.item()}

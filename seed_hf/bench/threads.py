@@ -126,16 +126,16 @@ def caption(loaded: "Loaded") -> None:
 def draw(loaded: "Loaded", number: int = 1) -> None:
     import torch
 
-    from seed_hf.many import draw_many
+    from seed_hf.inference import draw_images
 
     codes = loaded.pipe.encode_prompt(["a red apple"] * number)
-    draw_many(loaded.pipe, codes, [torch.Generator().manual_seed(seed) for seed in range(number)])
+    draw_images(loaded.pipe, codes, [torch.Generator().manual_seed(seed) for seed in range(number)])
 
 
 def encode(loaded: "Loaded") -> None:
-    from seed_hf.many import encode_many
+    from seed_hf.inference import encode_pixels
 
-    encode_many(loaded.pipe.visual_tokenizer, loaded.inputs["pixel_values"].repeat(4, 1, 1, 1))
+    encode_pixels(loaded.pipe.visual_tokenizer, loaded.inputs["pixel_values"].repeat(4, 1, 1, 1))
 
 
 def write(loaded: "Loaded", weights: str) -> None:

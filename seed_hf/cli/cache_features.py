@@ -77,7 +77,6 @@ def cache_features(
         import torch
 
         from seed_hf.data.features.caching import cache_features as cache
-        from seed_hf.data.jobs.settings import JobSettings
         from seed_hf.devices import number_type
 
         quiet_libraries()
@@ -85,19 +84,17 @@ def cache_features(
         # In the number type in which it was saved, as in training.
         model, image_processor = load_tokenizer(tokenizer, device=device, dtype="auto")
         stored = model.dtype if model.device.type == "cpu" else None
-        settings = JobSettings(
-            image_processor=image_processor,
-            batch_size=batch_size,
-            rows_per_shard=rows_per_shard,
-            on_error=on_error.value,
-            filters=filters,
-        ).updated({"workers": workers})
         show_messages()
         manifest = cache(
             opened,
             model,
             out,
-            settings,
+            image_processor=image_processor,
+            batch_size=batch_size,
+            workers=workers,
+            rows_per_shard=rows_per_shard,
+            on_error=on_error.value,
+            filters=filters,
             views=views,
             seed=seed,
             dtype=getattr(torch, dtype),

@@ -95,10 +95,10 @@ def conversations(
     """Check conversations and encode their images, once, for `seed-hf train instruct`."""
     with plain_errors():
         from seed_hf.artifacts.loading import load_tokenizer, locate
-        from seed_hf.data.jobs.image_codes import codes_of_images
         from seed_hf.data.sources.locating import locate_rows
         from seed_hf.data.sources.sequence_rows import sequence_rows
         from seed_hf.files import whole_file
+        from seed_hf.inference import encode_pixels
 
         locate(tokenizer, "tokenizer")
         if out.suffix != ".parquet":
@@ -107,9 +107,12 @@ def conversations(
         if any(os.path.exists(file) and out.samefile(file) for file in files):
             raise ValueError(f"--out {out}: this is a file of the source, whose images would be lost.")
         quiet_libraries()
-        loaded = load_tokenizer(tokenizer, device=device)
-        fit_threads(*loaded)
-        encode = codes_of_images(*loaded)
+        model, image_processor = load_tokenizer(tokenizer, device=device)
+        fit_threads(model)
+
+        def encode(images: list) -> list[list[int]]:
+            return encode_pixels(model, image_processor(images, return_tensors="pt")["pixel_values"]).tolist()
+
         show_messages()
         ignored = comma_separated(ignore_columns) or ()
         rows = sequence_rows(

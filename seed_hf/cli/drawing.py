@@ -9,9 +9,9 @@ import typer
 from seed_hf.devices import generator_of
 from seed_hf.files import whole_file
 from seed_hf.garbage import uncollected
-from seed_hf.many import STEPS
+from seed_hf.inference import STEPS
 
-from .many import OnBad, RowsPerShard, job_options
+from .row_jobs import OnBad, RowsPerShard, job_options
 from .shared import (
     Device,
     Pipeline,
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 # Suffix of an output file -> Pillow's name of the format.
 _WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 
-OUTPUT = typer.Option("-o", "--output", help="Image file to write: .png, .jpg, .webp or .bmp.")
 Seed = Annotated[int, typer.Option(help="Random seed: the same seed draws the same image.", min=0, max=2**63 - 65)]
 Steps = Annotated[int, typer.Option(help="Number of denoising steps.", min=1, max=1000)]
 Guidance = Annotated[
@@ -62,7 +61,14 @@ def draw(
     prompt: Annotated[
         str | None, typer.Argument(help="What to draw, for example: a red apple", show_default=False)
     ] = None,
-    output: Annotated[Path | None, OUTPUT] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            help="Image file to write: .png, .jpg, .webp or .bmp. With --prompts a folder; a run is resumed.",
+        ),
+    ] = None,
     num_images: NumImages = 1,
     seed: Seed = 0,
     steps: Steps = STEPS,
@@ -74,17 +80,11 @@ def draw(
     prompts: Annotated[
         str | None,
         typer.Option(
-            help="With --out: a text file with a prompt in each line, or .jsonl, .csv or .parquet with a column "
-            "prompt, caption or text."
+            help="Instead of a PROMPT: a text file with a prompt in each line, or .jsonl, .csv or .parquet with a "
+            "column prompt, caption or text."
         ),
     ] = None,
     prompt_column: Annotated[str | None, typer.Option(help="Of --prompts, if it has another name.")] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", file_okay=False, help="Folder for the images of --prompts. The same command resumes a run."
-        ),
-    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="With --prompts: images drawn at once. Default: 16.", min=1)
     ] = None,
@@ -93,23 +93,25 @@ def draw(
 ):
     """Draw images from a prompt. Image i uses the seed SEED + i; several images have codes of their own each.
 
-    With --prompts and --out, the image of each prompt of a file; bad prompts are reported, and the rest goes on.
+    With --prompts, the image of each prompt of a file; bad prompts are reported, and the rest goes on.
     """
     drawing: dict[str, Any] = {"seed": seed, "steps": steps, "candidates": candidates, "temperature": temperature}
     with plain_errors():
         options = job_options(
-            out, "--prompts and --out", batch_size=batch_size, rows_per_shard=rows_per_shard, on_error=on_error
+            prompts, "--prompts", batch_size=batch_size, rows_per_shard=rows_per_shard, on_error=on_error
         )
-        if prompts is not None or out is not None:
-            if prompts is None or out is None or prompt is not None or output is not None or num_images > 1:
-                raise ValueError("Many prompts are --prompts FILE --out FOLDER, without a PROMPT, -o and -n.")
+        if prompts is not None:
+            if out is None or prompt is not None or num_images > 1:
+                raise ValueError("Many prompts are --prompts FILE --out FOLDER, without a PROMPT and -n.")
+            if out.is_file():
+                raise ValueError(f"{out}: this is a file. The images of --prompts go into a folder.")
             _draw_many(prompts, prompt_column, out, model, device, {**drawing, "guidance": guidance}, options)
             return
-        if prompt is None or output is None:
-            raise ValueError("Missing option: a PROMPT goes with -o FILE; many prompts are --prompts and --out.")
+        if prompt is None or out is None:
+            raise ValueError("Missing option: a PROMPT goes with --out FILE; many prompts are --prompts FILE.")
         if prompt_column is not None:
             raise ValueError("--prompt-column: goes with --prompts.")
-        paths = _numbered(output, num_images)
+        paths = _numbered(out, num_images)
         for path in paths:
             _check_output(path)
         if not prompt.strip():
@@ -166,7 +168,7 @@ def _loaded(model: str | None, device: str | None, *, reads_and_writes: bool = F
 
 def reconstruct(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Image file.")],
-    output: Annotated[Path, OUTPUT],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Image file to write: .png, .jpg, .webp or .bmp.")],
     seed: Seed = 0,
     steps: Steps = STEPS,
     guidance: Guidance = None,
@@ -175,9 +177,9 @@ def reconstruct(
 ):
     """Redraw an image from its 32 codes alone."""
     with plain_errors():
-        _check_output(output)
-        if output.exists() and Path(image).exists() and output.samefile(image):
-            raise ValueError(f"{output}: the drawing would replace the input image. Give another -o.")
+        _check_output(out)
+        if out.exists() and Path(image).exists() and out.samefile(image):
+            raise ValueError(f"{out}: the drawing would replace the input image. Give another --out.")
         from seed_hf.images import load_image
 
         loaded = load_image(image)
@@ -189,8 +191,8 @@ def reconstruct(
     }
     with plain_errors():
         drawn = pipe(image=loaded, **settings).images[0]
-        _write(drawn, output)
-    say(output)
+        _write(drawn, out)
+    say(out)
 
 
 def _numbered(path: Path, count: int) -> list[Path]:

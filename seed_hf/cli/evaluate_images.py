@@ -11,7 +11,7 @@ import typer
 
 from seed_hf.files import write_text
 
-from . import evaluation as options
+from . import evaluate_options as options
 from .shared import plain_errors, quiet_libraries, say, show_messages
 
 
@@ -210,7 +210,7 @@ def prompts(
     with plain_errors():
         from seed_hf.data.sources.text import BadText, read_text
         from seed_hf.evaluation.formats.prompts import open_prompts
-        from seed_hf.evaluation.generation_prompts import lines_of, make_prompts
+        from seed_hf.evaluation.generation_prompts import make_prompts, metadata_lines
         from seed_hf.pictograms.scene_things import read_things
 
         if out.suffix != ".jsonl":
@@ -226,7 +226,7 @@ def prompts(
         else:
             raise FileNotFoundError(f"{objects}: no such file of objects.")
         made = make_prompts(names, per_tag, seed=seed, frame=frame)
-        write_text(out, "\n".join(lines_of(made)) + "\n")
+        write_text(out, "\n".join(metadata_lines(made)) + "\n")
         say(f"{len(made)} prompts in {out}")
 
 

@@ -8,7 +8,7 @@ import typer
 
 from seed_hf.threads import fit_threads
 
-from . import evaluation as options
+from . import evaluate_options as options
 from .shared import comma_separated, plain_errors
 
 

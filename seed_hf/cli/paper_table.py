@@ -8,7 +8,7 @@ import typer
 
 from seed_hf.files import read_json, write_text
 
-from . import evaluation as options
+from . import evaluate_options as options
 from .shared import comma_separated, plain_errors, say
 
 

@@ -8,7 +8,7 @@ import typer
 
 from seed_hf.garbage import uncollected
 
-from .many import BatchSize, Lines, OnBad, RowsPerShard, Workers, images_of, job_options, say_lines
+from .row_jobs import BatchSize, Lines, OnBad, RowsPerShard, Workers, images_of, job_options, say_lines
 from .shared import (
     AsJson,
     Device,
@@ -74,17 +74,17 @@ def see(
         from seed_hf.artifacts.known_words import read_known_words
 
         known = read_known_words(model, "model")
-    from seed_hf.texts import encode_images, generate_texts, likely_captions
+    from seed_hf.texts import encode_images, generate_texts, likely_texts
 
     for name in images:  # one at a time: photographs are large
         with plain_errors():
             image = load_image(name)
         encoded = encode_images(seed_model, processor, [image])  # once, for all that is said of it
-        codes = encoded[0].tolist()
-        shown = generate_texts(seed_model, processor, processor.caption(codes=encoded))[0]
+        codes, prompt = encoded[0].tolist(), processor.caption(codes=encoded)
+        shown = generate_texts(seed_model, processor, prompt)[0]
         said: dict[str, Any] = {"caption": shown}
         if known:
-            likely = likely_captions(seed_model, processor, codes=encoded)
+            likely = likely_texts(seed_model, processor, prompt)[0]
             said["likely"] = {one.text: round(one.probability, 3) for one in likely}
             shown = known.guess(likely) or shown
         if as_json:

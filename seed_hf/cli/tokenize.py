@@ -38,20 +38,22 @@ def tokenize(
 
         locate(tokenizer, "tokenizer")  # a wrong name ends here, before the source is opened
         opened, filters = rows.open(source, captions=captions, revision=revision)
-        from seed_hf.data.jobs.settings import JobSettings
         from seed_hf.data.jobs.tokenizing import tokenize_images
 
         quiet_libraries(drawing=False)
         with uncollected():
             model, image_processor = load_tokenizer(tokenizer, device=device, dtype=dtype)
         fit_threads(model)
-        settings = JobSettings(
+        show_messages()
+        manifest = tokenize_images(
+            opened,
+            model,
+            out,
             image_processor=image_processor,
             batch_size=batch_size,
+            workers=workers,
             rows_per_shard=rows_per_shard,
             on_error=on_error.value,
             filters=filters,
-        ).updated({"workers": workers})
-        show_messages()
-        manifest = tokenize_images(opened, model, out, settings)
+        )
     source_options.say_result(out, manifest)

@@ -31,7 +31,7 @@ from .llama_tokenizer import read_llama_tokenizer
 from .parity import TOLERANCE, Parity
 from .report import ConversionError
 from .seed_x import are_continuous, decline_seed_x, no_codes
-from .weight_shards import ShardWriter, weight_files
+from .weight_shards import WeightShardWriter, weight_files
 from .whole_weights import WholeWeightsReader
 
 
@@ -157,7 +157,7 @@ class SeedLlamaConversion:
                 results; nothing is left behind.
         """
         with whole_folder(self.out) as folder:
-            writer = ShardWriter(folder, self.out)
+            writer = WeightShardWriter(folder, self.out)
             model: PreTrainedModel = self.model
             if self.whole is not None:
                 with torch.device("meta"):

@@ -84,7 +84,7 @@ def read_tensors(files: Iterable[Path]) -> Iterator[tuple[str, torch.Tensor, Pat
                 _forget_pages(tensor)
 
 
-class ShardWriter:
+class WeightShardWriter:
     """Writes weights as safetensors shards of at most about a gigabyte, with their index.
 
     Args:

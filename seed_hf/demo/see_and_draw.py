@@ -13,7 +13,7 @@ from typing import Any
 
 from seed_hf.devices import generator_of
 from seed_hf.files import whole_file, write_text
-from seed_hf.many import STEPS, draw_many
+from seed_hf.inference import STEPS, draw_images
 
 
 logger = logging.getLogger(__name__)
@@ -66,14 +66,14 @@ def run_demo(out: str | Path, *, model: str | Path | None = None, device: str | 
     logger.info("Drawing %d prompts", len(prompts))
     texts = [row["prompt"] for row in prompts]
     wanted = pipe.encode_prompt(texts, _generators(len(texts)))
-    drawn = draw_many(pipe, wanted, _generators(len(prompts)), num_inference_steps=STEPS)
+    drawn = draw_images(pipe, wanted, _generators(len(prompts)), num_inference_steps=STEPS)
     logger.info("Drawing %r %d times", texts[0], SAMPLES)
     varied, sampled = _samples(pipe, texts[0])
 
     logger.info("Looking at %d images", len(images))
     seen = _seen(pipe, known, images, rows)
     codes = torch.tensor([row["codes"] for row in seen])
-    again = draw_many(pipe, codes, _generators(len(images)), num_inference_steps=STEPS)
+    again = draw_images(pipe, codes, _generators(len(images)), num_inference_steps=STEPS)
     result = {
         "model": "seed-tiny" if model is None else str(model),
         "settings": {
@@ -106,7 +106,7 @@ def _samples(pipe, prompt: str):
 
     noise = _generators(SAMPLES)
     codes = pipe.encode_prompt([prompt] * SAMPLES, noise, {"do_sample": True, "temperature": 1.0})
-    return codes, draw_many(pipe, codes, noise, num_inference_steps=STEPS)
+    return codes, draw_images(pipe, codes, noise, num_inference_steps=STEPS)
 
 
 def _seen(pipe, known, images: list, rows: list[dict]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from seed_hf.artifacts.fingerprints import rules_fingerprint, scheduler_settings
 from seed_hf.devices import generator_of
-from seed_hf.many import STEPS, draw_many
+from seed_hf.inference import STEPS, draw_images
 from seed_hf.pipelines.prompt_codes import generate_codes
 
 from .result import generation_settings, image_settings, model_facts
@@ -143,7 +143,7 @@ class Drawer:
             return ""
         return f"a prompt of {length} tokens and an image of {image} do not fit into the model's {limit} positions"
 
-    def codes_of(self, prompts: Sequence[str], ids: Sequence[str]) -> torch.Tensor:
+    def encode_prompts(self, prompts: Sequence[str], ids: Sequence[str]) -> torch.Tensor:
         """The codes that the language model writes for each prompt, a LongTensor `(prompts, 32)` on the CPU.
 
         Args:
@@ -159,7 +159,7 @@ class Drawer:
         ]
         return torch.cat(each).cpu()
 
-    def codes_of_edits(self, codes: torch.Tensor, instructions: Sequence[str], ids: Sequence[str]) -> torch.Tensor:
+    def encode_edits(self, codes: torch.Tensor, instructions: Sequence[str], ids: Sequence[str]) -> torch.Tensor:
         """The codes that the language model answers with when it is asked, in a chat, to change an image.
 
         Args:
@@ -193,7 +193,7 @@ class Drawer:
             chats, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", padding=True
         )
 
-    def read(self, images: Sequence[Image.Image]) -> torch.Tensor:
+    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """The codes that the tokenizer reads from images, a LongTensor `(images, 32)` on the CPU.
 
         Args:
@@ -209,7 +209,7 @@ class Drawer:
             ids: Of the rows; together with `seed` they decide the noise.
         """
         settings = {"num_inference_steps": self.num_inference_steps, "guidance_scale": self.guidance_scale}
-        return draw_many(self.pipeline, codes, self._generators(ids), **settings)
+        return draw_images(self.pipeline, codes, self._generators(ids), **settings)
 
     @torch.inference_mode()
     def writes_valid_spans(self, prompts: Sequence[str]) -> list[bool]:

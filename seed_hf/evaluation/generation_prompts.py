@@ -92,7 +92,7 @@ def asked_of_scene(scene: Scene) -> Asked:
     return Asked((Wanted(items[0].thing, 1, items[0].colour),), tag="colors" if items[0].colour else "single_object")
 
 
-def lines_of(prompts: Sequence[tuple[str, Asked]]) -> Iterator[str]:
+def metadata_lines(prompts: Sequence[tuple[str, Asked]]) -> Iterator[str]:
     """Lines of a file as GenEval publishes its prompts (`evaluation_metadata.jsonl`).
 
     Args:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seed_hf.artifacts.fingerprints import weights_fingerprint
+from seed_hf.artifacts.finite import check_finite_weights
 from seed_hf.environment import environment
 from seed_hf.files import read_json
 
@@ -27,12 +28,7 @@ def model_facts(model: torch.nn.Module) -> dict[str, str]:
         ValueError: A weight holds NaN or infinite values: texts and images of it look like any others.
     """
     parameter = next(model.parameters())
-    broken = [name for name, weight in model.named_parameters() if not weight.is_meta and not weight.isfinite().all()]
-    if broken:
-        raise ValueError(
-            f"The weight {broken[0]} ({len(broken)} such in all) of {type(model).__name__} holds NaN or infinite "
-            "values: figures would mean nothing. Take an intact copy, or another --dtype if they came up by rounding."
-        )
+    check_finite_weights(model, type(model).__name__)
     config = getattr(model, "config", None)
     facts = {"class": type(model).__name__, "dtype": str(parameter.dtype).removeprefix("torch.")}
     if text_config := getattr(config, "text_config", None):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+
+Each = TypeVar("Each")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,21 @@ class EvaluationRow:
     group: str = ""
     shows: str = ""
     fault: str = ""
+
+
+class Reread(Generic[Each]):
+    """What a function reads, anew whenever it is iterated.
+
+    Args:
+        read: Makes an iterator.
+        given: Its arguments.
+    """
+
+    def __init__(self, read: Callable[..., Iterator[Each]], *given: Any):
+        self._read, self._given = read, given
+
+    def __iter__(self) -> Iterator[Each]:
+        return self._read(*self._given)
 
 
 @dataclass(frozen=True)

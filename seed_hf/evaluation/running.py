@@ -27,7 +27,7 @@ from seed_hf.images import SeedImageError, load_image
 
 from .done_rows import DoneRows
 from .result import check_replaceable, environment_of, markdown
-from .rows import EvaluationData, EvaluationRow
+from .rows import EvaluationData, EvaluationRow, Reread
 
 
 logger = logging.getLogger(__name__)
@@ -319,16 +319,11 @@ def _result(task: Task, identity: Mapping[str, Any], done: DoneRows, environment
         **{name: identity[name] for name in ("task", "model", "settings")},
         "deviations": deviations,
         "data": {**identity["data"], "rows": rows, "rows_sha256": digest.hexdigest(), "bad_rows": bad},
-        "figures": task.figures(_Sound(done)),
+        "figures": task.figures(Reread(_sound, done)),
         "environment": dict(environment),
     }
 
 
-class _Sound:
+def _sound(records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     """The records of the rows that could be used."""
-
-    def __init__(self, records: Iterable[Mapping[str, Any]]):
-        self._records = records
-
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        return (record for record in self._records if "bad" not in record)
+    return (record for record in records if "bad" not in record)

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from seed_hf.artifacts.adapters import base_model_of
 from seed_hf.artifacts.bundled import bundled_part
 from seed_hf.artifacts.hub_ids import names_repository
+from seed_hf.artifacts.origins import base_model_of
 from seed_hf.files import read_json, write_text
 from seed_hf.yaml_text import read_yaml
 

@@ -13,10 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from seed_hf.artifacts.adapters import adapts_whole_model, base_model_of
 from seed_hf.artifacts.bundled import bundled_part
 from seed_hf.artifacts.hub_ids import is_hub_id
 from seed_hf.artifacts.kinds import KINDS
+from seed_hf.artifacts.origins import base_model_of
 from seed_hf.files import read_json
 from seed_hf.texts import MAX_NEW_TOKENS
 
@@ -51,7 +51,7 @@ def snippet_for(folder: Path, kind: str, repo_id: str | None = None, stage: str 
         base = adapter_base(folder)
         part = bundled_part(Path(base))
         values |= {"base": f"bundled({json.dumps(part[0])}, {json.dumps(part[1])})" if part else json.dumps(base)}
-        values |= {"base_is_bundled": part is not None, "of_whole_model": adapts_whole_model(folder)}
+        values |= {"base_is_bundled": part is not None, "of_whole_model": _adapts_whole_model(folder)}
     return render(f"snippets/{kind}.jinja", **values).strip()
 
 
@@ -157,3 +157,9 @@ def _reads_words(folder: Path) -> bool:
     """Whether a pipeline has a processor, which reads prompts, and a language model, which a bare tokenizer lacks."""
     processor = read_json(folder / "model_index.json").get("processor") or [None]
     return processor[-1] is not None and read_json(folder / "seed_model" / "config.json").get("model_type") == "seed"
+
+
+def _adapts_whole_model(folder: Path) -> bool:
+    """Whether the base is a whole SeedForConditionalGeneration; otherwise it is a language model alone."""
+    mapping = read_json(folder / "adapter_config.json").get("auto_mapping") or {}
+    return mapping.get("base_model_class") == "SeedForConditionalGeneration"

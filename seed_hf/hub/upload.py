@@ -10,10 +10,10 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-from seed_hf.artifacts.adapters import base_model_of
 from seed_hf.artifacts.bundled import bundled_part
 from seed_hf.artifacts.hub_ids import is_hub_id, names_repository
 from seed_hf.artifacts.kinds import KINDS, kind_of
+from seed_hf.artifacts.origins import base_model_of
 from seed_hf.artifacts.publishable import PICKLES, files_of, made_of_files
 from seed_hf.artifacts.whole import check_outside, problems, weights_outside
 from seed_hf.files import read_json

@@ -9,9 +9,7 @@ from seed_hf.lazy import lazy_names
 _MODULES = {
     "SPLITS": "seed_hf.pictograms.reading",
     "build_pictograms": "seed_hf.pictograms.building",
-    "caption_variants": "seed_hf.pictograms.wordings",
     "compare_pictograms": "seed_hf.pictograms.building",
-    "full_description": "seed_hf.pictograms.wordings",
     "load_pictograms": "seed_hf.pictograms.reading",
 }
 

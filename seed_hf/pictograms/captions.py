@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .wordings import join_words
-
 
 # Nouns without an article: as names of emoji they are a mass or a pair.
 MASS_NOUNS = frozenset(
@@ -31,6 +29,13 @@ ACTIONS = {
 }
 GROUPS = {"kiss: ": "a kiss between ", "couple with heart: ": "a couple with a heart, ", "family: ": "a family of "}
 RICH_KEYWORDS = 6
+
+
+def join_words(words: list[str]) -> str:
+    """Join words: `["red", "grey", "tan"]` gives "red, grey and tan"."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def with_article(name: str) -> str:

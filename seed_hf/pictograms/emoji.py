@@ -202,8 +202,9 @@ def render_svg(svg: str, *, wide: bool = True, size: int = IMAGE_SIZE) -> Image.
     return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
 
 
-def fit_square(image: Image.Image, size: int = IMAGE_SIZE) -> Image.Image:
-    """Shrink an RGBA image in place and centre it in a transparent white square of `size` pixels."""
+def fit_square(image: Image.Image) -> Image.Image:
+    """Shrink an RGBA image in place and centre it in a transparent white square of `IMAGE_SIZE` pixels."""
+    size = IMAGE_SIZE
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
     square = Image.new("RGBA", (size, size), (255, 255, 255, 0))
     square.paste(image, ((size - image.width) // 2, (size - image.height) // 2))

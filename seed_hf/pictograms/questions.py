@@ -1,6 +1,6 @@
 """Questions and short answers that follow from a row's metadata, without looking at the image.
 
-Every question comes from one template of `WORDINGS` and every answer from one table of this module, so that training
+Every question comes from one template of `QUESTIONS` and every answer from one table of this module, so that training
 and evaluation ask in the same words. Definitions are not used: they describe the wrong sense of the word too often.
 """
 
@@ -11,26 +11,26 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .wordings import join_words
+from .captions import join_words
 
 
-# Topic to wordings. Evaluations use the first wording.
-WORDINGS: dict[str, tuple[str, ...]] = {
-    "object": ("What is shown?", "What is this?", "What do you see?", "What is in the picture?"),
-    "category": ("What kind of thing is it?", "Which category does it belong to?"),
-    "kind": ("Is it {}?", "Does the picture show {}?"),
-    "main colour": ("What is its main colour?", "What colour is it?", "What color is it?"),
-    "colours": ("Which colours does it have?", "What are its colours?", "What colors does it have?"),
-    "has colour": ("Is it mainly {}?", "Is there much {} in it?"),
-    "style": ("In which style is it drawn?", "What style is it drawn in?"),
-    "look": ("Is it flat, shaded, outlined or 3d?", "How does the drawing look?"),
-    "has look": ("Is the drawing {}?",),
-    "animal": ("What kind of animal is it?",),
-    "food": ("What kind of food is it?",),
-    "flag": ("Which country's flag is this?", "Whose flag is it?"),
-    "feeling": ("How does the face feel?", "What is the mood of the face?"),
-    "vehicle": ("Is it a land, water or air vehicle?", "Where does it travel?"),
-    "time": ("What time does the clock show?", "What time is it?"),
+# Topic to question.
+QUESTIONS = {
+    "object": "What is shown?",
+    "category": "What kind of thing is it?",
+    "kind": "Is it {}?",
+    "main colour": "What is its main colour?",
+    "colours": "Which colours does it have?",
+    "has colour": "Is it mainly {}?",
+    "style": "In which style is it drawn?",
+    "look": "Is it flat, shaded, outlined or 3d?",
+    "has look": "Is the drawing {}?",
+    "animal": "What kind of animal is it?",
+    "food": "What kind of food is it?",
+    "flag": "Which country's flag is this?",
+    "feeling": "How does the face feel?",
+    "vehicle": "Is it a land, water or air vehicle?",
+    "time": "What time does the clock show?",
 }
 
 CATEGORY_ANSWERS = {
@@ -155,31 +155,24 @@ TIME_PREFIX = "a clock face showing "
 FLAG_PREFIX = "the flag of "
 
 
-def questions(row: Mapping[str, Any], *, all_wordings: bool = False) -> list[tuple[str, str]]:
+def questions_by_topic(row: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
     """The questions that one row of the pictogram set answers, with the answers.
 
     Args:
         row: A row with id, caption, style, style_phrase, category, subcategory and colours.
-        all_wordings: Whether to give every wording of each question (for training) or only the first (for
-            evaluation).
 
     Returns:
-        (question, answer) pairs, always the same for the same row. Answers are short and in lower case: "a fire
-        engine", "red", "food", "yes", "no". A row with a "yes" question mostly has a "no" question of the same topic,
-        whose subject is chosen by a hash of the row's id.
+        (question, answer) pairs by topic (a key of `QUESTIONS`), always the same for the same row; topics without
+        pairs are left out. Answers are short and in lower case: "a fire engine", "red", "food", "yes", "no". A row
+        with a "yes" question mostly has a "no" question of the same topic, whose subject is chosen by a hash of the
+        row's id.
     """
-    return [pair for pairs in questions_by_topic(row, all_wordings=all_wordings).values() for pair in pairs]
-
-
-def questions_by_topic(row: Mapping[str, Any], *, all_wordings: bool = False) -> dict[str, list[tuple[str, str]]]:
-    """As `questions`, by topic (a key of `WORDINGS`); topics without pairs are left out."""
     asked: dict[str, list[tuple[str, str]]] = {}
 
     def ask(topic: str, answer: str | None, subject: str | None = None) -> None:
         if answer is not None:
-            wordings = WORDINGS[topic] if all_wordings else WORDINGS[topic][:1]
-            pairs = [(wording.format(subject) if subject else wording, answer.lower()) for wording in wordings]
-            asked.setdefault(topic, []).extend(pairs)
+            question = QUESTIONS[topic].format(subject) if subject else QUESTIONS[topic]
+            asked.setdefault(topic, []).append((question, answer.lower()))
 
     caption, subcategory, colours = row["caption"], row["subcategory"], list(row["colours"])
     ask("object", caption)

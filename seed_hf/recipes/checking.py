@@ -29,9 +29,8 @@ from .identity import run_identity
 from .image_codes import check_codebook, named_tokenizer
 from .language_model_stage import attention_of, open_sequences, sequence_collator
 from .language_models import set_format
-from .length import steps_of
 from .places import load_words, naming_the_key
-from .plan import Plan
+from .plan import Plan, steps_of
 from .run_record import RunRecord
 from .schema import LANGUAGE_STAGES, Recipe
 from .tokenizer_stages import (

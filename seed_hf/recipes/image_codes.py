@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from transformers import PreTrainedConfig
 
 from seed_hf.artifacts.fingerprints import tokenizer_fingerprint
 from seed_hf.artifacts.loading import load_tokenizer
-from seed_hf.data.jobs.image_codes import codes_of_images
 from seed_hf.data.sources.sequence_rows import Encode
 from seed_hf.files import read_json
+from seed_hf.inference import encode_pixels
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
 
 from .places import naming_the_key
@@ -43,15 +44,17 @@ def encoder_of(recipe: LanguageModelRecipe, config: PreTrainedConfig) -> Encode 
     if (named := named_tokenizer(recipe)) is None:
         return None
     key, source = named
-    found: list[Encode] = []
+
+    @cache
+    def loaded():
+        with naming_the_key(key):
+            tokenizer, image_processor = load_tokenizer(source, device=recipe.trainer.device)
+            check_codebook(tokenizer.config, config)
+        return tokenizer, image_processor
 
     def encode(images):
-        if not found:
-            with naming_the_key(key):
-                tokenizer, image_processor = load_tokenizer(source, device=recipe.trainer.device)
-                check_codebook(tokenizer.config, config)
-            found.append(codes_of_images(tokenizer, image_processor))
-        return found[0](images)
+        tokenizer, image_processor = loaded()
+        return encode_pixels(tokenizer, image_processor(images, return_tensors="pt")["pixel_values"]).tolist()
 
     return encode
 

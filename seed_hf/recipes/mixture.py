@@ -14,7 +14,7 @@ from seed_hf.data.sources.sequence_rows import SETTINGS
 
 
 @dataclass
-class Entry:
+class WeighedSource:
     """A source of a list.
 
     Args:
@@ -28,7 +28,7 @@ class Entry:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def entries_of(value: str | list, key: str) -> list[Entry]:
+def entries_of(value: str | list, key: str) -> list[WeighedSource]:
     """The sources that a recipe names, checked.
 
     Args:
@@ -39,7 +39,7 @@ def entries_of(value: str | list, key: str) -> list[Entry]:
         ValueError: An entry is neither a source nor a mapping with one, or some have weights and others none.
     """
     if isinstance(value, str):
-        return [Entry(value)]
+        return [WeighedSource(value)]
     if not value:
         raise ValueError(f"{key} is an empty list. Name at least one source.")
     entries = [_entry(each, f"{key}[{number}]") for number, each in enumerate(value)]
@@ -53,7 +53,7 @@ def entries_of(value: str | list, key: str) -> list[Entry]:
     return entries
 
 
-def mixed(parts: Sequence[Dataset], entries: Sequence[Entry], seed: int) -> Dataset:
+def mixed(parts: Sequence[Dataset], entries: Sequence[WeighedSource], seed: int) -> Dataset:
     """The rows of several sources as one dataset.
 
     With weights the rows are drawn from the sources in turn by chance, and a pass lasts until each source with a
@@ -93,9 +93,9 @@ def _aligned(rows: Dataset, settings: dict[str, Any]) -> Dataset:
 _TYPES = {"codes": pa.list_(pa.int32()), "max_length": pa.int32(), "swap_images": pa.float64()}
 
 
-def _entry(value: Any, name: str) -> Entry:
+def _entry(value: Any, name: str) -> WeighedSource:
     if isinstance(value, str):
-        return Entry(value)
+        return WeighedSource(value)
     allowed = ("source", "weight", *SETTINGS)
     if not isinstance(value, dict) or not isinstance(value.get("source"), str):
         raise ValueError(f"{name} must be a source, or a mapping with source and maybe {', '.join(allowed[1:])}.")
@@ -112,4 +112,4 @@ def _entry(value: Any, name: str) -> Entry:
         raise ValueError(f"{name}.max_length must be a positive whole number of tokens, got {length!r}.")
     if (share := settings.get("swap_images")) is not None and (type(share) not in (int, float) or not 0 <= share <= 1):
         raise ValueError(f"{name}.swap_images must be a frequency from 0 to 1, got {share!r}.")
-    return Entry(value["source"], None if weight is None else float(weight), settings)
+    return WeighedSource(value["source"], None if weight is None else float(weight), settings)

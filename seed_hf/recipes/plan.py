@@ -1,8 +1,10 @@
-"""What a recipe will run: sizes that are counted, and memory that follows from them."""
+"""What a recipe will run: sizes and steps that are counted, and memory that follows from them."""
 
+import math
 from dataclasses import dataclass, field
 
 from torch import nn
+from transformers import TrainingArguments
 
 
 # Tensors of an optimizer's state for each trained number, as large as it. Those of others are not known here.
@@ -74,6 +76,36 @@ class Plan:
             f"output_dir: {_FOLDERS[self.folder]}",
             *(f"note: {note}" for note in self.notes),
         ]
+
+
+def steps_of(args: TrainingArguments, rows: int | None) -> int:
+    """The number of optimizer steps of a run, counted as `transformers.Trainer` does.
+
+    Args:
+        args: Of the run.
+        rows: Of the training data; `None` for a stream, whose length is not known.
+
+    Raises:
+        ValueError: The run would have no step: the data has fewer rows than one batch takes, or the settings say so.
+    """
+    for name in ("per_device_train_batch_size", "gradient_accumulation_steps"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"trainer.{name} must be at least 1, got {getattr(args, name)}.")
+    if args.max_steps <= 0 and args.num_train_epochs <= 0:
+        raise ValueError(f"trainer.num_train_epochs must be positive, got {args.num_train_epochs:g}.")
+    if rows is None:
+        return args.max_steps
+    batch = args.train_batch_size * args.world_size
+    batches = rows // batch if args.dataloader_drop_last else math.ceil(rows / batch)
+    if not batches:
+        drop = ", or set trainer.dataloader_drop_last: false" if rows else ""
+        raise ValueError(
+            f"data.train has {rows} rows and one batch takes {batch} (trainer.per_device_train_batch_size on every "
+            f"device), so there would be no step. Give more data, or smaller batches{drop}."
+        )
+    if args.max_steps > 0:
+        return args.max_steps
+    return math.ceil(args.num_train_epochs * math.ceil(batches / args.gradient_accumulation_steps))
 
 
 _FOLDERS = {

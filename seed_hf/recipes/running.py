@@ -17,7 +17,7 @@ from seed_hf.locks import FolderLock
 from seed_hf.training.whole_state import whole_state
 
 from .identity import run_identity
-from .length import steps_of
+from .plan import steps_of
 from .reading import read_recipe
 from .run_record import RunRecord
 from .schema import LANGUAGE_STAGES, Recipe

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from seed_hf.many import STEPS
+from seed_hf.inference import STEPS
 
 
 def _whole(text: str) -> str:

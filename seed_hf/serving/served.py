@@ -11,7 +11,7 @@ from seed_hf.artifacts.known_words import KnownWords, read_known_words
 from seed_hf.artifacts.loading import DEFAULT, Source, locate
 from seed_hf.artifacts.opening import open_model, open_pipeline
 from seed_hf.devices import generator_of
-from seed_hf.many import STEPS, draw_many, encode_many
+from seed_hf.inference import STEPS, draw_images, encode_pixels
 
 from .batches import Job
 
@@ -95,14 +95,13 @@ class ServedModel:
         *,
         name: str | None = None,
         device: torch.device | str | None = None,
-        dtype: torch.dtype | str | None = None,
     ) -> ServedModel:
         """The model of a folder or a Hub id.
 
         Args:
             source: A pipeline, or a model, which draws nothing. Default: seed-tiny.
             name: What clients call it; the last part of the source by default.
-            device, dtype: As of [`load_pipeline`].
+            device: As of [`load_pipeline`].
 
         Raises:
             FileNotFoundError: There is no such folder and no such repository.
@@ -114,9 +113,9 @@ class ServedModel:
         try:
             locate(source, "pipeline")
         except ValueError:  # a model alone
-            model, processor = open_model(source, device=device, dtype=dtype)
+            model, processor = open_model(source, device=device)
             return cls(name, model, processor, None, read_known_words(source, "model"))
-        pipe = open_pipeline(source, reads_and_writes=True, device=device, dtype=dtype)
+        pipe = open_pipeline(source, reads_and_writes=True, device=device)
         return cls(name, pipe.seed_model, pipe.processor, pipe, read_known_words(source, "pipeline"))
 
     def runners(self) -> dict[str, Callable[[list[Job]], None]]:
@@ -148,7 +147,7 @@ class ServedModel:
         return self.processor.image_processor(image, return_tensors="pt").pixel_values[0]
 
     def _encode(self, jobs: list[Job]) -> None:
-        _finish(jobs, encode_many(self.tokenizer, self._stacked(jobs)).tolist())
+        _finish(jobs, encode_pixels(self.tokenizer, self._stacked(jobs)).tolist())
 
     def _write(self, jobs: list[Job]) -> None:
         from .writing import write
@@ -177,7 +176,7 @@ class ServedModel:
         assert self.pipe is not None
         how: Drawing = jobs[0].key  # type: ignore[assignment]
         width, height = how.size or (None, None)
-        drawn = draw_many(
+        drawn = draw_images(
             self.pipe,
             torch.tensor([job.work[0] for job in jobs]),
             [generator_of(job.work[1]) for job in jobs],

@@ -17,9 +17,9 @@ from seed_hf.artifacts.opening import open_pipeline
 from seed_hf.data.jobs.describing import question_fault
 from seed_hf.data.jobs.drawing import prompt_fault
 from seed_hf.devices import generator_of
-from seed_hf.many import STEPS
+from seed_hf.inference import STEPS
 from seed_hf.modeling.generation_seed import CodeSegment, TextSegment
-from seed_hf.texts import MAX_NEW_TOKENS, likely_captions
+from seed_hf.texts import MAX_NEW_TOKENS, likely_texts
 
 
 REPLY_TOKENS = 96  # of a chat's reply: enough for two images and some words
@@ -61,9 +61,9 @@ class Artifact:
 
     def caption(self, codes: list[int]) -> Iterator[str]:
         """Yields the caption of an image, given by its codes, as it grows; at last a guess, where it is no more."""
-        rows = torch.tensor([codes])
-        yield from self._words(self.processor.caption(codes=rows))
-        if self.known and (guess := self.known.guess(likely_captions(self.model, self.processor, codes=rows))):
+        prompt = self.processor.caption(codes=torch.tensor([codes]))
+        yield from self._words(prompt)
+        if self.known and (guess := self.known.guess(likely_texts(self.model, self.processor, prompt)[0])):
             yield guess
 
     def answer(self, image: Image.Image, question: str) -> Iterator[str]:

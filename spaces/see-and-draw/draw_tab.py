@@ -8,7 +8,7 @@ from artifact import Artifact
 from code_strip import CodeStrip, strip
 from limits import CHARACTERS, IMAGES, SEED, STEPS, checked_number, checked_text
 from seed_hf.demo.see_and_draw import demo_prompts
-from seed_hf.many import STEPS as DEFAULT_STEPS
+from seed_hf.inference import STEPS as DEFAULT_STEPS
 from surprise import knows_the_world, surprise
 
 

@@ -5,7 +5,7 @@ import gradio as gr
 from artifact import Artifact
 from code_strip import CodeStrip, strip
 from limits import SEED, STEPS, checked_number
-from seed_hf.many import STEPS as DEFAULT_STEPS
+from seed_hf.inference import STEPS as DEFAULT_STEPS
 from uploads import ImageField, read_image
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from command_line import refused, run
 from seed_hf.artifacts.known_words import KNOWN_WORDS, KnownWords, read_known_words
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
-from seed_hf.texts import answer, describe, encode_images, generate_texts, likely_captions, likely_texts
+from seed_hf.texts import answer, describe, encode_images, generate_texts, likely_texts
 from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
 
 
@@ -99,27 +99,24 @@ def test_codes_say_what_their_images_say():
     asked = processor.ask(codes=codes, questions=["What is it?", "Is it a red apple?"])
     by_image = answer(model, processor, images, ["What is it?", "Is it a red apple?"])
     assert generate_texts(model, processor, asked) == by_image
-    assert likely_captions(model, processor, codes=codes[:1]) == likely_captions(model, processor, images[0])
     rows = likely_texts(model, processor, processor.caption(codes=codes))
-    alone = [likely_captions(model, processor, image) for image in images]
+    alone = [likely_texts(model, processor, processor.caption([image]))[0] for image in images]
     assert [[one.text for one in row] for row in rows] == [[one.text for one in row] for row in alone]
     for call in (processor.caption, lambda **k: processor.ask(questions="?", **k)):
         with pytest.raises(ValueError, match="either images or codes"):
             call(images=images, codes=codes)
         with pytest.raises(ValueError, match="either images or codes"):
             call()
-    with pytest.raises(ValueError, match="either image or codes"):
-        likely_captions(model, processor)
 
 
-def test_likely_captions_are_those_of_the_model(folder):
+def test_likely_texts_are_those_of_the_model(folder):
     model, processor = tiny_model_and_processor()
     image = Image.new("RGB", (30, 30), "red")
-    likely = likely_captions(model, processor, image, num_beams=16)
+    inputs = processor.caption([image])
+    likely = likely_texts(model, processor, inputs, num_beams=16)[0]
     probabilities = [one.probability for one in likely]
     assert probabilities == sorted(probabilities, reverse=True) and 0 < sum(probabilities) <= 1
     # A search as wide as this finds a text at least as likely as the greedy one.
-    inputs = processor.caption([image])
     greedy = generate_texts(model, processor, inputs)[0]
     assert likely[0].probability >= dict((one.text, one.probability) for one in likely).get(greedy, 0.0)
 

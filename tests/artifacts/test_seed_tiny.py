@@ -20,7 +20,9 @@ from seed_hf import (
     bundled,
 )
 from seed_hf.demo.see_and_draw import PICTURES, run_demo
-from seed_hf.evaluation.captioning import evaluate_captions
+from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
+from seed_hf.evaluation.running import run_task
+from seed_hf.evaluation.tasks.caption import Caption
 
 
 ROOT = Path(__file__).parents[2]
@@ -158,8 +160,10 @@ def test_the_demo_writes_its_sheet_and_its_figures(model, processor, tmp_path):
 
     # The same images get the same texts from the demo, the command line and the evaluation.
     files = [PICTURES / row["file"] for row in written["pictures"]]
-    rows = [{"image": {"bytes": file.read_bytes()}, "caption": "a thing"} for file in files]
-    assert evaluate_captions(model, processor, rows).captions == captions
+    rows = [EvaluationRow(file.name, str(file), ("a thing",)) for file in files]
+    run_task(Caption(model, processor, num_beams=1), EvaluationData("demo", rows), tmp_path / "said.json")
+    lines = map(json.loads, (tmp_path / "said.rows.jsonl").read_text().splitlines()[1:])
+    assert [line["said"] for line in sorted(lines, key=lambda line: line["row"])] == captions
     assert [json.loads(line)["caption"] for line in run("see", *files, "--json")[1].splitlines()] == captions
     asked = written["pictures"][0]
     assert run("ask", files[0], asked["question"])[1].strip() == asked["model_answer"]

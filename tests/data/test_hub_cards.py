@@ -13,10 +13,10 @@ from yaml_bomb import bomb
 
 OPEN = """
 import sys
-from seed_hf.data.sources.locating import locate
+from seed_hf.data.sources.locating import locate_source
 for name in sys.argv[1:]:
     try:
-        print(len(locate(name, "train", None).files), "file")
+        print(len(locate_source(name, "train", None).files), "file")
     except ValueError as error:
         print(error)
 """

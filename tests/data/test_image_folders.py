@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from damaged_tars import read
 from seed_hf.data.sources.image_text import image_text_dataset
-from seed_hf.data.sources.judging import RowReport
+from seed_hf.data.sources.row_checks import RowReport
 from seed_hf.data.sources.rows import holds_parquet, parquet_files
 from seed_hf.data.sources.source import open_source
 from tiny_sources import noise, rows, write_folder, write_parquet, write_tar

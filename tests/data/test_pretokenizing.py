@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -319,19 +318,17 @@ def test_impossible_jobs(tokenizer, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_settings_and_their_fields_by_name_are_the_same(tokenizer, tmp_path, monkeypatch):
+def test_options_that_are_none_have_their_default_and_unknown_ones_are_refused(tokenizer, tmp_path, monkeypatch):
     source = open_source(write_parquet(tmp_path / "a.parquet", rows(4)))
-    settings = JobSettings(batch_size=3, rows_per_shard=2, workers=0)
-    tokenize_images(source, tokenizer, tmp_path / "settings", settings)
-    tokenize_images(source, tokenizer, tmp_path / "names", batch_size=3, rows_per_shard=2, workers=0)
-    tokenize_images(source, tokenizer, tmp_path / "both", replace(settings, batch_size=1), batch_size=3, rank=None)
-    assert read(tmp_path / "settings") == read(tmp_path / "names") == read(tmp_path / "both")
+    tokenize_images(source, tokenizer, tmp_path / "given", rows_per_shard=2, workers=0)
+    tokenize_images(source, tokenizer, tmp_path / "none", rows_per_shard=2, workers=0, batch_size=None, rank=None)
+    assert read(tmp_path / "given") == read(tmp_path / "none")
     with pytest.raises(TypeError, match="batchsize"):
-        tokenize_images(source, tokenizer, tmp_path / "out", settings, batchsize=None)
+        tokenize_images(source, tokenizer, tmp_path / "out", batchsize=None)
     for name, value in (("RANK", "3"), ("WORLD_SIZE", "8"), ("LOCAL_WORLD_SIZE", "1000")):
         monkeypatch.setenv(name, value)
-    for found in (JobSettings(), JobSettings(rank=None, world_size=None, workers=None)):
-        assert (found.rank, found.world_size, found.workers) == (3, 8, 1)
+    found = JobSettings.of({"rank": None, "world_size": None, "workers": None})
+    assert (found.rank, found.world_size, found.workers) == (3, 8, 1)
 
 
 def test_the_workers_import_nothing_heavy():

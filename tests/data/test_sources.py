@@ -12,8 +12,8 @@ from PIL import Image
 from seed_hf.data.sources.filters import RowDropped, RowFilters
 from seed_hf.data.sources.folder_files import files_of_split, is_of_split
 from seed_hf.data.sources.image_text import image_text_dataset
-from seed_hf.data.sources.judging import RowReport, read_image
 from seed_hf.data.sources.locating import locate_rows
+from seed_hf.data.sources.row_checks import RowReport, read_image
 from seed_hf.data.sources.sequence_rows import sequence_rows
 from seed_hf.data.sources.source import open_source
 from seed_hf.images import SeedImageError

@@ -23,7 +23,7 @@ from hostile_texts import (
 from seed_hf.data import open_source, tokenize_images
 from seed_hf.data.sources.filters import RowFilters
 from seed_hf.data.sources.image_text import image_text_dataset
-from seed_hf.data.sources.judging import RowReport, judge_caption
+from seed_hf.data.sources.row_checks import RowReport, judge_caption
 from seed_hf.data.sources.text import printable
 from seed_hf.images import SeedImageError
 from tiny import tiny_tokenizer

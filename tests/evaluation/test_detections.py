@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from seed_hf.evaluation.detections import Asked, Detection, Verdict, Wanted, check, relations_of
-from seed_hf.evaluation.generation_prompts import TAGS, asked_of_scene, lines_of, make_prompts
+from seed_hf.evaluation.generation_prompts import TAGS, asked_of_scene, make_prompts, metadata_lines
 from seed_hf.pictograms.scenes import World
 
 
@@ -65,7 +65,7 @@ def test_prompts_of_six_kinds_say_what_they_ask():
             assert wanted.label in text and (wanted.colour or "") in text and (wanted.relation or "") in text
         if asked.tag == "position":
             assert text.index(asked.include[1].label) < text.index(asked.include[0].label)
-    assert [Asked.from_metadata(json.loads(line)) for line in lines_of(made)] == [asked for _, asked in made]
+    assert [Asked.from_metadata(json.loads(line)) for line in metadata_lines(made)] == [asked for _, asked in made]
     with pytest.raises(ValueError, match="At least two objects"):
         make_prompts(["dog", "dog"])
     with pytest.raises(ValueError, match="frame must have one"):

@@ -15,7 +15,7 @@ from command_line import refused, run
 from seed_hf.evaluation.detections import Asked, Detection, Wanted
 from seed_hf.evaluation.drawer import Drawer, seed_of
 from seed_hf.evaluation.formats.prompts import open_prompts
-from seed_hf.evaluation.generation_prompts import lines_of, make_prompts
+from seed_hf.evaluation.generation_prompts import make_prompts, metadata_lines
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
 from seed_hf.evaluation.running import run_task
 from seed_hf.evaluation.tasks.generation import Generation
@@ -63,10 +63,10 @@ class Oracle(Drawer):
         self.rows, self.shift = rows, shift
         self.places = {row.captions[0]: number for number, row in enumerate(rows)}
 
-    def codes_of(self, prompts, ids):
+    def encode_prompts(self, prompts, ids):
         return self._coded([self.places[prompt] for prompt in prompts])
 
-    def read(self, images):
+    def encode_images(self, images):
         known = [np.asarray(real(row)).tobytes() for row in self.rows]
         return self._coded([known.index(np.asarray(image).tobytes()) for image in images])
 
@@ -265,9 +265,9 @@ def test_what_the_model_has_no_room_for_is_a_bad_row(pipeline):
     assert Roundtrip(drawer, source="images").fault(replace(fine, captions=(long,))) == ""
     assert Roundtrip(drawer, candidates=["a red apple", long]).candidates == ["a red apple"]
     room = max(number for number in range(400) if not drawer.fault("apple " * number or "apple"))
-    assert drawer.codes_of(["apple " * room], ["a"]).shape == (1, 32)
+    assert drawer.encode_prompts(["apple " * room], ["a"]).shape == (1, 32)
     with pytest.raises(ValueError, match="room"):
-        drawer.codes_of(["apple " * (room + 1)], ["a"])
+        drawer.encode_prompts(["apple " * (room + 1)], ["a"])
 
 
 def test_likelihoods_that_are_no_numbers_are_no_perfect_rank(model_and_processor):
@@ -315,7 +315,7 @@ def test_the_best_of_several_comes_back_best(pipeline):
     drawer = Drawer(pipeline, num_inference_steps=1, guidance_scale=1.0)
     codes = best_codes(drawer, "a red apple", "row", 4)
     assert torch.equal(codes, best_codes(drawer, "a red apple", "row", 4)) and len(codes.unique(dim=0)) > 1
-    shares = (codes == drawer.read(drawer.draw(codes, ["row"] * 4))).double().mean(1)
+    shares = (codes == drawer.encode_images(drawer.draw(codes, ["row"] * 4))).double().mean(1)
     assert shares.tolist() == sorted(shares.tolist(), reverse=True)
     assert not torch.equal(codes, best_codes(drawer, "a red apple", "another row", 4))
     pool = [f"caption {number}" for number in range(9)]
@@ -375,7 +375,7 @@ def test_geneval_metadata_is_read_as_it_is_published(tmp_path):
     path.write_text(json.dumps({**published[0], "include": []}) + "\n")
     with pytest.raises(ValueError, match=r"evaluation_metadata.jsonl\[0\]: `include` must be a list"):
         open_prompts(path)
-    path.write_text("\n".join(lines_of(make_prompts(["dog", "cup"], 3))))
+    path.write_text("\n".join(metadata_lines(make_prompts(["dog", "cup"], 3))))
     assert open_prompts(path).format == "geneval" and open_prompts(tmp_path) is None
 
 
@@ -401,7 +401,7 @@ def test_geneval_metadata_is_read_as_it_is_published(tmp_path):
 )
 def test_mistakes_are_one_line(tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "p.jsonl").write_text("\n".join(lines_of(make_prompts(["dog", "cup"], 2))))
+    (tmp_path / "p.jsonl").write_text("\n".join(metadata_lines(make_prompts(["dog", "cup"], 2))))
     (tmp_path / "rows.jsonl").write_text('{"image": "a.png", "caption": "a dog"}\n')
     out = [] if arguments[0] in ("judge", "prompts") else ["--out", "out.json"]
     refused("evaluate", *(str(tmp_path / "p.jsonl") if a == "PROMPTS" else a for a in arguments), *out, words=words)

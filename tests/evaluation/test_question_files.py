@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark_files import gqa_file, seed_bench_file, vizwiz_file, vqa_files, write_images, write_json
-from seed_hf.cli.evaluation import open_questions
+from seed_hf.cli.evaluate_options import open_questions
 from seed_hf.evaluation.formats.opening import is_benchmark, open_benchmark
 from seed_hf.evaluation.formats.prompts import scene_questions
 from seed_hf.pictograms.questions import questions_by_topic

@@ -16,7 +16,7 @@ from seed_hf.evaluation.detections import check
 from seed_hf.evaluation.formats.prompts import open_prompts
 from seed_hf.evaluation.generation_prompts import asked_of_scene
 from seed_hf.evaluation.scene_judge.colours import measured_colour
-from seed_hf.evaluation.scene_judge.cutouts import cut_out, is_blank, parts_of
+from seed_hf.evaluation.scene_judge.cutouts import cut_out, ink_parts, is_blank
 from seed_hf.evaluation.scene_judge.judge import SceneJudge
 from seed_hf.evaluation.scene_judge.measuring import measure, shares
 from seed_hf.evaluation.scene_judge.restyling import restyled
@@ -130,7 +130,7 @@ def test_parts_lie_where_the_ink_is(number):
     image = np.full((64, 64, 3), 255, np.uint8)
     for left, top, right, bottom in boxes:
         image[top:bottom, left:right] = 30
-    parts = parts_of(image, number)
+    parts = ink_parts(image, number)
     assert sorted(box for box, _ in parts) == sorted(boxes)
     assert sum((alone < 255).any(-1).sum() for _, alone in parts) == (image < 255).any(-1).sum()
     assert not is_blank(image) and is_blank(np.full((64, 64, 3), 250, np.uint8))

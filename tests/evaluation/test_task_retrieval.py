@@ -11,14 +11,14 @@ from tokenizers import normalizers
 
 from benchmark_files import coco_captions, karpathy_coco, write_images
 from command_line import refused, run
-from seed_hf.cli.evaluation import open_data
+from seed_hf.cli.evaluate_options import open_data
 from seed_hf.data.sources.source import open_source
-from seed_hf.evaluation.codebook import codebook_use
 from seed_hf.evaluation.formats.opening import open_benchmark
 from seed_hf.evaluation.formats.source import source_data
-from seed_hf.evaluation.retrieval import evaluate_retrieval
+from seed_hf.evaluation.metrics.codebook import codebook_use
+from seed_hf.evaluation.metrics.retrieval import retrieval_recalls
+from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
 from seed_hf.evaluation.running import run_task
-from seed_hf.evaluation.sets import open_picture
 from seed_hf.evaluation.tasks.retrieval import Retrieval
 from seed_hf.images import load_image
 from seed_hf.modeling.plain_text_seed import plain_text_encoder
@@ -84,16 +84,19 @@ def test_several_captions_are_counted_by_hand():
     assert shared["TR@1"] == 100 and shared["IR@1"] == pytest.approx(200 / 3)
 
 
-def test_copies_of_an_image_are_one_image(task, model_and_processor, tmp_path):
+def test_copies_of_an_image_are_one_image(task, tmp_path):
     """A table of one caption a row has an image several times: a copy ties with the right one, and is not wrong."""
-    model, processor = model_and_processor
     rows = [{**row, "caption": f"{row['caption']} {number}"} for row in pictogram_rows(4) for number in range(2)]
     made = [{"id": str(i), "caption": row["caption"], "image": row["image"]["bytes"]} for i, row in enumerate(rows)]
     data = source_data(open_source(write_parquet(tmp_path / "flat.parquet", made)))
     result = run_task(task, data, tmp_path / "out.json")["figures"]["codes"]
-    found = evaluate_retrieval(model.visual_tokenizer, processor, rows).to_dict()
-    assert found["num_images"] == result["num_images"] < len(rows)
-    assert {name: result[name] for name in found} == pytest.approx(found)
+    images = {row["image"]["bytes"]: [] for row in rows}
+    for row in rows:
+        images[row["image"]["bytes"]].append(row["caption"])
+    whole = [EvaluationRow(str(i), image, tuple(said)) for i, (image, said) in enumerate(images.items())]
+    found = run_task(task, EvaluationData("rows", whole), tmp_path / "whole.json")["figures"]["codes"]
+    assert found["num_images"] == len(whole) == len(rows) // 2
+    assert result == pytest.approx(found)
 
 
 def test_another_text_tokenizer_is_another_evaluation(task, tmp_path):
@@ -115,7 +118,7 @@ def test_features_that_are_no_numbers_are_no_perfect_score(broken):
         task.figures(records(images, texts, [["a"], ["b"], ["c"]]))
 
 
-def test_one_caption_an_image_is_what_the_report_measures(task, model_and_processor, tmp_path):
+def test_retrieval_of_a_model_is_that_of_its_features(task, model_and_processor, tmp_path):
     model, processor = model_and_processor
     rows = pictogram_rows(7)
     folder = write_folder(
@@ -124,11 +127,16 @@ def test_one_caption_an_image_is_what_the_report_measures(task, model_and_proces
     )
     data = source_data(open_source(folder))
     result = run_task(task, data, tmp_path / "out.json", batch_size=3)
-    for use, use_codes in (("codes", True), ("embeddings", False)):
-        expected = evaluate_retrieval(model.visual_tokenizer, processor, rows, use_codes=use_codes).to_dict()
-        assert {name: result["figures"][use][name] for name in expected} == pytest.approx(expected)
+    tokenizer, captions = model.visual_tokenizer, list(dict.fromkeys(row["caption"] for row in rows))
+    pairs = torch.tensor([(image, captions.index(row["caption"])) for image, row in enumerate(rows)])
+    with torch.no_grad():
+        pixels = processor(images=[load_image(row["image"]["bytes"]) for row in rows]).pixel_values
+        ids = [torch.tensor([processor.tokenizer(caption)["input_ids"]]) for caption in captions]
+        texts = torch.cat([tokenizer.get_text_features(each).pooler_output for each in ids])
+        for use, given in (("codes", {"codes": tokenizer.encode(pixels)}), ("embeddings", {"pixel_values": pixels})):
+            expected = retrieval_recalls(tokenizer.get_image_features(**given).pooler_output, texts, pairs)
+            assert {name: result["figures"][use][name] for name in expected} == pytest.approx(expected)
     assert result["model"]["sha256"] and result["data"]["format"] == "imagefolder"
-    assert open_picture(rows[0]).size == (24, 24)
 
 
 def test_another_text_tokenizer_is_refused(model_and_processor):
@@ -181,7 +189,7 @@ def test_the_codes_of_any_source_are_counted(tmp_path, saved_model, model_and_pr
     folder, out = write_folder(tmp_path / "source", rows), tmp_path / "codebook.json"
     status, _, error = run("evaluate", "codebook", "--model", saved_model, "--data", folder, "--out", out)
     assert status == 0, error
-    assert json.loads(out.read_text())["figures"]["all"] == codebook_use(codes, 64).to_dict()
+    assert json.loads(out.read_text())["figures"]["all"] == codebook_use(codes, 64)
     model.visual_tokenizer.save_pretrained(tmp_path / "tokenizer")  # as a converted one: no text tokenizer beside it
     processor.image_processor.save_pretrained(tmp_path / "tokenizer")
     bare = ("--model", tmp_path / "tokenizer", "--data", folder, "--out", tmp_path / "bare.json")

@@ -13,13 +13,8 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from seed_hf import SeedForConditionalGeneration, SeedProcessor
-from seed_hf.evaluation.caption_choice import (
-    caption_likelihoods,
-    caption_prompts,
-    captions_of_codes,
-    evaluate_choice,
-)
-from seed_hf.evaluation.captioning import evaluate_captions
+from seed_hf.evaluation.likelihoods import caption_likelihoods
+from seed_hf.texts import describe, generate_texts
 from seed_hf.training import LanguageModelCollator, LanguageModelConfig, LanguageModelTrainer
 from tiny_families import whole_model
 from tiny_language import picture, tiny_processor, tiny_seed_model
@@ -28,7 +23,7 @@ from tiny_language import picture, tiny_processor, tiny_seed_model
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fine_tune"
 sys.path.insert(0, str(EXAMPLE))
 
-from fine_tune import Settings, fine_tune, main, split, table, with_plain_trainer  # noqa: E402
+from fine_tune import Settings, fine_tune, main, measure, split, table, with_plain_trainer  # noqa: E402
 from make_pictures import make_pictures  # noqa: E402
 
 
@@ -139,33 +134,32 @@ def test_likelihoods_are_those_of_the_whole_sequences():
 
 def test_a_choice_is_right_if_its_likelihood_alone_is_highest():
     model, processor = tiny_seed_model(), tiny_processor()
-    result = evaluate_choice(model, processor, CODES, CAPTIONS)
-    scores, lengths = caption_likelihoods(model, processor, CODES, result.candidates)
-    assert result.candidates == ["a red apple", "the blue fire engine", "a photo", "no"]
+    rows = [{"codes": codes, "caption": caption} for codes, caption in zip(CODES.tolist(), CAPTIONS)]
+    result, _ = measure(model, processor, [], rows)
+    candidates = ["a red apple", "the blue fire engine", "a photo", "no"]
+    assert result["choice_blind"] == 25
+    scores, lengths = caption_likelihoods(model, processor, CODES, candidates)
     own = torch.tensor([0, 1, 0, 2, 3])
-    assert result.choices == [result.candidates[i] for i in scores.argmax(1)]
-    assert result.accuracy == pytest.approx(100 * (scores.argmax(1) == own).float().mean().item())
+    assert result["choice_accuracy"] == pytest.approx(100 * (scores.argmax(1) == own).float().mean().item())
     mean = -scores[range(5), own].sum() / lengths[own].sum()
-    assert result.loss_per_token == pytest.approx(mean.item(), rel=1e-5)
+    assert result["caption_loss"] == pytest.approx(mean.item(), rel=1e-5)
     with torch.no_grad():
         for parameter in model.language_model.parameters():
             parameter.zero_()  # every token as likely as every other: equally long captions tie
-    assert evaluate_choice(model, processor, CODES[:2], ["xq", "qx"]).accuracy == 0
-    with pytest.raises(ValueError, match="One caption for each image"):
-        evaluate_choice(model, processor, CODES, CAPTIONS[:2])
+    tied = [{"codes": codes, "caption": caption} for codes, caption in zip(CODES.tolist(), ["xq", "qx"])]
+    assert measure(model, processor, [], tied)[0]["choice_accuracy"] == 0
 
 
-def test_captions_of_codes_are_those_of_the_pictures():
+def test_captions_are_those_of_the_pictures_and_compared_without_case_spaces_and_a_full_stop():
     model, processor = tiny_seed_model(), tiny_processor()
     images = [picture(colour) for colour in ("red", "green", "blue")]
-    codes = model.visual_tokenizer.encode(processor(images=images, return_tensors="pt").pixel_values)
-    rows = [{"image": image, "caption": "a"} for image in images]
-    assert (
-        captions_of_codes(model, processor, codes, batch_size=2) == evaluate_captions(model, processor, rows).captions
-    )
-    asked = processor.caption(images)
-    filled = model.fill_placeholders(asked["input_ids"], codes=codes)
-    assert torch.equal(caption_prompts(processor, codes), filled)
+    codes = model.visual_tokenizer.encode(processor(images=images, return_tensors="pt").pixel_values).tolist()
+    said = describe(model, processor, images)
+    wanted = [f" {said[0].upper()}  .", "something else", said[2]]
+    rows = [{"codes": of_image, "caption": caption} for of_image, caption in zip(codes, wanted)]
+    result, captions = measure(model, processor, rows[1:], rows)
+    assert captions == said
+    assert result["exact_match"] == pytest.approx(200 / 3) and result["exact_match_new_captions"] == 100
 
 
 # ---- the script ----
@@ -183,7 +177,7 @@ def test_the_plain_trainer_improves_seed_tiny(pictures, tmp_path):
 
 def test_the_model_is_the_base_with_the_adapter(tuned, tiny_model):
     """`model/` loads by itself; `adapter/` through peft and through transformers, and both say the same."""
-    ids = caption_prompts(tiny_processor(), CODES)
+    ids = torch.tensor([tiny_processor().sequences.prompt("caption", codes=codes) for codes in CODES.tolist()])
     base = SeedForConditionalGeneration.from_pretrained(tiny_model)
     loaded = {
         "model": SeedForConditionalGeneration.from_pretrained(tuned / "model"),
@@ -208,9 +202,8 @@ def test_the_model_loads_wherever_seed_tiny_does(tuned, monkeypatch):
     model = AutoModelForMultimodalLM.from_pretrained(tuned / "model")
     assert type(model) is SeedForConditionalGeneration
     assert type(AutoProcessor.from_pretrained(tuned / "model")) is SeedProcessor
-    expected = captions_of_codes(
-        model, processor, model.visual_tokenizer.encode(processor(images=picture()).pixel_values), max_new_tokens=8
-    )
+    codes = model.visual_tokenizer.encode(processor(images=picture()).pixel_values)
+    expected = generate_texts(model, processor, processor.caption(codes=codes), max_new_tokens=8)
     task = pipeline("any-to-any", model=str(tuned / "model"))
     chat = [{"role": "user", "content": [{"type": "image", "image": picture()}]}]
     said = task(text=chat, max_new_tokens=8, return_full_text=False, generate_kwargs={"do_sample": False})

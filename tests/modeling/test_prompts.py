@@ -5,7 +5,6 @@ import torch
 
 from seed_hf.artifacts.bundled import bundled
 from seed_hf.data.batches.language_model import LanguageModelCollator
-from seed_hf.evaluation.caption_choice import caption_prompts
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.processing_seed import SeedProcessor, extend_text_tokenizer
 from seed_hf.modeling.prompts_seed import FORMATS, SEQUENCES, Mark, SequenceEncoder, written_chat_template
@@ -99,9 +98,8 @@ def test_the_collator_works_with_any_layout():
 def test_evaluation_asks_as_the_processor_does():
     for bos in (True, False):
         processor = processor_of(text_tokenizer(bos))
-        asked = caption_prompts(processor, torch.tensor([CODES, CODES[::-1]]))
-        assert asked[0].tolist() == filled(processor.caption(picture()), CODES)
-        assert asked[1].tolist() == filled(processor.caption(picture()), CODES[::-1])
+        for codes in (CODES, CODES[::-1]):
+            assert processor.sequences.prompt("caption", codes=codes) == filled(processor.caption(picture()), codes)
 
 
 def test_text_without_bos_learns_all_but_its_first_token():

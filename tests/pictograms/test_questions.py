@@ -2,16 +2,14 @@
 
 import pytest
 
+from seed_hf.pictograms.captions import join_words
 from seed_hf.pictograms.questions import (
     ALL_KINDS,
     BASIC_COLOURS,
     COLOUR_FAMILIES,
     KINDS_APART,
-    WORDINGS,
-    questions,
     questions_by_topic,
 )
-from seed_hf.pictograms.wordings import caption_variants, full_description, join_words
 
 
 def row(**changes):
@@ -25,6 +23,10 @@ def row(**changes):
         "colours": ["red", "grey"],
     }
     return fire_engine | changes
+
+
+def questions(row):
+    return [pair for pairs in questions_by_topic(row).values() for pair in pairs]
 
 
 def test_fire_engine_answers():
@@ -107,15 +109,6 @@ def test_negatives_differ_between_rows_but_not_between_calls():
     assert questions(row())[3] == ("Is it a hand?", "no")
 
 
-def test_all_wordings_share_the_answer():
-    short, full = questions_by_topic(row()), questions_by_topic(row(), all_wordings=True)
-    assert list(short) == list(full)
-    for topic, pairs in short.items():
-        assert set(pairs) <= set(full[topic])
-        assert len(full[topic]) == len(pairs) * len(WORDINGS[topic])
-        assert {answer for _, answer in pairs} == {answer for _, answer in full[topic]}
-
-
 def test_answers_are_short_and_lower_case():
     for _, answer in questions(row(caption="the flag of Côte d’Ivoire", category="flags", subcategory="country-flag")):
         assert answer == answer.lower() and answer
@@ -124,25 +117,6 @@ def test_answers_are_short_and_lower_case():
 def test_tables_name_known_things():
     assert {kind for kinds in KINDS_APART.values() for kind in kinds} <= set(ALL_KINDS)
     assert set(BASIC_COLOURS) <= {colour for family in COLOUR_FAMILIES for colour in family}
-
-
-def test_wordings_of_a_caption():
-    assert caption_variants(row()) == [
-        "a fire engine",
-        "a red and grey fire engine",
-        "a fire engine, mainly red and grey",
-        "a flat twemoji drawing of a fire engine",
-        "a flat twemoji drawing of a fire engine, mainly red and grey",
-    ]
-    assert caption_variants(row())[-1] == full_description(row())
-    assert caption_variants(row(colours=[])) == ["a fire engine", "a flat twemoji drawing of a fire engine"]
-    assert full_description(row(colours=[])) == "a flat twemoji drawing of a fire engine"
-
-
-def test_colours_are_not_put_before_a_noun_that_has_one():
-    assert not any("red and grey white" in text for text in caption_variants(row(caption="a white heart")))
-    assert not any(text.startswith("red") for text in caption_variants(row(caption="socks")))
-    assert "an orange fire engine" in caption_variants(row(colours=["orange"]))
 
 
 def test_join_words():

@@ -22,7 +22,7 @@ from seed_hf import (
     SeedImageProcessor,
     SeedProcessor,
     SeedTokenizer,
-    many,
+    inference,
 )
 from seed_hf.modeling.processing_seed import code_token
 from seed_hf.pipelines.empty_prompt import EmptyPromptEmbedding
@@ -160,7 +160,7 @@ def test_other_schedulers(pipe, scheduler):
 def test_default_scheduler_is_dpm_solver_plus_plus(pipe):
     assert isinstance(pipe.scheduler, DPMSolverMultistepScheduler)
     assert pipe.scheduler.config.algorithm_type == "dpmsolver++"
-    assert inspect.signature(pipe.__call__).parameters["num_inference_steps"].default == many.STEPS == 20
+    assert inspect.signature(pipe.__call__).parameters["num_inference_steps"].default == inference.STEPS == 20
 
 
 def test_works_with_the_deep_compression_autoencoder():

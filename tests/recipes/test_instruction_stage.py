@@ -16,7 +16,6 @@ from PIL import Image
 
 from command_line import refused, run
 from seed_hf.artifacts.loading import load_tokenizer
-from seed_hf.data.jobs.image_codes import codes_of_images
 from seed_hf.modeling.modeling_seed_text import SeedLlamaForCausalLM
 from seed_hf.recipes.checking import check_recipe
 from seed_hf.recipes.language_model_stage import language_model_trainer
@@ -136,7 +135,9 @@ def test_images_become_codes(here, name):
     source = SOURCES[name]()
     trainer = opened(train=source, model={"image_tokenizer": "tokenizer"})
     [row] = trainer.train_dataset
-    [codes] = codes_of_images(*load_tokenizer("tokenizer", device="cpu"))([Image.open(io.BytesIO(png()))])
+    tokenizer, image_processor = load_tokenizer("tokenizer", device="cpu")
+    pixels = image_processor(Image.open(io.BytesIO(png())), return_tensors="pt").pixel_values
+    codes = tokenizer.encode(pixels)[0].tolist()
     assert row["messages"][0]["content"][0]["codes"] == codes
     assert check_recipe(read_recipe("instruct", "recipe.yaml", ["trainer.per_device_train_batch_size=1"])).rows == {
         "train": 1

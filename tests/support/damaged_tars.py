@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from seed_hf.data.sources.filters import RowFilters
-from seed_hf.data.sources.judging import judge_caption
+from seed_hf.data.sources.row_checks import judge_caption
 from seed_hf.data.sources.source import open_source
 
 

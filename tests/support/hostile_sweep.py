@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from hostile_texts import folder_of, lines_of, parquet_of, table_of, tar_of, text_array
 from seed_hf.data.sources.image_text import image_text_dataset
-from seed_hf.data.sources.judging import RowReport
+from seed_hf.data.sources.row_checks import RowReport
 from seed_hf.data.sources.source import open_source
 
 

@@ -6,25 +6,25 @@ import torch
 from torch.nn import functional as F
 
 
-def random_crop_flip(images: torch.Tensor, smallest: float = 0.5) -> torch.Tensor:
+def random_crop_flip(images: torch.Tensor) -> torch.Tensor:
     """The published augmentation: a random crop, resized bicubically to the original size, and a random flip.
 
     Args:
         images (`torch.Tensor` of shape `(B, 3, S, S)`): In [0, 1].
-        smallest (`float`): Area of the smallest crop; aspect ratios go from 3:4 to 4:3.
     """
-    return crop_flip(images, random_crops(len(images), smallest))
+    return crop_flip(images, random_crops(len(images)))
 
 
-def random_crops(batch: int, smallest: float = 0.5, generator: torch.Generator | None = None) -> torch.Tensor:
+def random_crops(batch: int, generator: torch.Generator | None = None) -> torch.Tensor:
     """The draws of `random_crop_flip`: `(batch, 2, 3)` affine maps from the new image to the old one.
+
+    A crop has at least half of the area, and an aspect ratio from 3:4 to 4:3.
 
     Args:
         batch: Number of images.
-        smallest: Area of the smallest crop.
         generator: On the CPU; by default torch's global one.
     """
-    area = torch.empty(batch).uniform_(smallest, 1.0, generator=generator)
+    area = torch.empty(batch).uniform_(0.5, 1.0, generator=generator)
     ratio = torch.empty(batch).uniform_(-1, 1, generator=generator).mul(math.log(4 / 3)).exp()
     size = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp_(max=1.0)  # width, height
     # The crop stays inside the image, which spans -1 to 1.

@@ -52,7 +52,7 @@ def read_requests(path: str | Path) -> dict[str, Any]:
 
 
 def drawing(
-    caption: str, codes: Sequence[Sequence[int]], draw: random.Random, requests: Mapping[str, Any] | None = None
+    caption: str, codes: Sequence[Sequence[int]], draw: random.Random, requests: Mapping[str, Any]
 ) -> list[tuple[str, list[Any]]]:
     """A request for an image and the image, as a conversation of one turn.
 
@@ -60,25 +60,25 @@ def drawing(
         caption: What to draw. A full stop at its end gives way to the mark of the request.
         codes: Of the image, or of several.
         draw: Chooses the wording.
-        requests: As [`read_requests`] gives them; those of the package by default.
+        requests: As [`read_requests`] gives them.
 
     Returns:
         Role and content (texts, lists of codes) of each message.
     """
-    wording = draw.choice((requests or shipped_requests())["draw"])
+    wording = draw.choice(requests["draw"])
     request = wording["request"].replace("{}", caption.strip().removesuffix("."), 1)
     return [("user", [request]), ("assistant", [wording["answer"], *map(list, codes)])]
 
 
 def describing(
-    caption: str, codes: Sequence[Sequence[int]], draw: random.Random, requests: Mapping[str, Any] | None = None
+    caption: str, codes: Sequence[Sequence[int]], draw: random.Random, requests: Mapping[str, Any]
 ) -> list[tuple[str, list[Any]]]:
     """An image with a question about it and the caption as the answer, as a conversation of one turn.
 
     Args:
         caption, codes, draw, requests: As for [`drawing`]. The answer gets a full stop if nothing ends it.
     """
-    asked = draw.choice((requests or shipped_requests())["describe"])
+    asked = draw.choice(requests["describe"])
     return asking(asked, caption, codes)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from seed_hf.data.sources.checked_table import ROW
 from seed_hf.data.sources.filters import RowFilters
-from seed_hf.data.sources.judging import read_image
+from seed_hf.data.sources.row_checks import read_image
 from seed_hf.data.sources.source_row import image_of
 from seed_hf.data.sources.text import caption_of, printable
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from seed_hf.artifacts.finite import check_weights
+from seed_hf.artifacts.finite import check_finite_weights
 from seed_hf.data.jobs.settings import JobSettings
 from seed_hf.data.jobs.shard_folder import FORMAT
 from seed_hf.data.jobs.source_job import SourceJob
@@ -25,7 +26,6 @@ def cache_features(
     source: ImageTextSource,
     tokenizer: SeedTokenizer,
     out: str | os.PathLike,
-    settings: JobSettings | None = None,
     *,
     text_encoder: PreTrainedModel | None = None,
     text_tokenizer=None,
@@ -34,7 +34,7 @@ def cache_features(
     seed: int = 42,
     dtype: torch.dtype = torch.float16,
     compute_dtype: torch.dtype | None = None,
-    **options,
+    **options: Any,
 ) -> dict:
     """Store causal and target embeddings of a source, resuming an earlier run of the same job.
 
@@ -46,7 +46,6 @@ def cache_features(
         source: From `open_source`; with captions, if there is a text encoder.
         tokenizer: On the device to compute on, loaded as for training: another tokenizer refuses the features.
         out: Folder to write; made if missing.
-        settings: How to read, decode, compute and store.
         text_encoder: For the text target: the frozen text encoder of the diffusion model, whose `last_hidden_state`
             is the target. Without any encoder only causal embeddings are stored, and training leaves out the
             generation loss.
@@ -58,9 +57,8 @@ def cache_features(
             seed, the view, the file's number and the row's number, and on nothing else.
         dtype: Number type of the files, `torch.float16` or `torch.float32`.
         compute_dtype: Autocast to this type, as training with `bf16: true` does. By default the weights' own type.
-        options: Fields of [`JobSettings`] by name, in place of those of `settings`: `image_processor`,
-            `batch_size` (64; images of one view), `workers`, `rows_per_shard` (1024), `on_error` ("skip"),
-            `filters`, `rank`, `world_size`.
+        options: Fields of [`JobSettings`]: `image_processor`, `batch_size` (64; images of one view), `workers`,
+            `rows_per_shard` (1024), `on_error` ("skip"), `filters`, `rank`, `world_size`.
 
     Returns:
         The manifest; its `complete` is `False` while other processes are still at work.
@@ -71,8 +69,7 @@ def cache_features(
             if `on_error` is "raise"; a weight or the features of a row are NaN or infinite: the message names it.
         BlockingIOError, OSError, RuntimeError: As `tokenize_images`.
     """
-    settings = (settings or JobSettings(rows_per_shard=ROWS_PER_SHARD)).updated(options)
-    job = SourceJob(source, tokenizer, out, settings)
+    job = SourceJob(source, tokenizer, out, JobSettings.of(options, rows_per_shard=ROWS_PER_SHARD))
     networks = FrozenNetworks(
         tokenizer,
         job.processor,
@@ -84,10 +81,10 @@ def cache_features(
         dtype=dtype,
         compute_dtype=compute_dtype,
     )
-    check_weights(tokenizer, "tokenizer", set(tokenizer.PARTS["seeing"]))
+    check_finite_weights(tokenizer, "tokenizer", set(tokenizer.PARTS["seeing"]))
     for encoder, what in ((text_encoder, "text encoder"), (image_encoder, "image encoder")):
         if encoder is not None:
-            check_weights(encoder, what)
+            check_finite_weights(encoder, what)
     if text_encoder is not None and not source.captions:
         raise ValueError("The text encoder needs captions: open the source with captions=True.")
     identity = {

@@ -17,7 +17,7 @@ import numpy as np
 
 from seed_hf.data.sources.filters import RowFilters
 from seed_hf.data.sources.fingerprint import content_digest
-from seed_hf.data.sources.judging import judge_image
+from seed_hf.data.sources.row_checks import judge_image
 from seed_hf.data.sources.source_row import Rejection
 from seed_hf.shortages import ShortageError, check_shortage
 

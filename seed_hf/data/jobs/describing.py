@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from seed_hf.artifacts.fingerprints import model_fingerprint
-from seed_hf.artifacts.finite import check_weights
+from seed_hf.artifacts.finite import check_finite_weights
 from seed_hf.data.sources.listed import FileOfTexts, NamedImages
 from seed_hf.data.sources.source import ImageTextSource
 from seed_hf.data.sources.source_row import SourceRow
@@ -19,8 +19,7 @@ from seed_hf.texts import MAX_NEW_TOKENS, generate_texts, likely_texts
 
 from .batch_memory import batch_size_of, in_parts
 from .line_shards import LineFolder, folder_of
-from .pixel_values import normalisation_table, normalise
-from .row_codes import codes_of_rows
+from .pixel_values import codes_of_rows, normalisation_table, normalise
 from .settings import JobSettings
 from .shard_folder import FORMAT
 from .source_job import SourceJob
@@ -128,11 +127,10 @@ def question_fault(model: SeedForConditionalGeneration, processor: SeedProcessor
 def _run(source, model, processor, out, say, how: dict, description: str, beams: int, options: dict) -> dict:
     """The job whose lines are what `say` makes of codes and rows."""
     folder = folder_of(out)
-    chosen = {"image_processor": processor.image_processor, "rows_per_shard": ROWS_PER_SHARD}
-    chosen |= {name: value for name, value in options.items() if value is not None}
-    chosen.setdefault("batch_size", batch_size_of(folder, model, beams))
-    job = SourceJob(source, model.visual_tokenizer, folder, JobSettings(**chosen))
-    check_weights(model, "model")
+    own = {"image_processor": processor.image_processor, "batch_size": batch_size_of(folder, model, beams)}
+    settings = JobSettings.of(options, rows_per_shard=ROWS_PER_SHARD, **own)
+    job = SourceJob(source, model.visual_tokenizer, folder, settings)
+    check_finite_weights(model, "model")
     identity = {
         "format": FORMAT,
         "source": source.identity(),

@@ -15,7 +15,7 @@ from seed_hf.data.sources.listed import FileOfTexts
 from seed_hf.data.sources.source_row import SourceRow
 from seed_hf.devices import generator_of
 from seed_hf.files import sha256_of
-from seed_hf.many import STEPS, draw_many
+from seed_hf.inference import STEPS, draw_images
 from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
 
 from .batch_memory import in_parts
@@ -110,9 +110,8 @@ def draw_prompts(
     shards = out / folder_of(out / LINES, new_parent=True).name
     if out.is_dir() and any(out.iterdir()) and not shards.is_dir():
         raise ValueError(f"{out}: this folder is not empty, and not of such a job. Give a new one.")
-    chosen: dict[str, Any] = {"batch_size": BATCH_SIZE, "rows_per_shard": ROWS_PER_SHARD}
-    chosen |= {name: value for name, value in options.items() if value is not None}
-    job = SourceJob(prompts, pipeline.visual_tokenizer, shards, JobSettings(**chosen))
+    how = JobSettings.of(options, batch_size=BATCH_SIZE, rows_per_shard=ROWS_PER_SHARD)
+    job = SourceJob(prompts, pipeline.visual_tokenizer, shards, how)
     sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
     candidates = pipeline.config.num_candidates if num_candidates is None else num_candidates
     guidance = pipeline.config.guidance_scale if guidance_scale is None else guidance_scale
@@ -128,7 +127,7 @@ def draw_prompts(
         texts, seeds = [str(row.caption) for row in rows], [seed + row.row for row in rows]
         generators = [generator_of(one) for one in seeds]
         codes = pipeline.encode_prompt(texts, generators, sampling, candidates)  # each by its own seed
-        drawn = draw_many(pipeline, codes, generators, num_inference_steps=steps, guidance_scale=guidance_scale)
+        drawn = draw_images(pipeline, codes, generators, num_inference_steps=steps, guidance_scale=guidance_scale)
         columns = {"prompt": texts, "seed": seeds, "codes": codes.tolist(), "drawn": drawn}
         return [dict(zip(columns, values)) for values in zip(*columns.values(), strict=True)]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from seed_hf.files import disk_errors
 from seed_hf.locks import LockFile, this_process
 
-from .shard_folder import disk_errors
+from .shard_folder import STAYS
 
 
 class JobLock:
@@ -58,11 +59,11 @@ class JobLock:
         self._say(rank, **this_process())
 
     def _open(self, name: str) -> LockFile:
-        with disk_errors(self._folder.parent):
+        with disk_errors(self._folder.parent, STAYS):
             file = LockFile(self._folder / name)
         self._files.append(file)
         return file
 
     def _say(self, file: LockFile, **value) -> None:
-        with disk_errors(self._folder.parent):
+        with disk_errors(self._folder.parent, STAYS):
             file.write(**value)

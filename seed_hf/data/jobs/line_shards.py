@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
-from .shard_folder import ShardFolder, ShardRows, disk_errors
+from seed_hf.files import disk_errors
+
+from .shard_folder import STAYS, ShardFolder, ShardRows
 
 
 FOLDER = ".job"  # after the name of the file: `captions.jsonl.job`
@@ -47,7 +49,7 @@ class LineFolder(ShardFolder):
         if not manifest["complete"]:
             return
         temporary = self.unfinished(0, 0, "joined")
-        with disk_errors(out.absolute().parent):
+        with disk_errors(out.absolute().parent, STAYS):
             try:
                 with open(temporary, "wb") as whole:
                     for shard in manifest["shards"]:

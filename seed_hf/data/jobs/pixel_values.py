@@ -1,11 +1,16 @@
-"""Decoded pixels to the `pixel_values` that the image processor makes of them, on the device."""
+"""Decoded pixels to the `pixel_values` that the image processor makes of them, on the device, and to codes."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from seed_hf.data.sources.filters import RowFilters
+from seed_hf.data.sources.source_row import SourceRow
+from seed_hf.inference import encode_pixels
+from seed_hf.modeling.finite_values_seed import NotFiniteError
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
@@ -40,6 +45,24 @@ def normalise(pixels: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         table: From `normalisation_table`, on the same device.
     """
     return torch.stack([table[channel][pixels[:, channel].int()] for channel in range(3)], dim=1)
+
+
+def codes_of_rows(tokenizer: SeedTokenizer, values: torch.Tensor, rows: Sequence[SourceRow]) -> torch.Tensor:
+    """The codes `(rows, num_query_tokens)` of a batch.
+
+    Args:
+        tokenizer: Encodes.
+        values: `(rows, 3, height, width)`, normalised.
+        rows: Where they come from.
+
+    Raises:
+        NotFiniteError: What is computed of a row is NaN or infinite; the message names the first such row.
+    """
+    try:
+        return encode_pixels(tokenizer, values)
+    except NotFiniteError as error:
+        row = rows[error.rows[0]]
+        raise NotFiniteError(f"{row.file}, row {row.row} (id {row.id}): {error}", error.rows) from error
 
 
 def processor_settings(processor: SeedImageProcessor) -> dict:

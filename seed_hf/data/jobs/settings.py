@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from seed_hf.data.sources.judging import check_on_error
+from seed_hf.data.sources.row_checks import check_on_error
 from seed_hf.threads import available_cores
 
 
@@ -22,7 +22,7 @@ def _cpu_cores() -> int:
 
 @dataclass(kw_only=True)
 class JobSettings:
-    """How a job reads, decodes, computes and stores.
+    """How a job reads, decodes, computes and stores. Jobs take the fields by name.
 
     Args:
         image_processor: Its image size must be the tokenizer's. By default CLIP's mean and standard deviation at the
@@ -41,20 +41,14 @@ class JobSettings:
 
     image_processor: SeedImageProcessor | None = None
     batch_size: int = 64
-    workers: int = None  # type: ignore[assignment]  # None is replaced when the settings are made
+    workers: int = field(default_factory=_cpu_cores)
     rows_per_shard: int = 4096
     on_error: str = "skip"
     filters: RowFilters | None = None
-    rank: int = None  # type: ignore[assignment]
-    world_size: int = None  # type: ignore[assignment]
+    rank: int = field(default_factory=lambda: int(os.environ.get("RANK", 0)))
+    world_size: int = field(default_factory=lambda: int(os.environ.get("WORLD_SIZE", 1)))
 
     def __post_init__(self):
-        if self.workers is None:
-            self.workers = _cpu_cores()
-        if self.rank is None:
-            self.rank = int(os.environ.get("RANK", 0))
-        if self.world_size is None:
-            self.world_size = int(os.environ.get("WORLD_SIZE", 1))
         check_on_error(self.on_error)
         for name, least in (("batch_size", 1), ("workers", 0), ("rows_per_shard", 1), ("world_size", 1)):
             if (value := getattr(self, name)) < least:
@@ -62,15 +56,18 @@ class JobSettings:
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f"rank must be in 0..{self.world_size - 1}, got {self.rank}.")
 
-    def updated(self, options: dict[str, Any]) -> JobSettings:
-        """These settings with other values; a value of `None` keeps what is set.
+    @classmethod
+    def of(cls, options: dict[str, Any], **defaults: Any) -> JobSettings:
+        """The settings of a job.
 
         Args:
-            options: New values by the names of the fields.
+            options: What the job was given, by the names of the fields; `None` stands for the default.
+            defaults: The job's own.
 
         Raises:
             ValueError: A value is not allowed.
             TypeError: There is no such field.
         """
-        given = {name: value for name, value in options.items() if value is not None or name not in vars(self)}
-        return replace(self, **given)
+        known = cls.__dataclass_fields__
+        given = {name: value for name, value in options.items() if value is not None or name not in known}
+        return cls(**defaults | given)

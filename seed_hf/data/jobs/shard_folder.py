@@ -24,10 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seed_hf import files
 from seed_hf.data.sources.fingerprint import RowsDigest
 from seed_hf.data.sources.source_row import SourceRow
-from seed_hf.files import read_json, sha256_of, whole_file
+from seed_hf.files import disk_errors, read_json, sha256_of, whole_file
 from seed_hf.locks import LockFile
 
 from .accounts import Accounts, write_json
@@ -35,6 +34,7 @@ from .accounts import Accounts, write_json
 
 logger = logging.getLogger(__name__)
 FORMAT = 1
+STAYS = "Finished shards stay."  # said where the disk is full
 _OF_ACCOUNTS = ("bad", "stamp", "rows_sha256")  # what accounts say and the manifest does not
 
 
@@ -83,7 +83,7 @@ class ShardFolder:
         self._named: set[str] = set()  # of shards that a warning was about
         if not self.manifest_path.exists() and any(self.path.glob(f"*{self.suffix}")) and not self.job.is_dir():
             raise ValueError(f"{self.path}: holds {self.format} files but no manifest.json. Choose an empty folder.")
-        with disk_errors(self.path):
+        with disk_errors(self.path, STAYS):
             self.job.mkdir(parents=True, exist_ok=True)
 
     def begin(self, identity: dict) -> None:
@@ -97,7 +97,7 @@ class ShardFolder:
         """
         self._identity, self._accounts = identity, Accounts(self.job, self.stem, identity)
         self._hashed, self._named = set(), set()
-        with disk_errors(self.path), self._one_at_a_time():
+        with disk_errors(self.path, STAYS), self._one_at_a_time():
             self._found = self._accounts.marks()
             there = self._stored_manifest()
             if there is not None and not (differing := differences(there, identity)):
@@ -147,12 +147,12 @@ class ShardFolder:
         """Say in a shard's account that the source's rows were found unchanged, when its files had this stamp."""
         account = self.account(part, index)
         if account is not None and account["stamp"] != stamp:
-            with disk_errors(self.path):
+            with disk_errors(self.path, STAYS):
                 self._accounts.write(part, index, {**account, "stamp": stamp})
 
     def reopen(self) -> None:
         """Say in the manifest that the folder is not complete, because a shard is about to be made."""
-        with disk_errors(self.path), self._one_at_a_time():
+        with disk_errors(self.path, STAYS), self._one_at_a_time():
             self._write_manifest({**self._identity, "complete": False})
 
     def write_shard(self, shard: ShardRows) -> None:
@@ -162,7 +162,7 @@ class ShardFolder:
             OSError: The disk is full or the folder cannot be written; the message says how to resume.
         """
         path = self.path / self.file_name(shard.part, shard.index)
-        with disk_errors(self.path):
+        with disk_errors(self.path, STAYS):
             with whole_file(path) as temporary:
                 self.write_file(temporary, shard)
                 with open(temporary, "rb+") as file:
@@ -189,7 +189,7 @@ class ShardFolder:
         Raises:
             ValueError: The folder also holds shards that are not of this job; the message names them.
         """
-        with disk_errors(self.path), self._one_at_a_time():
+        with disk_errors(self.path, STAYS), self._one_at_a_time():
             manifest = {**self._identity, "complete": False}
             accounts = self._accounts_of(parts, self._account)  # the content is read only if all are there
             if accounts is None or (accounts := self._accounts_of(parts, self.account)) is None:
@@ -318,8 +318,3 @@ def differences(there: dict, here: dict, prefix: str = "") -> list[str]:
         elif old != value:
             found.append(f"{prefix}{key} is {old!r} there, {value!r} here")
     return found
-
-
-def disk_errors(path: Path):
-    """Turn an `OSError` while writing into `path` into one that says what to do."""
-    return files.disk_errors(path, "Finished shards stay.")

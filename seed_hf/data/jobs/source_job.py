@@ -17,8 +17,8 @@ import torch
 from tqdm.auto import tqdm
 
 from seed_hf.data.sources.filters import RowFilters
-from seed_hf.data.sources.judging import bad_row_entry, bad_row_error
 from seed_hf.data.sources.listed import JobSource
+from seed_hf.data.sources.row_checks import bad_row_entry, bad_row_error
 from seed_hf.data.sources.source_row import SourceRow
 from seed_hf.modeling.image_processing_seed import SeedImageProcessor
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cache
 
 from seed_hf.data.sources.filters import RowFilters
-from seed_hf.data.sources.judging import judge_caption
 from seed_hf.data.sources.listed import JobSource
+from seed_hf.data.sources.row_checks import judge_caption
 from seed_hf.data.sources.source_row import SourceRow
 
-from .row_check import check_rows
+from .changed_rows import check_rows
 from .settings import JobSettings
 from .shard_folder import ShardFolder, ShardRows
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from seed_hf.artifacts.fingerprints import tokenizer_fingerprint
-from seed_hf.artifacts.finite import check_weights
+from seed_hf.artifacts.finite import check_finite_weights
 from seed_hf.data.sources.source import ImageTextSource
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
 
 from .code_shards import CodeFolder
-from .pixel_values import normalisation_table, normalise
-from .row_codes import codes_of_rows
+from .pixel_values import codes_of_rows, normalisation_table, normalise
 from .settings import JobSettings
 from .shard_folder import FORMAT
 from .source_job import SourceJob
@@ -21,8 +21,7 @@ def tokenize_images(
     source: ImageTextSource,
     tokenizer: SeedTokenizer,
     out: str | os.PathLike,
-    settings: JobSettings | None = None,
-    **options,
+    **options: Any,
 ) -> dict:
     """Encode the images of a source into Parquet shards, resuming an earlier run of the same job.
 
@@ -36,10 +35,8 @@ def tokenize_images(
         source: From `open_source`.
         tokenizer: On the device and in the number type to encode with.
         out: Folder to write; made if missing.
-        settings: How to read, decode, encode and store.
-        options: Fields of [`JobSettings`] by name, in place of those of `settings`: `image_processor`,
-            `batch_size` (64), `workers`, `rows_per_shard` (4096), `on_error` ("skip"), `filters`, `rank`,
-            `world_size`.
+        options: Fields of [`JobSettings`]: `image_processor`, `batch_size` (64), `workers`, `rows_per_shard` (4096),
+            `on_error` ("skip"), `filters`, `rank`, `world_size`.
 
     Returns:
         The manifest; its `complete` is `False` while other processes are still at work.
@@ -55,10 +52,12 @@ def tokenize_images(
         RuntimeError: The decoding processes do not start.
     """
     config = tokenizer.config
-    job = SourceJob(source, tokenizer, out, (settings or JobSettings()).updated(options))
+    job = SourceJob(source, tokenizer, out, JobSettings.of(options))
     if config.codebook_size > 1 << 16:
         raise ValueError(f"Codes are stored in 16 bits, but the codebook has {config.codebook_size} vectors.")
-    check_weights(tokenizer, "tokenizer", {part for role in ("seeing", "coding") for part in tokenizer.PARTS[role]})
+    check_finite_weights(
+        tokenizer, "tokenizer", {part for role in ("seeing", "coding") for part in tokenizer.PARTS[role]}
+    )
     identity = {
         "format": FORMAT,
         "source": source.identity(),

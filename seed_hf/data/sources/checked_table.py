@@ -8,8 +8,8 @@ from typing import Any
 
 from .columns import check_type
 from .filters import RowDropped, RowFilters
-from .judging import RowReport, bad_row_error, check_on_error, judge_image
 from .parquet import batch_values
+from .row_checks import RowReport, bad_row_error, check_on_error, judge_image
 from .source_row import Rejection, SourceRow, image_of
 from .text import BadText, caption_of, question_pairs
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .filters import RowFilters
-from .judging import RowReport, bad_row_error, check_on_error, judge_caption, judge_image
+from .row_checks import RowReport, bad_row_error, check_on_error, judge_caption, judge_image
 from .source import ImageTextSource, open_source
 from .source_row import Rejection
 

@@ -46,7 +46,7 @@ class Located(NamedTuple):
     folder: str | None = None
 
 
-def locate(source: str | os.PathLike | list[str], split: str, revision: str | None) -> Located:
+def locate_source(source: str | os.PathLike | list[str], split: str, revision: str | None) -> Located:
     """The files that a source stands for; `source`, `split` and `revision` as for `open_source`.
 
     Raises:
@@ -94,7 +94,7 @@ def locate_rows(source: str | os.PathLike | list[str], split: str, revision: str
     if isinstance(source, (list, tuple)):
         located = [locate_rows(entry, split, revision) for entry in source]
         if [one for one in located if one.format == "jsonl"] != located or not located:
-            return locate(source, split, revision)
+            return locate_source(source, split, revision)
         return Located("jsonl", [file for one in located for file in one.files])
     name = os.fspath(source)
     if name.partition("?")[0].lower().endswith(_JSON_LINES):
@@ -112,13 +112,13 @@ def locate_rows(source: str | os.PathLike | list[str], split: str, revision: str
             return Located("jsonl", [os.path.join(place, file) for file in chosen], place, place)
     elif is_hub_id(name, owner_optional=True) and not _names_a_file(name) and not os.path.exists(name):
         return _from_datasets(name, split, formats=(*_ON_THE_HUB, "json"), revision=revision)
-    return locate(source, split, revision)
+    return locate_source(source, split, revision)
 
 
 def _in_list(entries: list[str] | tuple[str, ...], split: str, revision: str | None) -> Located:
     if not entries:
         raise ValueError("The list of files is empty.")
-    located = [locate(entry, split, revision) for entry in entries]
+    located = [locate_source(entry, split, revision) for entry in entries]
     formats = sorted({one.format for one in located})
     if len(formats) > 1:
         raise ValueError(f"The files of one source must be of one format, got {formats}.")

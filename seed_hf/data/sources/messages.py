@@ -136,7 +136,7 @@ def _part(value: Any, images: Iterator[Any] | None, folder: str, name: str) -> d
 
 def _image(kind: str, value: Any, folder: str, name: str) -> dict[str, Any]:
     if kind == "codes":
-        return {"type": "image", "codes": codes_of(value, name)}
+        return {"type": "image", "codes": read_codes(value, name)}
     if kind == "base64":
         try:
             text = "".join(text_of(value, name).rpartition(",")[2].split())  # many encoders break lines
@@ -184,7 +184,7 @@ def _are_codes(value: Any) -> bool:
     )
 
 
-def codes_of(value: Any, name: str) -> list[int]:
+def read_codes(value: Any, name: str) -> list[int]:
     """The codes of an image.
 
     Args:

@@ -9,7 +9,7 @@ from .columns import check_type, column_of, column_types, holds_lists, plain_typ
 from .filters import RowFilters
 from .folder_files import ALL
 from .image_text import image_text_dataset
-from .locating import locate
+from .locating import locate_source
 from .parquet import parquet_schema
 from .source_row import image_of
 
@@ -88,7 +88,7 @@ def parquet_files(path: str, split: str) -> list[Path]:
             "sources with data.streaming: true."
         )
     source = Path(path)
-    return [source] if source.is_file() else [Path(file) for file in locate(source, split, None).files]
+    return [source] if source.is_file() else [Path(file) for file in locate_source(source, split, None).files]
 
 
 def holds_parquet(path: str) -> bool:
@@ -102,7 +102,7 @@ def holds_parquet(path: str) -> bool:
     """
     source = Path(path)
     if not source.is_file():
-        return source.is_dir() and locate(source, ALL, None).format == "parquet"
+        return source.is_dir() and locate_source(source, ALL, None).format == "parquet"
     with open(source, "rb") as file:
         return file.read(4) == b"PAR1"
 

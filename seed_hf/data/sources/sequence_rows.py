@@ -15,10 +15,10 @@ from seed_hf.modeling.visual_tokens_seed import IMAGE_TOKEN
 
 from .checked_table import ROW
 from .filters import RowDropped, RowFilters
-from .judging import RowReport, check_on_error, read_image
 from .locating import Located, locate_rows
-from .messages import HOW_TO_ENCODE, codes_of, read_messages, read_parts
+from .messages import HOW_TO_ENCODE, read_codes, read_messages, read_parts
 from .remote import is_remote
+from .row_checks import RowReport, check_on_error, read_image
 from .source import open_source
 from .source_row import Rejection, SourceRow, image_of
 from .stored_rows import StoredRow, columns_of, rows_in_memory, stored_rows
@@ -234,7 +234,7 @@ def _in_form(values: Mapping[str, Any], ignored: set[str] | None, folder: str) -
         raise RowDropped("empty_caption")
     given: dict[str, Any]
     if kind == "codes":
-        given = {"codes": codes_of(values["codes"], "codes")}
+        given = {"codes": read_codes(values["codes"], "codes")}
     else:
         given = {"image": image_of(values[kind], kind, folder)}
     pairs = [{"question": q, "answer": a} for q, a in question_pairs(values.get("questions")) or []]
@@ -286,8 +286,9 @@ def _encoded(
 
 
 def _with_codes(waiting: list, images: list, encode: Encode | None, report: RowReport) -> list[dict[str, Any]]:
-    if images and encode is not None:
-        for (part, _), codes in zip(images, encode([image for _, image in images])):
+    while images and encode is not None:  # a row may have many
+        some, images = images[:_IMAGES_AT_ONCE], images[_IMAGES_AT_ONCE:]
+        for (part, _), codes in zip(some, encode([image for _, image in some])):
             del part["image"]
             part["codes"] = codes
     report.kept += len(waiting)

@@ -19,7 +19,7 @@ from .columns import ColumnChoice, Columns, holds_lists
 from .fingerprint import file_stamp
 from .folder_files import is_of_split, is_read, split_of
 from .image_folder import image_folder_columns, image_folder_files, image_folder_rows
-from .locating import locate
+from .locating import locate_source
 from .parquet import named_images, parquet_length, parquet_rows, parquet_schema
 from .remote import is_remote
 from .source_row import SourceRow, with_caption_as
@@ -246,7 +246,7 @@ def open_source(
             that cannot be images, captions or ids.
     """
     choice = ColumnChoice(image_column, caption_column, id_column, captions)
-    located = locate(source, split, revision)
+    located = locate_source(source, split, revision)
     if not located.files or located.format == "imagefolder" and not any(image_folder_files(located.files[0])):
         arrow = any(True for place in located.files for _ in Path(place).rglob("*.arrow"))
         raise FileNotFoundError(f"{source}: no Parquet file, tar or image here.{_SAVED_BY_DATASETS if arrow else ''}")

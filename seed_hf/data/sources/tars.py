@@ -29,7 +29,7 @@ _ADVICE = (
 )
 
 # Contents by ending: bytes, a `BadText` where there is none that can be read, `None` where it was passed over.
-Sample = dict[str, bytes | BadText | None]
+TarSample = dict[str, bytes | BadText | None]
 
 
 def tar_columns(path: str, choice: ColumnChoice) -> Columns | None:
@@ -44,7 +44,7 @@ def tar_columns(path: str, choice: ColumnChoice) -> Columns | None:
         ValueError: It lacks the columns, or no sample has an image and a caption.
     """
     names: dict[str, None] = {}
-    samples: list[tuple[str, Sample]] = []
+    samples: list[tuple[str, TarSample]] = []
     damage = None
     try:
         for key, sample in _samples(path, lambda ending: ending.endswith("json")):
@@ -120,14 +120,14 @@ def tar_values(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         )
 
 
-def _samples(path: str, needed: Callable[[str], bool], start: int = 0) -> Iterator[tuple[str, Sample]]:
+def _samples(path: str, needed: Callable[[str], bool], start: int = 0) -> Iterator[tuple[str, TarSample]]:
     """(key, contents by ending) of the samples from `start` on; only the `needed` endings are read.
 
     This is not datasets' own reader, because that one has traps: it takes damage for the end of the archive, and if
     the working directory holds a file with the name of a sample's file, it reads that instead of the one in the tar.
     """
     count, current = -1, ""  # no key is empty
-    sample: Sample = {}
+    sample: TarSample = {}
     without_ending = ""
     try:
         with open_tar(path) as tar:
@@ -166,7 +166,7 @@ def _samples(path: str, needed: Callable[[str], bool], start: int = 0) -> Iterat
         )
 
 
-def _check_samples(samples: list[tuple[str, Sample]], columns: Columns, choice: ColumnChoice, path: str) -> None:
+def _check_samples(samples: list[tuple[str, TarSample]], columns: Columns, choice: ColumnChoice, path: str) -> None:
     """Raise `ValueError` if no sample has an image or, where captions are read, an image and a caption."""
     images = [_image_ending(sample, choice) for _, sample in samples]
     if images and all(isinstance(image, BadText) for image in images):
@@ -182,7 +182,7 @@ def _check_samples(samples: list[tuple[str, Sample]], columns: Columns, choice: 
         raise ValueError(f"{path}: none of its first samples has both an image and a caption ({caption}).")
 
 
-def _row(number: int, key: str, sample: Sample, columns: Columns, choice: ColumnChoice, name: str) -> SourceRow:
+def _row(number: int, key: str, sample: TarSample, columns: Columns, choice: ColumnChoice, name: str) -> SourceRow:
     """The row that a sample makes: texts and JSON decoded, the image as it is."""
     values: dict[str, Any] = {}
     for column in (columns.caption, columns.id):
@@ -208,7 +208,7 @@ def _needed(columns: Columns, choice: ColumnChoice) -> Callable[[str], bool]:
     return lambda ending: ending in names or is_image_ending(ending)
 
 
-def _json_fields(sample: Sample) -> list[str] | None:
+def _json_fields(sample: TarSample) -> list[str] | None:
     """The names of the fields of a sample's JSON files; `None` if one cannot be read."""
     names = []
     for ending, content in sample.items():
@@ -225,7 +225,7 @@ def is_image_ending(ending: str) -> bool:
     return ending in IMAGE_NAMES or ending.rpartition(".")[2] in IMAGE_ENDINGS
 
 
-def _image_ending(sample: Sample, choice: ColumnChoice) -> str | BadText:
+def _image_ending(sample: TarSample, choice: ColumnChoice) -> str | BadText:
     """The ending of a sample's image, or why it cannot be told."""
     has = ", ".join(sample)
     if choice.image is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
 
-from .json_files import Entry, check_once, identity_of, image_path, read_text, with_words
+from .annotation_files import Entry, check_once, file_text, identity_of, image_path, with_words
 
 
 def karpathy(file: Path, value: dict, images: Path, split: str | None) -> EvaluationData:
@@ -87,7 +87,7 @@ def flickr30k(file: Path, images: Path, split: str | None) -> EvaluationData:
     Raises:
         ValueError: A line or a column is missing.
     """
-    text = read_text(file)
+    text = file_text(file)
     head = text.partition("\n")[0]
     if "raw" in head and "filename" in head:
         return _flickr_table(file, text, images, split or "test")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from seed_hf.evaluation.generation_prompts import asked_of_scene
-from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
+from seed_hf.evaluation.rows import EvaluationData, EvaluationRow, Reread
 
-from .json_files import identity_of
-from .prompts import has_columns, scene_of_row, stored_rows
+from .annotation_files import identity_of
+from .parquet_files import has_columns, table_rows
+from .prompts import scene_of_row
 
 
 COLUMNS = ("id", "before", "instruction", "change", "layout", "relation", "style", "items")
@@ -33,17 +34,11 @@ def edits(file: Path) -> EvaluationData:
     Args:
         file: `edits_test.parquet` ...
     """
-    return EvaluationData("edits of colour", _ColourEdits(file), identity_of(file))
+    return EvaluationData("edits of colour", Reread(_colour_edits, file), identity_of(file))
 
 
-class _ColourEdits:
-    def __init__(self, file: Path):
-        self._file = file
-
-    def __iter__(self) -> Iterator[EvaluationRow]:
-        for row in stored_rows(self._file, COLUMNS):
-            if row["change"] == "colour":
-                yield _edit(row)
+def _colour_edits(file: Path) -> Iterator[EvaluationRow]:
+    yield from (_edit(row) for row in table_rows(file, COLUMNS) if row["change"] == "colour")
 
 
 def _edit(row: dict[str, Any]) -> EvaluationRow:

@@ -8,9 +8,10 @@ from typing import Any
 
 from seed_hf.evaluation.rows import EvaluationData
 
+from .annotation_files import read_any_json
 from .captions import check_no_split, coco, flickr30k, karpathy
-from .json_files import read_any_json
-from .own_rows import own_rows, parquet_rows
+from .own_rows import own_rows, own_table
+from .parquet_files import has_columns
 from .pictograms import holds_pictograms, pictogram_data
 from .questions import gqa, seed_bench, vizwiz, vqa
 
@@ -28,7 +29,7 @@ def is_benchmark(path: str | Path) -> bool:
     path = Path(path)
     if path.suffix.lower() in (*_TEXT, *_JSON) or holds_pictograms(path):
         return True
-    return path.is_file() and path.suffix.lower() == ".parquet" and _asks(path)
+    return has_columns(path, ("question",))  # which sources of images with captions pass over
 
 
 def open_benchmark(
@@ -69,7 +70,7 @@ def open_benchmark(
         return flickr30k(file, folder, split)
     if file.suffix.lower() == ".parquet":
         check_no_split(file, split)
-        return parquet_rows(file, folder)
+        return own_table(file, folder)
     value = read_any_json(file)
     reader = _reader(value)
     if reader is None:
@@ -114,14 +115,3 @@ def _check_no_answers(file: Path, annotations: str | Path | None) -> None:
 
 def _first(values: list) -> dict[str, Any]:
     return values[0] if values and isinstance(values[0], dict) else {}
-
-
-def _asks(file: Path) -> bool:
-    """Whether a Parquet file has questions, which sources of images with captions pass over."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return "question" in pq.read_schema(file).names
-    except (pa.ArrowInvalid, OSError):
-        return False

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
+from seed_hf.evaluation.rows import EvaluationData, EvaluationRow, Reread
 
-from .json_files import Entry, entries, identity_of, image_path, with_words
+from .annotation_files import Entry, entries, identity_of, image_path, with_words
+from .parquet_files import table_rows
 
 
 _IDS = ("id", "question_id", "image_id")
@@ -34,30 +35,19 @@ def own_rows(file: Path, value: list, images: Path) -> EvaluationData:
     return EvaluationData("rows", rows, identity_of(file))
 
 
-def parquet_rows(file: Path, images: Path) -> EvaluationData:
+def own_table(file: Path, images: Path) -> EvaluationData:
     """A Parquet file with the columns of `NAMES`; images are paths, bytes, or as `datasets` stores them.
 
     Args:
         file: The file.
         images: Folder of the images that are paths.
     """
-    return EvaluationData("rows", _ParquetRows(file, images), identity_of(file))
+    return EvaluationData("rows", Reread(_rows_of, file, images), identity_of(file))
 
 
-class _ParquetRows:
-    def __init__(self, file: Path, images: Path):
-        self._file, self._images = file, images
-
-    def __iter__(self) -> Iterator[EvaluationRow]:
-        import pyarrow.parquet as pq
-
-        number = 0
-        with pq.ParquetFile(self._file) as table:
-            columns = [name for name in table.schema_arrow.names if name in NAMES]
-            for batch in table.iter_batches(batch_size=64, columns=columns):
-                for values in batch.to_pylist():
-                    yield own_row(Entry(values, f"{self._file.name}[{number}]"), number, self._images)
-                    number += 1
+def _rows_of(file: Path, images: Path) -> Iterator[EvaluationRow]:
+    for number, values in enumerate(table_rows(file, NAMES)):
+        yield own_row(Entry(values, f"{file.name}[{number}]"), number, images)
 
 
 def own_row(entry: Entry, number: int, images: Path) -> EvaluationRow:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
+from seed_hf.evaluation.rows import EvaluationData, EvaluationRow, Reread
 from seed_hf.pictograms.questions import questions_by_topic
 from seed_hf.pictograms.reading import SPLITS
 
-from .json_files import identity_of
+from .annotation_files import identity_of
+from .parquet_files import has_columns, table_rows
 
 
 MAX_QUESTIONS = 200
@@ -21,12 +22,7 @@ def holds_pictograms(folder: Path) -> bool:
     Args:
         folder: Any path.
     """
-    files = [folder / f"{split}.parquet" for split in SPLITS]
-    if not (found := [file for file in files if file.is_file()]):
-        return False
-    import pyarrow.parquet as pq
-
-    return {"style_phrase", "colours"} <= set(pq.read_schema(found[0]).names)
+    return any(has_columns(folder / f"{split}.parquet", ("style_phrase", "colours")) for split in SPLITS)
 
 
 def pictogram_data(folder: Path, split: str | None, *, questions: bool = False) -> EvaluationData:
@@ -44,56 +40,41 @@ def pictogram_data(folder: Path, split: str | None, *, questions: bool = False) 
     file = folder / f"{split}.parquet"
     if split not in SPLITS or not file.is_file():
         raise FileNotFoundError(f"{folder}: no split {split!r} of the pictograms, which have {', '.join(SPLITS)}.")
-    rows = _Questions(file) if questions else _Captions(file)
+    rows = Reread(_questions if questions else _captions, file)
     limits = {"max_questions_per_topic": MAX_QUESTIONS} if questions else {}
     return EvaluationData("pictograms", rows, identity_of(file, split=split, **limits))
 
 
-def _stored(file: Path) -> Iterator[dict]:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(file) as table:
-        for batch in table.iter_batches(batch_size=64):
-            yield from batch.to_pylist()
+def _captions(file: Path) -> Iterator[EvaluationRow]:
+    for row in table_rows(file):
+        yield EvaluationRow(row["id"], row["image"]["bytes"], (row["caption"],))
 
 
-class _Captions:
-    def __init__(self, file: Path):
-        self._file = file
+def _questions(file: Path) -> Iterator[EvaluationRow]:
+    wanted = _wanted(file)
+    counted: dict[str, int] = {}
+    for row in table_rows(file):
+        for topic, pairs in questions_by_topic(row).items():
+            for question, answer in pairs:
+                number = counted[topic] = counted.get(topic, -1) + 1
+                if number in wanted[topic]:
+                    yield EvaluationRow(
+                        f"{row['id']} {topic} {number}",
+                        row["image"]["bytes"],
+                        question=question,
+                        answers=(answer,),
+                        group=topic,
+                    )
 
-    def __iter__(self) -> Iterator[EvaluationRow]:
-        for row in _stored(self._file):
-            yield EvaluationRow(row["id"], row["image"]["bytes"], (row["caption"],))
 
-
-class _Questions:
-    def __init__(self, file: Path):
-        self._file = file
-
-    def __iter__(self) -> Iterator[EvaluationRow]:
-        wanted = self._wanted()
-        counted: dict[str, int] = {}
-        for row in _stored(self._file):
-            for topic, pairs in questions_by_topic(row).items():
-                for question, answer in pairs:
-                    number = counted[topic] = counted.get(topic, -1) + 1
-                    if number in wanted[topic]:
-                        yield EvaluationRow(
-                            f"{row['id']} {topic} {number}",
-                            row["image"]["bytes"],
-                            question=question,
-                            answers=(answer,),
-                            group=topic,
-                        )
-
-    def _wanted(self) -> dict[str, set[int] | range]:
-        """Which questions of each topic are asked: `MAX_QUESTIONS` at most, evenly spaced."""
-        counts: dict[str, int] = {}
-        for row in _stored(self._file):
-            for topic, pairs in questions_by_topic(row).items():
-                counts[topic] = counts.get(topic, 0) + len(pairs)
-        most = MAX_QUESTIONS
-        return {
-            topic: range(count) if count <= most else {i * count // most for i in range(most)}
-            for topic, count in counts.items()
-        }
+def _wanted(file: Path) -> dict[str, set[int] | range]:
+    """Which questions of each topic are asked: `MAX_QUESTIONS` at most, evenly spaced."""
+    counts: dict[str, int] = {}
+    for row in table_rows(file):
+        for topic, pairs in questions_by_topic(row).items():
+            counts[topic] = counts.get(topic, 0) + len(pairs)
+    most = MAX_QUESTIONS
+    return {
+        topic: range(count) if count <= most else {i * count // most for i in range(most)}
+        for topic, count in counts.items()
+    }

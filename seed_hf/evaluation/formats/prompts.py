@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from seed_hf.evaluation.detections import Asked
 from seed_hf.evaluation.generation_prompts import asked_of_scene
-from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
+from seed_hf.evaluation.rows import EvaluationData, EvaluationRow, Reread
 from seed_hf.pictograms.scenes import Item, Scene
 
-from .json_files import entries, identity_of, read_any_json
+from .annotation_files import entries, identity_of, read_any_json
+from .parquet_files import has_columns, table_rows
 
 
 SCENE_COLUMNS = ("id", "image", "caption", "layout", "relation", "style", "items")
-_ROWS_AT_ONCE = 256
 
 
 def is_geneval(value: Any) -> bool:
@@ -57,44 +57,13 @@ def is_scene_file(path: str | Path) -> bool:
     return has_columns(path, SCENE_COLUMNS)
 
 
-def has_columns(path: str | Path, names: Collection[str]) -> bool:
-    """Whether this is a Parquet file with these columns.
-
-    Args:
-        path: A file, or something else.
-        names: Of the columns.
-    """
-    file = Path(path)
-    if file.suffix != ".parquet" or not file.is_file():
-        return False
-    import pyarrow.parquet as pq
-
-    try:
-        return set(names) <= set(pq.read_schema(file).names)
-    except (ValueError, OSError):
-        return False
-
-
-def stored_rows(file: Path, columns: Collection[str]) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet file, a few hundred in memory at a time.
-
-    Args:
-        file: Of scenes or edits.
-        columns: Those that are read.
-    """
-    import pyarrow.parquet as pq
-
-    for part in pq.ParquetFile(file).iter_batches(_ROWS_AT_ONCE, columns=list(columns)):
-        yield from part.to_pylist()
-
-
 def scenes(file: Path) -> EvaluationData:
     """A set of scenes: image, caption, and what the scene holds.
 
     Args:
         file: `test.parquet`, `test_colour.parquet` ...
     """
-    return EvaluationData("scenes", _SceneRows(file), identity_of(file))
+    return EvaluationData("scenes", Reread(_scene_rows, file), identity_of(file))
 
 
 def scene_questions(file: Path) -> EvaluationData:
@@ -108,31 +77,23 @@ def scene_questions(file: Path) -> EvaluationData:
     """
     if not has_columns(file, ("captions", "questions", "answers")):
         raise ValueError(f"{file}: was written by an earlier version. Make it again with `seed-hf data scenes`.")
-    return EvaluationData("scenes", _SceneQuestions(file), identity_of(file))
+    return EvaluationData("scenes", Reread(_scene_questions, file), identity_of(file))
 
 
-class _SceneQuestions:
-    def __init__(self, file: Path):
-        self._file = file
-
-    def __iter__(self) -> Iterator[EvaluationRow]:
-        for row in stored_rows(self._file, ("id", "image", "layout", "captions", "questions", "answers")):
-            for number, (question, answer) in enumerate(zip(row["questions"], row["answers"], strict=True)):
-                yield EvaluationRow(
-                    f"{row['id']} {number}",
-                    row["image"]["bytes"],
-                    question=question,
-                    answers=tuple(row["captions"]) if answer in row["captions"] else (answer,),
-                    group=row["layout"],
-                )
+def _scene_questions(file: Path) -> Iterator[EvaluationRow]:
+    for row in table_rows(file, ("id", "image", "layout", "captions", "questions", "answers")):
+        for number, (question, answer) in enumerate(zip(row["questions"], row["answers"], strict=True)):
+            yield EvaluationRow(
+                f"{row['id']} {number}",
+                row["image"]["bytes"],
+                question=question,
+                answers=tuple(row["captions"]) if answer in row["captions"] else (answer,),
+                group=row["layout"],
+            )
 
 
-class _SceneRows:
-    def __init__(self, file: Path):
-        self._file = file
-
-    def __iter__(self) -> Iterator[EvaluationRow]:
-        yield from map(_scene_row, stored_rows(self._file, SCENE_COLUMNS))
+def _scene_rows(file: Path) -> Iterator[EvaluationRow]:
+    yield from map(_scene_row, table_rows(file, SCENE_COLUMNS))
 
 
 def _scene_row(row: dict[str, Any]) -> EvaluationRow:

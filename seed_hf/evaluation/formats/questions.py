@@ -7,7 +7,7 @@ from typing import Any
 
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
 
-from .json_files import Entry, check_once, entries, identity_of, image_path, read_any_json
+from .annotation_files import Entry, check_once, entries, identity_of, image_path, read_any_json
 
 
 _LETTERS = "ABCD"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
+from seed_hf.evaluation.rows import EvaluationData, EvaluationRow, Reread
+
+from .annotation_files import with_words
 
 
 def source_data(source: Any, split: str | None = None) -> EvaluationData:
@@ -15,17 +17,11 @@ def source_data(source: Any, split: str | None = None) -> EvaluationData:
         source: An `ImageTextSource`, from `open_source`.
         split: That chose among its files, for the result; `None` if it has none.
     """
-    return EvaluationData(source.format, _SourceRows(source), {"split": split, **source.identity()})
+    return EvaluationData(source.format, Reread(_rows, source), {"split": split, **source.identity()})
 
 
-class _SourceRows:
-    def __init__(self, source: Any):
-        self._source = source
-
-    def __iter__(self) -> Iterator[EvaluationRow]:
-        for part in range(len(self._source)):
-            for row in self._source.rows(part):
-                captions = (row.caption,) if isinstance(row.caption, str) else tuple(row.caption or ())
-                captions = tuple(caption for caption in captions if caption.strip())
-                fault = row.rejection.reason if row.rejection else ""
-                yield EvaluationRow(row.id, row.image, captions, fault=fault)
+def _rows(source: Any) -> Iterator[EvaluationRow]:
+    for part in range(len(source)):
+        for row in source.rows(part):
+            captions = with_words((row.caption,) if isinstance(row.caption, str) else row.caption or ())
+            yield EvaluationRow(row.id, row.image, captions, fault=row.rejection.reason if row.rejection else "")

@@ -81,3 +81,8 @@ def caption_words(text: str) -> list[str]:
         word = _BRACKETS.get(found, found.lower())
         words += _JOINED.get(word, (word,))
     return words
+
+
+def normalize_text(text: str) -> str:
+    """The form in which texts are compared: lower case, single spaces, no final full stop."""
+    return " ".join(text.lower().split()).rstrip(".").rstrip()

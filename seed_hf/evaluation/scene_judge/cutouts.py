@@ -32,7 +32,7 @@ def is_blank(image: np.ndarray) -> bool:
     return bool(ink.sum() * 64 * 64 < LEAST * ink.size)
 
 
-def parts_of(image: np.ndarray, number: int) -> list[tuple[Box, np.ndarray]]:
+def ink_parts(image: np.ndarray, number: int) -> list[tuple[Box, np.ndarray]]:
     """The image in so many parts, by where its ink lies.
 
     The ink is divided among centres (k-means from the points that are farthest apart); the rest of the image is white

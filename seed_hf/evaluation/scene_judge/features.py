@@ -37,16 +37,15 @@ class JudgeFeatures:
 
     Args:
         trunk: An EfficientNet-Lite0; that of the extra `eval` with ImageNet weights by default.
-        device: Where it runs.
     """
 
-    def __init__(self, trunk: nn.Module | None = None, device: str | torch.device = "cpu"):
-        self._given, self.device = trunk, torch.device(device)
+    def __init__(self, trunk: nn.Module | None = None):
+        self._given = trunk
 
     @cached_property
     def _trunk(self) -> Any:
         trunk: Any = self._given if self._given is not None else load_efficientnet()
-        return trunk.to(self.device, memory_format=torch.channels_last)
+        return trunk.to(memory_format=torch.channels_last)
 
     def of_things(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """Features of cut-outs, `(len(images), THING_FEATURES)`: means and maxima of the whole and of its quarters.
@@ -72,7 +71,7 @@ class JudgeFeatures:
             images: `(batch, 3, SIDE, SIDE)` in [0, 1].
         """
         trunk, found = self._trunk, []
-        pixels = (images.to(self.device) * 255 - 127) / 128
+        pixels = (images * 255 - 127) / 128
         hidden = trunk._swish(trunk._bn0(trunk._conv_stem(pixels.contiguous(memory_format=torch.channels_last))))
         for number, block in enumerate(trunk._blocks[: BLOCKS[-1] + 1]):
             hidden = block(hidden)

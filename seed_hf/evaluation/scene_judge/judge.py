@@ -24,7 +24,7 @@ from seed_hf.evaluation.detections import Detection
 from seed_hf.files import disk_errors, read_json, whole_file, write_text
 
 from .colours import measured_colour
-from .cutouts import cut_out, is_blank, parts_of
+from .cutouts import cut_out, ink_parts, is_blank
 from .features import JudgeFeatures
 
 
@@ -102,7 +102,7 @@ class SceneJudge:
         counts = self.counts(self.features.of_counts([pixels[number] for number in drawn])).argmax(1) + 1
         owners, boxes, cut = [], [], []
         for number, count in zip(drawn, counts.tolist(), strict=True):
-            for box, alone in parts_of(pixels[number], count):
+            for box, alone in ink_parts(pixels[number], count):
                 owners.append(number)
                 boxes.append(box)
                 cut.append(cut_out(alone, box))

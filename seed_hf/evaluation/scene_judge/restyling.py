@@ -22,7 +22,7 @@ def restyled(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     def chosen(share: float) -> torch.Tensor:
         return torch.rand(batch, 1, 1, 1, generator=generator) < share
 
-    lines = lines_of(images, generator)
+    lines = outlines_of(images, generator)
     steps = torch.randint(2, 5, (batch, 1, 1, 1), generator=generator)
     images = torch.where(chosen(FLAT), (images * steps).round() / steps, images)
     images = torch.where(chosen(GREY), images.mean(1, keepdim=True), images)
@@ -55,7 +55,7 @@ def warped(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return grid_sample(images - 1, grid, align_corners=False) + 1
 
 
-def lines_of(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def outlines_of(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Where lines would be drawn, `(batch, 1, side, side)` in [0, 1]; thick ones for half of the images.
 
     Args:

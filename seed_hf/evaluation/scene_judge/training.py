@@ -15,7 +15,7 @@ from seed_hf.pictograms.scene_sprites import load_sprites
 from seed_hf.pictograms.scene_things import Thing
 from seed_hf.pictograms.scenes import Item, Scene, World, paint
 
-from .cutouts import cut_out, parts_of
+from .cutouts import cut_out, ink_parts
 from .features import JudgeFeatures, count_features, enlarged, thing_features
 from .judge import MOST, Head, SceneJudge
 from .restyling import restyled
@@ -110,7 +110,7 @@ def labelled_cutouts(scenes: Sequence[Scene], images: Sequence[np.ndarray]) -> t
     """
     drawings, nouns = [], []
     for number, (scene, image) in enumerate(zip(scenes, images, strict=True)):
-        parts = parts_of(image, len(scene.items))
+        parts = ink_parts(image, len(scene.items))
         if scene.layout == "many":
             parts = [parts[number % len(parts)]]
         for box, alone in parts:

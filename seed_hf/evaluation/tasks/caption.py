@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from seed_hf.evaluation.captioning import normalize_text
 from seed_hf.evaluation.metrics.caption_scores import ScoredCaption, caption_scores
-from seed_hf.evaluation.metrics.caption_words import caption_words
-from seed_hf.evaluation.rows import EvaluationRow
-from seed_hf.evaluation.speaking import Speaker, SpeakingTask
+from seed_hf.evaluation.metrics.caption_words import caption_words, normalize_text
+from seed_hf.evaluation.rows import EvaluationRow, Reread
+from seed_hf.evaluation.text_generator import TextGenerator, TextTask
 
 
 DECLINED = {
@@ -19,7 +18,7 @@ DECLINED = {
 }
 
 
-class Caption(SpeakingTask):
+class Caption(TextTask):
     """Captions of images.
 
     Args:
@@ -32,12 +31,12 @@ class Caption(SpeakingTask):
     name = "caption"
 
     def __init__(self, model: Any, processor: Any, *, prompt: str | None = None, **decoding: Any):
-        self.speaker = Speaker(model, processor, "caption", prompt, decoding, benchmark=True)
+        self.text_generator = TextGenerator(model, processor, "caption", prompt, decoding, benchmark=True)
 
     @property
     def settings(self) -> dict[str, Any]:
         return {
-            **self.speaker.settings,
+            **self.text_generator.settings,
             "words": "Penn Treebank, lower case, without punctuation",
             "left_out": DECLINED,
         }
@@ -45,7 +44,7 @@ class Caption(SpeakingTask):
     def fault(self, row: EvaluationRow) -> str:
         if row.image is None:
             return "no image"
-        return self.speaker.fault() if row.captions else "no captions"
+        return self.text_generator.fault() if row.captions else "no captions"
 
     def length(self, row: EvaluationRow) -> int:
         return 0
@@ -53,17 +52,19 @@ class Caption(SpeakingTask):
     def measure(self, rows: list[EvaluationRow], seen: list[list[int]]) -> list[dict[str, Any]]:
         return [
             {"said": said, "captions": list(row.captions), "group": row.group}
-            for row, said in zip(rows, self.speaker.say(seen), strict=True)
+            for row, said in zip(rows, self.text_generator.generate(seen), strict=True)
         ]
 
     def figures(self, records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """All scores of all rows, and of each group by itself: its document frequencies are its own."""
         groups = list(dict.fromkeys(record["group"] for record in records))
-        own = {group: _Group(records, group) for group in groups if group} if len(groups) > 1 else {}
+        own = {group: Reread(_of_group, records, group) for group in groups if group} if len(groups) > 1 else {}
         named = {"all": records, **own}
         known = {normalize_text(caption) for record in records for caption in record["captions"]}
         images = {name: _Images(found) for name, found in named.items()}
-        return {name: {**caption_scores(_Scored(found)), **_matches(found, known)} for name, found in images.items()}
+        return {
+            name: {**caption_scores(Reread(_words, found)), **_matches(found, known)} for name, found in images.items()
+        }
 
 
 def _matches(records: Iterable[Mapping[str, Any]], known: set[str]) -> dict[str, Any]:
@@ -77,12 +78,8 @@ def _matches(records: Iterable[Mapping[str, Any]], known: set[str]) -> dict[str,
     return {"exact_match": 100 * exact / count, "known_captions": 100 * from_set / count, "num_images": count}
 
 
-class _Group:
-    def __init__(self, records: Iterable[Mapping[str, Any]], group: str):
-        self._records, self._group = records, group
-
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        return (record for record in self._records if record["group"] == self._group)
+def _of_group(records: Iterable[Mapping[str, Any]], group: str) -> Iterator[Mapping[str, Any]]:
+    return (record for record in records if record["group"] == group)
 
 
 class _Images:
@@ -106,12 +103,6 @@ class _Images:
                 yield {**record, "captions": self._captions[image]}
 
 
-class _Scored:
-    """The words of records, made anew whenever they are iterated."""
-
-    def __init__(self, records: Iterable[Mapping[str, Any]]):
-        self._records = records
-
-    def __iter__(self) -> Iterator[ScoredCaption]:
-        for record in self._records:
-            yield ScoredCaption(caption_words(record["said"]), [caption_words(text) for text in record["captions"]])
+def _words(records: Iterable[Mapping[str, Any]]) -> Iterator[ScoredCaption]:
+    for record in records:
+        yield ScoredCaption(caption_words(record["said"]), [caption_words(text) for text in record["captions"]])

@@ -9,7 +9,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from seed_hf.evaluation.rows import EvaluationRow
-from seed_hf.evaluation.speaking import Speaker, SpeakingTask
+from seed_hf.evaluation.text_generator import TextGenerator, TextTask
 
 
 BY = ("loss", "mean_loss", "letter")
@@ -18,7 +18,7 @@ _LETTER = re.compile(r"\(?\b([A-Z])\b")
 _WORD = re.compile(r"(?:I|A)\s+(?!(?:is|was|has|and|or|because|seems|looks|would|should|matches|shows|fits)\b)\w")
 
 
-class Choice(SpeakingTask):
+class Choice(TextTask):
     """Choices among given answers.
 
     Args:
@@ -40,19 +40,19 @@ class Choice(SpeakingTask):
             raise ValueError(f"by must be one of {', '.join(BY)}; got {by!r}.")
         if decoding and by != "letter":
             raise ValueError(f"{', '.join(decoding)}: nothing is generated where answers are chosen by {by}.")
-        self.by, self.speaker = by, Speaker(model, processor, "question", prompt, decoding)
+        self.by, self.text_generator = by, TextGenerator(model, processor, "question", prompt, decoding)
 
     @property
     def settings(self) -> dict[str, Any]:
         if self.by != "letter":
-            return {"by": self.by, **self.speaker.prompt_settings}
-        return {"by": self.by, "letter_prompt": LETTER_PROMPT, **self.speaker.settings}
+            return {"by": self.by, **self.text_generator.prompt_settings}
+        return {"by": self.by, "letter_prompt": LETTER_PROMPT, **self.text_generator.settings}
 
     @property
     def protocol(self) -> dict[str, Any]:
         if self.by == "letter":
-            return self.speaker.protocol
-        return {"by": "loss", **self.speaker.prompt_protocol}
+            return self.text_generator.protocol
+        return {"by": "loss", **self.text_generator.prompt_protocol}
 
     def fault(self, row: EvaluationRow) -> str:
         if row.image is None or not row.question.strip():
@@ -62,8 +62,8 @@ class Choice(SpeakingTask):
         if row.right is None:
             return row.choice_fault or "no right choice"
         if self.by == "letter":
-            return self.speaker.fault(lettered_question(row.question, row.choices))
-        return next((fault for text in row.choices if (fault := self.speaker.fault(row.question, text))), "")
+            return self.text_generator.fault(lettered_question(row.question, row.choices))
+        return next((fault for text in row.choices if (fault := self.text_generator.fault(row.question, text))), "")
 
     def length(self, row: EvaluationRow) -> int:
         return len(row.question) + max(map(len, row.choices))
@@ -83,7 +83,7 @@ class Choice(SpeakingTask):
         losses: list[float] = []
         for start in range(0, len(tasks), len(rows)):
             codes, questions, answers = zip(*tasks[start : start + len(rows)], strict=True)
-            for loss, tokens in self.speaker.losses(codes, questions, answers):
+            for loss, tokens in self.text_generator.losses(codes, questions, answers):
                 losses.append(loss / tokens if self.by == "mean_loss" else loss)
         found: list[tuple[int | None, dict[str, Any]]] = []
         for row, texts in zip(rows, texts_of, strict=True):
@@ -95,7 +95,7 @@ class Choice(SpeakingTask):
         return found
 
     def _by_letter(self, rows: list[EvaluationRow], seen: list[list[int]]) -> list[tuple[int | None, dict[str, Any]]]:
-        said = self.speaker.say(seen, [lettered_question(row.question, row.choices) for row in rows])
+        said = self.text_generator.generate(seen, [lettered_question(row.question, row.choices) for row in rows])
         return [(letter_in(text, len(row.choices)), {"said": text}) for row, text in zip(rows, said, strict=True)]
 
     def figures(self, records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from seed_hf.evaluation.codebook import codebook_use
+from seed_hf.evaluation.metrics.codebook import codebook_use
 from seed_hf.evaluation.result import image_settings, model_facts
 from seed_hf.evaluation.rows import EvaluationRow
-from seed_hf.many import codes_of
+from seed_hf.inference import encode_pixels
 
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ class Codebook:
 
     @torch.inference_mode()
     def see(self, images: list[Image.Image]) -> list[list[int]]:
-        return codes_of(self.tokenizer, self.image_processor, images).tolist()
+        pixels = self.image_processor(images, return_tensors="pt")["pixel_values"]
+        return encode_pixels(self.tokenizer, pixels).tolist()
 
     def measure(self, rows: list[EvaluationRow], seen: list[list[int]]) -> list[dict[str, Any]]:
         return [{"codes": codes} for codes in seen]
@@ -59,4 +60,4 @@ class Codebook:
         """The figures of [`codebook_use`]."""
         images = {record.get("image", number): record["codes"] for number, record in enumerate(records)}
         codes = torch.tensor(list(images.values()))
-        return {"all": codebook_use(codes, self.tokenizer.config.codebook_size).to_dict()}
+        return {"all": codebook_use(codes, self.tokenizer.config.codebook_size)}

@@ -91,17 +91,17 @@ class Generation(DrawingTask):
 
     def see(self, images: list[Image.Image]) -> list[dict[str, Any]]:
         found = self.detector.detect([image.resize(self.drawer.size) for image in images])
-        codes = self.drawer.read(images) if self.source != "captions" else [None] * len(images)
+        codes = self.drawer.encode_images(images) if self.source != "captions" else [None] * len(images)
         return [{"found": each, "codes": row} for each, row in zip(found, codes, strict=True)]
 
     def measure(self, rows: list[EvaluationRow], seen: list[dict[str, Any] | None]) -> list[dict[str, Any]]:
         ids = [row.id for row in rows]
         if self.source == "captions":
-            codes = self.drawer.codes_of([row.captions[0] for row in rows], ids)
+            codes = self.drawer.encode_prompts([row.captions[0] for row in rows], ids)
         else:
             codes = torch.stack([each["codes"] for each in seen if each is not None])
         if self.source == "edits":
-            codes = self.drawer.codes_of_edits(codes, [row.instruction for row in rows], ids)
+            codes = self.drawer.encode_edits(codes, [row.instruction for row in rows], ids)
         found = self.detector.detect(self.drawer.draw(codes, ids))
         prompts = [row.captions[0] for row in rows if row.captions]
         valid = self.drawer.writes_valid_spans(prompts) if self.count_valid_spans else []

@@ -14,10 +14,10 @@ import torch
 
 from seed_hf.artifacts.fingerprints import rules_fingerprint
 from seed_hf.evaluation.done_rows import features_of_text, features_to_text
+from seed_hf.evaluation.metrics.retrieval import retrieval_recalls
 from seed_hf.evaluation.result import image_settings, model_facts
-from seed_hf.evaluation.retrieval import MAX_TEXT_TOKENS, recalls_of_pairs, unit_vectors
 from seed_hf.evaluation.rows import EvaluationRow
-from seed_hf.many import encode_many
+from seed_hf.inference import encode_pixels
 from seed_hf.modeling.plain_text_seed import plain_text_encoder
 
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 USES = ("codes", "embeddings")
+MAX_TEXT_TOKENS = 35  # of the authors' retrieval evaluation
 
 
 class Retrieval:
@@ -98,7 +99,7 @@ class Retrieval:
         pixels = pixels.to(self.tokenizer.device, self.tokenizer.dtype)
         found = {}
         if "codes" in self.use:
-            codes = encode_many(self.tokenizer, pixels)
+            codes = encode_pixels(self.tokenizer, pixels)
             found["codes"] = self.tokenizer.get_image_features(codes=codes).pooler_output
         if "embeddings" in self.use:
             found["embeddings"] = self.tokenizer.get_image_features(pixels).pooler_output
@@ -143,14 +144,8 @@ class Retrieval:
                     images[name].append(features_of_text(features))
         own = torch.tensor(sorted(set(pairs)))
         cut = sum(self._encoder.framed_length(caption) > self.max_text_tokens for caption in index)
-        candidates = unit_vectors(torch.stack(texts), "the captions")
+        candidates, counts = torch.stack(texts), {"shared_captions": len(own) - len(texts), "cut_captions": cut}
         return {
-            name: {
-                **recalls_of_pairs(
-                    unit_vectors(torch.stack(features), f"the {name} of the images"), candidates, own
-                ).to_dict(),
-                "shared_captions": len(own) - len(texts),
-                "cut_captions": cut,
-            }
+            name: {**retrieval_recalls(torch.stack(features), candidates, own), **counts}
             for name, features in images.items()
         }

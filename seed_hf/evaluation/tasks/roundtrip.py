@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from seed_hf.devices import generator_of
-from seed_hf.evaluation.caption_choice import caption_likelihoods
 from seed_hf.evaluation.drawer import Drawer, DrawingTask, seed_of
+from seed_hf.evaluation.likelihoods import caption_likelihoods
 from seed_hf.evaluation.metrics.intervals import Mean, Share
 from seed_hf.evaluation.metrics.others import Others
 from seed_hf.evaluation.rows import EvaluationRow
-from seed_hf.evaluation.speaking import Speaker
+from seed_hf.evaluation.text_generator import TextGenerator
 
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ class Roundtrip(DrawingTask):
         if source == "captions" or candidates:
             drawer.check_writes()
         self.drawer, self.source, self.best_of = drawer, source, best_of
-        self._speaker = Speaker(drawer.model, drawer.pipeline.processor, "caption") if candidates else None
+        self._text_generator = (
+            TextGenerator(drawer.model, drawer.pipeline.processor, "caption") if candidates else None
+        )
         self.candidates = [text for text in dict.fromkeys(candidates) if not self._no_room(text)]
 
     @property
@@ -66,7 +68,11 @@ class Roundtrip(DrawingTask):
             "best_of": self.best_of,
             "candidates": len(self.candidates),
             "candidates_sha256": digest if self.candidates else None,
-            **({"caption_prompt": self._speaker.prompt_settings["caption_prompt"]} if self._speaker else {}),
+            **(
+                {"caption_prompt": self._text_generator.prompt_settings["caption_prompt"]}
+                if self._text_generator
+                else {}
+            ),
         }
 
     def fault(self, row: EvaluationRow) -> str:
@@ -80,10 +86,10 @@ class Roundtrip(DrawingTask):
 
     def _no_room(self, caption: str) -> str:
         """Why the likelihood of a caption cannot be told: it does not fit behind the codes."""
-        return self._speaker.fault(answer=caption) if self._speaker else ""
+        return self._text_generator.fault(answer=caption) if self._text_generator else ""
 
     def see(self, images: list[Image.Image]) -> list[Any]:
-        return list(self.drawer.read(images)) if self.source == "images" else [None] * len(images)
+        return list(self.drawer.encode_images(images)) if self.source == "images" else [None] * len(images)
 
     def measure(self, rows: list[EvaluationRow], seen: list[Any]) -> list[dict[str, Any]]:
         ids, captions = [row.id for row in rows], [row.captions[0] if row.captions else "" for row in rows]
@@ -92,8 +98,8 @@ class Roundtrip(DrawingTask):
         elif self.best_of > 1:
             written = torch.cat([best_codes(self.drawer, *pair, self.best_of)[:1] for pair in zip(captions, ids)])
         else:
-            written = self.drawer.codes_of(captions, ids)
-        read = self.drawer.read(self.drawer.draw(written, ids))
+            written = self.drawer.encode_prompts(captions, ids)
+        read = self.drawer.encode_images(self.drawer.draw(written, ids))
         records = [
             {"written": first, "read": again, "equal": equal}
             for first, again, equal in zip(
@@ -148,7 +154,7 @@ def best_codes(drawer: Drawer, prompt: str, row_id: str, number: int) -> torch.T
     generator = generator_of(seed_of(drawer.seed, row_id))
     options = {"do_sample": True, "top_k": 0, **drawer.generation_kwargs, "num_return_sequences": number}
     codes = drawer.pipeline.encode_prompt(prompt, generator, options, num_candidates=1).cpu()
-    read = drawer.read(drawer.draw(codes, [row_id] * number))
+    read = drawer.encode_images(drawer.draw(codes, [row_id] * number))
     return codes[(codes == read).double().mean(1).argsort(descending=True, stable=True)]
 
 

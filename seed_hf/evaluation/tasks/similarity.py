@@ -78,7 +78,7 @@ class Similarity(DrawingTask):
         return self.drawer.fault(row.captions[0]) if row.captions else "no captions"
 
     def see(self, images: list[Image.Image]) -> list[dict[str, Any]]:
-        codes = self.drawer.read(images) if self.source == "images" else [None] * len(images)
+        codes = self.drawer.encode_images(images) if self.source == "images" else [None] * len(images)
         features = self.encoder.images(images)
         others = self.frechet.images(images) if self.frechet else [None] * len(images)
         return [
@@ -91,7 +91,7 @@ class Similarity(DrawingTask):
         if self.source == "images":
             codes = torch.stack([each["codes"] for each in seen])
         else:
-            codes = self.drawer.codes_of([row.captions[0] for row in rows], ids)
+            codes = self.drawer.encode_prompts([row.captions[0] for row in rows], ids)
         drawn = self.drawer.draw(codes, ids)
         features = self.encoder.images(drawn)
         said = [row.captions[0] for row in rows if row.captions and self.encoder.reads_text]

@@ -8,10 +8,10 @@ from typing import Any
 
 from seed_hf.evaluation.metrics.vqa_answers import SOFT_FROM, answer_accuracy, normalized_answer
 from seed_hf.evaluation.rows import EvaluationRow
-from seed_hf.evaluation.speaking import Speaker, SpeakingTask
+from seed_hf.evaluation.text_generator import TextGenerator, TextTask
 
 
-class Vqa(SpeakingTask):
+class Vqa(TextTask):
     """Answers to questions about images.
 
     Args:
@@ -24,22 +24,22 @@ class Vqa(SpeakingTask):
     name = "vqa"
 
     def __init__(self, model: Any, processor: Any, *, prompt: str | None = None, **decoding: Any):
-        self.speaker = Speaker(model, processor, "question", prompt, decoding, benchmark=True)
+        self.text_generator = TextGenerator(model, processor, "question", prompt, decoding, benchmark=True)
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {**self.speaker.settings, "soft_accuracy_from_answers": SOFT_FROM}
+        return {**self.text_generator.settings, "soft_accuracy_from_answers": SOFT_FROM}
 
     def fault(self, row: EvaluationRow) -> str:
         if row.image is None or not row.question.strip():
             return "no image" if row.image is None else "no question"
-        return self.speaker.fault(row.question) if row.answers else "no answers"
+        return self.text_generator.fault(row.question) if row.answers else "no answers"
 
     def length(self, row: EvaluationRow) -> int:
         return len(row.question)
 
     def measure(self, rows: list[EvaluationRow], seen: list[list[int]]) -> list[dict[str, Any]]:
-        said = self.speaker.say(seen, [row.question for row in rows])
+        said = self.text_generator.generate(seen, [row.question for row in rows])
         return [
             {
                 "question": row.question,

@@ -8,8 +8,8 @@ from itertools import groupby, islice
 
 from seed_hf.data.sources.filters import RowFilters
 from seed_hf.data.sources.fingerprint import RowsDigest, content_digest
-from seed_hf.data.sources.judging import judge_caption
 from seed_hf.data.sources.listed import JobSource
+from seed_hf.data.sources.row_checks import judge_caption
 
 from .shard_folder import ShardFolder
 

@@ -10,31 +10,31 @@ from .shared import flags
 from .source import OnError, say_result
 
 
-_WITH_OUT = "With --out: "
+_MANY = "For many rows: "
 Lines = Annotated[
     Path | None,
-    typer.Option("--out", help="JSON Lines file to write, for many rows. The same command resumes a run."),
+    typer.Option("-o", "--out", help="JSON Lines file to write, for many rows. The same command resumes a run."),
 ]
 BatchSize = Annotated[
-    int | None, typer.Option(help=f"{_WITH_OUT}rows at once. Default: what memory allows.", min=1, show_default=False)
+    int | None, typer.Option(help=f"{_MANY}so many at once. Default: what memory allows.", min=1, show_default=False)
 ]
 Workers = Annotated[
-    int | None, typer.Option(help=f"{_WITH_OUT}processes that decode. Default: one for each CPU core.", min=0)
+    int | None, typer.Option(help=f"{_MANY}processes that decode. Default: one for each CPU core.", min=0)
 ]
 RowsPerShard = Annotated[
-    int | None, typer.Option(help=f"{_WITH_OUT}rows that are kept at once; a kill loses fewer.", min=1)
+    int | None, typer.Option(help=f"{_MANY}those that are kept at once; a kill loses fewer.", min=1)
 ]
 OnBad = Annotated[
     OnError | None,
-    typer.Option("--on-error", help=f"{_WITH_OUT}skip bad rows and report them, or stop. Default: skip."),
+    typer.Option("--on-error", help=f"{_MANY}skip bad rows and report them, or stop. Default: skip."),
 ]
 
 
-def job_options(out: Path | None, needs: str = "--out", **options: Any) -> dict[str, Any]:
+def job_options(job: Path | str | None, needs: str = "--out", **options: Any) -> dict[str, Any]:
     """The options of a job that were given.
 
     Args:
-        out: Where it writes.
+        job: What makes the command one over many rows, such as where it writes.
         needs: What the options go with.
         options: By name.
 
@@ -42,7 +42,7 @@ def job_options(out: Path | None, needs: str = "--out", **options: Any) -> dict[
         ValueError: Options of a job without one.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    if given and out is None:
+    if given and job is None:
         raise ValueError(f"{flags(given)}: goes with {needs}, which is for many rows.")
     if "on_error" in given:
         given["on_error"] = given["on_error"].value

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from seed_hf.artifacts.fingerprints import rules_fingerprint
-from seed_hf.many import codes_of
 from seed_hf.modeling.prompts_seed import SequenceEncoder
 from seed_hf.modeling.token_rows_seed import padded
-from seed_hf.texts import MAX_NEW_TOKENS, generate_texts
+from seed_hf.texts import MAX_NEW_TOKENS, encode_images, generate_texts
 
-from .caption_choice import check_numbers
+from .likelihoods import check_likelihoods
 from .result import generation_settings, image_settings, model_facts
 
 
@@ -62,7 +61,7 @@ AUTHORS_INSTRUCTIONS = {
 }
 
 
-class Speaker:
+class TextGenerator:
     """A model with its processor, for one kind of sequence.
 
     Args:
@@ -161,9 +160,9 @@ class Speaker:
         Args:
             images: RGB images.
         """
-        return codes_of(self.model.visual_tokenizer, self.processor.image_processor, images).tolist()
+        return encode_images(self.model, self.processor, images).tolist()
 
-    def say(self, codes: Sequence[Sequence[int]], questions: Sequence[str] | None = None) -> list[str]:
+    def generate(self, codes: Sequence[Sequence[int]], questions: Sequence[str] | None = None) -> list[str]:
         """What the model says about images.
 
         Args:
@@ -199,7 +198,7 @@ class Speaker:
         logits = self.model(**inputs, use_cache=False, logits_to_keep=longest + 1).logits[:, :-1].float()
         ids = inputs["input_ids"][:, -longest:]
         losses = -logits.log_softmax(-1).gather(-1, ids[..., None])[..., 0]
-        check_numbers(losses)
+        check_likelihoods(losses)
         return [
             (losses[row, longest - len(answer) :].cpu().double().sum().item(), len(answer))
             for row, answer in enumerate(said)
@@ -221,18 +220,18 @@ class Speaker:
         }
 
 
-class SpeakingTask:
-    """What tasks share in which a [`Speaker`] says something of images."""
+class TextTask:
+    """What tasks share in which a [`TextGenerator`] says something of images."""
 
-    speaker: Speaker
+    text_generator: TextGenerator
 
     @property
     def protocol(self) -> dict[str, Any]:
-        return self.speaker.protocol
+        return self.text_generator.protocol
 
     @property
     def model(self) -> dict[str, Any]:
-        return self.speaker.facts
+        return self.text_generator.facts
 
     def see(self, images: list[Image.Image]) -> list[list[int]]:
-        return self.speaker.codes(images)
+        return self.text_generator.codes(images)

@@ -137,7 +137,7 @@ def image_path(folder: Path, *names: str) -> str:
     return next((path for path in paths if os.path.isfile(path)), paths[0])
 
 
-def read_text(path: Path) -> str:
+def file_text(path: Path) -> str:
     """The text of a file, its lines ended by line feeds alone.
 
     Args:

@@ -1,4 +1,4 @@
-"""Codes of many images and images of many codes: small models have a part of the batch on each core of a CPU."""
+"""Batches of images to codes and of codes to images: small models have a part of the batch on each core of a CPU."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OF_EACH_IMAGE = {
 STEPS = 20  # denoising steps where nobody says how many: the pipeline's default, and SEED-2's demo's
 
 
-def encode_many(tokenizer: SeedTokenizer, pixels: torch.Tensor) -> torch.Tensor:
+def encode_pixels(tokenizer: SeedTokenizer, pixels: torch.Tensor) -> torch.Tensor:
     """The codes `(images, num_query_tokens)` of images, on the tokenizer's device.
 
     Args:
@@ -52,21 +52,7 @@ def encode_many(tokenizer: SeedTokenizer, pixels: torch.Tensor) -> torch.Tensor:
         return tokenizer.encode(pixels)  # whose message counts the rows of the batch
 
 
-def codes_of(tokenizer: SeedTokenizer, image_processor: Any, images: Sequence[Image.Image]) -> torch.Tensor:
-    """The codes `(images, num_query_tokens)` of images, on the tokenizer's device.
-
-    Args:
-        tokenizer: On its device.
-        image_processor: That goes with it.
-        images: RGB.
-
-    Raises:
-        NotFiniteError: As `tokenizer.encode`.
-    """
-    return encode_many(tokenizer, image_processor(images, return_tensors="pt")["pixel_values"])
-
-
-def draw_many(
+def draw_images(
     pipeline: SeedImagePipeline, codes: torch.Tensor, generators: Sequence[torch.Generator], **settings: Any
 ) -> list[Image.Image]:
     """An image of each row of codes.
