@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
@@ -65,7 +65,7 @@ def fetch(url: str, max_bytes: int, seconds: float = 10.0) -> bytes:
 
 
 def public_addresses(host: str, port: int) -> list[str]:
-    """The addresses of a host.
+    """The addresses of a host, in the system's order: those first that this machine should reach.
 
     Args:
         host: A name or an address.
@@ -75,7 +75,8 @@ def public_addresses(host: str, port: int) -> list[str]:
         RequestError: One of them is not public: of this machine, of a private network, of a cloud's metadata.
         OSError: There is no such host.
     """
-    found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
     for text in found:
         address = ipaddress.ip_address(text.partition("%")[0])
         inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
@@ -84,12 +85,21 @@ def public_addresses(host: str, port: int) -> list[str]:
         for each in filter(None, (address if inner is None else None, inner)):
             if not each.is_global or each.is_multicast or each.is_reserved:
                 raise RequestError("The URL of an image leads to an address that is not public.")
-    return sorted(found)
+    return found
+
+
+def _reached(addresses: Sequence[str], port: int, end: float) -> socket.socket:
+    """A connection to the first address that answers: a machine may have no way to those of IPv6."""
+    *others, last = addresses
+    for number, address in enumerate(others):
+        with suppress(OSError):
+            return socket.create_connection((address, port), timeout=_left(end) / (len(addresses) - number))
+    return socket.create_connection((last, port), timeout=_left(end))
 
 
 def _connect(host: str, scheme: str, end: float) -> socket.socket:
-    addresses = public_addresses(host, _PORTS[scheme])
-    sock = socket.create_connection((addresses[0], _PORTS[scheme]), timeout=_left(end))
+    sock = _reached(public_addresses(host, _PORTS[scheme]), _PORTS[scheme], end)
+    sock.settimeout(_left(end))
     if scheme == "http":
         return sock
     try:

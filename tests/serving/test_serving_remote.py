@@ -1,5 +1,6 @@
 """Images behind addresses: off by default, and where they are allowed, only public addresses are asked."""
 
+import errno
 import socket
 import threading
 from contextlib import suppress
@@ -24,6 +25,34 @@ def test_addresses_of_this_and_private_networks_are_refused(host):
         public_addresses(host, 80)
     with pytest.raises(RequestError, match="not public|does not answer"):
         fetch(f"http://[{host}]/a.png" if ":" in host else f"http://{host}/a.png", 1000)
+
+
+def test_an_address_without_a_way_to_it_is_followed_by_the_next(monkeypatch):
+    """Most names have addresses of IPv6 and IPv4, and many machines have a way to IPv4 alone."""
+    both = ["93.184.215.14", "2606:2800::1"]
+    for order in (both, both[::-1]):
+        entries = [(socket.AF_UNSPEC, socket.SOCK_STREAM, 6, "", (address, 80)) for address in order]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, entries=entries, **__: entries)
+        assert public_addresses("example.com", 80) == order
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    asked = []
+
+    def only_the_old(address, timeout):
+        asked.append(address[0])
+        if ":" in address[0]:
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+        sock = socket.socket()
+        sock.connect(server.server_address)
+        return sock
+
+    monkeypatch.setattr(socket, "create_connection", only_the_old)
+    try:
+        assert fetch("http://example.com/a.png", 1000) == b"x" * 10
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert asked == both[::-1]
 
 
 def test_public_addresses_are_known():
