@@ -23,12 +23,16 @@ def checked_text(text: str | None, what: str, fault: Callable[[str], str | None]
     """The text without surrounding spaces.
 
     Raises:
-        gr.Error: It is empty or too long, also in tokens, as `fault` says. `what` names it in the message: "prompt",
-            "question" or "message".
+        gr.Error: It is empty, no text, or too long, also in tokens, as `fault` says. `what` names it in the message:
+            "prompt", "question" or "message".
     """
     text = (text or "").strip()
     if not text:
         raise Refusal(f"The {what} is empty. Write a few words first.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, which no tokenizer takes
+        raise Refusal(f"The {what} has half a character in it. Delete that.") from None
     if len(text) > CHARACTERS:
         raise Refusal(f"The {what} has {len(text)} characters; at most {CHARACTERS} are read. Shorten it.")
     if reason := fault(text):
@@ -42,7 +46,7 @@ def checked_number(number: float | None, what: str, low: int, high: int) -> int:
     Raises:
         gr.Error: The field is empty, or does not hold a whole number from `low` to `high`.
     """
-    if number is None or number != int(number) or not low <= number <= high:
+    if number is None or not low <= number <= high or number != int(number):
         given = "empty" if number is None else f"{number:g}"
         raise Refusal(f"The {what} is {given}. Give a whole number from {low} to {high}.")
     return int(number)

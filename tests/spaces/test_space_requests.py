@@ -1,6 +1,7 @@
 """Requests to the Space without its page: twenty visitors at once, limits, files of the server, addresses."""
 
 import importlib.util
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -71,6 +72,10 @@ def test_limits_hold_without_the_page_too(address, settings, message):
         Client(address, verbose=False).predict(*settings, api_name="/draw")
 
 
+def test_what_is_no_number_gets_a_message(address):
+    assert "The number of steps is nan" in call(address, "draw", "a cat", 1, float("nan"), 0, False)[1]
+
+
 def test_the_same_seed_draws_the_same_image(address):
     def draw(seed):
         images, *_ = Client(address, verbose=False).predict("a red apple", 1, 4, seed, False, api_name="/draw")
@@ -82,7 +87,8 @@ def test_the_same_seed_draws_the_same_image(address):
 def call(address: str, name: str, *data) -> tuple[str, str]:
     """What a client other than Gradio's own gets for whatever it sends: the last event's name and its content."""
     api = f"{address}/gradio_api/call/{name}"
-    event = httpx.post(api, json={"data": data}).raise_for_status().json()["event_id"]
+    body, kind = json.dumps({"data": data}), {"Content-Type": "application/json"}  # NaN and half a character, too
+    event = httpx.post(api, content=body, headers=kind).raise_for_status().json()["event_id"]
     lines = httpx.get(f"{api}/{event}", timeout=600).raise_for_status().text.strip().splitlines()
     return lines[-2].removeprefix("event: "), lines[-1].removeprefix("data: ")
 
@@ -234,6 +240,9 @@ def test_files_of_visitors_are_swept(tmp_path):
 def test_nothing_of_visitors_is_logged(address, folder):
     client = Client(address, verbose=False)
     client.predict(handle_file(PICTURES / "scene-4.png"), "what is my secret?", api_name="/ask")
+    half = "my secret \ud800"
+    for request in (("draw", half, 1, 4, 0, False), ("chat", {"text": half, "files": []}, "Words")):
+        assert "half a character" in call(address, *request)[1]
     log = (folder / "space.log").read_text()
     assert "secret" not in log and "scene" not in log
     assert httpx.get(f"{address}/gradio_api/runs").status_code == 404 and not client.config["analytics_enabled"]
