@@ -56,7 +56,7 @@ def build_app(
     app.add_exception_handler(HTTPException, _other)
     app.add_exception_handler(Exception, _failed)
 
-    @app.get("/health")
+    @app.api_route("/health", methods=["GET", "HEAD"])  # load balancers ask without wanting the body
     async def health() -> dict[str, str]:
         return {"status": "ok", "model": served.name}
 
@@ -112,9 +112,10 @@ async def _invalid(request: Request, error: Any) -> JSONResponse:
 
 
 async def _other(request: Request, error: Any) -> JSONResponse:
-    if error.status_code == 404:
-        return await _refused(request, RequestError("There is no such route.", 404))
-    return await _refused(request, RequestError(str(error.detail), error.status_code))
+    message = "There is no such route." if error.status_code == 404 else str(error.detail)
+    answer = await _refused(request, RequestError(message, error.status_code))
+    answer.headers.update(error.headers or {})  # such as the methods that a route allows
+    return answer
 
 
 __all__ = ["build_app"]

@@ -18,6 +18,10 @@ from .service import Service, together
 from .writing import Row, Written
 
 
+# A proxy between, such as nginx, hands the events on as they come.
+_AS_WRITTEN = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
 class _Completion:
     """The objects of one answer.
 
@@ -105,7 +109,8 @@ async def complete_chat(service: Service, asked: Chat) -> Any:
     parts = _parts(service, row, how, seed)
     if asked.stream:
         usage = asked.stream_options is not None and asked.stream_options.include_usage
-        return _Events(_events(parts, answer, len(ids), usage, notes), media_type="text/event-stream")
+        events = _events(parts, answer, len(ids), usage, notes)
+        return _Events(events, headers=_AS_WRITTEN, media_type="text/event-stream")
     text, images, end = "", [], Written("stop", 0)
     async with aclosing(parts):
         async for part in parts:

@@ -18,6 +18,7 @@ _OF_STATUS = {
     503: ("server_error", "service_unavailable"),
     504: ("server_error", "timeout"),
 }
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}, 503: {"Retry-After": "1"}}
 
 
 class RequestError(Exception):
@@ -48,7 +49,7 @@ class RequestError(Exception):
 
     def headers(self) -> dict[str, str]:
         """Of the response."""
-        return {"Retry-After": "1"} if self.status in (429, 503) else {}
+        return _HEADERS.get(self.status, {})
 
 
 def _printable(text: str) -> str:

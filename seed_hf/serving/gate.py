@@ -66,7 +66,7 @@ class Gate:
             answer.count()
 
     async def _pass(self, scope: dict[str, Any], receive: Any, answer: "_Answer") -> None:
-        headers = {name: value for name, value in scope["headers"]}
+        headers = {name: value for name, value in reversed(scope["headers"])}  # the first counts, as for the routes
         self._check_host(headers.get(b"host", b""))
         if scope["path"] not in OPEN:
             self._check_key(headers.get(b"authorization", b""))

@@ -10,8 +10,11 @@ from starlette.datastructures import UploadFile
 from .chat_prompt import prompt_ids, row_of
 from .errors import RequestError, invalid_fields
 from .schemas import Codes, Edit, Generation
-from .served import Prompt
+from .served import Drawing, Prompt
 from .service import Service, together
+
+
+_NO_FILE = "An edit needs a file image, in a form (multipart/form-data)."
 
 
 async def generate_images(service: Service, asked: Generation) -> dict[str, Any]:
@@ -24,13 +27,7 @@ async def generate_images(service: Service, asked: Generation) -> dict[str, Any]
     Raises:
         RequestError: It cannot be drawn.
     """
-    service.check_model(asked.model)
-    service.check_text(asked.prompt)
-    service.check_drawings(asked.n)
-    how = service.drawing(asked.steps, asked.guidance, asked.size)
-    served = service.served
-    if not asked.prompt.strip():
-        raise RequestError("The prompt is empty. Say what to draw.", param="prompt")
+    how, served = _checked(service, asked), service.served
     row_of(
         served, await service.help(lambda: prompt_ids(served.processor, [("user", [asked.prompt])], "image")), "image"
     )
@@ -53,6 +50,8 @@ async def edit_images(service: Service, request: Request) -> dict[str, Any]:
     Raises:
         RequestError: The form or a file cannot be read, or it cannot be drawn.
     """
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise RequestError(_NO_FILE, param="image")  # other forms have no files, and take long to read
     async with request.form(max_files=32, max_fields=64, max_part_size=service.limits.body) as form:
         fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
         uploads = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
@@ -60,16 +59,13 @@ async def edit_images(service: Service, request: Request) -> dict[str, Any]:
             raise RequestError(f"{', '.join(sorted(other))[:80]}: only the files image are read.", param="image")
         service.check_images(len(uploads))
         files = [await upload.read() for _, upload in uploads]
+    if not files:
+        raise RequestError(_NO_FILE, param="image")
     try:
         asked = Edit.model_validate(fields)
     except ValidationError as error:
         raise invalid_fields(error.errors()) from None
-    if not files:
-        raise RequestError("An edit needs a file image, in a form (multipart/form-data).", param="image")
-    service.check_model(asked.model)
-    service.check_text(asked.prompt)
-    service.check_drawings(asked.n)
-    how = service.drawing(asked.steps, asked.guidance, asked.size)
+    how = _checked(service, asked)
     images = await together([service.codes(file) for file in files])
     ids = await service.help(prompt_ids, service.served.processor, [("user", [*images, asked.prompt])], "image")
 
@@ -82,6 +78,15 @@ async def edit_images(service: Service, request: Request) -> dict[str, Any]:
 
     drawn = await together([draw(asked.seed + number) for number in range(asked.n)])
     return {"created": int(time.time()), "data": drawn, **service.notes(asked.prompt)}
+
+
+def _checked(service: Service, asked: Generation) -> Drawing:
+    service.check_model(asked.model)
+    service.check_text(asked.prompt)
+    service.check_drawings(asked.n)
+    if not asked.prompt.strip():
+        raise RequestError("The prompt is empty. Say what to draw.", param="prompt")
+    return service.drawing(asked.steps, asked.guidance, asked.size)
 
 
 async def convert_codes(service: Service, asked: Codes) -> dict[str, Any]:

@@ -101,6 +101,7 @@ class Message(Body):
 
 class StreamOptions(Body):
     include_usage: bool = False
+    include_obfuscation: Literal[False] | None = None
 
 
 class TextFormat(Body):
@@ -134,6 +135,8 @@ class Chat(Body):
     parallel_tool_calls: bool | None = None  # of no tools
     service_tier: Literal["auto", "default"] | None = None
     user: Text | None = None
+    safety_identifier: Text | None = None  # these two take the place of user
+    prompt_cache_key: Text | None = None
     steps: Annotated[int, Field(ge=1)] = STEPS
     guidance: Annotated[float, Field(ge=0, le=100)] | None = None
 

@@ -55,7 +55,9 @@ def test_fields_that_are_null_or_empty_are_left_out(server):
 
 def test_fields_that_change_nothing_are_taken(server):
     neutral = {"response_format": {"type": "text"}, "tool_choice": "none", "parallel_tool_calls": False,
-               "service_tier": "auto", "top_logprobs": 0, "logprobs": False, "max_tokens": 2}  # fmt: skip
+               "service_tier": "auto", "top_logprobs": 0, "logprobs": False, "max_tokens": 2, "user": "a",
+               "safety_identifier": "a", "prompt_cache_key": "a",
+               "stream_options": {"include_obfuscation": False}}  # fmt: skip
     body = {"model": "seed-tiny", "messages": [{"role": "user", "content": "a dog"}], **neutral}
     status, answer = server.ask("POST", "/v1/chat/completions", json.dumps(body))
     assert status == 200 and isinstance(answer["choices"][0]["message"]["content"], str), answer
@@ -129,6 +131,12 @@ def test_a_stream_brings_texts_images_and_counts(client):
     drawn_alone = client.images.generate(prompt="a dog", extra_body=STEPS).data[0]
     assert [image["codes"] for image in images] == [drawn_alone.model_extra["codes"]]
     assert images[0]["image_url"]["url"].endswith(drawn_alone.b64_json)
+
+
+def test_a_stream_passes_proxies_as_it_comes(client):
+    answer = client.chat.completions.with_raw_response.create(model="seed-tiny", messages=user("a dog"), stream=True)
+    assert answer.headers["X-Accel-Buffering"] == "no" and answer.headers["Cache-Control"] == "no-cache"
+    answer.parse().close()
 
 
 def test_an_answer_goes_back_as_it_came(client, served):

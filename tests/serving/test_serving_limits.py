@@ -152,6 +152,7 @@ def test_the_client_raises_its_own_errors(client):
         ({"prompt": "a dog", "mask": b"PNG"}, "mask"),
         ({"prompt": "a dog", "extra_body": {"seed": "nan"}}, "seed"),
         ({"prompt": "a dog", "image": b"no image"}, "not an image"),
+        ({"prompt": " "}, "The prompt is empty"),
     ):
         with pytest.raises(openai.BadRequestError, match=words):
             client.images.edit(**{"image": base64.b64decode(data_url(drawn(1)).partition(",")[2]), **wrong})
@@ -164,6 +165,51 @@ def test_bodies_of_other_kinds_are_refused(server, path, headers):
     connection.request("POST", path, b'{"messages": 3}', headers)
     answer = connection.getresponse()
     assert answer.status == 400 and json.loads(answer.read())["error"]["type"] == "invalid_request_error"
+    connection.close()
+
+
+def test_a_form_without_files_is_not_read(server):
+    """It takes seconds, in which nobody is answered: the body is never looked at."""
+    for kind, body in (
+        ("application/x-www-form-urlencoded", b"&" * 1000 + b"n=x"),
+        ("application/json", b"{}"),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\na\r\n--b--\r\n',
+        ),
+    ):
+        status, answer = server.ask("POST", "/v1/images/edits", body, **{"Content-Type": kind})
+        assert status == 400 and "needs a file image" in answer["error"]["message"]
+        assert answer["error"]["param"] == "image"
+
+
+def test_the_first_of_two_kinds_counts_for_all_checks(server):
+    """What the gate takes for a form must not be read as JSON behind it, and the other way round."""
+    connection = server.connection()
+    connection.putrequest("POST", "/v1/codes")
+    body = json.dumps({"codes": [[]] * 15_000}).encode()
+    for value in ("application/json", "multipart/form-data"):
+        connection.putheader("Content-Type", value)
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body)
+    assert "more than 20000 values" in connection.getresponse().read().decode()
+    connection.close()
+
+
+@pytest.mark.parametrize("method, path, allowed", [("GET", "/v1/embeddings", "POST"), ("POST", "/v1/models", "GET")])
+def test_other_methods_are_told_the_right_one(server, method, path, allowed):
+    connection = server.connection()
+    connection.request(method, path)
+    answer = connection.getresponse()
+    assert answer.status == 405 and answer.headers["Allow"] == allowed
+    connection.close()
+
+
+def test_health_is_asked_without_the_body(server):
+    connection = server.connection()
+    connection.request("HEAD", "/health")
+    answer = connection.getresponse()
+    assert answer.status == 200 and not answer.read()
     connection.close()
 
 
@@ -317,6 +363,9 @@ def test_keys_open_everything_but_health(served):
         for path in ("/metrics", "/v1/models", "/nothing"):
             status, answer = server.ask("GET", path)
             assert status == 401 and answer["error"]["code"] == "invalid_api_key"
+        with pytest.raises(openai.AuthenticationError) as error:
+            server.client("three").models.list()
+        assert error.value.response.headers["WWW-Authenticate"] == "Bearer"
         assert server.ask("GET", "/health")[0] == 200
         assert server.ask("POST", *chat(), Authorization="Basic one")[0] == 401
         assert server.ask("POST", *chat(), Authorization="Bearer \xe9")[0] == 401
