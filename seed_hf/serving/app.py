@@ -47,6 +47,7 @@ def build_app(
     async def life(app: FastAPI) -> AsyncIterator[None]:
         service.batches.start()
         yield
+        await gate.emptied()
         await service.stop()
 
     # No pages of its own: they fetch scripts from another host.
@@ -96,7 +97,8 @@ def build_app(
     async def codes(asked: Codes) -> Any:
         return await convert_codes(service, asked)
 
-    return Gate(app, limits, keys, hosts, metrics)
+    gate = Gate(app, limits, keys, hosts, metrics)
+    return gate
 
 
 async def _refused(request: Request, error: Any) -> JSONResponse:

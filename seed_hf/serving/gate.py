@@ -65,6 +65,13 @@ class Gate:
         finally:
             answer.count()
 
+    async def emptied(self) -> None:
+        """Wait until the requests that the server cancelled at its end have been told so."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAINED):
+                while self.taken:
+                    await asyncio.sleep(0.01)
+
     async def _pass(self, scope: dict[str, Any], receive: Any, answer: "_Answer") -> None:
         headers = {name: value for name, value in reversed(scope["headers"])}  # the first counts, as for the routes
         self._check_host(headers.get(b"host", b""))

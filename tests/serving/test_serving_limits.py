@@ -317,25 +317,33 @@ def test_whoever_has_the_answer_finds_it_counted(served, path, status):
 
 
 def test_requests_that_the_server_ends_are_told_so(served, caplog):
-    """uvicorn cancels what goes on after its last wait: no traceback, and no fault of the request."""
-    gate, sent, begun = build_app(served, Limits()), [], asyncio.Event()
-
-    async def receive():
-        begun.set()
-        await asyncio.Event().wait()
+    """uvicorn cancels what goes on after its last wait, and is gone as soon as the app has ended, too."""
+    gate, sent = build_app(served, Limits()), []
+    path, body = draw(steps=100)
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
 
     async def send(message):
         sent.append(message)
 
     async def ended():
-        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "headers": []}
-        request = asyncio.ensure_future(gate(scope, receive, send))
-        await begun.wait()
+        for_app, for_request = asyncio.Queue(), asyncio.Queue()
+        app = asyncio.ensure_future(gate({"type": "lifespan", "state": {}}, for_app.get, send))
+        for_app.put_nowait({"type": "lifespan.startup"})
+        for_request.put_nowait({"type": "http.request", "body": body.encode()})
+        request = asyncio.ensure_future(gate(scope, for_request.get, send))
+        while 'kind="prompt"' not in gate.metrics.text():  # the codes are there, and are drawn now
+            await asyncio.sleep(0.01)
         request.cancel()
-        await request
+        for_app.put_nowait({"type": "lifespan.shutdown"})
+        await app
+        return request
 
-    asyncio.run(ended())
-    assert sent[0]["status"] == 503 and b"The server was stopped" in sent[1]["body"] and gate.taken == 0
+    request = asyncio.run(ended())
+    assert request.done() and gate.taken == 0
+    startup, head, content, shutdown = sent
+    assert head["status"] == 503 and b"The server was stopped" in content["body"]
+    assert shutdown["type"] == "lifespan.shutdown.complete"
     assert "Traceback" not in caplog.text
 
 
