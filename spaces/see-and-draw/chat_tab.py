@@ -19,7 +19,8 @@ FORGOT = "(The conversation is longer than the model can read. Its first turns w
 class Conversation:
     """The events of the tab. A turn is {"role", "parts"}; a part is a text, or the list of an image's codes.
 
-    Images themselves are not kept.
+    Images themselves are not kept. A message becomes a turn with its answer: without one, if the visitor left or the
+    model failed, the next message would follow another of the user, which many chat templates refuse.
     """
 
     def __init__(self, artifact: Artifact):
@@ -30,7 +31,6 @@ class Conversation:
         parts = ([codes] if codes else []) + ([text] if text else [])
         note = self.artifact.note(text)
         prompt, images, shortened = self.as_prompt(turns, parts, MODES[wanted])
-        turns = [*turns, {"role": "user", "parts": parts}]
         messages = [
             *map(still_there, messages),
             *([said("user", {"path": path})] if path else []),
@@ -45,7 +45,7 @@ class Conversation:
         for written in self.artifact.reply(prompt, images, MODES[wanted]):
             yield turns, messages, [*messages, *map(self.as_message, written)], None
         answer = [part for part in written if not isinstance(part, int)]
-        turns = [*turns, {"role": "assistant", "parts": answer}]
+        turns = [*turns, {"role": "user", "parts": parts}, {"role": "assistant", "parts": answer}]
         for part in answer:
             messages = [*messages, self.as_message(part) if isinstance(part, str) else self.drawing(part)]
         if not answer:
@@ -76,7 +76,7 @@ class Conversation:
         if mode == "image":
             turns = []
         spare = self.artifact.places + 4  # tokens left for the reply: an image, or some words
-        for start in range(len(turns) + 1):
+        for start in range(0, len(turns) + 1, 2):  # a question without its answer, or the other way round, is no chat
             text, images = self.rendered(turns[start:], parts, mode)
             if self.artifact.prompt_tokens(text, len(images)) + spare <= self.artifact.positions:
                 return text, images, start > 0

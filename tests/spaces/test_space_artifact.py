@@ -132,6 +132,27 @@ def test_a_drawing_in_a_chat_is_asked_for_anew_and_a_change_as_it_was_taught(spa
     assert images == [codes]  # words go on with what was said
 
 
+STRICT = """\
+{%- for message in messages -%}
+{%- if (message.role == "user") != (loop.index0 is even) -%}{{ raise_exception("roles must take turns") }}{%- endif -%}
+{%- for part in message.content -%}{{ part.text if part.type == "text" else "<image>" }}{%- endfor -%}
+{%- endfor -%}"""
+
+
+def test_a_conversation_goes_on_with_templates_whose_roles_take_turns(space, artifact, monkeypatch):
+    """When it is longer than the model reads, and after a message that was not answered."""
+    tab = space("chat_tab").Conversation(artifact)
+    monkeypatch.setattr(artifact.processor, "chat_template", STRICT)
+    turns, shortened = [], False
+    while not shortened:
+        assert len(turns) < 40, "it never became too long"
+        left = tab.reply({"text": "a cat"}, "Words", turns, [])
+        turns, *_ = next(left)  # what the page keeps of a visitor who leaves
+        left.close()
+        *_, (turns, _, _, _) = tab.reply({"text": "a red cat " * 4}, "Words", turns, [])
+        *_, shortened = tab.as_prompt(turns, ["a dog"], "text")
+
+
 def test_a_reply_is_streamed_and_its_images_are_whole(artifact):
     codes = artifact.encode(Image.new("RGB", (9, 9), "red"))
     *unfinished, last = artifact.reply("a cat <image>", [codes], "image")
