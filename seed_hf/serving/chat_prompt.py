@@ -75,7 +75,15 @@ def _rendered(processor: Any, turns: Sequence[Turn], asks: bool, after: str = ""
     return list(inputs["input_ids"][0])
 
 
-def row_of(served: ServedModel, ids: list[int], mode: str, asked: int | None = None, **sampling: Any) -> Row:
+def row_of(
+    served: ServedModel,
+    ids: list[int],
+    mode: str,
+    asked: int | None = None,
+    *,
+    param: str = "messages",
+    **sampling: Any,
+) -> Row:
     """What the model is asked to write.
 
     Args:
@@ -83,6 +91,7 @@ def row_of(served: ServedModel, ids: list[int], mode: str, asked: int | None = N
         ids: Of the prompt.
         mode: As of [`Row`].
         asked: New tokens; as many as fit, up to `REPLY_TOKENS`, by default.
+        param: The field of the request that the prompt is from.
         sampling: Other fields of a [`Row`].
 
     Raises:
@@ -90,6 +99,7 @@ def row_of(served: ServedModel, ids: list[int], mode: str, asked: int | None = N
     """
     span = served.places + 2  # <img>, codes, </img>; the end takes one more
     room = served.positions - len(ids)
+    lower = "" if asked is None else " or lower max_tokens"
     least = span if mode == "image" else 1
     if asked is None:
         asked = min(span + 1 if mode == "image" else REPLY_TOKENS, max(room, least))
@@ -98,8 +108,8 @@ def row_of(served: ServedModel, ids: list[int], mode: str, asked: int | None = N
     if asked > room:
         raise RequestError(
             f"This model's context is {served.positions} tokens. The prompt has {len(ids)}, {served.places + 2} for "
-            f"each image, and up to {asked} shall follow. Shorten the messages or lower max_tokens.",
-            param="messages",
+            f"each image, and up to {asked} shall follow. Shorten the {param}{lower}.",
+            param=param,
             code="context_length_exceeded",
         )
     return Row(ids, mode, asked, **sampling)

@@ -28,9 +28,8 @@ async def generate_images(service: Service, asked: Generation) -> dict[str, Any]
         RequestError: It cannot be drawn.
     """
     how, served = _checked(service, asked), service.served
-    row_of(
-        served, await service.help(lambda: prompt_ids(served.processor, [("user", [asked.prompt])], "image")), "image"
-    )
+    ids = await service.help(prompt_ids, served.processor, [("user", [asked.prompt])], "image")
+    row_of(served, ids, "image", param="prompt")
 
     async def draw(seed: int) -> dict[str, Any]:
         codes = await service.batches.run("prompt", Prompt(asked.prompt, seed, asked.n > 1))
@@ -70,7 +69,8 @@ async def edit_images(service: Service, request: Request) -> dict[str, Any]:
     ids = await service.help(prompt_ids, service.served.processor, [("user", [*images, asked.prompt])], "image")
 
     async def draw(seed: int) -> dict[str, Any]:
-        row = row_of(service.served, ids, "image", temperature=1.0 if asked.n > 1 else 0.0, seed=seed)
+        temperature = 1.0 if asked.n > 1 else 0.0
+        row = row_of(service.served, ids, "image", param="prompt", temperature=temperature, seed=seed)
         written: list[Any] = []
         await service.batches.run("write", row, row.key, written.append)
         codes = next(part for part in written if not isinstance(part, str))
