@@ -187,7 +187,7 @@ async def _events(
 
 
 def _event(content: dict[str, Any]) -> str:
-    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
+    return f"data: {json.dumps(content)}\n\n"  # in ASCII: many clients end a line at U+2028, too
 
 
 def _usage(prompt: int, end: Written) -> dict[str, int]:

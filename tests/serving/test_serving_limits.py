@@ -196,29 +196,6 @@ def test_the_first_of_two_kinds_counts_for_all_checks(server):
     connection.close()
 
 
-@pytest.mark.parametrize("method, path, allowed", [("GET", "/v1/embeddings", "POST"), ("POST", "/v1/models", "GET")])
-def test_other_methods_are_told_the_right_one(server, method, path, allowed):
-    connection = server.connection()
-    connection.request(method, path)
-    answer = connection.getresponse()
-    assert answer.status == 405 and answer.headers["Allow"] == allowed
-    connection.close()
-
-
-def test_health_is_asked_without_the_body(server):
-    connection = server.connection()
-    connection.request("HEAD", "/health")
-    answer = connection.getresponse()
-    assert answer.status == 200 and not answer.read()
-    connection.close()
-
-
-def test_other_methods_get_openai_errors(server):
-    for method, path, status in (("GET", "/v1/embeddings", 405), ("PUT", "/health", 405), ("GET", "/docs", 404)):
-        found, answer = server.ask(method, path)
-        assert found == status and answer["error"]["type"] == "invalid_request_error"
-
-
 def test_large_requests_are_refused_while_they_come(server):
     for body in (b"x" * (SIZE + 1), iter([b"x" * 50_000] * 5)):  # with and without a length
         status, answer = server.ask("POST", "/v1/chat/completions", body)
@@ -314,37 +291,6 @@ def test_whoever_has_the_answer_finds_it_counted(served, path, status):
     scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
     asyncio.run(gate(scope, receive, send))
     assert counts == [True]
-
-
-def test_requests_that_the_server_ends_are_told_so(served, caplog):
-    """uvicorn cancels what goes on after its last wait, and is gone as soon as the app has ended, too."""
-    gate, sent = build_app(served, Limits()), []
-    path, body = draw(steps=100)
-    headers = [(b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
-
-    async def send(message):
-        sent.append(message)
-
-    async def ended():
-        for_app, for_request = asyncio.Queue(), asyncio.Queue()
-        app = asyncio.ensure_future(gate({"type": "lifespan", "state": {}}, for_app.get, send))
-        for_app.put_nowait({"type": "lifespan.startup"})
-        for_request.put_nowait({"type": "http.request", "body": body.encode()})
-        request = asyncio.ensure_future(gate(scope, for_request.get, send))
-        while 'kind="prompt"' not in gate.metrics.text():  # the codes are there, and are drawn now
-            await asyncio.sleep(0.01)
-        request.cancel()
-        for_app.put_nowait({"type": "lifespan.shutdown"})
-        await app
-        return request
-
-    request = asyncio.run(ended())
-    assert request.done() and gate.taken == 0
-    startup, head, content, shutdown = sent
-    assert head["status"] == 503 and b"The server was stopped" in content["body"]
-    assert shutdown["type"] == "lifespan.shutdown.complete"
-    assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize("size", ["64x64xfoo", "x64x64", "64", "64x64x64", "64 x 64", "-64x64", "\u0666\u0664x64"])
