@@ -37,10 +37,10 @@ def can_keep_steps(model: Any) -> bool:
     adapted = getattr(model, "_hf_peft_config_loaded", False) or hasattr(model, "peft_config")
     moved = hasattr(model, "hf_device_map") or getattr(model, "hf_quantizer", None) is not None
     hooked = any(map(has_hooks, model.modules()))
-    cast = torch.is_autocast_enabled(model.device.type)
-    if adapted or moved or hooked or cast or model.training or _reads_positions(model.config):
+    if adapted or moved or hooked or model.training or _reads_positions(model.config):
         return False
-    return one_mask_for_all(model.config)
+    # Last: of a model that was offloaded the device is "meta", which torch asks nothing about.
+    return one_mask_for_all(model.config) and not torch.is_autocast_enabled(model.device.type)
 
 
 def _reads_positions(config: Any) -> bool:

@@ -314,24 +314,6 @@ def check_candidates(pipeline, num_candidates: int, generation_kwargs: dict | No
         )
 
 
-def check_processor(processor, text_config) -> None:
-    """Raises `ValueError` if a processor has another visual vocabulary, or writes other prompts, than the language
-    model's configuration says."""
-    if differing := processor.vocabulary.differences(text_config):
-        theirs = {name: getattr(processor.vocabulary, name) for name in differing}
-        ours = {name: getattr(text_config, name) for name in differing}
-        raise ValueError(
-            f"The processor's text tokenizer has {theirs}, the language model {ours}. They do not belong together: "
-            "load the processor from the folder of the language model."
-        )
-    ours = text_config.prompt_format
-    if processor.prompt_format != ours:
-        raise ValueError(
-            f"The processor writes prompts in the format {processor.prompt_format!r}, but the language model reads "
-            f"{ours!r}. Make it with SeedProcessor(..., prompt_format={ours!r})."
-        )
-
-
 def _check_codes(pipeline, codes) -> int:
     if isinstance(codes, torch.Tensor) and codes.ndim == 1:
         codes = codes.unsqueeze(0)
@@ -345,7 +327,6 @@ __all__ = [
     "check_candidates",
     "check_generation_kwargs",
     "check_inputs",
-    "check_processor",
     "check_prompt",
     "check_seed_model",
 ]

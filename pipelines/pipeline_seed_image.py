@@ -43,8 +43,9 @@ from .encoding import Encoding, visual_tokenizer_of
 from .hub_code import is_a
 from .image_inputs import pil_images
 from .pipeline_folder import PipelineFolder
-from .pipeline_inputs import check_inputs, check_processor
+from .pipeline_inputs import check_inputs
 from .pipeline_output import SeedImagePipelineOutput
+from .processor_check import check_processor
 from .unet_lora import UNetLora
 from .whole_parts import check_parts
 

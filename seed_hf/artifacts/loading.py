@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from seed_hf.devices import number_type, usable_device
 from seed_hf.files import read_json
+from seed_hf.pipelines.processor_check import check_processor
 
 from .bundled import bundled, bundled_names
 from .hub_ids import split_hub_id
@@ -312,8 +313,6 @@ def _open(source: Source, kind: str, device, dtype) -> tuple[Any, Any]:
             return model, load_image_processor(place.processor, model.config)
         beside = processor.from_pretrained(place.processor)
         if kind == "model":
-            from seed_hf.pipelines.pipeline_inputs import check_processor  # imports torch
-
             check_processor(beside, model.config.text_config)
         return model, beside
 

@@ -103,8 +103,8 @@ def draw(
         if prompts is not None:
             if out is None or prompt is not None or num_images > 1:
                 raise ValueError("Many prompts are --prompts FILE --out FOLDER, without a PROMPT and -n.")
-            if out.is_file():
-                raise ValueError(f"{out}: this is a file. The images of --prompts go into a folder.")
+            if out.is_file() or out.suffix.lower() in _WRITABLE:
+                raise ValueError(f"--out {out}: this names a file. The images of --prompts go into a folder.")
             _draw_many(prompts, prompt_column, out, model, device, {**drawing, "guidance": guidance}, options)
             return
         if prompt is None or out is None:

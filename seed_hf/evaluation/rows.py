@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -28,6 +29,9 @@ class EvaluationRow:
         group: Rows of a group get figures of their own: a domain, a type of question.
         shows: What an image of the caption must show: a line of GenEval's metadata, see [`Asked`].
         fault: Why the row cannot be used; empty for a sound one.
+
+    Raises:
+        TypeError: The image is another thing, such as one that is decoded; or one text, where there may be several.
     """
 
     id: str
@@ -43,6 +47,16 @@ class EvaluationRow:
     group: str = ""
     shows: str = ""
     fault: str = ""
+
+    def __post_init__(self):
+        if not (self.image is None or isinstance(self.image, (bytes, str, os.PathLike))):
+            raise TypeError(
+                f"Row {self.id}: image must be an image file's content in bytes, or its path; got "
+                f"{type(self.image).__name__}."
+            )
+        for name in ("captions", "answers", "choices"):
+            if isinstance(text := getattr(self, name), str):  # whose letters would be taken for texts
+                raise TypeError(f"Row {self.id}: {name} must be a tuple of texts, such as ({text!r},); got one text.")
 
 
 class Reread(Generic[Each]):

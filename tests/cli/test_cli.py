@@ -77,6 +77,28 @@ assert not heavy, heavy
     assert "Usage" in done.stdout
 
 
+def test_what_draws_nothing_imports_no_diffusers(tmp_path):
+    """It takes seconds, at each start of `see` and `ask`."""
+    model, processor = tiny_model_and_processor()
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "model")
+    Image.new("RGB", (30, 30), "red").save(tmp_path / "a.png")
+    code = """
+import sys
+from seed_hf.cli.app import main
+sys.argv = ["seed-hf", "see", "a.png", "--model", "model"]
+try:
+    main()
+except SystemExit as done:
+    assert done.code in (0, None), done.code
+found = {"diffusers", "datasets"} & set(sys.modules)
+assert not found, found
+"""
+    settings = {"capture_output": True, "text": True, "timeout": 600, "cwd": tmp_path}
+    done = subprocess.run([sys.executable, "-c", code], **settings)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_names_every_command():
     status, out, _ = run("--help")
     assert status == 0

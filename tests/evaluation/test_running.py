@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from PIL import Image
 
 from killed_evaluations import Slow, Widths, data, rows, run_killed, without_times
 from seed_hf.evaluation.rows import EvaluationData, EvaluationRow
@@ -235,3 +236,11 @@ def test_killed_processes_lose_nothing_and_do_nothing_twice(tmp_path, processes)
     assert found == expected
     lines = [line for file in tmp_path.glob("killed.rows*.jsonl") for line in file.read_bytes().splitlines()]
     assert len(lines) == 60 + processes  # each row once, and what each file is of
+
+
+def test_rows_in_memory_with_other_things_are_refused():
+    with pytest.raises(TypeError, match="Row a: image must be an image file's content in bytes, or its path; got Im"):
+        EvaluationRow("a", Image.new("RGB", (4, 4)))
+    for name in ("captions", "answers", "choices"):  # each letter would be one
+        with pytest.raises(TypeError, match=rf"Row a: {name} must be a tuple of texts, such as \('a dog',\)"):
+            EvaluationRow("a", **{name: "a dog"})

@@ -72,6 +72,8 @@ def test_an_offloaded_model_sees_and_draws(tmp_path, device_map):
     ids = torch.tensor([[0, *layout.span()]])
     settings = {"pixel_values": picture, "generation_mode": "text", "max_new_tokens": 3}
     assert torch.equal(offloaded.generate(ids, **settings), model.generate(ids, **settings))
+    asked, settings = processor.draw(["a red apple"]), {"generation_mode": "image", "cache_implementation": "static"}
+    assert torch.equal(*[each.generate(**asked, **settings, do_sample=False) for each in (offloaded, model)])
     pipes = [
         SeedImagePipeline(each, tiny_unet(), tiny_vae(), processor=processor, guidance_scale=1.0)
         for each in (offloaded, model)
