@@ -152,6 +152,18 @@ def indices_of(folder: Path, kind: str) -> list[Path]:
     )
 
 
+def variant_of(folder: Path, kind: str) -> str | None:
+    """The variant that all weights of an artifact are of, such as "fp16": only who names it loads them. Else `None`.
+
+    Args:
+        folder: Of the artifact.
+        kind: From `kind_of`.
+    """
+    parts = parts_of(folder, kind)
+    names = [path.name for part in parts for path in (*weights_of(part, kind), *indices_of(part, kind))]
+    return next((each for each in _VARIANTS if names and all(f".{each}." in name for name in names)), None)
+
+
 def _existing(folder: Path, names: Sequence[str]) -> list[Path]:
     return [folder / name for name in names if os.path.lexists(folder / name)]
 
