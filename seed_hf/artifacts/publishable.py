@@ -152,6 +152,37 @@ def indices_of(folder: Path, kind: str) -> list[Path]:
     )
 
 
+def variant_of(folder: Path, kind: str) -> str | None:
+    """The variant that all weights of an artifact are of, such as "fp16": only who names it loads them. Else `None`.
+
+    Args:
+        folder: Of the artifact.
+        kind: From `kind_of`.
+    """
+    parts = parts_of(folder, kind)
+    names = [path.name for part in parts for path in (*weights_of(part, kind), *indices_of(part, kind))]
+    return next((each for each in _VARIANTS if names and all(f".{each}." in name for name in names)), None)
+
+
+def other_form(name: str) -> str | None:
+    """The weights of a file in the other form, which a library may prefer; `None` of other files.
+
+    transformers loads `X.safetensors` before `X.safetensors.index.json`, diffusers the other way round. Of a variant
+    these are `X.fp16.safetensors` and `X.safetensors.index.fp16.json`.
+
+    Args:
+        name: Of weights in one file, or of an index.
+    """
+    if found := re.fullmatch(r"(.*)\.safetensors\.index(\.\w+)?\.json", name):
+        return f"{found[1]}{found[2] or ''}.safetensors"
+    if not name.endswith(".safetensors"):
+        return None
+    stem, _, end = name.removesuffix(".safetensors").rpartition(".")
+    if end in _VARIANTS:
+        return f"{stem}.safetensors.index.{end}.json"
+    return f"{name}.index.json"
+
+
 def _existing(folder: Path, names: Sequence[str]) -> list[Path]:
     return [folder / name for name in names if os.path.lexists(folder / name)]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from seed_hf.files import read_json
 
 from .kinds import load_class
-from .publishable import indices_of, is_regular, read_index, weights_of
+from .publishable import indices_of, is_regular, other_form, read_index, weights_of
 
 
 Shapes = dict[str, tuple[int, ...]]
@@ -30,9 +30,9 @@ def weight_problems(folder: Path, kind: str, cls: str | None) -> list[str]:
     if not sets:
         return ["no weights (*.safetensors)"]
     for index in indices:
-        whole = index.with_name(index.name.replace(".safetensors.index", "").replace(".json", ".safetensors"))
+        whole = index.with_name(other_form(index.name) or "")
         if whole in single:
-            return [f"both {whole.name} and {index.name}: only the first would be loaded. Remove the older one"]
+            return [f"both {whole.name} and {index.name}, and only one of them is loaded. Remove the older one"]
     found = []
     for path, shards in sets:
         shapes, wrong = _shapes(folder, shards if shards is not None else {path.name: None})

@@ -130,7 +130,7 @@ def _account_for(state, shapes, report: ConversionReport, where, sources, allow_
     missing = [key for key in missing if key not in report.missing]
     unknown = [key for key in strange if key not in report.unknown]
     misshapen = [key for key, shape in shapes.items() if key in state and tuple(state[key].shape) != shape]
-    odd = [key for key in shapes if key in state and not state[key].is_floating_point()]
+    odd = [key for key in shapes if key in state and not _is_dense_float(state[key])]
     broken = [key for key in shapes if key in state and key not in odd and not _is_finite(state[key])]
     if not (missing or unknown or misshapen or odd or broken):
         return
@@ -144,7 +144,7 @@ def _account_for(state, shapes, report: ConversionReport, where, sources, allow_
         files = {line: sources[key] for line, key in lines.items() if key in sources} if sources else None
         message.append(f"Of the wrong shape ({len(misshapen)}): {'; '.join(shown(list(lines), files))}.")
     if odd:
-        message.append(f"Not floating point ({len(odd)}): {', '.join(shown(odd, sources))}.")
+        message.append(f"Not dense floating point ({len(odd)}): {', '.join(shown(odd, sources))}.")
     if broken:
         message.append(f"NaN or infinite ({len(broken)}): {', '.join(shown(broken, sources))}.")
     likely = recognise(state).original
@@ -157,8 +157,15 @@ def _account_for(state, shapes, report: ConversionReport, where, sources, allow_
     raise ConversionError(" ".join(message), missing=missing, unknown=unknown, misshapen=[*misshapen, *odd, *broken])
 
 
+def _is_dense_float(weight: torch.Tensor) -> bool:
+    return weight.is_floating_point() and weight.layout == torch.strided
+
+
 def _is_finite(weight: torch.Tensor) -> bool:
-    return weight.is_meta or not weight.numel() or bool(torch.stack(weight.aminmax()).isfinite().all())
+    if weight.is_meta or not weight.numel():
+        return True
+    weight = weight.float() if weight.itemsize == 1 else weight  # torch cannot compare numbers of 8 bits
+    return bool(torch.stack(weight.aminmax()).isfinite().all())
 
 
 def _allowed(key: str, patterns: tuple[str, ...]) -> bool:

@@ -181,7 +181,7 @@ def _card_text(folder, kind, facts: Facts, figures, metadata, repo_id, snippet, 
         snippet=snippet,
         local_base=kind == "adapter" and "bundled(" not in snippet and not parents,
         untrained_generation=_has_no_target(facts.training),
-        without=without_the_package(kind, repo_id or folder.resolve().name),
+        without=without_the_package(folder, kind, repo_id or folder.resolve().name),
         output=output,
         version=version("seed_hf"),
     )

@@ -54,12 +54,12 @@ def push_object(
     asked = {name: save_options.pop(name, None) for name in ("create_pr", "tags", "subfolder", "commit_description")}
     if unknown := sorted(name for name, value in asked.items() if value):
         raise TypeError(f"push_to_hub of the SEED classes does not take {', '.join(unknown)}; use seed_hf.hub.push.")
-    # `repo_id` may lack the owner; the token's user is the default owner
-    repo_id = HfApi(token=token).create_repo(repo_id, private=private is not False, exist_ok=True).repo_id
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / repo_id.rpartition("/")[2]
         thing.save_pretrained(folder, **save_options)
         kind = kind_of(folder)
+        # `repo_id` may lack the owner; the token's user is the default owner
+        repo_id = HfApi(token=token).create_repo(repo_id, private=private is not False, exist_ok=True).repo_id
         _fetch_card(folder, repo_id, revision, token)
         if needs_card(folder):
             write_card(folder, repo_id=repo_id, run_snippet=False)

@@ -17,6 +17,7 @@ from seed_hf.artifacts.bundled import bundled_part
 from seed_hf.artifacts.hub_ids import is_hub_id
 from seed_hf.artifacts.kinds import KINDS
 from seed_hf.artifacts.origins import base_model_of
+from seed_hf.artifacts.publishable import variant_of
 from seed_hf.files import read_json
 from seed_hf.texts import MAX_NEW_TOKENS
 
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 # Set to 0 where there is no memory for a second process with the model: programs are then shown and not run.
 SWITCH = "SEED_HF_RUN_SNIPPETS"
 _SECONDS = 900
+# What the names of weights begin with that an adapter gives to a SeedForConditionalGeneration.
+_OF_WHOLE_MODEL = ("base_model.model.language_model.", "base_model.model.visual_tokenizer.")
 _PATTERN = re.compile(r"[*?\[]|::")  # what `load_dataset` takes a path with such characters for
 # Ends the process where the program ends: stopping pyarrow's threads aborted once in many runs.
 _END = "\nimport os, sys\nsys.stdout.flush()\nos._exit(0)\n"
@@ -42,7 +45,11 @@ def snippet_for(folder: Path, kind: str, repo_id: str | None = None, stage: str 
         stage: Of the training. "contrastive": the codebook is not trained yet, and the program does not use it.
     """
     place = json.dumps(repo_id) if repo_id else f"{_name(folder)}  # this folder, or the id of its repository"
-    values: dict[str, Any] = {"place": place, "max_new_tokens": MAX_NEW_TOKENS}
+    values: dict[str, Any] = {
+        "place": place,
+        "max_new_tokens": MAX_NEW_TOKENS,
+        "variant": _named_variant(folder, kind),
+    }
     if kind == "tokenizer":
         values["stage"] = stage
     elif kind == "pipeline":
@@ -55,17 +62,19 @@ def snippet_for(folder: Path, kind: str, repo_id: str | None = None, stage: str 
     return render(f"snippets/{kind}.jinja", **values).strip()
 
 
-def without_the_package(kind: str, place: str) -> str | None:
+def without_the_package(folder: Path, kind: str, place: str) -> str | None:
     """The call that loads the artifact by its own code, in Markdown; `None` for kinds without code.
 
     Args:
+        folder: Of the artifact.
         kind: From `kind_of`.
-        place: Hub id or folder to load.
+        place: Hub id or name of the folder to load.
     """
     known = KINDS[kind]
     if known.auto_class is None:
         return None
-    call = f'`{known.auto_class}.from_pretrained("{place}", trust_remote_code=True)`'
+    variant = _named_variant(folder, kind)
+    call = f'`{known.auto_class}.from_pretrained("{place}"{variant}, trust_remote_code=True)`'
     return call + (f", and `{known.auto_processor}` likewise" if known.auto_processor else "")
 
 
@@ -79,8 +88,8 @@ def run_snippet(folder: Path, kind: str, repo_id: str | None, snippet: str) -> s
         snippet: From `snippet_for`.
 
     Returns:
-        `None` if it was not run: the environment variable `SEED_HF_RUN_SNIPPETS` is 0, or the base model of an adapter
-        is not on this machine.
+        `None` if it was not run: the environment variable `SEED_HF_RUN_SNIPPETS` is 0, or it fails for an adapter
+        whose base model is of the Hub, and so may not be on this machine.
 
     Raises:
         ValueError: The program fails: the artifact does not work as its card would say.
@@ -118,10 +127,11 @@ def run_snippet(folder: Path, kind: str, repo_id: str | None, snippet: str) -> s
             raise ValueError(f"{folder}: the usage snippet did not end within {_SECONDS} seconds.") from None
     if done.returncode == 0:
         return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in done.stdout.strip())
+    said = re.split(r"^  .*\n", done.stderr.strip(), flags=re.MULTILINE)[-1]  # after the last line of the traceback
+    reason = " ".join(said.split()) or f"exit status {done.returncode}"
     if kind == "adapter" and not (folder / base_model_of(folder)).is_dir():
-        logger.warning("%s: the base model is not on this machine, so the card's snippet was not run.", folder)
+        logger.warning("%s: the card's snippet did not run. Is the base model on this machine? %s", folder, reason)
         return None
-    reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     raise ValueError(f"{folder}: the usage snippet of its card does not run, so no card was written: {reason}")
 
 
@@ -138,6 +148,11 @@ def adapter_base(folder: Path) -> str:
         f"{folder}: its base model is {base!r}, neither the id of a repository nor a folder on this machine. Set "
         "base_model_name_or_path in adapter_config.json."
     )
+
+
+def _named_variant(folder: Path, kind: str) -> str:
+    variant = variant_of(folder, kind)
+    return f', variant="{variant}"' if variant else ""
 
 
 def _name(folder: Path) -> str:
@@ -160,6 +175,17 @@ def _reads_words(folder: Path) -> bool:
 
 
 def _adapts_whole_model(folder: Path) -> bool:
-    """Whether the base is a whole SeedForConditionalGeneration; otherwise it is a language model alone."""
-    mapping = read_json(folder / "adapter_config.json").get("auto_mapping") or {}
-    return mapping.get("base_model_class") == "SeedForConditionalGeneration"
+    """Whether the base is a whole SeedForConditionalGeneration; otherwise it is a language model alone.
+
+    The names of the weights tell; peft writes the class of the base only where no `task_type` is given.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file = folder / "adapter_model.safetensors"
+    if not file.is_file():
+        return False
+    try:
+        with safe_open(file, "np") as opened:
+            return any(name.startswith(_OF_WHOLE_MODEL) for name in opened.keys())
+    except SafetensorError as error:
+        raise ValueError(f"{file}: cannot be read as safetensors ({error}).") from error

@@ -14,7 +14,7 @@ from seed_hf.artifacts.bundled import bundled_part
 from seed_hf.artifacts.hub_ids import is_hub_id, names_repository
 from seed_hf.artifacts.kinds import KINDS, kind_of
 from seed_hf.artifacts.origins import base_model_of
-from seed_hf.artifacts.publishable import PICKLES, files_of, made_of_files
+from seed_hf.artifacts.publishable import PICKLES, files_of, made_of_files, other_form
 from seed_hf.artifacts.whole import check_outside, problems, weights_outside
 from seed_hf.files import read_json
 
@@ -204,7 +204,7 @@ def upload_folder(
     if private and not before.private:
         logger.warning("%s exists already and is public: everyone can read what is pushed there.", repo_id)
     there = {sibling.rfilename for sibling in before.siblings or ()}
-    removed = sorted(there & set(map(_other_form, files)) - set(files))
+    removed = sorted(there & set(map(other_form, files)) - set(files))
     changes = [*(CommitOperationAdd(name, folder / name) for name in files), *map(CommitOperationDelete, removed)]
     commit = api.create_commit(
         repo_id,
@@ -226,14 +226,3 @@ def upload_folder(
         commit=commit.oid,
         changed=commit.oid != before.sha,
     )
-
-
-def _other_form(name: str) -> str | None:
-    """The weights of a file in the other form, which a library may prefer; `None` of other files.
-
-    transformers loads `X.safetensors` before `X.safetensors.index.json`, diffusers the other way round.
-    """
-    one, index = ".safetensors", ".safetensors.index.json"
-    if name.endswith(index):
-        return name.removesuffix(index) + one
-    return name.removesuffix(one) + index if name.endswith(one) else None

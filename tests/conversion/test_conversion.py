@@ -275,14 +275,25 @@ def test_wrong_shapes_are_named(key, shape):
 
 
 def test_values_that_are_no_weights():
-    with pytest.raises(ConversionError, match="Not floating point.*query_tokens"):
-        convert_original_tokenizer(changed(query_tokens=torch.zeros(1, 32, 96, dtype=torch.int8)), **OTHER_HEADS)
+    zeros = torch.zeros(1, 32, 96)
+    for odd in (zeros.to(torch.int8), zeros.to_sparse()):
+        with pytest.raises(ConversionError, match="Not dense floating point.*query_tokens"):
+            convert_original_tokenizer(changed(query_tokens=odd), **OTHER_HEADS)
     with pytest.raises(ConversionError, match="hold no tensors: epoch"):
         convert_original_tokenizer({**original_state(other_size()), "epoch": 3}, **OTHER_HEADS)
     with pytest.raises(ConversionError, match="holds no tensors, only epoch"):
         convert_original_tokenizer({"epoch": 3})
     with pytest.raises(ConversionError, match="holds no tensors, only nothing"):
         convert_original_tokenizer({})
+
+
+def test_numbers_of_eight_bits_are_numbers():
+    eight = torch.full((1, 32, 96), 0.5).to(torch.float8_e4m3fn)
+    model, _ = convert_original_tokenizer(changed(query_tokens=eight), **OTHER_HEADS)
+    assert model.query_tokens.dtype == torch.float32 and (model.query_tokens == 0.5).all()
+    eight[0, 0, 0] = torch.nan
+    with pytest.raises(ConversionError, match="NaN or infinite.*query_tokens"):
+        convert_original_tokenizer(changed(query_tokens=eight), **OTHER_HEADS)
 
 
 def test_head_counts_and_grids_that_cannot_be():

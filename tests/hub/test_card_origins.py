@@ -80,6 +80,24 @@ def test_the_base_of_an_adapter_that_is_bundled_is_named_so(tmp_path, monkeypatc
     assert "with `place` set to the folder of these files, and printed" in text
 
 
+def test_the_weights_of_an_adapter_tell_what_it_adapts(tmp_path, monkeypatch, caplog):
+    from peft import LoraConfig, get_peft_model
+
+    model = SeedForConditionalGeneration.from_pretrained(save_artifact("model", tmp_path / "model"))
+    adapted = get_peft_model(model, LoraConfig(r=2, task_type="CAUSAL_LM"))  # peft names no class of the base then
+    adapted.save_pretrained(tmp_path / "adapter")
+    text = write_card(tmp_path / "adapter").read_text(encoding="utf-8")
+    assert "SeedForConditionalGeneration.from_pretrained(place)" in text and "AutoModelForCausalLM" not in text
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(config.read_text().replace(str(tmp_path / "model"), "owner/nowhere"))
+    monkeypatch.delenv("SEED_HF_RUN_SNIPPETS")
+    assert "This program ran" not in write_card(tmp_path / "adapter").read_text(encoding="utf-8")
+    assert "Is the base model on this machine? OSError: We couldn't connect" in caplog.text
+    (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"cut")
+    with pytest.raises(ValueError, match="adapter_model.safetensors: cannot be read as safetensors"):
+        write_card(tmp_path / "adapter")
+
+
 def test_files_that_are_there_stay_and_other_models_get_none(tmp_path):
     saved_tokenizer(tmp_path / "mine")
     (tmp_path / "mine" / "NOTICE").write_text("Mine.")

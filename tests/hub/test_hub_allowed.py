@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from command_line import refused, run
 from seed_hf.artifacts.kinds import KINDS
-from seed_hf.artifacts.publishable import files_of
+from seed_hf.artifacts.publishable import files_of, other_form
 from seed_hf.artifacts.whole import problems
 from seed_hf.hub import push
 
@@ -276,3 +276,16 @@ def test_a_whole_folder_in_shards_and_variants_is_whole(artifact):
     folder = artifact("tokenizer", "variant")
     (folder / WEIGHTS).rename(folder / "model.fp16.safetensors")
     assert problems(folder, "tokenizer") == [] and "model.fp16.safetensors" in files_of(folder)[0]
+
+
+@pytest.mark.parametrize(
+    ("one", "index"),
+    [
+        ("model.safetensors", "model.safetensors.index.json"),
+        ("model.fp16.safetensors", "model.safetensors.index.fp16.json"),
+        ("unet/x.non_ema.safetensors", "unet/x.safetensors.index.non_ema.json"),
+    ],
+)
+def test_weights_in_one_file_and_in_shards_take_each_others_place(one, index):
+    """As `save_pretrained` of transformers and diffusers names them."""
+    assert (other_form(one), other_form(index), other_form("config.json")) == (index, one, None)

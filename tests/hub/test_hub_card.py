@@ -73,6 +73,18 @@ def test_the_snippet_ran_and_its_output_is_shown(artifact, kind, monkeypatch):
         assert printed[0] == "6"
 
 
+@pytest.mark.parametrize("kind", ["pipeline", "language_model"])
+def test_weights_of_a_variant_alone_are_asked_for_by_name(artifact, kind, monkeypatch):
+    monkeypatch.delenv(SWITCH)
+    folder = artifact(kind)
+    for path in folder.rglob("*.safetensors"):
+        path.rename(path.with_suffix(".fp16.safetensors"))
+    assert problems(folder, kind) == []
+    text = write_card(folder).read_text()
+    assert 'from_pretrained(place, variant="fp16")' in text and "This program ran" in text
+    assert 'from_pretrained("thing", variant="fp16", trust_remote_code=True)' in text
+
+
 def test_a_snippet_that_fails_leaves_the_old_card(artifact, monkeypatch):
     monkeypatch.delenv(SWITCH)
     folder = artifact("tokenizer")

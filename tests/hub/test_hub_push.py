@@ -257,6 +257,20 @@ model.config.push_to_hub("tester/config")
     assert pipeline.private and pipeline.commits[0][0] == "mine" and b"text-to-image" in pipeline.files["README.md"]
 
 
+def test_what_cannot_be_saved_makes_no_repository(hub, tmp_path):
+    code = """
+import sys
+sys.path.insert(0, TESTS)
+from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
+try:
+    tiny_pipeline(tiny_model_and_processor()[0]).push_to_hub("tester/pickled", safe_serialization=False)
+except ValueError as error:
+    print(error)
+""".replace("TESTS", repr(str(Path(__file__).parents[1] / "support")))
+    assert "safetensors alone" in python("import seed_hf.auto\n" + code, hub.environment(tmp_path))
+    assert not hub.repositories
+
+
 def test_the_classes_are_private_however_they_are_imported(hub, tmp_path):
     code = """
 from seed_hf.modeling.publishing_seed import PrivateByDefault
