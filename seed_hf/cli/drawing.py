@@ -104,7 +104,9 @@ def draw(
             if out is None or prompt is not None or num_images > 1:
                 raise ValueError("Many prompts are --prompts FILE --out FOLDER, without a PROMPT and -n.")
             if out.is_file() or out.suffix.lower() in _WRITABLE:
-                raise ValueError(f"--out {out}: this names a file. The images of --prompts go into a folder.")
+                raise ValueError(
+                    f"--out {out}: this is a file, or named like one. The images of --prompts go into a folder."
+                )
             _draw_many(prompts, prompt_column, out, model, device, {**drawing, "guidance": guidance}, options)
             return
         if prompt is None or out is None:

@@ -224,7 +224,7 @@ def test_mistakes_of_many(folder, images, tmp_path):
     refused("ask", "--questions", tmp_path / "no.txt", "--out", out, words="no such file")
     refused("draw", "a", "--prompts", prompts, "--out", tmp_path / "d", words="without a PROMPT")
     for file in (prompts, tmp_path / "d.png"):
-        refused("draw", "--prompts", prompts, "--out", file, words="this names a file")
+        refused("draw", "--prompts", prompts, "--out", file, words="this is a file, or named like one")
     refused("draw", "--prompts", prompts, words="--prompts FILE --out FOLDER")
     refused("draw", "--prompts", prompts, "--out", tmp_path, "--model", folder, words="not of such a job")
     named = ["--prompt-column", "said", "--out", tmp_path / "d"]
