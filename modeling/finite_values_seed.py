@@ -53,7 +53,7 @@ def require_finite(
     if not ends or torch.stack(ends).all():  # none: nothing was asked for
         model.finite_roles |= new
         return results
-    wrong = [] if pixel_values is None else _rows(pixel_values)
+    wrong = [] if pixel_values is None else rows_not_finite(pixel_values)
     if wrong:
         named = _named(wrong, len(results))
         raise NotFiniteError(f"pixel_values hold NaN or infinite values in {named}: check their preparation.", wrong)
@@ -65,7 +65,7 @@ def require_finite(
             "copy, or a checkpoint from before they came up.",
             list(range(len(results))),
         )
-    wrong = _rows(results) or list(range(len(results)))
+    wrong = rows_not_finite(results) or list(range(len(results)))
     raise NotFiniteError(
         f"The features of {_named(wrong, len(results))} are NaN or infinite: numbers became too large for "
         f"{results.dtype}. Use float32 or bfloat16.",
@@ -96,7 +96,12 @@ def _weights(model: Any, roles: Iterable[str]) -> Iterator[tuple[str, nn.Paramet
             yield name, weight
 
 
-def _rows(values: torch.Tensor) -> list[int]:
+def rows_not_finite(values: torch.Tensor) -> list[int]:
+    """The numbers of the rows that hold NaN or infinity.
+
+    Args:
+        values: `(batch, ...)`.
+    """
     return (~values.detach().isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
 
 
@@ -105,4 +110,4 @@ def _named(rows: list[int], batch: int) -> str:
     return f"row{'s' if len(rows) > 1 else ''} {shown} of {batch} (counted from 0)"
 
 
-__all__ = ["NotFiniteError", "mark_not_finite", "require_finite"]
+__all__ = ["NotFiniteError", "mark_not_finite", "require_finite", "rows_not_finite"]

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from diffusers import DiffusionPipeline
+from torch import nn
 from transformers import ProcessorMixin
 from transformers.modeling_utils import PreTrainedModel
 
@@ -75,9 +76,7 @@ class PipelineFolder:
             ValueError: `safe_serialization=False`, which asks for pickles; LoRA weights beside those of a part.
         """
         for name, part in self.components.items():
-            if any(
-                getattr(each, "peft_config", None) for each in (part.modules() if hasattr(part, "modules") else ())
-            ):
+            if _has_lora(part):
                 unet = name == "unet"
                 merge = "fuse_lora() and unload_lora_weights()" if unet else "merge_and_unload() of its PeftModel"
                 alone = "save_lora_weights" if unet else "save_pretrained of it"
@@ -120,6 +119,11 @@ class PipelineFolder:
         parts = super().components  # type: ignore[misc] # a mix-in
         settings = ("guidance_scale", "num_candidates")
         return {**parts, **{name: self.config[name] for name in settings}}  # type: ignore[attr-defined] # a mix-in
+
+
+def _has_lora(part: Any) -> bool:
+    """Whether a model, or one inside it, has adapters beside its weights; other parts have none."""
+    return isinstance(part, nn.Module) and any(getattr(each, "peft_config", None) for each in part.modules())
 
 
 __all__ = ["PipelineFolder"]

@@ -29,7 +29,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from transformers.modeling_utils import PreTrainedModel
 
-from seed_hf.modeling.finite_values_seed import NotFiniteError
+from seed_hf.modeling.finite_values_seed import NotFiniteError, rows_not_finite
 from seed_hf.modeling.publishing_seed import PrivateByDefault
 
 from .call_state import CallState
@@ -384,7 +384,7 @@ class SeedImagePipeline(
             return latents
         latents = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
         images = self.vae.decode(latents, return_dict=False)[0]
-        if wrong := (~images.isfinite().flatten(1).all(1)).nonzero().flatten().tolist():
+        if wrong := rows_not_finite(images):
             raise NotFiniteError(
                 f"{len(wrong)} of {len(images)} images are NaN or infinite, which would be black. Use float32 or "
                 "bfloat16 for UNet and VAE, intact weights, and a scheduler and steps that fit the UNet.",

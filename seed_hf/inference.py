@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from seed_hf.modeling.image_processing_seed import SeedImageProcessor
     from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
     from seed_hf.pipelines.pipeline_seed_image import SeedImagePipeline
 
@@ -50,6 +51,24 @@ def encode_pixels(tokenizer: SeedTokenizer, pixels: torch.Tensor) -> torch.Tenso
         return torch.cat(on_all_cores(lambda part: tokenizer.encode(pixels[part]), len(pixels)))
     except NotFiniteError:
         return tokenizer.encode(pixels)  # whose message counts the rows of the batch
+
+
+def encode_images(
+    tokenizer: SeedTokenizer, image_processor: SeedImageProcessor, images: Sequence[Image.Image]
+) -> torch.Tensor:
+    """The codes `(images, num_query_tokens)` of images, encoded in one batch.
+
+    What is said of codes, by `processor.caption` and `processor.ask`, is what is said of their images.
+
+    Args:
+        tokenizer: On its device.
+        image_processor: That goes with it.
+        images: RGB.
+
+    Raises:
+        NotFiniteError: As `tokenizer.encode`.
+    """
+    return encode_pixels(tokenizer, image_processor(images, return_tensors="pt")["pixel_values"])
 
 
 def draw_images(

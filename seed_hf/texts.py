@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from seed_hf.inference import encode_pixels
 from seed_hf.threads import on_all_cores
 
 
@@ -56,22 +55,6 @@ def answer(
         questions: Question i is about image i.
     """
     return generate_texts(model, processor, processor.ask(images, list(questions)))
-
-
-def encode_images(
-    model: "SeedForConditionalGeneration", processor: "SeedProcessor", images: Sequence["Image.Image"]
-) -> "torch.Tensor":
-    """The codes of images, `(images, num_query_tokens)`, for `processor.caption` and `processor.ask`.
-
-    What is said of codes is what is said of their images. Images of which several things are said are encoded once.
-
-    Args:
-        model: Encodes the images.
-        processor: The model's processor.
-        images: RGB.
-    """
-    pixels = processor.image_processor(images, return_tensors="pt")["pixel_values"]
-    return encode_pixels(model.visual_tokenizer, pixels)
 
 
 def likely_texts(

@@ -13,7 +13,8 @@ from PIL import Image
 
 from seed_hf.artifacts.known_words import read_known_words
 from seed_hf.artifacts.loading import load_model
-from seed_hf.texts import encode_images, likely_texts
+from seed_hf.inference import encode_images
+from seed_hf.texts import likely_texts
 
 
 BATCH, LIMITS = 32, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -23,7 +24,7 @@ def likeliest(model, processor, images: list[Image.Image]) -> list[tuple[str, fl
     """The likeliest caption of each image, and how likely it is."""
     found = []
     for start in range(0, len(images), BATCH):
-        codes = encode_images(model, processor, images[start : start + BATCH])
+        codes = encode_images(model.visual_tokenizer, processor.image_processor, images[start : start + BATCH])
         rows = likely_texts(model, processor, processor.caption(codes=codes))
         found += [(row[0].text, row[0].probability) for row in rows]
     return found

@@ -98,7 +98,7 @@ def conversations(
         from seed_hf.data.sources.locating import locate_rows
         from seed_hf.data.sources.sequence_rows import sequence_rows
         from seed_hf.files import whole_file
-        from seed_hf.inference import encode_pixels
+        from seed_hf.inference import encode_images
 
         locate(tokenizer, "tokenizer")
         if out.suffix != ".parquet":
@@ -111,7 +111,7 @@ def conversations(
         fit_threads(model)
 
         def encode(images: list) -> list[list[int]]:
-            return encode_pixels(model, image_processor(images, return_tensors="pt")["pixel_values"]).tolist()
+            return encode_images(model, image_processor, images).tolist()
 
         show_messages()
         ignored = comma_separated(ignore_columns) or ()

@@ -74,12 +74,14 @@ def see(
         from seed_hf.artifacts.known_words import read_known_words
 
         known = read_known_words(model, "model")
-    from seed_hf.texts import encode_images, generate_texts, likely_texts
+    from seed_hf.inference import encode_images
+    from seed_hf.texts import generate_texts, likely_texts
 
     for name in images:  # one at a time: photographs are large
         with plain_errors():
             image = load_image(name)
-        encoded = encode_images(seed_model, processor, [image])  # once, for all that is said of it
+        # Once, for all that is said of it.
+        encoded = encode_images(seed_model.visual_tokenizer, processor.image_processor, [image])
         codes, prompt = encoded[0].tolist(), processor.caption(codes=encoded)
         shown = generate_texts(seed_model, processor, prompt)[0]
         said: dict[str, Any] = {"caption": shown}

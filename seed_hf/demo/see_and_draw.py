@@ -13,7 +13,7 @@ from typing import Any
 
 from seed_hf.devices import generator_of
 from seed_hf.files import whole_file, write_text
-from seed_hf.inference import STEPS, draw_images
+from seed_hf.inference import STEPS, draw_images, encode_images
 
 
 logger = logging.getLogger(__name__)
@@ -114,10 +114,10 @@ def _seen(pipe, known, images: list, rows: list[dict]) -> list[dict[str, Any]]:
 
     `guess` says what the model takes for possible where it is not sure, and `likeliest` what it takes for likeliest.
     """
-    from seed_hf.texts import answer, encode_images, generate_texts, likely_texts
+    from seed_hf.texts import answer, generate_texts, likely_texts
 
     model, processor = pipe.seed_model, pipe.processor
-    codes = encode_images(model, processor, images)
+    codes = encode_images(model.visual_tokenizer, processor.image_processor, images)
     prompts = processor.caption(codes=codes)
     captions = generate_texts(model, processor, prompts)
     answers = answer(model, processor, images, [row["question"] for row in rows])

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from seed_hf.artifacts.fingerprints import rules_fingerprint
+from seed_hf.inference import encode_images
 from seed_hf.modeling.prompts_seed import SequenceEncoder
 from seed_hf.modeling.token_rows_seed import padded
-from seed_hf.texts import MAX_NEW_TOKENS, encode_images, generate_texts
+from seed_hf.texts import MAX_NEW_TOKENS, generate_texts
 
 from .likelihoods import check_likelihoods
 from .result import generation_settings, image_settings, model_facts
@@ -160,7 +161,7 @@ class TextGenerator:
         Args:
             images: RGB images.
         """
-        return encode_images(self.model, self.processor, images).tolist()
+        return encode_images(self.model.visual_tokenizer, self.processor.image_processor, images).tolist()
 
     def generate(self, codes: Sequence[Sequence[int]], questions: Sequence[str] | None = None) -> list[str]:
         """What the model says about images.

@@ -204,10 +204,9 @@ def render_svg(svg: str, *, wide: bool = True, size: int = IMAGE_SIZE) -> Image.
 
 def fit_square(image: Image.Image) -> Image.Image:
     """Shrink an RGBA image in place and centre it in a transparent white square of `IMAGE_SIZE` pixels."""
-    size = IMAGE_SIZE
-    image.thumbnail((size, size), Image.Resampling.LANCZOS)
-    square = Image.new("RGBA", (size, size), (255, 255, 255, 0))
-    square.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+    image.thumbnail((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS)
+    square = Image.new("RGBA", (IMAGE_SIZE, IMAGE_SIZE), (255, 255, 255, 0))
+    square.paste(image, ((IMAGE_SIZE - image.width) // 2, (IMAGE_SIZE - image.height) // 2))
     return square
 
 

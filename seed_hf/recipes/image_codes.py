@@ -12,7 +12,7 @@ from seed_hf.artifacts.fingerprints import tokenizer_fingerprint
 from seed_hf.artifacts.loading import load_tokenizer
 from seed_hf.data.sources.sequence_rows import Encode
 from seed_hf.files import read_json
-from seed_hf.inference import encode_pixels
+from seed_hf.inference import encode_images
 from seed_hf.modeling.configuration_seed import SeedTokenizerConfig
 
 from .places import naming_the_key
@@ -54,7 +54,7 @@ def encoder_of(recipe: LanguageModelRecipe, config: PreTrainedConfig) -> Encode 
 
     def encode(images):
         tokenizer, image_processor = loaded()
-        return encode_pixels(tokenizer, image_processor(images, return_tensors="pt")["pixel_values"]).tolist()
+        return encode_images(tokenizer, image_processor, images).tolist()
 
     return encode
 

@@ -8,8 +8,9 @@ from PIL import Image
 
 from command_line import refused, run
 from seed_hf.artifacts.known_words import KNOWN_WORDS, KnownWords, read_known_words
+from seed_hf.inference import encode_images
 from seed_hf.modeling.modeling_seed_tokenizer import SeedTokenizer
-from seed_hf.texts import answer, describe, encode_images, generate_texts, likely_texts
+from seed_hf.texts import answer, describe, generate_texts, likely_texts
 from tiny_diffusion import tiny_model_and_processor, tiny_pipeline
 
 
@@ -94,7 +95,7 @@ def test_an_image_is_encoded_once_whatever_is_said_of_it(folder, tmp_path, monke
 def test_codes_say_what_their_images_say():
     model, processor = tiny_model_and_processor()
     images = [Image.new("RGB", (30, 30), colour) for colour in ("red", "blue")]
-    codes = encode_images(model, processor, images)
+    codes = encode_images(model.visual_tokenizer, processor.image_processor, images)
     assert generate_texts(model, processor, processor.caption(codes=codes)) == describe(model, processor, images)
     asked = processor.ask(codes=codes, questions=["What is it?", "Is it a red apple?"])
     by_image = answer(model, processor, images, ["What is it?", "Is it a red apple?"])

@@ -1,27 +1,12 @@
 """Options that users of diffusers know do here what they do in StableDiffusionPipeline, or are refused."""
 
+from contextlib import contextmanager, nullcontext
+
+import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DDPMScheduler,
-    DEISMultistepScheduler,
-    DPMSolverMultistepScheduler,
-    DPMSolverSinglestepScheduler,
-    EDMEulerScheduler,
-    EulerAncestralDiscreteScheduler,
-    EulerDiscreteScheduler,
-    HeunDiscreteScheduler,
-    IPNDMScheduler,
-    KDPM2AncestralDiscreteScheduler,
-    KDPM2DiscreteScheduler,
-    LCMScheduler,
-    PNDMScheduler,
-    SASolverScheduler,
-    TCDScheduler,
-    UniPCMultistepScheduler,
-)
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler
 from diffusers.callbacks import SDCFGCutoffCallback
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
@@ -63,6 +48,17 @@ def both(pipe, donor, embeds, **call):
     return ours, theirs
 
 
+@contextmanager
+def scheduled(pipe, donor, scheduler, **settings):
+    """Both draw by a scheduler of their own, made from the pipeline's settings and these."""
+    kept = pipe.scheduler
+    pipe.scheduler, donor.scheduler = (scheduler.from_config({**kept.config, **settings}) for _ in range(2))
+    try:
+        yield
+    finally:
+        pipe.scheduler = donor.scheduler = kept
+
+
 @pytest.mark.parametrize(
     ("scheduler", "call"),
     [
@@ -76,48 +72,38 @@ def both(pipe, donor, embeds, **call):
     ],
 )
 def test_an_option_does_what_it_does_in_stable_diffusion(pipe, donor, embeds, scheduler, call):
-    kept = pipe.scheduler
-    if scheduler is not None:
-        pipe.scheduler, donor.scheduler = (scheduler.from_config(kept.config) for _ in range(2))
-    try:
+    with scheduled(pipe, donor, scheduler) if scheduler else nullcontext():  # the one that the donor came with
         ours, theirs = both(pipe, donor, embeds, **call)
         plain = pipe(prompt_embeds=embeds, generator=generators(1, 2), **SETTINGS).images
-    finally:
-        pipe.scheduler = donor.scheduler = kept
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)  # sigmas are factors of rounding errors
     unchanged = ours.shape == plain.shape and torch.allclose(ours, plain, atol=1e-4)
     assert unchanged == (not call or "cross_attention_kwargs" in call)
 
 
-SCHEDULERS = (
-    DDPMScheduler,
-    DEISMultistepScheduler,
-    DPMSolverMultistepScheduler,
-    DPMSolverSinglestepScheduler,
-    EDMEulerScheduler,
-    EulerAncestralDiscreteScheduler,
-    HeunDiscreteScheduler,
-    IPNDMScheduler,
-    KDPM2AncestralDiscreteScheduler,
-    KDPM2DiscreteScheduler,
-    LCMScheduler,
-    PNDMScheduler,
-    SASolverScheduler,
-    TCDScheduler,
-    UniPCMultistepScheduler,
-)
+SCHEDULERS = """
+    DDPMScheduler
+    DEISMultistepScheduler
+    DPMSolverMultistepScheduler
+    DPMSolverSinglestepScheduler
+    EDMEulerScheduler
+    EulerAncestralDiscreteScheduler
+    HeunDiscreteScheduler
+    IPNDMScheduler
+    KDPM2AncestralDiscreteScheduler
+    KDPM2DiscreteScheduler
+    LCMScheduler
+    PNDMScheduler
+    SASolverScheduler
+    TCDScheduler
+    UniPCMultistepScheduler
+""".split()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of diffusers' solvers
-@pytest.mark.parametrize("scheduler", SCHEDULERS, ids=lambda scheduler: scheduler.__name__)
-def test_a_scheduler_draws_what_it_draws_in_stable_diffusion(pipe, donor, embeds, scheduler):
-    kept = pipe.scheduler
-    settings = {**kept.config, "prediction_type": "v_prediction"}
-    pipe.scheduler, donor.scheduler = (scheduler.from_config(settings) for _ in range(2))
-    try:
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_scheduler_draws_what_it_draws_in_stable_diffusion(pipe, donor, embeds, name):
+    with scheduled(pipe, donor, getattr(diffusers, name), prediction_type="v_prediction"):
         ours, theirs = both(pipe, donor, embeds, num_inference_steps=5)
-    finally:
-        pipe.scheduler = donor.scheduler = kept
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 

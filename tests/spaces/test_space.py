@@ -13,7 +13,8 @@ from PIL import Image
 from seed_hf.artifacts.loading import load_model
 from seed_hf.demo.see_and_draw import PICTURES, demo_prompts
 from seed_hf.images import load_image
-from seed_hf.texts import answer, encode_images
+from seed_hf.inference import encode_images
+from seed_hf.texts import answer
 
 
 SCENE = PICTURES / "scene-4.png"
@@ -99,7 +100,9 @@ def test_an_uploaded_image_gets_codes_and_a_caption(visitor, model):
     upload(visitor, "#see-image", SCENE)
     wait_for_another(visitor, "#see-caption textarea", "value", before)
     cells = visitor.locator("#see-codes li span").all_inner_texts()
-    assert [*map(int, cells)] == encode_images(*model, [load_image(SCENE)])[0].tolist()
+    whole, processor = model
+    codes = encode_images(whole.visual_tokenizer, processor.image_processor, [load_image(SCENE)])
+    assert [*map(int, cells)] == codes[0].tolist()
     visitor.locator("#see-question textarea").fill("What colour is it?")
     visitor.get_by_role("button", name="Ask", exact=True).click()
     wait_for_another(visitor, "#see-answer textarea", "value", "")

@@ -10,7 +10,7 @@ import torch
 from seed_hf.evaluation.metrics.codebook import codebook_use
 from seed_hf.evaluation.result import image_settings, model_facts
 from seed_hf.evaluation.rows import EvaluationRow
-from seed_hf.inference import encode_pixels
+from seed_hf.inference import encode_images
 
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ class Codebook:
 
     @torch.inference_mode()
     def see(self, images: list[Image.Image]) -> list[list[int]]:
-        pixels = self.image_processor(images, return_tensors="pt")["pixel_values"]
-        return encode_pixels(self.tokenizer, pixels).tolist()
+        return encode_images(self.tokenizer, self.image_processor, images).tolist()
 
     def measure(self, rows: list[EvaluationRow], seen: list[list[int]]) -> list[dict[str, Any]]:
         return [{"codes": codes} for codes in seen]
